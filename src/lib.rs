@@ -1,1 +1,5 @@
 //! Tallygate: the AI API gateway whose bill you can check and whose refusals explain themselves.
+
+pub mod clock;
+pub mod id;
+pub mod secret;
