@@ -3,11 +3,16 @@
 //! For: passwords, tokens, connection strings, upstream credentials.
 //! Promises: no `Display`, no `Serialize`, and a `Debug` that says only that something is hidden,
 //! so that a secret cannot reach a log, an error or a dump by accident; a comparison that takes
-//! the same time wherever the texts differ.
+//! the same time wherever the texts differ. The memory is overwritten when a secret is dropped
+//! (best effort: copies left behind by moves and growth are not reached).
 //! Must never: be turned into text but by [`Secret::expose`], which is easy to search for.
 
-use std::fmt;
+mod master;
 
+use std::fmt;
+use std::hint::black_box;
+
+pub use self::master::{MASTER_KEY_BYTES, MASTER_KEY_FILE, MasterKey, MasterKeyError};
 use ring::hmac;
 use serde::{Deserialize, Deserializer};
 
@@ -41,6 +46,45 @@ impl Secret {
     }
 }
 
+impl Drop for Secret {
+    fn drop(&mut self) {
+        wipe(&mut std::mem::take(&mut self.0).into_bytes());
+    }
+}
+
+/// Overwrites in place; the compiler may not leave it out although nobody reads the bytes again.
+fn wipe(bytes: &mut [u8]) {
+    bytes.fill(0);
+    black_box(bytes);
+}
+
+/// Secret bytes: a derived key, an opened credential.
+#[derive(Clone)]
+pub struct SecretBytes(Vec<u8>);
+
+impl SecretBytes {
+    pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
+        Self(bytes.into())
+    }
+
+    /// The bytes themselves, for the one call that needs them.
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SecretBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(HIDDEN)
+    }
+}
+
+impl Drop for SecretBytes {
+    fn drop(&mut self) {
+        wipe(&mut self.0);
+    }
+}
+
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(HIDDEN)
@@ -70,5 +114,13 @@ mod tests {
         assert!(secret.matches(b"hunter2"));
         assert!(!secret.matches(b"hunter"));
         assert!(!secret.matches(b""));
+        assert_eq!(format!("{:?}", SecretBytes::new(*b"hunter2")), HIDDEN);
+    }
+
+    #[test]
+    fn wiping_overwrites_in_place() {
+        let mut bytes = [7u8; 16];
+        wipe(&mut bytes);
+        assert_eq!(bytes, [0; 16]);
     }
 }

@@ -1,0 +1,236 @@
+//! The master key: 32 bytes that are never in the database.
+//!
+//! Promises: what [`MasterKey::seal`] made, only the same master key opens, and only with the same
+//! purpose; a sealed value that was changed or moved is refused. From a key hash nobody can test
+//! guesses without the master key. A lost or wrong master key is told at start, not at the first call.
+//!
+//! Sealed form: version (1) ‖ key id (4) ‖ nonce (12) ‖ ciphertext ‖ tag (16), AES-256-GCM with the
+//! purpose as associated data. Keys are derived by HKDF-SHA256 (RFC 5869) with the purpose as `info`.
+
+use super::{SecretBytes, wipe};
+use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use ring::rand::{SecureRandom, SystemRandom};
+use ring::{hkdf, hmac};
+use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+/// Length of a master key.
+pub const MASTER_KEY_BYTES: usize = 32;
+/// The file in the data directory that holds a generated master key, as 64 hexadecimal digits.
+pub const MASTER_KEY_FILE: &str = "master.key";
+
+const SEAL_VERSION: u8 = 1;
+const KEY_ID_BYTES: usize = 4;
+const HEAD_BYTES: usize = 1 + KEY_ID_BYTES + NONCE_LEN;
+
+/// What is wrong with a master key or with something sealed.
+#[derive(Debug)]
+pub enum MasterKeyError {
+    /// Not 64 hexadecimal digits.
+    Malformed,
+    /// The file cannot be read or made.
+    File { doing: &'static str, path: String, source: std::io::Error },
+    /// The data was written under another master key.
+    Wrong,
+    /// A sealed value is cut, changed, or was sealed for another purpose.
+    Damaged,
+    /// The operating system gave no random bytes.
+    NoRandomness,
+}
+
+impl fmt::Display for MasterKeyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Malformed => {
+                write!(f, "the master key must be {} hexadecimal digits", MASTER_KEY_BYTES * 2)
+            }
+            Self::File { doing, path, .. } => write!(f, "cannot {doing} the master key file {path}"),
+            Self::Wrong => f.write_str(
+                "the master key is not the one that this data was written with; put the right one back \
+                 (without it, API keys are not recognised and channel credentials cannot be read)",
+            ),
+            Self::Damaged => f.write_str("a sealed value is damaged or was made for another purpose"),
+            Self::NoRandomness => f.write_str("the operating system gave no random bytes"),
+        }
+    }
+}
+
+impl std::error::Error for MasterKeyError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::File { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
+
+/// The installation's master key with the keys derived from it.
+pub struct MasterKey {
+    root: hkdf::Prk,
+    key_hash: hmac::Key,
+    sealing: LessSafeKey,
+    id: [u8; KEY_ID_BYTES],
+}
+
+impl fmt::Debug for MasterKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MasterKey([secret])")
+    }
+}
+
+impl MasterKey {
+    /// From its 32 bytes.
+    pub fn from_bytes(bytes: &SecretBytes) -> Result<Self, MasterKeyError> {
+        if bytes.expose().len() != MASTER_KEY_BYTES {
+            return Err(MasterKeyError::Malformed);
+        }
+        let root = hkdf::Salt::new(hkdf::HKDF_SHA256, b"tallygate master key v1").extract(bytes.expose());
+        let key_hash = hmac::Key::new(hmac::HMAC_SHA256, derive_from(&root, "api key hash")?.expose());
+        let sealing = derive_from(&root, "seal")?;
+        let sealing =
+            UnboundKey::new(&AES_256_GCM, sealing.expose()).map_err(|_| MasterKeyError::Malformed)?;
+        let id = derive_from(&root, "id")?;
+        let id = id.expose().first_chunk().copied().ok_or(MasterKeyError::Malformed)?;
+        Ok(Self { root, key_hash, sealing: LessSafeKey::new(sealing), id })
+    }
+
+    /// From 64 hexadecimal digits, blanks around them allowed.
+    pub fn from_hex(text: &str) -> Result<Self, MasterKeyError> {
+        let digits = text.trim().as_bytes();
+        let mut bytes = [0u8; MASTER_KEY_BYTES];
+        if digits.len() != MASTER_KEY_BYTES * 2 {
+            return Err(MasterKeyError::Malformed);
+        }
+        for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+            *byte = pair.iter().try_fold(0u8, |value, digit| {
+                let digit = char::from(*digit).to_digit(16).ok_or(MasterKeyError::Malformed)?;
+                u8::try_from(digit).map(|digit| value << 4 | digit).map_err(|_| MasterKeyError::Malformed)
+            })?;
+        }
+        let secret = SecretBytes::new(bytes);
+        wipe(&mut bytes);
+        Self::from_bytes(&secret)
+    }
+
+    /// From `master.key` in the data directory; made there (mode 0600) on the first start.
+    pub fn load_or_create(data_dir: &Path) -> Result<Self, MasterKeyError> {
+        let path = data_dir.join(MASTER_KEY_FILE);
+        match std::fs::read_to_string(&path) {
+            Ok(text) => {
+                let key = Self::from_hex(&text);
+                wipe(&mut text.into_bytes());
+                key
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => Self::create(data_dir),
+            Err(source) => Err(file_error("read", &path, source)),
+        }
+    }
+
+    /// The file appears whole or not at all: it is written aside, synced, then renamed.
+    fn create(data_dir: &Path) -> Result<Self, MasterKeyError> {
+        let mut bytes = [0u8; MASTER_KEY_BYTES];
+        SystemRandom::new().fill(&mut bytes).map_err(|_| MasterKeyError::NoRandomness)?;
+        let path = data_dir.join(MASTER_KEY_FILE);
+        let aside = data_dir.join("master.key.new");
+        let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let written = OpenOptions::new()
+            .create(true)
+            .write(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&aside)
+            .and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()))
+            .and_then(|()| std::fs::rename(&aside, &path))
+            .and_then(|()| File::open(data_dir)?.sync_all());
+        wipe(&mut text.into_bytes());
+        let secret = SecretBytes::new(bytes);
+        wipe(&mut bytes);
+        written.map_err(|source| file_error("write", &path, source))?;
+        Self::from_bytes(&secret)
+    }
+
+    /// The keyed hash by which an API key is stored and found (HMAC-SHA256).
+    pub fn key_hash(&self, text: &[u8]) -> [u8; 32] {
+        let mut out = [0; 32];
+        for (to, from) in out.iter_mut().zip(hmac::sign(&self.key_hash, text).as_ref()) {
+            *to = *from;
+        }
+        out
+    }
+
+    /// A key for one purpose. Different purposes give unrelated keys.
+    pub fn derive(&self, purpose: &str) -> Result<SecretBytes, MasterKeyError> {
+        derive_from(&self.root, &format!("purpose {purpose}"))
+    }
+
+    /// Encrypts `plain` for `purpose` with a random nonce.
+    pub fn seal(&self, purpose: &str, plain: &[u8]) -> Result<Vec<u8>, MasterKeyError> {
+        let mut nonce = [0u8; NONCE_LEN];
+        SystemRandom::new().fill(&mut nonce).map_err(|_| MasterKeyError::NoRandomness)?;
+        let mut text = plain.to_vec();
+        let tag = self
+            .sealing
+            .seal_in_place_separate_tag(
+                Nonce::assume_unique_for_key(nonce),
+                Aad::from(purpose.as_bytes()),
+                &mut text,
+            )
+            .map_err(|_| MasterKeyError::Damaged)?;
+        let mut out = Vec::with_capacity(HEAD_BYTES + text.len() + tag.as_ref().len());
+        out.push(SEAL_VERSION);
+        out.extend_from_slice(&self.id);
+        out.extend_from_slice(&nonce);
+        out.extend_from_slice(&text);
+        out.extend_from_slice(tag.as_ref());
+        Ok(out)
+    }
+
+    /// Decrypts what [`MasterKey::seal`] made for the same purpose.
+    pub fn open(&self, purpose: &str, sealed: &[u8]) -> Result<SecretBytes, MasterKeyError> {
+        let (head, body) = sealed.split_at_checked(HEAD_BYTES).ok_or(MasterKeyError::Damaged)?;
+        let (version, rest) = head.split_first().ok_or(MasterKeyError::Damaged)?;
+        let (id, nonce) = rest.split_at_checked(KEY_ID_BYTES).ok_or(MasterKeyError::Damaged)?;
+        if *version != SEAL_VERSION {
+            return Err(MasterKeyError::Damaged);
+        }
+        if id != self.id {
+            return Err(MasterKeyError::Wrong);
+        }
+        let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| MasterKeyError::Damaged)?;
+        let mut text = body.to_vec();
+        let plain_bytes = self
+            .sealing
+            .open_in_place(nonce, Aad::from(purpose.as_bytes()), &mut text)
+            .map_err(|_| MasterKeyError::Damaged)?
+            .len();
+        text.truncate(plain_bytes);
+        Ok(SecretBytes::new(text))
+    }
+
+    /// What to store beside the data so that a wrong master key is recognised at start.
+    pub fn check_value(&self) -> Result<Vec<u8>, MasterKeyError> {
+        Ok(self.derive("check value")?.expose().to_vec())
+    }
+
+    /// Is this the key that `stored` was made by?
+    pub fn check(&self, stored: &[u8]) -> Result<(), MasterKeyError> {
+        if self.derive("check value")?.expose() == stored { Ok(()) } else { Err(MasterKeyError::Wrong) }
+    }
+}
+
+fn file_error(doing: &'static str, path: &Path, source: std::io::Error) -> MasterKeyError {
+    MasterKeyError::File { doing, path: path.display().to_string(), source }
+}
+
+fn derive_from(root: &hkdf::Prk, purpose: &str) -> Result<SecretBytes, MasterKeyError> {
+    let mut out = [0u8; 32];
+    root.expand(&[purpose.as_bytes()], hkdf::HKDF_SHA256)
+        .and_then(|key| key.fill(&mut out))
+        .map_err(|_| MasterKeyError::Malformed)?;
+    let secret = SecretBytes::new(out);
+    wipe(&mut out);
+    Ok(secret)
+}

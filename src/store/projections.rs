@@ -1,0 +1,203 @@
+//! The projections' hot statements: what the projector writes, and the reads that answer pages.
+//!
+//! Promises: rows and cursor change in one transaction, so a projection is always exactly the journal
+//! up to its cursor; writing the same rows again changes nothing. Everything here can be deleted and
+//! built again.
+
+mod postgres;
+mod sqlite;
+
+use super::db::{Backend, Db};
+use super::error::{Result, StoreError};
+use super::value::Row;
+use crate::store_params;
+
+/// One line of the request log. Written when the request is held, and again when it is settled.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RequestRow {
+    /// Time-ordered id of the request, big-endian in the store.
+    pub id: u128,
+    pub account: u64,
+    /// Key id; 0 when the key was not known.
+    pub key: u64,
+    /// Time of the call in milliseconds since the Unix epoch.
+    pub at_ms: i64,
+    /// HTTP status.
+    pub status: u16,
+    /// Number of the refusal's code in the catalogue; 0: none.
+    pub code: u16,
+    /// State of the charge (none, held, settled, released), as the books number it.
+    pub state: u8,
+    /// Nano-units of the ledger currency.
+    pub charge: i64,
+    /// Encoded log row and facts.
+    pub facts: Vec<u8>,
+    /// Encoded receipt.
+    pub money: Vec<u8>,
+}
+
+/// Contents may be personal: ids and sizes alone.
+impl std::fmt::Debug for RequestRow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RequestRow")
+            .field("id", &self.id)
+            .field("account", &self.account)
+            .field("status", &self.status)
+            .field("state", &self.state)
+            .field("charge", &self.charge)
+            .finish_non_exhaustive()
+    }
+}
+
+/// One movement of money that is not a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MovementRow {
+    pub account: u64,
+    /// Number within the account, as the books give it.
+    pub seq: u64,
+    pub at_ms: i64,
+    /// Kind of movement, as the books number it.
+    pub kind: u8,
+    /// Nano-units of the ledger currency, signed as the account sees it.
+    pub amount: i64,
+    /// External reference (`order:…`, `code:…`), or empty.
+    pub reference: String,
+    pub body: Vec<u8>,
+}
+
+/// Whose requests to list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RequestsOf {
+    Account(u64),
+    Key(u64),
+}
+
+/// The projections of one installation. Cheap to clone.
+#[derive(Clone)]
+pub struct Projections {
+    db: Db,
+}
+
+const REQUEST_COLUMNS: &str = "id, account, key, at_ms, status, code, state, charge, facts, money";
+const MOVEMENT_COLUMNS: &str = "account, seq, at_ms, kind, amount, reference, body";
+
+impl Projections {
+    pub fn new(db: Db) -> Self {
+        Self { db }
+    }
+
+    /// The database below, for queries of pages.
+    pub fn db(&self) -> &Db {
+        &self.db
+    }
+
+    /// Writes the rows and moves the shard's cursor to batch `n`, all or nothing. A row that is there
+    /// is replaced; of two rows with one id the later wins.
+    pub fn write_batch(
+        &self,
+        shard: u32,
+        n: u64,
+        requests: &[RequestRow],
+        movements: &[MovementRow],
+    ) -> Result<()> {
+        match &*self.db.backend {
+            Backend::Sqlite(pool) => {
+                pool.transaction(|conn| sqlite::write(conn, shard, n, requests, movements))
+            }
+            Backend::Postgres(pool) => {
+                let columns = postgres::Columns::new(requests, movements);
+                pool.plain_transaction(|conn| postgres::write(conn, shard, n, &columns))
+            }
+        }
+    }
+
+    /// The last batch that is projected; 0: none.
+    pub fn cursor(&self, shard: u32) -> Result<u64> {
+        let row =
+            self.db.query_one("SELECT n FROM projection_cursor WHERE shard = ?1", store_params![shard])?;
+        row.map_or(Ok(0), |row| row.id(0))
+    }
+
+    pub fn request(&self, id: u128) -> Result<Option<RequestRow>> {
+        let sql = format!("SELECT {REQUEST_COLUMNS} FROM requests WHERE id = ?1");
+        self.db.query_one(&sql, store_params![id.to_be_bytes()])?.map(request_from_row).transpose()
+    }
+
+    /// Requests newest first, those before `before_ms` (exclusive), at most `limit`.
+    pub fn requests(&self, of: RequestsOf, before_ms: i64, limit: u32) -> Result<Vec<RequestRow>> {
+        let (column, id) = match of {
+            RequestsOf::Account(id) => ("account", id),
+            RequestsOf::Key(id) => ("key", id),
+        };
+        let sql = format!(
+            "SELECT {REQUEST_COLUMNS} FROM requests WHERE {column} = ?1 AND at_ms < ?2 \
+             ORDER BY at_ms DESC, id DESC LIMIT ?3"
+        );
+        let rows = self.db.query(&sql, store_params![id, before_ms, limit])?;
+        rows.into_iter().map(request_from_row).collect()
+    }
+
+    /// Movements of an account, newest first, those with `seq < before_seq`, at most `limit`.
+    pub fn movements(&self, account: u64, before_seq: u64, limit: u32) -> Result<Vec<MovementRow>> {
+        let sql = format!(
+            "SELECT {MOVEMENT_COLUMNS} FROM movements WHERE account = ?1 AND seq < ?2 \
+             ORDER BY seq DESC LIMIT ?3"
+        );
+        let rows = self.db.query(&sql, store_params![account, before_seq, limit])?;
+        rows.into_iter().map(movement_from_row).collect()
+    }
+
+    /// Keeps a state of the books as of batch `n` under a name; the one before is replaced.
+    pub fn save_checkpoint(&self, name: &str, n: u64, body: Vec<u8>) -> Result<()> {
+        let sql = "INSERT INTO checkpoint (name, n, body) VALUES (?1, ?2, ?3) \
+             ON CONFLICT (name) DO UPDATE SET n = excluded.n, body = excluded.body";
+        self.db.execute(sql, store_params![name, n, body]).map(drop)
+    }
+
+    /// The checkpoint of that name: its batch and its body.
+    pub fn checkpoint(&self, name: &str) -> Result<Option<(u64, Vec<u8>)>> {
+        let row = self.db.query_one("SELECT n, body FROM checkpoint WHERE name = ?1", store_params![name])?;
+        row.map(|mut row| Ok((row.id(0)?, row.take_blob(1)?))).transpose()
+    }
+
+    /// Empties the projections of everything, so that they are built again from the first batch.
+    pub fn clear(&self) -> Result<()> {
+        self.db.transaction(|tx| {
+            for table in ["requests", "movements", "checkpoint", "projection_cursor"] {
+                tx.execute(&format!("DELETE FROM {table}"), &[])?;
+            }
+            Ok::<_, StoreError>(())
+        })
+    }
+}
+
+fn request_from_row(mut row: Row) -> Result<RequestRow> {
+    Ok(RequestRow {
+        id: u128::from_be_bytes(row.bytes(0)?),
+        account: row.id(1)?,
+        key: row.id(2)?,
+        at_ms: row.int(3)?,
+        status: small(row.int(4)?)?,
+        code: small(row.int(5)?)?,
+        state: small(row.int(6)?)?,
+        charge: row.int(7)?,
+        facts: row.take_blob(8)?,
+        money: row.take_blob(9)?,
+    })
+}
+
+fn movement_from_row(mut row: Row) -> Result<MovementRow> {
+    Ok(MovementRow {
+        account: row.id(0)?,
+        seq: row.id(1)?,
+        at_ms: row.int(2)?,
+        kind: small(row.int(3)?)?,
+        amount: row.int(4)?,
+        reference: row.take_text(5)?,
+        body: row.take_blob(6)?,
+    })
+}
+
+fn small<T: TryFrom<i64>>(value: i64) -> Result<T> {
+    T::try_from(value).map_err(|_| StoreError::corrupt(format!("{value} is out of range")))
+}
