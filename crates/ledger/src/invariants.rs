@@ -1,0 +1,122 @@
+//! What must be true of the books at every moment. I1 to I4, I7, I8 and I10 can be checked here; I3's owners,
+//! I5, I6 and I9 need the journal and the request log and are checked where those are.
+
+use std::fmt;
+
+use crate::effect::Effect;
+use crate::ids::AccountId;
+use crate::ledger::Ledger;
+use crate::money::Nano;
+
+/// A broken invariant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// "I1" … "I10".
+    pub invariant: &'static str,
+    pub account: Option<AccountId>,
+    pub what: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.invariant, self.what)
+    }
+}
+
+/// All that can be checked of a state.
+pub fn check(ledger: &Ledger) -> Vec<Violation> {
+    let mut found = Vec::new();
+    conservation(ledger, &mut found);
+    holds_and_counters(ledger, &mut found);
+    nothing_below_zero(ledger, &mut found);
+    found
+}
+
+/// I1: a transaction sums to zero.
+pub fn balanced(effect: &Effect) -> Option<Violation> {
+    let sum: i128 = effect.postings().iter().map(|posting| i128::from(posting.amount.0)).sum();
+    (sum != 0).then(|| Violation {
+        invariant: "I1",
+        account: Some(effect.account()),
+        what: format!("a transaction sums to {sum} nano-units"),
+    })
+}
+
+/// I4 and I10, on an effect and the state before it.
+pub fn admissible(ledger: &Ledger, effect: &Effect, charged: Option<Nano>) -> Option<Violation> {
+    let violation =
+        |invariant, what: String| Some(Violation { invariant, account: Some(effect.account()), what });
+    match effect {
+        Effect::Settled(settled) if ledger.hold(settled.hold).is_none() => {
+            violation("I4", "a charge without a hold".to_owned())
+        }
+        Effect::Refunded(refunded) => {
+            let amount = crate::effect::total(&refunded.credits);
+            let after = ledger.refunded(refunded.hold).saturating_add(amount);
+            let charged = charged?;
+            if after > charged { violation("I10", format!("{after} refunded of {charged}")) } else { None }
+        }
+        _ => None,
+    }
+}
+
+/// I2: what came in less what went out is what is there, per account and in total.
+fn conservation(ledger: &Ledger, found: &mut Vec<Violation>) {
+    let mut total = 0_i128;
+    for (id, account) in &ledger.accounts {
+        let lots: i128 = account.lots.iter().map(|lot| i128::from(lot.available.0)).sum();
+        let there = lots - i128::from(account.owed.0) + i128::from(account.held.0);
+        let net = account.families.net();
+        total += there;
+        if net != there {
+            let what = format!("movements sum to {net} nano-units, available and held to {there}");
+            found.push(Violation { invariant: "I2", account: Some(*id), what });
+        }
+        let lots_held: i128 = account.lots.iter().map(|lot| i128::from(lot.held.0)).sum();
+        let parts = lots_held + i128::from(account.owed_held.0);
+        if parts != i128::from(account.held.0) {
+            let what = format!("{} nano-units are held, lots and overdraft say {parts}", account.held.0);
+            found.push(Violation { invariant: "I2", account: Some(*id), what });
+        }
+    }
+    let platform: i128 = ledger.platform.sums.iter().flatten().sum();
+    if total + platform != 0 {
+        let what = format!("customers have {total} nano-units, the platform's accounts sum to {platform}");
+        found.push(Violation { invariant: "I2", account: None, what });
+    }
+}
+
+/// I3, the ledger's side: what accounts and counters hold is what the open holds say.
+fn holds_and_counters(ledger: &Ledger, found: &mut Vec<Violation>) {
+    let holds: i128 = ledger.holds.values().map(|hold| i128::from(hold.amount.0)).sum();
+    let accounts: i128 = ledger.accounts.values().map(|account| i128::from(account.held.0)).sum();
+    if holds != accounts {
+        let what = format!("open holds sum to {holds} nano-units, accounts hold {accounts}");
+        found.push(Violation { invariant: "I3", account: None, what });
+    }
+    let layers = ledger.holds.values().flat_map(|hold| &hold.layers);
+    let layers: i128 = layers.map(|layer| i128::from(layer.amount)).sum();
+    let counters = ledger.counters.held();
+    if layers != counters {
+        let what = format!("open holds sum to {layers} over their layers, counters hold {counters}");
+        found.push(Violation { invariant: "I3", account: None, what });
+    }
+}
+
+/// I7: no lot and no counter below zero, and nobody owes more than holds and arrears explain.
+fn nothing_below_zero(ledger: &Ledger, found: &mut Vec<Violation>) {
+    for (id, account) in &ledger.accounts {
+        let below = account.lots.iter().any(|lot| lot.available.0 < 0 || lot.held.0 < 0);
+        if below || account.owed.0 < 0 || account.owed_held.0 < 0 || account.owed_held > account.owed {
+            let what = "a lot, or what is owed, is below zero".to_owned();
+            found.push(Violation { invariant: "I7", account: Some(*id), what });
+        }
+    }
+    for instance in ledger.counters.iter() {
+        let counter = instance.counter;
+        if counter.used < 0 || counter.held < 0 {
+            let what = format!("a counter is below zero: {} used, {} held", counter.used, counter.held);
+            found.push(Violation { invariant: "I7", account: None, what });
+        }
+    }
+}
