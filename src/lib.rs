@@ -1,6 +1,7 @@
 //! Tallygate: the AI API gateway whose bill you can check and whose refusals explain themselves.
 
 pub mod clock;
+pub mod gateway;
 pub mod id;
 pub mod secret;
 pub mod store;

@@ -1,0 +1,4 @@
+//! The data plane: the way of a request, one file per step.
+
+pub mod request;
+pub mod sse;

@@ -1,0 +1,114 @@
+//! Edits of a body by splicing: what is not edited stays byte for byte.
+
+use bytes::{Bytes, BytesMut};
+
+use super::{CapField, CapSpan, ChatRequest, OptionsSpan, Span};
+
+/// What to change before a body goes upstream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Edits<'a> {
+    /// The name that the channel's upstream knows the model by.
+    pub upstream_model: Option<&'a str>,
+    /// Cap on output tokens per choice. A cap field that is there is only ever
+    /// lowered; if none is there, this field is added.
+    pub output_cap: Option<(CapField, u32)>,
+    /// Ask for the usage event of a stream.
+    pub include_usage: bool,
+}
+
+/// One replacement: the bytes of `at` make way for `with`.
+struct Splice {
+    at: Span,
+    with: String,
+}
+
+pub(super) fn rewrite(request: &ChatRequest, body: &Bytes, edits: &Edits<'_>) -> Bytes {
+    // Another body than the one that was parsed: leave it alone.
+    if body.len() != request.spans.body_len {
+        return body.clone();
+    }
+    let mut splices = plan(request, edits);
+    if splices.is_empty() {
+        return body.clone();
+    }
+    splices.sort_by_key(|splice| splice.at.start);
+    let added: usize = splices.iter().map(|splice| splice.with.len()).sum();
+    let mut out = BytesMut::with_capacity(body.len() + added);
+    let mut from = 0;
+    for splice in &splices {
+        let Some(kept) = body.get(from..splice.at.start) else { return body.clone() };
+        out.extend_from_slice(kept);
+        out.extend_from_slice(splice.with.as_bytes());
+        from = splice.at.end;
+    }
+    let Some(rest) = body.get(from..) else { return body.clone() };
+    out.extend_from_slice(rest);
+    out.freeze()
+}
+
+fn plan(request: &ChatRequest, edits: &Edits<'_>) -> Vec<Splice> {
+    let spans = &request.spans;
+    let mut splices = Vec::new();
+    // All new members go to one place: right behind the opening brace. A
+    // parsed body has members, so a comma always follows.
+    let mut members = String::new();
+    if let Some(name) = edits.upstream_model
+        && name != &*request.model
+        && let Ok(with) = serde_json::to_string(name)
+    {
+        splices.push(Splice { at: spans.model.clone(), with });
+    }
+    if let Some((field, cap)) = edits.output_cap {
+        plan_cap(request, field, cap, &mut splices, &mut members);
+    }
+    if edits.include_usage && !request.include_usage_asked {
+        match &spans.stream_options {
+            OptionsSpan::Absent => members.push_str(r#""stream_options":{"include_usage":true},"#),
+            OptionsSpan::Null(at) => {
+                splices.push(Splice { at: at.clone(), with: r#"{"include_usage":true}"#.into() });
+            }
+            OptionsSpan::Object { open, empty } => {
+                let comma = if *empty { "" } else { "," };
+                splices.push(Splice { at: *open..*open, with: format!(r#""include_usage":true{comma}"#) });
+            }
+            OptionsSpan::Value(at) => splices.push(Splice { at: at.clone(), with: "true".into() }),
+        }
+    }
+    if !members.is_empty() {
+        splices.push(Splice { at: spans.open..spans.open, with: members });
+    }
+    splices
+}
+
+/// Lowers every cap that is there; adds one where none is.
+fn plan_cap(
+    request: &ChatRequest,
+    field: CapField,
+    cap: u32,
+    splices: &mut Vec<Splice>,
+    members: &mut String,
+) {
+    let spans = &request.spans;
+    let standing = [&spans.max_tokens, &spans.max_completion_tokens];
+    let valued = |place: &&Option<CapSpan>| place.as_ref().is_some_and(|place| place.value.is_some());
+    if standing.iter().any(valued) {
+        let over = standing.into_iter().flatten().filter(|place| place.value.is_some_and(|own| own > cap));
+        splices.extend(over.map(|place| Splice { at: place.at.clone(), with: cap.to_string() }));
+        return;
+    }
+    // No cap of the client's: a `null` of that name makes way, else it is new.
+    let null = match field {
+        CapField::MaxTokens => &spans.max_tokens,
+        CapField::MaxCompletionTokens => &spans.max_completion_tokens,
+    };
+    match null {
+        Some(place) => splices.push(Splice { at: place.at.clone(), with: cap.to_string() }),
+        None => {
+            members.push('"');
+            members.push_str(field.name());
+            members.push_str("\":");
+            members.push_str(&cap.to_string());
+            members.push(',');
+        }
+    }
+}

@@ -1,0 +1,333 @@
+use bytes::Bytes;
+use proptest::prelude::*;
+use serde_json::{Map, Value, json};
+
+use super::{CapField, ChatRequest, Edits, RequestFault, fingerprint};
+
+fn parse(body: &str) -> Result<ChatRequest, RequestFault> {
+    ChatRequest::parse(&Bytes::copy_from_slice(body.as_bytes()))
+}
+
+fn field(body: &str) -> String {
+    match parse(body) {
+        Err(RequestFault::InvalidParameter { field, .. }) => field.into(),
+        other => panic!("{body}: {other:?}"),
+    }
+}
+
+const USER: &str = r#""messages":[{"role":"user","content":"hi"}]"#;
+
+#[test]
+fn a_plain_request_says_what_a_decision_needs() {
+    let body = format!(r#"{{"model":"gpt-5-mini",{USER},"stream":true,"n":3,"max_tokens":70,"seed":1}}"#);
+    let request = parse(&body).unwrap();
+    assert_eq!(&*request.model, "gpt-5-mini");
+    assert!(request.stream && !request.include_usage_asked);
+    assert_eq!(request.choices, 3);
+    assert_eq!(request.output_cap, Some((CapField::MaxTokens, 70)));
+    assert_eq!(request.input_tokens_bound, body.len() as u64 + 64);
+    assert_eq!(request.parts, Default::default());
+}
+
+#[test]
+fn of_two_caps_the_larger_binds_the_hold_and_both_are_lowered() {
+    let body = format!(r#"{{"model":"m",{USER},"max_tokens":50,"max_completion_tokens":90}}"#);
+    let request = parse(&body).unwrap();
+    assert_eq!(request.output_cap, Some((CapField::MaxCompletionTokens, 90)));
+    let edits = Edits { output_cap: Some((CapField::MaxTokens, 40)), ..Edits::default() };
+    let out = request.rewrite(&Bytes::from(body), &edits);
+    let out: Value = serde_json::from_slice(&out).unwrap();
+    assert_eq!((&out["max_tokens"], &out["max_completion_tokens"]), (&json!(40), &json!(40)));
+}
+
+#[test]
+fn images_and_sounds_are_counted_apart_from_the_text() {
+    let data = "A".repeat(10_000);
+    let body = format!(
+        r#"{{"model":"m","messages":[{{"role":"user","content":[
+            {{"type":"text","text":"look"}},
+            {{"type":"image_url","image_url":{{"url":"data:image/png;base64,{data}"}}}},
+            {{"type":"image_url","image_url":{{"url":"https://example.org/a.png"}}}},
+            {{"type":"input_audio","input_audio":{{"data":"{data}","format":"mp3"}}}},
+            {{"type":"file","file":{{"file_id":"f"}}}},
+            {{"type":"video_url","video_url":{{"url":"https://example.org/a.mp4"}}}}]}}]}}"#
+    );
+    let request = parse(&body).unwrap();
+    let parts = request.parts;
+    assert_eq!((parts.images, parts.audio, parts.files, parts.others), (2, 1, 1, 1));
+    assert_eq!(parts.audio_bytes, 10_002);
+    assert_eq!(request.input_tokens_bound, body.len() as u64 + 64 - parts.image_bytes);
+    assert!(parts.image_bytes > 10_000);
+}
+
+#[test]
+fn bad_input_names_the_field() {
+    assert_eq!(field("{}"), "messages");
+    assert_eq!(field(&format!("{{{USER}}}")), "model");
+    assert_eq!(field(r#"{"model":"m"}"#), "messages");
+    assert_eq!(field(r#"{"model":"m","messages":[]}"#), "messages");
+    assert_eq!(field(r#"{"model":"m","messages":"hi"}"#), "messages");
+    assert_eq!(field(r#"{"model":"m","messages":{"role":"user"}}"#), "messages");
+    assert_eq!(field(r#"{"model":"m","messages":[1]}"#), "messages[0]");
+    assert_eq!(field(r#"{"model":"m","messages":[{"content":"a"}]}"#), "messages[0].role");
+    assert_eq!(field(r#"{"model":"m","messages":[{"role":7,"content":"a"}]}"#), "messages[0].role");
+    assert_eq!(field(r#"{"model":"m","messages":[{"role":"user","content":7}]}"#), "messages[0].content");
+    assert_eq!(
+        field(
+            r#"{"model":"m","messages":[{"role":"user"},{"role":"user","content":[{"type":"text"},"x"]}]}"#
+        ),
+        "messages[1].content[1]"
+    );
+    for (name, bad) in [
+        ("max_tokens", "-1"),
+        ("max_tokens", "0"),
+        ("max_tokens", "1.5"),
+        ("max_tokens", "1e3"),
+        ("max_tokens", "\"7\""),
+        ("max_tokens", "99999999999999999999999999"),
+        ("max_completion_tokens", "true"),
+        ("n", "0"),
+        ("n", "129"),
+        ("stream", "\"true\""),
+        ("stream_options", "[true]"),
+        ("stream_options", "1"),
+    ] {
+        assert_eq!(field(&format!(r#"{{"model":"m",{USER},"{name}":{bad}}}"#)), name);
+    }
+    let asked = format!(r#"{{"model":"m",{USER},"stream_options":{{"include_usage":1}}}}"#);
+    assert_eq!(field(&asked), "stream_options.include_usage");
+    assert_eq!(field(&format!(r#"{{"model":5,{USER}}}"#)), "model");
+    assert_eq!(field(&format!(r#"{{"model":"",{USER}}}"#)), "model");
+    assert_eq!(field(&format!(r#"{{"model":"{}",{USER}}}"#, "é".repeat(257))), "model");
+    assert!(parse(&format!(r#"{{"model":"{}",{USER}}}"#, "é".repeat(256))).is_ok());
+}
+
+#[test]
+fn a_field_that_stands_twice_is_refused_even_when_written_differently() {
+    assert_eq!(field(&format!(r#"{{"model":"cheap",{USER},"mod\u0065l":"dear"}}"#)), "model");
+    assert_eq!(field(&format!(r#"{{"model":"m",{USER},{USER}}}"#)), "messages");
+    assert_eq!(field(&format!(r#"{{"model":"m","max_tokens":1,{USER},"max_tokens":2}}"#)), "max_tokens");
+    let body =
+        format!(r#"{{"model":"m",{USER},"stream_options":{{"include_usage":true,"include_usage":false}}}}"#);
+    assert_eq!(field(&body), "stream_options.include_usage");
+    let body = r#"{"model":"m","messages":[{"role":"user","content":"a","content":"b"}]}"#;
+    assert_eq!(field(body), "messages[0].content");
+}
+
+#[test]
+fn broken_text_names_the_place_and_never_shows_the_prompt() {
+    let Err(RequestFault::InvalidJson { offset, line, column, .. }) =
+        parse("{\"model\":\"m\",\n \"messages\": [{\"role\" \"secret-prompt\"}]}")
+    else {
+        panic!("accepted")
+    };
+    assert_eq!((line, column), (2, 23));
+    assert_eq!(offset, 12 + 1 + 23);
+    let Err(RequestFault::InvalidJson { what, .. }) = parse("\u{feff}{}") else { panic!("accepted") };
+    assert!(what.contains("U+FEFF"), "{what}");
+    let Err(RequestFault::InvalidJson { what, .. }) = parse("[1]") else { panic!("accepted") };
+    assert_eq!(&*what, "expected a JSON object, got a list");
+    assert!(matches!(parse(""), Err(RequestFault::InvalidJson { .. })));
+    assert!(matches!(parse(&format!(r#"{{"model":"m",{USER}}} x"#)), Err(RequestFault::InvalidJson { .. })));
+    let broken = Bytes::from_static(b"{\"model\":\"m\xff\"}");
+    assert_eq!(ChatRequest::parse(&broken), Err(RequestFault::InvalidUtf8 { offset: 11 }));
+    for body in
+        [r#"{"model":"m","messages":"secret-prompt"}"#, r#"{"model":"m","messages":["secret-prompt"]}"#]
+    {
+        assert!(!parse(body).unwrap_err().to_string().contains("secret"));
+    }
+}
+
+#[test]
+fn a_depth_bomb_is_contained() {
+    let bomb = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+    // In a field that nobody looks at, nesting is skipped without a stack.
+    let body = format!(r#"{{"model":"m",{USER},"metadata":{}}}"#, bomb(1_000_000));
+    assert!(parse(&body).is_ok());
+    for field in ["messages", "stream_options", "model"] {
+        assert!(parse(&format!(r#"{{"{field}":{},"x":1}}"#, bomb(1_000_000))).is_err());
+    }
+    let body = format!(r#"{{"model":"m","messages":[{{"role":"user","content":{}}}]}}"#, bomb(1_000_000));
+    assert!(parse(&body).is_err());
+    assert!(parse(&"[".repeat(1_000_000)).is_err());
+    assert!(parse(&"{\"a\":".repeat(1_000_000)).is_err());
+}
+
+#[test]
+fn nothing_to_edit_gives_the_same_bytes_without_a_copy() {
+    let body = Bytes::from(format!(r#" {{ "model" : "m", {USER}, "max_tokens": 9 }} "#));
+    let request = ChatRequest::parse(&body).unwrap();
+    let edits =
+        Edits { upstream_model: Some("m"), output_cap: Some((CapField::MaxTokens, 9)), ..Edits::default() };
+    let out = request.rewrite(&body, &edits);
+    assert_eq!(out.as_ptr(), body.as_ptr());
+    assert_eq!(out, body);
+}
+
+#[test]
+fn a_model_name_is_escaped_into_the_body() {
+    let body = Bytes::from(format!(r#"{{"model":"m",{USER}}}"#));
+    let name = "a\"b\\c\n";
+    let edits = Edits { upstream_model: Some(name), ..Edits::default() };
+    let out = ChatRequest::parse(&body).unwrap().rewrite(&body, &edits);
+    assert_eq!(&*ChatRequest::parse(&out).unwrap().model, name);
+}
+
+#[test]
+fn another_body_than_the_parsed_one_is_left_alone() {
+    let body = Bytes::from(format!(r#"{{"model":"model-with-a-long-name",{USER}}}"#));
+    let request = ChatRequest::parse(&body).unwrap();
+    let edits =
+        Edits { upstream_model: Some("x"), output_cap: Some((CapField::MaxTokens, 1)), include_usage: true };
+    assert_eq!(request.rewrite(&Bytes::from_static(b"{}"), &edits), "{}");
+}
+
+#[test]
+fn equal_bodies_have_equal_fingerprints() {
+    assert_eq!(fingerprint(b"abc"), 0xba78_16bf_8f01_cfea_4141_40de_5dae_2223);
+    assert_ne!(fingerprint(b"abc"), fingerprint(b"abd"));
+}
+
+/// A chat request with unknown fields, members in any order and blanks
+/// between the tokens.
+fn chat() -> impl Strategy<Value = (String, Value)> {
+    let options = prop_oneof![
+        Just(None),
+        Just(Some(json!(null))),
+        Just(Some(json!({}))),
+        Just(Some(json!({"x": 1}))),
+        Just(Some(json!({"include_usage": null, "y": [1, {"include_usage": 3}]}))),
+        any::<bool>().prop_map(|asked| Some(json!({"a": {}, "include_usage": asked}))),
+    ];
+    let cap =
+        || prop_oneof![Just(None), Just(Some(Value::Null)), (1u32..500).prop_map(|cap| Some(json!(cap)))];
+    (
+        ("\\PC{1,20}", "\\PC{0,40}", options, cap(), cap(), any::<Option<bool>>()),
+        any::<bool>(),
+        Just(vec![
+            "model",
+            "messages",
+            "stream_options",
+            "max_tokens",
+            "max_completion_tokens",
+            "stream",
+            "zz",
+        ])
+        .prop_shuffle(),
+    )
+        .prop_map(|((model, text, options, older, newer, stream), pretty, order)| {
+            let mut all = Map::new();
+            all.insert("model".into(), json!(model));
+            all.insert("messages".into(), json!([{"role": "user", "content": text}]));
+            all.insert("zz".into(), json!({"model": "inner", "max_tokens": -1.5, "n": [[[]]], "t": text}));
+            let rest = [
+                ("stream_options", options),
+                ("max_tokens", older),
+                ("max_completion_tokens", newer),
+                ("stream", stream.map(Value::Bool)),
+            ];
+            all.extend(rest.into_iter().filter_map(|(name, value)| Some((name.to_string(), value?))));
+            let members: Vec<String> = order
+                .iter()
+                .filter_map(|name| {
+                    let value = all.get(*name)?;
+                    let text = if pretty {
+                        serde_json::to_string_pretty(value)
+                    } else {
+                        serde_json::to_string(value)
+                    };
+                    Some(format!("\"{name}\" :\t{}", text.unwrap()))
+                })
+                .collect();
+            (format!("\n {{ {} }}", members.join(" , ")), Value::Object(all))
+        })
+}
+
+/// The same edits made on a JSON tree.
+fn edited(mut value: Value, edits: &Edits<'_>) -> Value {
+    let object = value.as_object_mut().unwrap();
+    if let Some(name) = edits.upstream_model {
+        object.insert("model".into(), json!(name));
+    }
+    if let Some((field, cap)) = edits.output_cap {
+        let mut standing = false;
+        for name in ["max_tokens", "max_completion_tokens"] {
+            if let Some(own) = object.get(name).and_then(Value::as_u64) {
+                standing = true;
+                object.insert(name.into(), json!(own.min(u64::from(cap))));
+            }
+        }
+        if !standing {
+            object.insert(field.name().into(), json!(cap));
+        }
+    }
+    if edits.include_usage {
+        match object.get_mut("stream_options") {
+            Some(Value::Object(options)) => drop(options.insert("include_usage".into(), json!(true))),
+            _ => drop(object.insert("stream_options".into(), json!({"include_usage": true}))),
+        }
+    }
+    value
+}
+
+proptest! {
+    #[test]
+    fn a_rewritten_body_equals_the_edited_tree(
+        (text, value) in chat(),
+        name in proptest::option::of("\\PC{1,12}"),
+        cap in proptest::option::of(1u32..400),
+        newer: bool,
+        include_usage: bool,
+    ) {
+        let body = Bytes::from(text);
+        let request = ChatRequest::parse(&body).unwrap();
+        prop_assert_eq!(json!(&*request.model), value["model"].clone());
+        let field = if newer { CapField::MaxCompletionTokens } else { CapField::MaxTokens };
+        let edits = Edits { upstream_model: name.as_deref(), output_cap: cap.map(|cap| (field, cap)), include_usage };
+        let out = request.rewrite(&body, &edits);
+        let tree: Value = serde_json::from_slice(&out).unwrap();
+        // Unknown fields stay byte for byte.
+        let at = text_of(&body, "\"zz\"");
+        prop_assert!(std::str::from_utf8(&out).unwrap().contains(at));
+        prop_assert_eq!(tree, edited(value, &edits));
+        // What was rewritten is a request again, with the edits in it.
+        let again = ChatRequest::parse(&out).unwrap();
+        prop_assert!(!include_usage || again.include_usage_asked);
+        if let (Some(cap), Some((_, got))) = (cap, again.output_cap) {
+            prop_assert!(got <= cap);
+        }
+    }
+
+    #[test]
+    fn damaged_bodies_never_panic(
+        (text, _) in chat(),
+        cuts in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0u8..3), 1..6),
+    ) {
+        let mut bytes = text.into_bytes();
+        for (at, byte, how) in cuts {
+            let at = at.index(bytes.len());
+            match how {
+                0 => bytes[at] = byte,
+                1 => bytes.insert(at, byte),
+                _ => bytes.truncate(at + 1),
+            }
+        }
+        let body = Bytes::from(bytes);
+        let edits = Edits { upstream_model: Some("u"), output_cap: Some((CapField::MaxTokens, 5)), include_usage: true };
+        match ChatRequest::parse(&body) {
+            Ok(request) => prop_assert!(serde_json::from_slice::<serde::de::IgnoredAny>(&request.rewrite(&body, &edits)).is_ok()),
+            Err(fault) => prop_assert!(!fault.to_string().is_empty()),
+        }
+    }
+}
+
+/// The member that starts with `name`, to the end of its object.
+fn text_of<'a>(body: &'a Bytes, name: &str) -> &'a str {
+    let text = std::str::from_utf8(body).unwrap();
+    let from = text.find(name).unwrap();
+    let rest = &text[from..];
+    let value = rest.find('{').unwrap();
+    let mut values = serde_json::Deserializer::from_str(&rest[value..]).into_iter::<serde::de::IgnoredAny>();
+    values.next().unwrap().unwrap();
+    &rest[..value + values.byte_offset()]
+}
