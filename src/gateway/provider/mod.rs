@@ -1,0 +1,4 @@
+//! The wire formats of upstreams, one file for each. A format knows where a
+//! message keeps its usage, its end and its faults; it decides nothing.
+
+pub mod openai;

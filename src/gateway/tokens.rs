@@ -1,0 +1,230 @@
+//! Counting tokens where an upstream does not say how many there were.
+//!
+//! What is counted here is never called the upstream's: its receipt says
+//! `counted`. The count is OpenAI's own for OpenAI's models and an estimate
+//! for all others, whose tokenizers are not public or not here.
+//!
+//! All functions are synchronous and take some 50 ms per MiB: a caller on a
+//! runtime thread moves texts above [`BLOCKING_BYTES`] to a blocking thread.
+//! The first count of a family loads its table (tens of milliseconds);
+//! [`warm`] does that ahead of time.
+
+use bpe_openai::Tokenizer;
+use bytes::Bytes;
+use ledger::{TokenClass, Usage};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::provider::openai::Delivered;
+
+/// Texts longer than this are not counted on a runtime thread, in bytes.
+pub const BLOCKING_BYTES: usize = 64 * 1024;
+/// Of a text, this much is counted; the rest in proportion, in bytes.
+pub const COUNTED_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// What the chat format adds to each message and to the whole, in tokens
+/// (OpenAI's published recipe for counting chat messages).
+const MESSAGE_TOKENS: u64 = 3;
+const NAME_TOKENS: u64 = 1;
+const PRIMING_TOKENS: u64 = 3;
+/// What an image counts as when nothing else is known: OpenAI's tile price of
+/// a 1024 × 1024 picture in high detail.
+const IMAGE_TOKENS: u64 = 765;
+
+/// A family of models with one tokenizer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// `cl100k_base`: GPT-4, GPT-3.5 and the embedding models of their time.
+    Cl100k,
+    /// `o200k_base`: GPT-4o and later; taken for all models unknown here.
+    O200k,
+}
+
+impl Family {
+    /// The family of a model, by the name that the upstream knows it by.
+    pub fn of(model: &str) -> Self {
+        let name = model.rsplit('/').next().unwrap_or(model);
+        let newer = ["gpt-4o", "gpt-4.1", "gpt-4.5"].iter().any(|start| name.starts_with(start));
+        let older =
+            ["gpt-4", "gpt-3.5", "gpt-35", "text-embedding-"].iter().any(|start| name.starts_with(start));
+        if older && !newer { Self::Cl100k } else { Self::O200k }
+    }
+
+    fn tokenizer(self) -> &'static Tokenizer {
+        match self {
+            Self::Cl100k => bpe_openai::cl100k_base(),
+            Self::O200k => bpe_openai::o200k_base(),
+        }
+    }
+}
+
+/// Loads a family's table.
+pub fn warm(family: Family) {
+    let _tokens = count_text(family, "warm");
+}
+
+/// Tokens of a text; beyond 4 MiB in proportion, rounded up.
+pub fn count_text(family: Family, text: &str) -> u64 {
+    let counted = text.get(..text.floor_char_boundary(COUNTED_BYTES_MAX)).unwrap_or(text);
+    let tokens = family.tokenizer().count(counted) as u64;
+    in_proportion(tokens, counted.len() as u64, (text.len() - counted.len()) as u64)
+}
+
+/// `tokens` of `bytes`, and as many again for `more` bytes.
+fn in_proportion(tokens: u64, bytes: u64, more: u64) -> u64 {
+    if more == 0 {
+        return tokens;
+    }
+    tokens.saturating_add(tokens.saturating_mul(more).div_ceil(bytes.max(1)))
+}
+
+/// Tokens of an answer as far as it was delivered.
+pub fn count_delivered(family: Family, delivered: &Delivered) -> Usage {
+    let said = count_text(family, &delivered.text);
+    let thought = count_text(family, &delivered.reasoning);
+    let kept = (delivered.text.len() + delivered.reasoning.len()) as u64;
+    let all = in_proportion(said + thought, kept, delivered.beyond_bytes);
+    let mut usage = Usage::default();
+    usage.set(TokenClass::Output, all - thought);
+    usage.set(TokenClass::Reasoning, thought);
+    usage
+}
+
+/// Input tokens of a chat request that was accepted: the text of its
+/// messages, what the format adds to each, its tools as they are written, and
+/// a stated number for each image. Sound and files count as nothing here.
+/// Never more than `bound`, which is what was held for it.
+pub fn count_input(family: Family, body: &Bytes, images: u32, bound: u64) -> Usage {
+    let mut text = String::new();
+    let added = gather(body, &mut text).unwrap_or(0);
+    let tokens = count_text(family, &text).saturating_add(added).min(bound);
+    let mut usage = Usage::default();
+    usage.set(TokenClass::Input, tokens);
+    usage.set(TokenClass::ImageIn, u64::from(images).saturating_mul(IMAGE_TOKENS));
+    usage
+}
+
+#[derive(Deserialize)]
+struct Request<'a> {
+    #[serde(borrow)]
+    messages: Vec<Message<'a>>,
+    #[serde(borrow, default)]
+    tools: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    functions: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Message<'a> {
+    #[serde(borrow, default)]
+    role: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    name: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    content: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    tool_calls: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Part<'a> {
+    #[serde(borrow, default)]
+    text: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    refusal: Option<&'a RawValue>,
+}
+
+/// Puts all text that counts into `text`; returns the tokens that the format
+/// adds.
+fn gather(body: &[u8], text: &mut String) -> Option<u64> {
+    let request: Request<'_> = serde_json::from_slice(body).ok()?;
+    let mut added = PRIMING_TOKENS;
+    for message in &request.messages {
+        added += MESSAGE_TOKENS + if message.name.is_some() { NAME_TOKENS } else { 0 };
+        push(message.role, text);
+        push(message.name, text);
+        match message.content.filter(|content| content.get().starts_with('[')) {
+            None => push(message.content, text),
+            Some(list) => {
+                for part in serde_json::from_str::<Vec<Part<'_>>>(list.get()).unwrap_or_default() {
+                    push(part.text, text);
+                    push(part.refusal, text);
+                }
+            }
+        }
+        push(message.tool_calls, text);
+    }
+    push(request.tools, text);
+    push(request.functions, text);
+    Some(added)
+}
+
+/// Appends a string's text or the JSON of anything else, on a line of its own
+/// so that neighbours do not melt into one token.
+fn push(raw: Option<&RawValue>, text: &mut String) {
+    let Some(raw) = raw else { return };
+    match serde_json::from_str::<std::borrow::Cow<'_, str>>(raw.get()) {
+        Ok(plain) => text.push_str(&plain),
+        Err(_) => text.push_str(raw.get()),
+    }
+    text.push('\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn models_have_the_tokenizer_of_their_family() {
+        for (model, family) in [
+            ("gpt-4", Family::Cl100k),
+            ("gpt-4-turbo", Family::Cl100k),
+            ("gpt-3.5-turbo-0125", Family::Cl100k),
+            ("openai/gpt-4", Family::Cl100k),
+            ("gpt-4o-mini", Family::O200k),
+            ("gpt-4.1", Family::O200k),
+            ("gpt-5-mini", Family::O200k),
+            ("deepseek-chat", Family::O200k),
+            ("", Family::O200k),
+        ] {
+            assert_eq!(Family::of(model), family, "{model}");
+        }
+    }
+
+    #[test]
+    fn a_known_text_has_its_known_count() {
+        // Counts of OpenAI's tiktoken for this sentence.
+        let text = "The quick brown fox jumps over the lazy dog.";
+        assert_eq!(count_text(Family::O200k, text), 10);
+        assert_eq!(count_text(Family::Cl100k, text), 10);
+        assert_eq!(count_text(Family::O200k, ""), 0);
+    }
+
+    #[test]
+    fn what_is_too_long_is_counted_in_proportion() {
+        assert_eq!(in_proportion(10, 40, 0), 10);
+        assert_eq!(in_proportion(10, 40, 41), 21);
+        let mut delivered = Delivered { text: "one two three".into(), ..Delivered::default() };
+        assert_eq!(count_delivered(Family::O200k, &delivered).get(TokenClass::Output), 3);
+        delivered.beyond_bytes = 13;
+        delivered.reasoning = "hm".into();
+        let usage = count_delivered(Family::O200k, &delivered);
+        assert_eq!((usage.get(TokenClass::Output), usage.get(TokenClass::Reasoning)), (7, 1));
+    }
+
+    #[test]
+    fn input_counts_messages_tools_and_images_but_no_image_bytes() {
+        let data = "A".repeat(5000);
+        let body = Bytes::from(format!(
+            r#"{{"model":"gpt-4o","messages":[{{"role":"system","content":"be kind"}},
+            {{"role":"user","name":"ann","content":[{{"type":"text","text":"look"}},
+            {{"type":"image_url","image_url":{{"url":"data:image/png;base64,{data}"}}}}]}}]}}"#
+        ));
+        let usage = count_input(Family::O200k, &body, 1, 10_000);
+        let tokens = usage.get(TokenClass::Input);
+        assert!((14..30).contains(&tokens), "{tokens}");
+        assert_eq!(usage.get(TokenClass::ImageIn), 765);
+        assert_eq!(count_input(Family::O200k, &body, 0, 5).get(TokenClass::Input), 5);
+        let broken = Bytes::from_static(b"{");
+        assert_eq!(count_input(Family::O200k, &broken, 0, 5), Usage::default());
+    }
+}
