@@ -4,5 +4,6 @@ pub mod catalogue;
 pub mod clock;
 pub mod gateway;
 pub mod id;
+pub mod keytext;
 pub mod secret;
 pub mod store;
