@@ -96,11 +96,8 @@ const LAYERS: &[&str] = &[
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {
-    #[expect(clippy::print_stdout, reason = "this is how a build script speaks to cargo")]
-    {
-        println!("cargo:rerun-if-changed={SOURCE}");
-        println!("cargo:rerun-if-changed=build.rs");
-    }
+    println!("cargo:rerun-if-changed={SOURCE}");
+    println!("cargo:rerun-if-changed=build.rs");
     let catalogue: Catalogue = toml::from_str(&fs::read_to_string(SOURCE)?)?;
     let faults = check(&catalogue);
     if !faults.is_empty() {

@@ -84,7 +84,7 @@ fn decode(text: &str, prefix: &'static str, expected: usize, bits: u32) -> Resul
 ///
 /// Two ids of one kind made in the same millisecond are equal once in four million times: whoever
 /// stores a new object checks, and draws again. The top bit stays clear (see
-/// [`AccountId::test_book`]).
+/// [`AccountId::in_book`]).
 fn fresh(clock: &dyn Clock, entropy: &dyn Entropy) -> u64 {
     let mut random = [0u8; 4];
     entropy.fill(&mut random);
@@ -209,23 +209,40 @@ directory_ids! {
     LotId "lot_"
 }
 
-/// Set on the number of an account's test book; directory ids never have it.
-const TEST_BOOK: u64 = 1 << 63;
-
 impl AccountId {
+    /// This account in one book of the ledger.
+    pub fn in_book(self, book: ledger::Book) -> ledger::AccountId {
+        ledger::AccountId(self.0).in_book(book)
+    }
+
     /// The number of this account's live book in the ledger.
-    pub const fn live_book(self) -> u64 {
-        self.0 & !TEST_BOOK
+    pub fn live_book(self) -> u64 {
+        self.in_book(ledger::Book::Live).0
     }
 
     /// The number of this account's test book in the ledger: test keys post there.
-    pub const fn test_book(self) -> u64 {
-        self.0 | TEST_BOOK
+    pub fn test_book(self) -> u64 {
+        self.in_book(ledger::Book::Test).0
     }
+}
 
-    /// The account whose book this is, and whether it is the test book.
-    pub const fn of_book(book: u64) -> (Self, bool) {
-        (Self(book & !TEST_BOOK), book & TEST_BOOK != 0)
+/// The account that a book belongs to, whichever book it is.
+impl From<ledger::AccountId> for AccountId {
+    fn from(book: ledger::AccountId) -> Self {
+        Self(book.in_book(ledger::Book::Live).0)
+    }
+}
+
+impl From<ledger::LotId> for LotId {
+    fn from(lot: ledger::LotId) -> Self {
+        Self(lot.0)
+    }
+}
+
+/// A call's hold is named after the call.
+impl From<RequestId> for ledger::HoldId {
+    fn from(request: RequestId) -> Self {
+        Self(request.0)
     }
 }
 
@@ -354,8 +371,10 @@ mod tests {
     fn the_test_book_is_another_number_of_the_same_account() {
         let account = AccountId::new(&ManualClock::new(1_900_000_000_000), &SystemEntropy::new());
         assert_ne!(account.live_book(), account.test_book());
-        assert_eq!(AccountId::of_book(account.live_book()), (account, false));
-        assert_eq!(AccountId::of_book(account.test_book()), (account, true));
+        for book in ledger::Book::ALL {
+            assert_eq!(account.in_book(book).book(), book);
+            assert_eq!(AccountId::from(account.in_book(book)), account);
+        }
     }
 
     proptest! {

@@ -43,6 +43,14 @@ impl Environment {
         }
     }
 
+    /// The book that its keys post to.
+    pub const fn book(self) -> ledger::Book {
+        match self {
+            Self::Live => ledger::Book::Live,
+            Self::Test => ledger::Book::Test,
+        }
+    }
+
     pub const fn prefix(self) -> &'static str {
         match self {
             Self::Live => "tg-live-",

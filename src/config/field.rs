@@ -1,0 +1,288 @@
+//! The types that settings have, and the rules for their values.
+
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use super::load::Refused;
+use crate::secret::{HIDDEN, Secret};
+
+/// A value as it was given, before its type is known.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Given<'a> {
+    Text(&'a str),
+    Integer(i64),
+    Boolean(bool),
+    /// From the environment or a flag, where everything is text.
+    Plain(&'a str),
+    /// Something of TOML that no setting is.
+    Other,
+}
+
+/// A type that a setting can have.
+pub(super) trait Field: Sized {
+    const SECRET: bool = false;
+    fn read(given: Given<'_>) -> Result<Self, Refused>;
+    /// As TOML; `None` if it is not set. A secret is never shown.
+    fn show(&self) -> Option<String>;
+}
+
+fn refuse<T>(expected: &str) -> Result<T, Refused> {
+    Err(Refused::Value(format!("expected {expected}")))
+}
+
+fn text(given: Given<'_>) -> Result<&str, Refused> {
+    match given {
+        Given::Text(text) | Given::Plain(text) => Ok(text),
+        Given::Integer(_) | Given::Boolean(_) | Given::Other => refuse("a text in quotes"),
+    }
+}
+
+fn quoted(text: &str) -> Option<String> {
+    Some(toml::Value::from(text).to_string())
+}
+
+macro_rules! integers {
+    ($($type:ty)*) => {$(
+        impl Field for $type {
+            fn read(given: Given<'_>) -> Result<Self, Refused> {
+                let value = match given {
+                    Given::Integer(value) => Some(value),
+                    Given::Plain(text) => text.replace('_', "").parse().ok(),
+                    Given::Text(_) | Given::Boolean(_) | Given::Other => None,
+                };
+                match value.map(<$type>::try_from) {
+                    Some(Ok(value)) => Ok(value),
+                    _ => refuse(&format!("a whole number from 0 to {}", <$type>::MAX)),
+                }
+            }
+
+            fn show(&self) -> Option<String> {
+                Some(self.to_string())
+            }
+        }
+    )*};
+}
+
+integers!(u16 u32 u64);
+
+impl Field for bool {
+    fn read(given: Given<'_>) -> Result<Self, Refused> {
+        match given {
+            Given::Boolean(value) => Ok(value),
+            Given::Plain("true") => Ok(true),
+            Given::Plain("false") => Ok(false),
+            _ => refuse("true or false"),
+        }
+    }
+
+    fn show(&self) -> Option<String> {
+        Some(self.to_string())
+    }
+}
+
+impl Field for String {
+    fn read(given: Given<'_>) -> Result<Self, Refused> {
+        text(given).map(str::to_owned)
+    }
+
+    fn show(&self) -> Option<String> {
+        quoted(self)
+    }
+}
+
+impl Field for PathBuf {
+    fn read(given: Given<'_>) -> Result<Self, Refused> {
+        match text(given)? {
+            "" => refuse("a path"),
+            path => Ok(Self::from(path)),
+        }
+    }
+
+    fn show(&self) -> Option<String> {
+        quoted(&self.to_string_lossy())
+    }
+}
+
+impl Field for SocketAddr {
+    fn read(given: Given<'_>) -> Result<Self, Refused> {
+        text(given)?.parse().or_else(|_| refuse("an address with a port, such as 127.0.0.1:8080"))
+    }
+
+    fn show(&self) -> Option<String> {
+        quoted(&self.to_string())
+    }
+}
+
+impl Field for Secret {
+    const SECRET: bool = true;
+
+    fn read(given: Given<'_>) -> Result<Self, Refused> {
+        text(given).map(Self::new)
+    }
+
+    fn show(&self) -> Option<String> {
+        quoted(HIDDEN)
+    }
+}
+
+impl<T: Field> Field for Option<T> {
+    const SECRET: bool = T::SECRET;
+
+    fn read(given: Given<'_>) -> Result<Self, Refused> {
+        T::read(given).map(Some)
+    }
+
+    fn show(&self) -> Option<String> {
+        self.as_ref().and_then(T::show)
+    }
+}
+
+macro_rules! choices {
+    ($($(#[$doc:meta])* $name:ident { $($member:ident = $text:literal),* })*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name { $($member),* }
+
+        impl $name {
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$member => $text),* }
+            }
+        }
+
+        impl Field for $name {
+            fn read(given: Given<'_>) -> Result<Self, Refused> {
+                match text(given)? {
+                    $($text => Ok(Self::$member),)*
+                    _ => refuse(&[$($text),*].join(", ")),
+                }
+            }
+
+            fn show(&self) -> Option<String> {
+                quoted(self.as_str())
+            }
+        }
+    )*};
+}
+
+choices! {
+    /// How much is logged.
+    Level { Error = "error", Warn = "warn", Info = "info", Debug = "debug", Trace = "trace" }
+    /// How the log is written.
+    LogFormat { Text = "text", Json = "json" }
+}
+
+/// What a value must be beyond its type.
+pub(super) trait Rule<T> {
+    fn check(&self, value: &T) -> Result<(), Refused>;
+    /// The rule in words, for the documentation.
+    fn text(&self) -> Option<String>;
+}
+
+/// Whatever the type allows.
+pub(super) struct Any;
+
+impl<T> Rule<T> for Any {
+    fn check(&self, _: &T) -> Result<(), Refused> {
+        Ok(())
+    }
+
+    fn text(&self) -> Option<String> {
+        None
+    }
+}
+
+/// Both ends included.
+pub(super) struct Between<T>(pub T, pub T);
+
+impl<T: PartialOrd + Display> Rule<T> for Between<T> {
+    fn check(&self, value: &T) -> Result<(), Refused> {
+        if (&self.0..=&self.1).contains(&value) {
+            Ok(())
+        } else {
+            refuse(&format!("{} to {}", self.0, self.1))
+        }
+    }
+
+    fn text(&self) -> Option<String> {
+        Some(format!("{} to {}", self.0, self.1))
+    }
+}
+
+macro_rules! text_rules {
+    ($($(#[$doc:meta])* $name:ident of $type:ty as $text:literal = $check:expr;)*) => {$(
+        $(#[$doc])*
+        pub(super) struct $name;
+
+        impl Rule<$type> for $name {
+            fn check(&self, value: &$type) -> Result<(), Refused> {
+                let check: fn(&$type) -> bool = $check;
+                if check(value) { Ok(()) } else { refuse($text) }
+            }
+
+            fn text(&self) -> Option<String> {
+                Some($text.to_owned())
+            }
+        }
+    )*};
+}
+
+text_rules! {
+    /// An address that links can be built on.
+    HttpUrl of Option<String> as "an address that begins with http:// or https://" = |value| {
+        value.as_deref().is_none_or(|url| {
+            let host = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+            host.is_some_and(|host| !host.is_empty() && url.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"'))
+        })
+    };
+    PostgresUrl of Option<Secret> as "an address that begins with postgres:// or postgresql://" = |value| {
+        value.as_ref().is_none_or(|url| {
+            url.expose().starts_with("postgres://") || url.expose().starts_with("postgresql://")
+        })
+    };
+    TimeZone of String as "a time zone of the IANA database, such as Asia/Shanghai" = |value| {
+        jiff::tz::TimeZone::get(value).is_ok()
+    };
+    /// An amount of money that is not negative.
+    Decimal of String as "a decimal amount of at least 0, with at most nine places" = |value| {
+        ledger::Nano::parse_decimal(value).is_ok_and(|amount| amount >= ledger::Nano::ZERO)
+    };
+    HexKey of Option<Secret> as "64 hexadecimal digits" = |value| {
+        value.as_ref().is_none_or(|key| key.expose().len() == 64 && key.expose().bytes().all(|byte| byte.is_ascii_hexdigit()))
+    };
+}
+
+/// So many capital letters.
+pub(super) struct Letters(pub usize);
+
+impl Rule<String> for Letters {
+    fn check(&self, value: &String) -> Result<(), Refused> {
+        if value.len() == self.0 && value.bytes().all(|byte| byte.is_ascii_uppercase()) {
+            Ok(())
+        } else {
+            refuse(&format!("{} capital letters", self.0))
+        }
+    }
+
+    fn text(&self) -> Option<String> {
+        Some(format!("{} capital letters", self.0))
+    }
+}
+
+/// A secret of at least so many characters.
+pub(super) struct LongEnough(pub usize);
+
+impl Rule<Option<Secret>> for LongEnough {
+    fn check(&self, value: &Option<Secret>) -> Result<(), Refused> {
+        match value {
+            Some(secret) if secret.expose().chars().count() < self.0 => {
+                refuse(&format!("at least {} characters", self.0))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn text(&self) -> Option<String> {
+        Some(format!("at least {} characters", self.0))
+    }
+}

@@ -1,0 +1,168 @@
+//! The configuration: one TOML file, the environment, and flags, in this order of strength.
+//!
+//! For: everything that an operator may set before the start. What changes while the server runs
+//! (accounts, prices, channels …) is not here but in the directory.
+//! Promises: a setting that is not known, or not possible, is refused with its place; every value
+//! can be printed with where it came from; the sample file and the documentation are generated
+//! from this list, so they cannot differ from it.
+//! Must never: show a secret. Secrets are given directly, or as the path of a file in a setting
+//! of the same name with `_file` (environment: `_FILE`) behind it.
+//!
+//! Names of settings end in their unit: `_ms`, `_bytes`, `_ppm` (millionths), `_days`.
+
+mod field;
+mod load;
+mod print;
+mod schema;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+pub use field::{Level, LogFormat};
+pub use load::{ConfigError, Origin, Problem, Sources};
+pub use print::{reference, sample};
+
+use crate::secret::Secret;
+use field::{Any, Between, Decimal, HexKey, HttpUrl, Letters, LongEnough, PostgresUrl, TimeZone};
+use schema::config;
+
+config! {
+    /// Where the server is reached.
+    server: Server {
+        /// Address and port of the API, the pages and the management interface.
+        listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 8080)), Any;
+        /// Address under which callers reach the server, for links in answers. Not set: built from
+        /// `listen` and `tls`.
+        public_url: Option<String> = None, HttpUrl;
+        /// Worker threads, each with connections of its own. 0: one for each core.
+        workers: u16 = 0, Between(0, 1_024);
+        /// Unix socket for the command line. Not set: `admin.sock` in the data directory.
+        admin_socket: Option<PathBuf> = None, Any;
+    }
+    /// Certificate for HTTPS, PEM files. Set both or none.
+    tls: Tls {
+        /// Certificate chain, the server's own first.
+        cert_file: Option<PathBuf> = None, Any;
+        /// Private key of the first certificate.
+        key_file: Option<PathBuf> = None, Any;
+    }
+    /// Where books and settings are kept.
+    store: Store {
+        /// Folder of the embedded database.
+        data_dir: PathBuf = PathBuf::from("tallygate-data"), Any;
+        /// PostgreSQL instead of the embedded database, `postgres://user:password@host/database`.
+        database_url: Option<Secret> = None, PostgresUrl;
+    }
+    /// What one caller can demand of the server.
+    limits: Limits {
+        /// Largest request body.
+        request_body_bytes_max: u64 = 10 << 20, Between(1 << 10, 1 << 30);
+        /// Request line and headers together.
+        header_bytes_max: u32 = 32 << 10, Between(8 << 10, 1 << 20);
+        /// Time for the headers of a request to arrive.
+        header_timeout_ms: u64 = 10_000, Between(100, 600_000);
+        /// Time for the body of a request to arrive.
+        body_timeout_ms: u64 = 60_000, Between(100, 3_600_000);
+        /// Connections open at a time; further ones wait.
+        connections_max: u32 = 10_000, Between(1, 1_000_000);
+        /// How long an answer is read on after its caller has gone, to learn its usage.
+        drain_ms_max: u64 = 60_000, Between(0, 3_600_000);
+        /// How much of an answer is read on after its caller has gone.
+        drain_bytes_max: u64 = 16 << 20, Between(0, 1 << 30);
+        /// A stream in which the upstream is silent for so long is ended.
+        stream_idle_timeout_ms: u64 = 300_000, Between(100, 3_600_000);
+        /// Time for running calls to end after a stop was asked for.
+        shutdown_ms: u64 = 30_000, Between(0, 3_600_000);
+    }
+    /// Connections to the models' providers.
+    upstream: Upstream {
+        /// Time to connect, TLS included.
+        connect_timeout_ms: u64 = 5_000, Between(10, 600_000);
+        /// Time until an answer begins.
+        header_timeout_ms: u64 = 120_000, Between(10, 3_600_000);
+        /// Time until an answer has ended.
+        total_timeout_ms: u64 = 600_000, Between(10, 86_400_000);
+        /// Idle connections kept for each provider and worker.
+        pool_idle_per_host_max: u32 = 64, Between(0, 100_000);
+        /// An idle connection is closed after this time.
+        pool_idle_timeout_ms: u64 = 90_000, Between(1, 3_600_000);
+        /// Speak HTTP/2 with providers that offer it.
+        http2: bool = true, Any;
+    }
+    /// How much money a call holds while it runs, if its caller set no maximum.
+    holds: Holds {
+        /// Share of the usable money that one call may hold.
+        output_share_ppm: u32 = 250_000, Between(1, 1_000_000);
+        /// Output tokens that a call gets beyond its share, as long as the money lasts.
+        output_tokens_floor: u32 = 1_000, Between(0, 1_000_000);
+        /// A call that cannot be given so many output tokens is refused.
+        output_tokens_min: u32 = 16, Between(1, 1_000_000);
+    }
+    /// How long details of calls are kept. Money is kept for ever.
+    retention: Retention {
+        /// Why pages.
+        why_days: u32 = 30, Between(1, 36_500);
+        /// Request log.
+        log_days: u32 = 395, Between(1, 36_500);
+    }
+    /// The books.
+    ledger: Ledger {
+        /// Currency of all amounts, three letters. Cannot change once there are books.
+        currency: String = "USD".to_owned(), Letters(3);
+        /// Time zone in which days and months begin for new accounts, such as `Asia/Shanghai`.
+        time_zone: String = "UTC".to_owned(), TimeZone;
+        /// Play money that the test book of a new account starts with, as a decimal text.
+        test_credit: String = "100".to_owned(), Decimal;
+    }
+    /// What the server writes about itself.
+    log: Log {
+        /// error, warn, info, debug or trace.
+        level: Level = Level::Info, Any;
+        /// text or json.
+        format: LogFormat = LogFormat::Text, Any;
+    }
+    /// The management interface.
+    admin: Admin {
+        /// Token for the management interface over the network. Not set: it is reached through the
+        /// admin socket alone.
+        token: Option<Secret> = None, LongEnough(16);
+    }
+    /// Secrets that others are protected with.
+    secrets: Secrets {
+        /// Key that encrypts the credentials of channels: 64 hexadecimal digits, as
+        /// `openssl rand -hex 32` makes them.
+        master_key: Option<Secret> = None, HexKey;
+    }
+}
+
+impl Config {
+    /// Where callers reach the server, without a slash at the end.
+    pub fn public_url(&self) -> String {
+        match &self.server.public_url {
+            Some(url) => url.trim_end_matches('/').to_owned(),
+            None if self.tls.cert_file.is_some() => format!("https://{}", self.server.listen),
+            None => format!("http://{}", self.server.listen),
+        }
+    }
+
+    /// The admin socket, by default inside the data directory.
+    pub fn admin_socket(&self) -> PathBuf {
+        self.server.admin_socket.clone().unwrap_or_else(|| self.store.data_dir.join("admin.sock"))
+    }
+
+    /// What no setting can be refused for alone.
+    fn check_together(&self) -> Result<(), (&'static str, &'static str, String)> {
+        if self.tls.cert_file.is_some() != self.tls.key_file.is_some() {
+            let missing = if self.tls.cert_file.is_some() { "key_file" } else { "cert_file" };
+            return Err(("tls", missing, "is needed too: certificate and key belong together".to_owned()));
+        }
+        if self.upstream.header_timeout_ms > self.upstream.total_timeout_ms {
+            let text = "is shorter than upstream.header_timeout_ms".to_owned();
+            return Err(("upstream", "total_timeout_ms", text));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

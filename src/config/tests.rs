@@ -1,0 +1,204 @@
+//! Configuration by file and environment, as an operator meets it.
+
+use super::*;
+
+fn env(list: &[(&str, &str)]) -> Sources {
+    let env = list.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    Sources { env, ..Sources::default() }
+}
+
+fn file(dir: &tempfile::TempDir, text: &str) -> Sources {
+    let path = dir.path().join("tallygate.toml");
+    std::fs::write(&path, text).unwrap();
+    Sources { file: Some(path), ..Sources::default() }
+}
+
+fn problems(sources: &Sources) -> Vec<String> {
+    let error = Config::load(sources).unwrap_err();
+    let name = |problem: &Problem| {
+        let place = problem.place.rsplit('/').next().unwrap().to_owned();
+        format!("{place}: {}", problem.text)
+    };
+    error.problems.iter().map(name).collect()
+}
+
+#[test]
+fn flags_are_stronger_than_the_environment_and_that_than_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut sources =
+        file(&dir, "[server]\nlisten = \"0.0.0.0:1\"\nworkers = 2\n\n[limits]\nshutdown_ms = 5_000\n");
+    sources.env = vec![
+        ("TALLYGATE_SERVER__LISTEN".into(), "0.0.0.0:2".into()),
+        ("TALLYGATE_SERVER__WORKERS".into(), "3".into()),
+        ("PATH".into(), "/bin".into()),
+    ];
+    sources.flags = vec![("server.listen", "0.0.0.0:3".into())];
+    let config = Config::load(&sources).unwrap();
+    assert_eq!(config.server.listen.port(), 3);
+    assert_eq!((config.server.workers, config.limits.shutdown_ms), (3, 5_000));
+    assert_eq!(config.origin("server", "listen"), Origin::Flag);
+    assert_eq!(config.origin("server", "workers"), Origin::Env("TALLYGATE_SERVER__WORKERS".into()));
+    assert_eq!(config.origin("limits", "shutdown_ms"), Origin::File { line: 6 });
+    assert_eq!(config.origin("log", "level"), Origin::Default);
+}
+
+/// S25: nothing that is not understood is passed over; all of it is told at once, with its place.
+#[test]
+fn unknown_settings_are_refused_with_their_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut sources = file(
+        &dir,
+        "listen = \"x\"\n[server]\nlisen = \"127.0.0.1:1\"\n[servers]\n[log]\nlevel = \"loud\"\nformat = 7\n",
+    );
+    sources.env = vec![
+        ("TALLYGATE_LIMITS__BODY_BYTES".into(), "1".into()),
+        ("TALLYGATE_LIMITS_SHUTDOWN_MS".into(), "1".into()),
+        ("TALLYGATE_SOMETHING_ELSE".into(), "1".into()),
+    ];
+    let mut found = problems(&sources);
+    found.sort();
+    let expected = [
+        "TALLYGATE_LIMITS_SHUTDOWN_MS: between section and field stand two underscores: TALLYGATE_LIMITS__…",
+        "TALLYGATE_LIMITS__BODY_BYTES: there is no setting limits.body_bytes",
+        "tallygate.toml:1: listen must be inside of a section, such as [server]",
+        "tallygate.toml:3: there is no setting server.lisen; did you mean server.listen?",
+        "tallygate.toml:4: there is no section [servers]; known: server, tls, store, limits, upstream, holds, \
+         retention, ledger, log, admin, secrets",
+        "tallygate.toml:6: log.level: expected error, warn, info, debug, trace",
+        "tallygate.toml:7: log.format: expected a text in quotes",
+    ];
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn impossible_values_are_refused() {
+    let table = [
+        (
+            "SERVER__LISTEN",
+            "localhost",
+            "server.listen: expected an address with a port, such as 127.0.0.1:8080",
+        ),
+        (
+            "SERVER__PUBLIC_URL",
+            "ai.example.org",
+            "server.public_url: expected an address that begins with http:// or https://",
+        ),
+        ("SERVER__WORKERS", "2000", "server.workers: expected 0 to 1024"),
+        ("SERVER__WORKERS", "-1", "server.workers: expected a whole number from 0 to 65535"),
+        ("LIMITS__REQUEST_BODY_BYTES_MAX", "1", "limits.request_body_bytes_max: expected 1024 to 1073741824"),
+        ("UPSTREAM__HTTP2", "yes", "upstream.http2: expected true or false"),
+        ("LEDGER__CURRENCY", "usd", "ledger.currency: expected 3 capital letters"),
+        (
+            "LEDGER__TIME_ZONE",
+            "Mars/Olympus",
+            "ledger.time_zone: expected a time zone of the IANA database, such as Asia/Shanghai",
+        ),
+        (
+            "LEDGER__TEST_CREDIT",
+            "-1",
+            "ledger.test_credit: expected a decimal amount of at least 0, with at most nine places",
+        ),
+        ("STORE__DATA_DIR", "", "store.data_dir: expected a path"),
+        (
+            "STORE__DATABASE_URL",
+            "mysql://x",
+            "store.database_url: expected an address that begins with postgres:// or postgresql://",
+        ),
+        ("ADMIN__TOKEN", "short", "admin.token: expected at least 16 characters"),
+        ("SECRETS__MASTER_KEY", "00", "secrets.master_key: expected 64 hexadecimal digits"),
+    ];
+    for (name, value, expected) in table {
+        let name = format!("TALLYGATE_{name}");
+        assert_eq!(problems(&env(&[(&name, value)])), [format!("{name}: {expected}")]);
+    }
+    assert_eq!(
+        problems(&env(&[("TALLYGATE_TLS__CERT_FILE", "cert.pem")])),
+        ["tls.key_file: is needed too: certificate and key belong together"]
+    );
+    assert_eq!(
+        problems(&env(&[("TALLYGATE_UPSTREAM__TOTAL_TIMEOUT_MS", "100")])),
+        ["upstream.total_timeout_ms: is shorter than upstream.header_timeout_ms"]
+    );
+}
+
+#[test]
+fn a_file_that_is_no_toml_is_refused_with_its_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let found = problems(&file(&dir, "[server]\nworkers = = 2\n"));
+    assert!(found[0].starts_with("tallygate.toml:2: "), "{found:?}");
+    let missing = Sources { file: Some(dir.path().join("none.toml")), ..Sources::default() };
+    assert!(problems(&missing)[0].starts_with("none.toml: cannot be read: "));
+}
+
+#[test]
+fn secrets_come_from_files_too_and_are_never_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let token = dir.path().join("token");
+    std::fs::write(&token, "a-token-of-length-24-abc\n").unwrap();
+    let token = token.to_str().unwrap();
+    let from_env = env(&[
+        ("TALLYGATE_ADMIN__TOKEN_FILE", token),
+        ("TALLYGATE_STORE__DATABASE_URL", "postgres://u:hunter2@db/x"),
+    ]);
+    let from_file = file(&dir, &format!("[admin]\ntoken_file = {token:?}\n"));
+    for sources in [&from_env, &from_file] {
+        let config = Config::load(sources).unwrap();
+        assert_eq!(config.admin.token.as_ref().unwrap().expose(), "a-token-of-length-24-abc");
+        let shown = config.print_effective() + &format!("{config:?}");
+        assert!(!shown.contains("a-token") && !shown.contains("hunter2"), "{shown}");
+        assert!(shown.contains("token = \"[hidden]\""));
+    }
+    let both = env(&[
+        ("TALLYGATE_ADMIN__TOKEN", "a-token-of-length-24-abc"),
+        ("TALLYGATE_ADMIN__TOKEN_FILE", token),
+    ]);
+    assert_eq!(problems(&both), ["TALLYGATE_ADMIN__TOKEN_FILE: TALLYGATE_ADMIN__TOKEN sets the same"]);
+    let both =
+        file(&dir, &format!("[admin]\ntoken = \"a-token-of-length-24-abc\"\ntoken_file = {token:?}\n"));
+    assert_eq!(problems(&both), ["tallygate.toml:3: admin.token and admin.token_file are both set"]);
+    let missing = env(&[("TALLYGATE_ADMIN__TOKEN_FILE", "/nowhere/token")]);
+    assert!(problems(&missing)[0].contains("the file /nowhere/token cannot be read"));
+}
+
+#[test]
+fn what_is_printed_can_be_read_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let printed =
+        Config::load(&env(&[("TALLYGATE_HOLDS__OUTPUT_SHARE_PPM", "7")])).unwrap().print_effective();
+    assert!(printed.contains("output_share_ppm = 7  # environment, TALLYGATE_HOLDS__OUTPUT_SHARE_PPM\n"));
+    assert!(printed.contains("why_days = 30  # default\n"));
+    assert!(printed.contains("# database_url is not set  # default\n"));
+    assert_eq!(Config::load(&file(&dir, &printed)).unwrap().holds.output_share_ppm, 7);
+}
+
+/// The sample sets every default to itself. `UPDATE=1` writes the generated files anew.
+#[test]
+fn the_committed_sample_and_reference_are_generated() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    for (name, text) in [("tallygate.example.toml", sample()), ("docs/configuration.md", reference())] {
+        if std::env::var_os("UPDATE").is_some() {
+            std::fs::write(root.join(name), &text).unwrap();
+        }
+        let committed = std::fs::read_to_string(root.join(name)).unwrap();
+        assert!(committed == text, "run the tests once with UPDATE=1 and commit {name}");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let loaded = Config::load(&file(&dir, &sample())).unwrap();
+    let values = |config: &Config| {
+        let text = config.print_effective();
+        text.lines().map(|line| line.split("  # ").next().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(values(&loaded), values(&Config::default()));
+    assert_eq!(loaded.origin("server", "listen"), Origin::File { line: 9 });
+}
+
+#[test]
+fn links_and_socket_follow_from_other_settings() {
+    let config = Config::load(&env(&[("TALLYGATE_STORE__DATA_DIR", "/data")])).unwrap();
+    assert_eq!(config.public_url(), "http://127.0.0.1:8080");
+    assert_eq!(config.admin_socket(), PathBuf::from("/data/admin.sock"));
+    let secure = [("TALLYGATE_TLS__CERT_FILE", "c"), ("TALLYGATE_TLS__KEY_FILE", "k")];
+    assert_eq!(Config::load(&env(&secure)).unwrap().public_url(), "https://127.0.0.1:8080");
+    let named = env(&[("TALLYGATE_SERVER__PUBLIC_URL", "https://ai.example.org/")]);
+    assert_eq!(Config::load(&named).unwrap().public_url(), "https://ai.example.org");
+}
