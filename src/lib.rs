@@ -1,9 +1,12 @@
 //! Tallygate: the AI API gateway whose bill you can check and whose refusals explain themselves.
 
+pub mod books;
 pub mod catalogue;
 pub mod clock;
 pub mod config;
+pub mod directory;
 pub mod gateway;
+pub mod hex;
 pub mod id;
 pub mod keytext;
 pub mod secret;

@@ -31,7 +31,8 @@ pub use crate::command::{
 };
 pub use crate::counters::{Counter, CounterKey, Layer, Metric};
 pub use crate::effect::{
-    CostAccrued, Credited, Debit, Effect, Expired, Held, HeldLayer, Refunded, Released, Settled, Withdrawn,
+    CostAccrued, Credited, Debit, Debits, Effect, Expired, Held, HeldLayer, Refunded, Released, Settled,
+    Withdrawn, total,
 };
 pub use crate::holds::Hold;
 pub use crate::ids::{AccountId, Book, HoldId, LotId, Reference, Timestamp};

@@ -1,0 +1,301 @@
+//! The log row of a call, byte by byte.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ledger::{TokenClass, Usage};
+
+use crate::catalogue::{Code, LimitView, Refusal, Value};
+use crate::gateway::facts::{
+    Admitted, CallBody, CallRecord, CapReason, Checked, Client, CounterReading, Credential, Decided, Endpoint, Ending,
+    Facts, Outcome, Readings, UsageSource,
+};
+use crate::id::{AccountId, ChannelId, KeyId, PriceId, RequestId};
+
+use super::effect::{code, nano, read_counter, write_counter};
+use super::wire::{DecodeError, Reader, Writer};
+
+type Decoded<T> = Result<T, DecodeError>;
+
+pub fn write(to: &mut Writer<'_>, call: &CallRecord) {
+    let decided = &*call.decided;
+    write_facts(to, &decided.facts);
+    to.option(decided.readings.as_ref(), write_readings);
+    to.option(decided.refusal.as_deref(), write_refusal);
+    to.option(decided.admitted.as_ref(), write_admitted);
+    to.option(call.outcome.as_deref(), write_outcome);
+}
+
+pub fn read(from: &mut Reader<'_>) -> Decoded<CallRecord> {
+    let decided = Decided {
+        facts: read_facts(from)?,
+        readings: from.option(read_readings)?,
+        refusal: from.option(read_refusal)?.map(Box::new),
+        admitted: from.option(read_admitted)?,
+    };
+    Ok(CallRecord { decided: Arc::new(decided), outcome: from.option(read_outcome)?.map(Box::new) })
+}
+
+fn write_facts(to: &mut Writer<'_>, facts: &Facts) {
+    to.fixed128(facts.request.raw());
+    to.i64(facts.at_ms);
+    to.u64(facts.config_version);
+    write_checked(to, &facts.address, |to, endpoint| to.u8(*endpoint as u8));
+    write_checked(to, &facts.credential, |to, credential| {
+        to.fixed64(credential.key.raw());
+        to.fixed64(credential.account.raw());
+    });
+    write_checked(to, &facts.body, |to, body| {
+        to.text(&body.model);
+        to.u8(u8::from(body.stream));
+        to.u64(body.body_bytes);
+        to.u64(body.input_tokens_bound);
+        to.u64(u64::from(body.image_parts));
+        to.u64(u64::from(body.audio_parts));
+        to.option(body.output_cap, |to, cap| to.u64(u64::from(cap)));
+        to.u64(u64::from(body.choices));
+    });
+    match facts.client.address {
+        None => to.u8(0),
+        Some(IpAddr::V4(address)) => {
+            to.u8(4);
+            to.u64(u64::from(address.to_bits()));
+        }
+        Some(IpAddr::V6(address)) => {
+            to.u8(6);
+            to.fixed128(address.to_bits());
+        }
+    }
+    to.text(&facts.client.sdk);
+    to.u64(u64::from(facts.client.retry_count));
+}
+
+fn read_facts(from: &mut Reader<'_>) -> Decoded<Facts> {
+    let request = RequestId::from_raw(from.fixed128()?);
+    let (at_ms, config_version) = (from.i64()?, from.u64()?);
+    let address = read_checked(from, |from| code(from, "endpoint", Endpoint::from_code))?;
+    let credential = read_checked(from, |from| {
+        let (key, account) = (KeyId::from_raw(from.fixed64()?), AccountId::from_raw(from.fixed64()?));
+        Ok(Credential { key, account })
+    })?;
+    let body = read_checked(from, |from| {
+        Ok(CallBody {
+            model: from.text()?.into(),
+            stream: from.u8()? != 0,
+            body_bytes: from.u64()?,
+            input_tokens_bound: from.u64()?,
+            image_parts: from.u32()?,
+            audio_parts: from.u32()?,
+            output_cap: from.option(Reader::u32)?,
+            choices: from.u32()?,
+        })
+    })?;
+    let address_of_client = match from.u8()? {
+        0 => None,
+        4 => Some(IpAddr::V4(from.u32()?.into())),
+        6 => Some(IpAddr::V6(from.fixed128()?.into())),
+        value => return Err(DecodeError::Unknown { what: "address family", value: u64::from(value) }),
+    };
+    let client = Client { address: address_of_client, sdk: from.text()?.into(), retry_count: from.u32()? };
+    Ok(Facts { request, at_ms, config_version, address, credential, body, client })
+}
+
+fn write_checked<T>(to: &mut Writer<'_>, checked: &Checked<T>, write: impl FnOnce(&mut Writer<'_>, &T)) {
+    match checked {
+        Checked::NotReached => to.u8(0),
+        Checked::Passed(value) => {
+            to.u8(1);
+            write(to, value);
+        }
+        Checked::Refused(refusal) => {
+            to.u8(2);
+            write_refusal(to, refusal);
+        }
+    }
+}
+
+fn read_checked<T>(from: &mut Reader<'_>, read: impl FnOnce(&mut Reader<'_>) -> Decoded<T>) -> Decoded<Checked<T>> {
+    match from.u8()? {
+        0 => Ok(Checked::NotReached),
+        1 => read(from).map(Checked::Passed),
+        2 => read_refusal(from).map(|refusal| Checked::Refused(Box::new(refusal))),
+        value => Err(DecodeError::Unknown { what: "check", value: u64::from(value) }),
+    }
+}
+
+fn write_readings(to: &mut Writer<'_>, readings: &Readings) {
+    to.i64(readings.available.0);
+    to.i64(readings.held.0);
+    to.list(&readings.counters, |to, reading| {
+        write_counter(to, &reading.counter, &reading.window);
+        to.i64(reading.used);
+        to.i64(reading.held);
+    });
+}
+
+fn read_readings(from: &mut Reader<'_>) -> Decoded<Readings> {
+    let (available, held) = (nano(from)?, nano(from)?);
+    let counters = from.list(|from| {
+        let (counter, window) = read_counter(from)?;
+        Ok(CounterReading { counter, window, used: from.i64()?, held: from.i64()? })
+    })?;
+    Ok(Readings { available, held, counters })
+}
+
+fn write_admitted(to: &mut Writer<'_>, admitted: &Admitted) {
+    to.fixed64(admitted.price.raw());
+    to.u64(admitted.multiplier_ppm);
+    to.fixed64(admitted.channel.raw());
+    to.i64(admitted.hold.0);
+    to.u64(u64::from(admitted.output_cap));
+    to.u8(admitted.cap_reason as u8);
+}
+
+fn read_admitted(from: &mut Reader<'_>) -> Decoded<Admitted> {
+    Ok(Admitted {
+        price: PriceId::from_raw(from.fixed64()?),
+        multiplier_ppm: from.u64()?,
+        channel: ChannelId::from_raw(from.fixed64()?),
+        hold: nano(from)?,
+        output_cap: from.u32()?,
+        cap_reason: code(from, "cap reason", CapReason::from_code)?,
+    })
+}
+
+fn write_outcome(to: &mut Writer<'_>, outcome: &Outcome) {
+    to.u64(u64::from(outcome.status));
+    to.u8(outcome.ending as u8);
+    to.list(&outcome.usage.tokens, |to, tokens| to.u64(*tokens));
+    to.u8(outcome.usage_source as u8);
+    to.option(outcome.upstream_status, |to, status| to.u64(u64::from(status)));
+    to.option(outcome.upstream_request.as_deref(), Writer::text);
+    to.option(outcome.upstream_error.as_deref(), Writer::text);
+    to.option(outcome.code, |to, code| to.u64(u64::from(code.number())));
+    to.option(outcome.first_byte_us, Writer::u64);
+    to.u64(outcome.latency_us);
+}
+
+fn read_outcome(from: &mut Reader<'_>) -> Decoded<Outcome> {
+    Ok(Outcome {
+        status: from.u16()?,
+        ending: code(from, "ending", Ending::from_code)?,
+        usage: read_usage(from)?,
+        usage_source: code(from, "usage source", UsageSource::from_code)?,
+        upstream_status: from.option(Reader::u16)?,
+        upstream_request: from.option(|from| from.text().map(Into::into))?,
+        upstream_error: from.option(|from| from.text().map(Into::into))?,
+        code: from.option(read_code)?,
+        first_byte_us: from.option(Reader::u64)?,
+        latency_us: from.u64()?,
+    })
+}
+
+fn read_usage(from: &mut Reader<'_>) -> Decoded<Usage> {
+    let tokens: Vec<u64> = from.list(Reader::u64)?;
+    let tokens: [u64; TokenClass::COUNT] =
+        tokens.try_into().map_err(|_| DecodeError::OutOfRange { what: "token classes" })?;
+    Ok(Usage { tokens })
+}
+
+fn read_code(from: &mut Reader<'_>) -> Decoded<Code> {
+    let number = from.u16()?;
+    Code::from_number(number).ok_or(DecodeError::Unknown { what: "refusal code", value: u64::from(number) })
+}
+
+fn write_refusal(to: &mut Writer<'_>, refusal: &Refusal) {
+    to.u64(u64::from(refusal.code.number()));
+    to.list(&refusal.params, |to, (name, value)| {
+        to.text(name);
+        write_value(to, value);
+    });
+    to.option(refusal.limit.as_deref(), write_limit);
+    to.option(refusal.field.as_deref(), Writer::text);
+    to.option(refusal.retry_after_ms, Writer::u64);
+    to.i64(refusal.charged.0);
+    to.option(refusal.upstream_text.as_deref(), Writer::text);
+}
+
+fn read_refusal(from: &mut Reader<'_>) -> Decoded<Refusal> {
+    let mut refusal = Refusal::new(read_code(from)?);
+    refusal.params = from.list(|from| {
+        let name = Cow::Owned(from.text()?.to_owned());
+        Ok((name, read_value(from)?))
+    })?;
+    refusal.limit = from.option(read_limit)?.map(Box::new);
+    refusal.field = from.option(|from| from.text().map(Into::into))?;
+    refusal.retry_after_ms = from.option(Reader::u64)?;
+    refusal.charged = nano(from)?;
+    refusal.upstream_text = from.option(|from| from.text().map(Into::into))?;
+    Ok(refusal)
+}
+
+fn write_value(to: &mut Writer<'_>, value: &Value) {
+    match value {
+        Value::Text(text) => {
+            to.u8(1);
+            to.text(text);
+        }
+        Value::List(names) => {
+            to.u8(2);
+            to.list(names, |to, name| to.text(name));
+        }
+        Value::Money(amount) => {
+            to.u8(3);
+            to.i64(amount.0);
+        }
+        Value::Time(ms) => {
+            to.u8(4);
+            to.i64(*ms);
+        }
+        Value::Count(count) => {
+            to.u8(5);
+            to.u64(*count);
+        }
+        Value::Both { en, zh } => {
+            to.u8(6);
+            to.text(en);
+            to.text(zh);
+        }
+    }
+}
+
+fn read_value(from: &mut Reader<'_>) -> Decoded<Value> {
+    Ok(match from.u8()? {
+        1 => Value::Text(from.text()?.into()),
+        2 => Value::List(from.list(|from| from.text().map(Into::into))?),
+        3 => Value::Money(nano(from)?),
+        4 => Value::Time(from.i64()?),
+        5 => Value::Count(from.u64()?),
+        6 => Value::Both { en: from.text()?.into(), zh: from.text()?.into() },
+        value => return Err(DecodeError::Unknown { what: "value", value: u64::from(value) }),
+    })
+}
+
+fn write_limit(to: &mut Writer<'_>, limit: &LimitView) {
+    to.text(&limit.scope);
+    to.option(limit.id.as_deref(), Writer::text);
+    to.option(limit.window.as_deref(), Writer::text);
+    for amount in [limit.limit, limit.used, limit.held, limit.available, limit.needed, limit.short_by] {
+        to.option(amount, |to, amount| to.i64(amount.0));
+    }
+    to.option(limit.resets_at_ms, Writer::i64);
+    to.option(limit.origin.as_deref(), Writer::text);
+}
+
+fn read_limit(from: &mut Reader<'_>) -> Decoded<LimitView> {
+    let text = |from: &mut Reader<'_>| from.text().map(str::to_owned);
+    Ok(LimitView {
+        scope: Cow::Owned(text(from)?),
+        id: from.option(text)?,
+        window: from.option(text)?.map(Cow::Owned),
+        limit: from.option(nano)?,
+        used: from.option(nano)?,
+        held: from.option(nano)?,
+        available: from.option(nano)?,
+        needed: from.option(nano)?,
+        short_by: from.option(nano)?,
+        resets_at_ms: from.option(Reader::i64)?,
+        origin: from.option(text)?.map(Cow::Owned),
+    })
+}

@@ -1,0 +1,148 @@
+//! The journal's encoding, version 1: what a batch's `effects` and `facts` are made of.
+//!
+//! ```text
+//! effects = version, records
+//! record  = call?, list of effects          call = id of the request, 16 bytes
+//! facts   = version, list of (call, log row)
+//! ```
+//! Integers are LEB128, signed ones zigzag; ids of 128 bits and fingerprints are 16 bytes, big-endian; a
+//! text or byte string is its length and its bytes; an option is 0, or 1 and the value; a list is its
+//! length and its items. `effects` hold money, counts, ids and codes and are kept for ever; `facts` hold
+//! what may be personal and can be purged: the chain knows them by their hash alone.
+//!
+//! Decoding never panics, whatever the bytes.
+
+mod call;
+mod effect;
+mod state;
+mod wire;
+
+use ledger::{Effect, HoldId};
+
+use crate::gateway::facts::CallRecord;
+use crate::id::RequestId;
+use crate::store::Batch;
+
+use super::Record;
+use wire::{Reader, Writer};
+
+pub use state::{Checkpoint, decode_checkpoint, encode_checkpoint};
+pub use wire::DecodeError;
+
+const VERSION: u8 = 1;
+
+/// Buffers that go round: a batch takes them and gives them back.
+#[derive(Default)]
+pub struct Buffers {
+    effects: Vec<u8>,
+    facts: Vec<u8>,
+}
+
+impl Buffers {
+    /// The bytes of a batch.
+    pub fn encode(&mut self, records: &[Record]) -> (Vec<u8>, Vec<u8>) {
+        let (mut effects, mut facts) = (std::mem::take(&mut self.effects), std::mem::take(&mut self.facts));
+        effects.clear();
+        facts.clear();
+        encode_effects_of(records, &mut Writer(&mut effects));
+        encode_facts_of(records, &mut Writer(&mut facts));
+        (effects, facts)
+    }
+
+    pub fn take_back(&mut self, batch: Batch) {
+        self.effects = batch.effects;
+        self.facts = batch.facts.unwrap_or_default();
+    }
+}
+
+fn encode_effects_of(records: &[Record], to: &mut Writer<'_>) {
+    to.u8(VERSION);
+    to.list(records, |to, record| {
+        to.option(record.request(), |to, request| to.fixed128(request.raw()));
+        to.list(&record.effects, effect::write);
+    });
+}
+
+fn encode_facts_of(records: &[Record], to: &mut Writer<'_>) {
+    to.u8(VERSION);
+    let calls = records.iter().filter(|record| record.call.is_some()).count();
+    to.u64(calls as u64);
+    for call in records.iter().filter_map(|record| record.call.as_ref()) {
+        call::write(to, call);
+    }
+}
+
+/// A record as it is read back; the call is missing if the facts were purged.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredRecord {
+    pub request: Option<RequestId>,
+    pub effects: Vec<Effect>,
+    pub call: Option<CallRecord>,
+}
+
+/// Reads a batch. `facts` is `None` once they are purged.
+pub fn decode_batch(effects: &[u8], facts: Option<&[u8]>) -> Result<Vec<StoredRecord>, DecodeError> {
+    let mut from = Reader(effects);
+    version(&mut from)?;
+    let mut records: Vec<StoredRecord> = from.list(|from| {
+        let request = from.option(|from| from.fixed128().map(RequestId::from_raw))?;
+        Ok(StoredRecord { request, effects: from.list(effect::read)?, call: None })
+    })?;
+    from.end()?;
+    if let Some(facts) = facts {
+        let mut from = Reader(facts);
+        version(&mut from)?;
+        let calls: Vec<CallRecord> = from.list(call::read)?;
+        from.end()?;
+        let of_calls = records.iter_mut().filter(|record| record.request.is_some());
+        for (record, call) in of_calls.zip(calls) {
+            if record.request != Some(call.decided.facts.request) {
+                return Err(DecodeError::OutOfRange { what: "order of the log rows" });
+            }
+            record.call = Some(call);
+        }
+    }
+    Ok(records)
+}
+
+fn version(from: &mut Reader<'_>) -> Result<(), DecodeError> {
+    match from.u8()? {
+        VERSION => Ok(()),
+        value => Err(DecodeError::Unknown { what: "version", value: u64::from(value) }),
+    }
+}
+
+/// One log row, as the projections keep it.
+pub fn encode_call(call: &CallRecord) -> Vec<u8> {
+    let mut bytes = vec![VERSION];
+    call::write(&mut Writer(&mut bytes), call);
+    bytes
+}
+
+pub fn decode_call(bytes: &[u8]) -> Result<CallRecord, DecodeError> {
+    let mut from = Reader(bytes);
+    version(&mut from)?;
+    let call = call::read(&mut from)?;
+    from.end()?;
+    Ok(call)
+}
+
+/// The money of one call, as the projections keep it.
+pub fn encode_effects(effects: &[Effect]) -> Vec<u8> {
+    let mut bytes = vec![VERSION];
+    Writer(&mut bytes).list(effects, effect::write);
+    bytes
+}
+
+pub fn decode_effects(bytes: &[u8]) -> Result<Vec<Effect>, DecodeError> {
+    let mut from = Reader(bytes);
+    version(&mut from)?;
+    let effects = from.list(effect::read)?;
+    from.end()?;
+    Ok(effects)
+}
+
+/// The call that a hold was made for.
+pub fn request_of(hold: HoldId) -> RequestId {
+    RequestId::from_raw(hold.0)
+}

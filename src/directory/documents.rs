@@ -1,0 +1,260 @@
+//! The documents of the directory, as they are stored and as the management API shows them.
+//!
+//! Money is written as a decimal string, a multiplier as a decimal string with up to six places, a time as
+//! RFC 3339 in UTC. A document never holds a key's text or a channel's credential in the clear: a key is a
+//! keyed hash, a credential is sealed with the master key.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use ledger::{Nano, TokenClass};
+use serde::{Deserialize, Serialize};
+
+use crate::id::{AccountId, ChannelId, GroupId, KeyId, ModelId, PriceId};
+
+use super::decimal;
+
+/// Whose money: everything that is prepaid, limited and billed together.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Account {
+    pub id: AccountId,
+    pub name: Box<str>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub email: Option<Box<str>>,
+    #[serde(default)]
+    pub kind: AccountKind,
+    /// IANA name of the zone in which the account's days and months begin.
+    pub time_zone: Box<str>,
+    /// How far below zero the balance may go; zero unless an operator declared otherwise.
+    #[serde(default, with = "decimal::money")]
+    pub overdraft: Nano,
+    /// Whether refusals show callers the account's amounts; unset means yes for a personal account only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub callers_see_account_money: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remark: Option<Box<str>>,
+    pub created_at: Timestamp,
+}
+
+impl Account {
+    /// The setting, or the default of the account's kind.
+    pub fn callers_see_account_money(&self) -> bool {
+        self.callers_see_account_money.unwrap_or(self.kind == AccountKind::Personal)
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AccountKind {
+    #[default]
+    Personal,
+    Enterprise,
+    Education,
+}
+
+/// A caller's key. Its text is known to the caller alone.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Key {
+    pub id: KeyId,
+    pub account: AccountId,
+    pub name: Box<str>,
+    pub environment: Environment,
+    /// Keyed hash of the key's text.
+    pub hash: KeyHash,
+    /// Prefix, first and last characters: enough to recognise one's own key, useless to anybody else.
+    pub masked: Box<str>,
+    #[serde(default)]
+    pub status: KeyStatus,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<GroupId>,
+    /// Spend limits of the key; at most one for each window.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub limits: Vec<Limit>,
+    pub created_at: Timestamp,
+}
+
+/// HMAC-SHA-256 of a key's text under a secret derived from the master key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct KeyHash(pub [u8; 32]);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Environment {
+    Live,
+    Test,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KeyStatus {
+    #[default]
+    Enabled,
+    Revoked,
+}
+
+/// A limit and where it was set. Zero blocks; the absence of a limit means unlimited.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limit {
+    pub metric: Metric,
+    pub window: Window,
+    /// Nano-units of the ledger currency.
+    #[serde(with = "decimal::money")]
+    pub value: Nano,
+    pub origin: Origin,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Metric {
+    Spend,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Window {
+    Day,
+    Month,
+    Total,
+}
+
+/// Who set a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    Default,
+    Owner,
+    Operator,
+    Organization,
+}
+
+/// A model as callers name it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Model {
+    pub id: ModelId,
+    pub name: Box<str>,
+    #[serde(default)]
+    pub status: ModelStatus,
+    /// Output tokens of one choice, at the most.
+    pub output_tokens_max: u32,
+    /// Tokens that one image part can cost at the most; unset: image parts are refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_tokens_max: Option<u32>,
+    /// Tokens that one audio part can cost at the most; unset: audio parts are refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audio_tokens_max: Option<u32>,
+    pub owned_by: Box<str>,
+    pub created_at: Timestamp,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ModelStatus {
+    #[default]
+    Active,
+    Retired,
+}
+
+/// One version of a model's price. A version never changes; a new price is a new version.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Price {
+    pub id: PriceId,
+    pub model: ModelId,
+    /// Counts from 1 for each model.
+    pub version: u32,
+    pub effective_at: Timestamp,
+    /// Price per million tokens of each class; a class that is missing is charged as its parent class.
+    #[serde(with = "decimal::per_million")]
+    pub per_million: [Option<Nano>; TokenClass::COUNT],
+    /// Added once per call.
+    #[serde(default, with = "decimal::money")]
+    pub per_call: Nano,
+    pub created_at: Timestamp,
+}
+
+impl Price {
+    /// The price as the ledger rates with it.
+    pub fn rates(&self) -> ledger::Price {
+        ledger::Price { per_million: self.per_million, per_call: self.per_call }
+    }
+}
+
+/// Where calls are sent to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Channel {
+    pub id: ChannelId,
+    pub name: Box<str>,
+    pub provider: ProviderKind,
+    /// Up to and including the version segment, without a slash at the end: `https://host/v1`.
+    pub base_url: Box<str>,
+    /// The provider's key, sealed with the master key.
+    pub credential: Box<str>,
+    /// Model as callers name it → as this upstream names it.
+    pub models: BTreeMap<Box<str>, Box<str>>,
+    /// Groups that may use the channel; empty means every group.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<GroupId>,
+    pub environments: Vec<Environment>,
+    /// Higher is tried first.
+    #[serde(default)]
+    pub priority: i32,
+    #[serde(default)]
+    pub status: ChannelStatus,
+    /// The request field through which this upstream takes its output cap.
+    #[serde(default)]
+    pub output_cap_field: CapField,
+    pub created_at: Timestamp,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProviderKind {
+    Openai,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChannelStatus {
+    #[default]
+    Enabled,
+    Disabled,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CapField {
+    #[default]
+    MaxCompletionTokens,
+    MaxTokens,
+}
+
+/// Which channels a key may reach, and at which multiple of the price.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Group {
+    pub id: GroupId,
+    pub name: Box<str>,
+    /// Millionths: 1,000,000 charges the list price.
+    #[serde(rename = "multiplier", with = "decimal::multiplier")]
+    pub multiplier_ppm: u64,
+    pub created_at: Timestamp,
+}
+
+impl Serialize for KeyHash {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&crate::hex::encode(&self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for KeyHash {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+        let bytes = crate::hex::decode::<32>(&text).ok_or_else(|| serde::de::Error::custom("not a key hash"))?;
+        Ok(KeyHash(bytes))
+    }
+}

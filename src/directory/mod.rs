@@ -1,0 +1,18 @@
+//! The directory: who may call what, at which price, through which channel.
+//!
+//! Every object is a versioned JSON document ([`documents`]). The store keeps each version for ever, so
+//! that an old Why is explained with the objects as they were. The gateway never reads the store on the
+//! way of a request: it looks things up in an immutable [`Snapshot`], which a change replaces in part
+//! (one shard for a key or an account, the small root for the rest).
+//!
+//! No rule of the ladder and no money lives here.
+
+pub mod decimal;
+pub mod documents;
+pub mod snapshot;
+
+pub use documents::{
+    Account, AccountKind, CapField, Channel, ChannelStatus, Environment, Group, Key, KeyStatus, Limit, Metric, Model,
+    ModelStatus, Origin, Price, ProviderKind,
+};
+pub use snapshot::{Change, ModelEntry, Object, Snapshot};

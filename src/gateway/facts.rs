@@ -1,0 +1,295 @@
+//! What was known of a call when it was decided, and how it ended. Together they are the log row, the Why
+//! and the receipt of the call; the money itself is in the ledger's effects.
+//!
+//! Facts are written into the journal, so they hold no key text, no prompt and no answer.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ledger::{CounterKey, Nano, Usage, WindowInstance};
+use smallvec::SmallVec;
+
+use crate::catalogue::{Code, Refusal};
+use crate::id::{AccountId, ChannelId, KeyId, PriceId, RequestId};
+
+/// Room for the layers of one call without an allocation.
+pub const LAYERS_INLINE: usize = 8;
+
+/// The outcome of a check that needs nothing but the request itself.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Checked<T> {
+    /// An earlier check refused first.
+    NotReached,
+    Passed(T),
+    Refused(Box<Refusal>),
+}
+
+impl<T> Checked<T> {
+    pub fn passed(&self) -> Option<&T> {
+        match self {
+            Checked::Passed(value) => Some(value),
+            Checked::NotReached | Checked::Refused(_) => None,
+        }
+    }
+}
+
+/// What the caller asked for, whose key it used, and what could be read of the request.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Facts {
+    pub request: RequestId,
+    /// Ledger time at which the call was decided, in ms since the Unix epoch.
+    pub at_ms: i64,
+    /// Version of the directory that the decision used.
+    pub config_version: u64,
+    pub address: Checked<Endpoint>,
+    pub credential: Checked<Credential>,
+    pub body: Checked<CallBody>,
+    pub client: Client,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Endpoint {
+    ChatCompletions = 1,
+    Models = 2,
+}
+
+impl Endpoint {
+    pub fn from_code(code: u8) -> Option<Self> {
+        [Endpoint::ChatCompletions, Endpoint::Models].into_iter().find(|endpoint| *endpoint as u8 == code)
+    }
+
+    /// Path below the version segment.
+    pub fn path(self) -> &'static str {
+        match self {
+            Endpoint::ChatCompletions => "chat/completions",
+            Endpoint::Models => "models",
+        }
+    }
+
+    /// Request type as the log names it.
+    pub fn request_type(self) -> &'static str {
+        match self {
+            Endpoint::ChatCompletions => "chat",
+            Endpoint::Models => "models",
+        }
+    }
+}
+
+/// A key that is known, whatever its state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Credential {
+    pub key: KeyId,
+    pub account: AccountId,
+}
+
+/// What a decision needs of a request body.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CallBody {
+    pub model: Box<str>,
+    pub stream: bool,
+    pub body_bytes: u64,
+    /// Upper bound of the input's text tokens.
+    pub input_tokens_bound: u64,
+    pub image_parts: u32,
+    pub audio_parts: u32,
+    /// Output tokens of one choice, as the caller capped them.
+    pub output_cap: Option<u32>,
+    /// Answers asked for; at least 1.
+    pub choices: u32,
+}
+
+/// Who called, as far as the connection tells.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Client {
+    pub address: Option<IpAddr>,
+    /// The User-Agent header, cut to 128 bytes.
+    pub sdk: Box<str>,
+    /// The SDK's own count of its automatic retries (自动重试).
+    pub retry_count: u32,
+}
+
+/// The books as they were at the decision.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Readings {
+    pub available: Nano,
+    pub held: Nano,
+    pub counters: SmallVec<[CounterReading; LAYERS_INLINE]>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CounterReading {
+    pub counter: CounterKey,
+    pub window: WindowInstance,
+    pub used: i64,
+    pub held: i64,
+}
+
+/// Everything about one call but its money: the request log row.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CallRecord {
+    pub decided: Arc<Decided>,
+    /// `None` while the call runs, and for ever if it was refused.
+    pub outcome: Option<Box<Outcome>>,
+}
+
+/// A call as it was decided; never changes afterwards.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decided {
+    pub facts: Facts,
+    /// What was read of the books; `None` if the call was refused before they were looked at.
+    pub readings: Option<Readings>,
+    pub refusal: Option<Box<Refusal>>,
+    pub admitted: Option<Admitted>,
+}
+
+/// What an admitted call was promised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Admitted {
+    pub price: PriceId,
+    pub multiplier_ppm: u64,
+    pub channel: ChannelId,
+    pub hold: Nano,
+    /// Output tokens of one choice, at the most.
+    pub output_cap: u32,
+    pub cap_reason: CapReason,
+}
+
+/// Where a call's output cap comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum CapReason {
+    Caller = 1,
+    Model = 2,
+    /// The usable money buys fewer tokens than the model could give.
+    Money = 3,
+}
+
+impl CapReason {
+    pub fn from_code(code: u8) -> Option<Self> {
+        [CapReason::Caller, CapReason::Model, CapReason::Money].into_iter().find(|reason| *reason as u8 == code)
+    }
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            CapReason::Caller => "caller",
+            CapReason::Model => "model",
+            CapReason::Money => "money",
+        }
+    }
+}
+
+/// How an admitted call ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// Status that the caller was answered with.
+    pub status: u16,
+    pub ending: Ending,
+    pub usage: Usage,
+    pub usage_source: UsageSource,
+    pub upstream_status: Option<u16>,
+    pub upstream_request: Option<Box<str>>,
+    /// The upstream's own words, cut to 2 KiB; operators only.
+    pub upstream_error: Option<Box<str>>,
+    /// The code that the caller was shown, if the call ended in one.
+    pub code: Option<Code>,
+    /// Microseconds from the arrival of the request.
+    pub first_byte_us: Option<u64>,
+    pub latency_us: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Ending {
+    /// The whole answer was there.
+    Complete = 1,
+    /// The upstream refused, failed or was not reached: nothing was delivered.
+    UpstreamFailed = 2,
+    /// The upstream broke off after it had begun to answer.
+    UpstreamCut = 3,
+    /// The caller left and the upstream was drained to its usage.
+    CallerGoneDrained = 4,
+    /// The caller left and what had come was counted.
+    CallerGoneCounted = 5,
+    /// The gateway stopped before the answer had ended.
+    Shutdown = 6,
+    /// A fault of the gateway itself.
+    GatewayFault = 7,
+    /// The process died before the call was settled.
+    ProcessDied = 8,
+}
+
+impl Ending {
+    const ALL: [Ending; 8] = [
+        Ending::Complete,
+        Ending::UpstreamFailed,
+        Ending::UpstreamCut,
+        Ending::CallerGoneDrained,
+        Ending::CallerGoneCounted,
+        Ending::Shutdown,
+        Ending::GatewayFault,
+        Ending::ProcessDied,
+    ];
+
+    pub fn from_code(code: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|ending| *ending as u8 == code)
+    }
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Ending::Complete => "complete",
+            Ending::UpstreamFailed => "upstream_failed",
+            Ending::UpstreamCut => "upstream_cut",
+            Ending::CallerGoneDrained => "caller_gone_drained",
+            Ending::CallerGoneCounted => "caller_gone_counted",
+            Ending::Shutdown => "shutdown",
+            Ending::GatewayFault => "gateway_fault",
+            Ending::ProcessDied => "process_died",
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum UsageSource {
+    /// Nothing was used.
+    None = 0,
+    /// Told by the upstream.
+    Upstream = 1,
+    /// Counted by tokenizer, because the upstream told nothing.
+    Counted = 2,
+}
+
+impl UsageSource {
+    pub fn from_code(code: u8) -> Option<Self> {
+        [UsageSource::None, UsageSource::Upstream, UsageSource::Counted]
+            .into_iter()
+            .find(|source| *source as u8 == code)
+    }
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            UsageSource::None => "none",
+            UsageSource::Upstream => "upstream",
+            UsageSource::Counted => "counted",
+        }
+    }
+}
+
+impl Outcome {
+    /// Of a call that the gateway itself lost.
+    pub fn gateway_fault() -> Self {
+        Outcome {
+            status: 0,
+            ending: Ending::GatewayFault,
+            usage: Usage::default(),
+            usage_source: UsageSource::None,
+            upstream_status: None,
+            upstream_request: None,
+            upstream_error: None,
+            code: None,
+            first_byte_us: None,
+            latency_us: 0,
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! The ladder: one ordered list of checks that every call passes, and the one pure function that decides.
+//!
+//! Promises: [`decide`] reads only what it is given – no clock, no I/O, no lock – so the same code decides
+//! a call, explains it later and answers a simulation. The first rung that fails refuses; the order of
+//! [`RUNGS`] is the contract. A rung must never look at how another one decided.
+
+mod balance;
+mod budgets;
+mod case;
+mod channel;
+mod explain;
+mod model;
+mod request;
+mod sizing;
+
+use crate::catalogue::{LimitView, Refusal};
+use crate::directory::Snapshot;
+
+use super::facts::{Facts, Readings};
+
+pub use case::{Case, HoldPolicy, Layer};
+pub use explain::{Step, StepState, explain};
+pub use sizing::Sizing;
+
+/// One check of the ladder.
+pub struct Rung {
+    /// Number in the published table.
+    pub number: u8,
+    pub name: &'static str,
+    check: fn(&Case<'_>) -> Result<(), Refusal>,
+    /// The numbers that the check compared, for the Why.
+    figures: fn(&Case<'_>) -> Vec<LimitView>,
+}
+
+/// The rungs in the order in which they are evaluated.
+pub const RUNGS: &[Rung] = &[
+    Rung { number: 1, name: "address", check: request::address, figures: no_figures },
+    Rung { number: 2, name: "credential", check: request::credential, figures: no_figures },
+    Rung { number: 6, name: "request", check: request::body, figures: no_figures },
+    Rung { number: 8, name: "model", check: model::check, figures: no_figures },
+    Rung { number: 12, name: "budgets", check: budgets::check, figures: budgets::figures },
+    Rung { number: 13, name: "balance", check: balance::check, figures: balance::figures },
+    Rung { number: 14, name: "channel", check: channel::check, figures: no_figures },
+];
+
+/// The last rung that needs neither the body nor the books.
+const BEFORE_BODY: u8 = 5;
+
+/// What the ladder says of a call.
+#[derive(Debug)]
+pub enum Verdict<'a> {
+    Admit(Admission<'a>),
+    Refuse(Box<Refusal>),
+}
+
+/// What an admitted call goes on with.
+#[derive(Debug)]
+pub struct Admission<'a> {
+    pub sizing: Sizing,
+    pub price: &'a std::sync::Arc<crate::directory::Price>,
+    pub multiplier_ppm: u64,
+    pub channel: &'a std::sync::Arc<crate::directory::Channel>,
+}
+
+/// Decides a call from everything that is known of it.
+pub fn decide<'a>(snapshot: &'a Snapshot, facts: &'a Facts, readings: &'a Readings, policy: &HoldPolicy) -> Verdict<'a> {
+    let case = Case::new(snapshot, facts, readings, policy);
+    for rung in RUNGS {
+        if let Err(refusal) = (rung.check)(&case) {
+            return Verdict::Refuse(Box::new(refusal));
+        }
+    }
+    match (case.sizing, case.price, case.channel) {
+        (Some(Ok(sizing)), Some(price), Some(channel)) => {
+            Verdict::Admit(Admission { sizing, price, multiplier_ppm: case.multiplier_ppm, channel })
+        }
+        // Every rung passed, so each of the three is there; a call without one of them is never admitted.
+        _ => Verdict::Refuse(Box::new(Refusal::new(crate::catalogue::Code::NoChannel))),
+    }
+}
+
+/// The rungs that can be decided before the body is read, so that nobody without a key can send one.
+pub fn decide_before_body(snapshot: &Snapshot, facts: &Facts) -> Result<(), Refusal> {
+    let readings = Readings::default();
+    let case = Case::new(snapshot, facts, &readings, &HoldPolicy::NONE);
+    RUNGS.iter().take_while(|rung| rung.number <= BEFORE_BODY).try_for_each(|rung| (rung.check)(&case))
+}
+
+fn no_figures(_: &Case<'_>) -> Vec<LimitView> {
+    Vec::new()
+}

@@ -1,0 +1,141 @@
+//! How much a call holds and how long its answer may be.
+//!
+//! The hold covers the dearest way in which the call can end: every input token at the dearest input
+//! class, and as many output tokens as the cap allows at the dearest output class. So nothing goes below
+//! zero. A caller who set no cap gets one that a share of the usable money buys, so that a cent's answer
+//! does not block a dollar.
+
+use ledger::Nano;
+
+use crate::catalogue::{Code, Refusal};
+use crate::directory::decimal;
+use crate::gateway::facts::CapReason;
+
+use super::case::{Case, HoldPolicy};
+
+/// What is held and what is promised for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizing {
+    pub hold: Nano,
+    /// Output tokens of one choice, at the most; goes upstream as an explicit maximum.
+    pub output_cap: u32,
+    pub cap_reason: CapReason,
+}
+
+/// `None` while the model or its price is not known; a refusal if a part of the request cannot be bounded.
+pub fn size(case: &Case<'_>, policy: &HoldPolicy) -> Option<Result<Sizing, Refusal>> {
+    let (call, model, price) = (case.call?, case.model?, case.price?);
+    let parts = [
+        ("image", call.image_parts, model.model.image_tokens_max),
+        ("audio", call.audio_parts, model.model.audio_tokens_max),
+    ];
+    let mut input_tokens = i128::from(call.input_tokens_bound);
+    for (kind, count, tokens_max) in parts {
+        match tokens_max {
+            _ if count == 0 => {}
+            Some(tokens_max) => input_tokens += i128::from(count) * i128::from(tokens_max),
+            None => return Some(Err(unbounded(kind, &model.model.name))),
+        }
+    }
+    let rates = price.rates();
+    let multiplier = i128::from(case.multiplier_ppm);
+    let costs = Costs {
+        fixed: (i128::from(rates.per_call.0) * MILLION
+            + input_tokens * i128::from(rates.dearest_input().0))
+            * multiplier,
+        output_token: i128::from(call.choices) * i128::from(rates.dearest_output().0) * multiplier,
+    };
+    let (output_cap, cap_reason) = match call.output_cap {
+        Some(cap) => (cap, CapReason::Caller),
+        None => costs.cap(case.usable(), model.model.output_tokens_max, policy),
+    };
+    Some(match costs.total(output_cap) {
+        Some(hold) => Ok(Sizing { hold, output_cap, cap_reason }),
+        None => Err(Refusal::new(Code::InvalidParameter)
+            .field("max_tokens")
+            .param("reason", "the answer's highest cost is beyond what can be held")),
+    })
+}
+
+fn unbounded(kind: &str, model: &str) -> Refusal {
+    Refusal::new(Code::InvalidParameter)
+        .field("messages")
+        .param("reason", format!("{kind} parts cannot be priced for the model {model}"))
+}
+
+const MILLION: i128 = 1_000_000;
+/// Costs are kept exact: nano-units × tokens per million × millionths of the multiplier.
+const SCALE: i128 = MILLION * decimal::PPM as i128;
+
+struct Costs {
+    fixed: i128,
+    output_token: i128,
+}
+
+impl Costs {
+    /// Rounded up to the nano: a hold is never smaller than what it covers.
+    fn total(&self, output_tokens: u32) -> Option<Nano> {
+        let exact = self.fixed + self.output_token * i128::from(output_tokens);
+        let nano = (exact + SCALE - 1).div_euclid(SCALE);
+        i64::try_from(nano).ok().map(Nano)
+    }
+
+    /// Output tokens of one choice that `money` buys after the input is paid.
+    fn buys(&self, money: i128) -> u32 {
+        let left = money - self.fixed;
+        match left {
+            _ if left <= 0 => 0,
+            _ if self.output_token == 0 => u32::MAX,
+            _ => u32::try_from(left / self.output_token).unwrap_or(u32::MAX),
+        }
+    }
+
+    fn cap(&self, usable: Nano, model_max: u32, policy: &HoldPolicy) -> (u32, CapReason) {
+        let money = i128::from(usable.0.max(0)) * SCALE;
+        let share = self.buys(money / MILLION * i128::from(policy.output_share_ppm));
+        let all = self.buys(money).min(policy.output_tokens_floor);
+        let bought = share.max(all).max(policy.output_tokens_min);
+        if bought < model_max { (bought, CapReason::Money) } else { (model_max, CapReason::Model) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POLICY: HoldPolicy =
+        HoldPolicy { output_share_ppm: 250_000, output_tokens_floor: 1_000, output_tokens_min: 16 };
+
+    /// 1 nano per input and 2 nano per output token.
+    fn costs(input_tokens: i128) -> Costs {
+        Costs { fixed: input_tokens * SCALE, output_token: 2 * SCALE }
+    }
+
+    #[test]
+    fn a_rich_account_gets_the_models_maximum() {
+        assert_eq!(costs(100).cap(Nano(1_000_000), 4_096, &POLICY), (4_096, CapReason::Model));
+    }
+
+    #[test]
+    fn a_share_of_the_money_shortens_the_answer() {
+        assert_eq!(costs(100).cap(Nano(20_100), 4_096, &POLICY), (2_462, CapReason::Money));
+    }
+
+    #[test]
+    fn a_poor_account_still_gets_the_floor_while_the_money_lasts() {
+        assert_eq!(costs(100).cap(Nano(2_100), 4_096, &POLICY), (1_000, CapReason::Money));
+        assert_eq!(costs(100).cap(Nano(300), 4_096, &POLICY), (100, CapReason::Money));
+    }
+
+    #[test]
+    fn an_empty_purse_asks_for_the_least_answer() {
+        let (cap, _) = costs(100).cap(Nano(0), 4_096, &POLICY);
+        assert_eq!((cap, costs(100).total(cap)), (16, Some(Nano(132))));
+    }
+
+    #[test]
+    fn a_hold_is_rounded_up() {
+        let costs = Costs { fixed: 1, output_token: 0 };
+        assert_eq!(costs.total(10), Some(Nano(1)));
+    }
+}
