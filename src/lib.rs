@@ -2,6 +2,7 @@
 
 pub mod books;
 pub mod catalogue;
+pub mod bench;
 pub mod clock;
 pub mod config;
 pub mod directory;

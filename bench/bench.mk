@@ -1,0 +1,25 @@
+# Targets of the benchmark; included by the Makefile. bench/README.md tells how to read the figures.
+
+BENCH_BIN := target/release/tallygate
+
+.PHONY: bench bench-quick bench-tools bench-micro
+
+# The plain proxy to measure beside. RUNLEVEL keeps Debian from starting it as a service.
+bench-tools:
+	@command -v nginx >/dev/null || { \
+		if [ "$$(id -u)" = 0 ]; then run=; else run=sudo; fi; \
+		$$run env RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends nginx-light; }
+
+# Everything, some 5 minutes: nothing else should run on the machine meanwhile.
+bench: bench-tools
+	cargo build --release --bin tallygate
+	$(BENCH_BIN) bench --out bench/results/latest
+
+# The same, short: for a look at a change.
+bench-quick: bench-tools
+	cargo build --release --bin tallygate
+	$(BENCH_BIN) bench --rounds 3 --millis 700
+
+# The parts alone: decide, reserve and settle, batch encoding, commit.
+bench-micro:
+	cargo bench --workspace

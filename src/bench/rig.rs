@@ -1,0 +1,88 @@
+//! The one thread that plays both ends: the clients and the upstream, on one readiness loop.
+//!
+//! Both ends share a core while the proxy under test has the other, so they must cost less than
+//! any proxy does, else the measurement shows the tools. One loop for both saves the switches
+//! between them, and takes many ready sockets per system call.
+//! Promises: timers fire within some microseconds, because the last two milliseconds are spun
+//! away (the kernel's wait counts in milliseconds).
+//! Never: it does not run while the caller does something else; call [`Rig::idle`] to wait.
+
+use super::load::{Load, LoadReport, Plan};
+use super::upstream::Upstream;
+use mio::{Events, Poll, Token};
+use std::io;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+/// Tokens from here on belong to the load; below, to the upstream.
+pub const LOAD_TOKENS: usize = 1 << 32;
+const SPIN: Duration = Duration::from_millis(2);
+
+pub struct Rig {
+    poll: Poll,
+    events: Events,
+    upstream: Upstream,
+}
+
+impl Rig {
+    /// Binds the upstream to a free port of the loopback.
+    pub fn new() -> io::Result<Self> {
+        Self::listening("127.0.0.1:0".parse().map_err(io::Error::other)?)
+    }
+
+    pub fn listening(addr: SocketAddr) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let upstream = Upstream::bind(poll.registry(), addr)?;
+        Ok(Self { poll, events: Events::with_capacity(512), upstream })
+    }
+
+    pub fn upstream_addr(&self) -> io::Result<SocketAddr> {
+        self.upstream.addr()
+    }
+
+    /// Serves the upstream alone for a while.
+    pub fn idle(&mut self, time: Duration) -> io::Result<()> {
+        let end = Instant::now() + time;
+        loop {
+            let now = Instant::now();
+            if now >= end {
+                return Ok(());
+            }
+            let next = self.upstream.turn(self.poll.registry(), now).map_or(end, |d| d.min(end));
+            wait(&mut self.poll, &mut self.events, next)?;
+            for event in &self.events {
+                self.upstream.on_event(self.poll.registry(), event);
+            }
+        }
+    }
+
+    /// Runs a plan against `target` to its end, the upstream being served meanwhile.
+    pub fn run(&mut self, target: SocketAddr, plan: Plan) -> io::Result<LoadReport> {
+        let mut load = Load::start(self.poll.registry(), target, plan)?;
+        loop {
+            let now = Instant::now();
+            let Some(load_next) = load.turn(self.poll.registry(), now) else {
+                return Ok(load.finish());
+            };
+            let upstream_next = self.upstream.turn(self.poll.registry(), now);
+            wait(&mut self.poll, &mut self.events, upstream_next.map_or(load_next, |d| d.min(load_next)))?;
+            for event in &self.events {
+                if event.token() < Token(LOAD_TOKENS) {
+                    self.upstream.on_event(self.poll.registry(), event);
+                } else {
+                    load.on_event(self.poll.registry(), event);
+                }
+            }
+        }
+    }
+}
+
+/// Waits for events, at the longest until `deadline`; spins through the end of the wait.
+fn wait(poll: &mut Poll, events: &mut Events, deadline: Instant) -> io::Result<()> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    let sleep = left.saturating_sub(SPIN);
+    match poll.poll(events, Some(sleep)) {
+        Err(e) if e.kind() == io::ErrorKind::Interrupted => Ok(()),
+        other => other,
+    }
+}

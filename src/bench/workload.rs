@@ -1,0 +1,118 @@
+//! What is sent: the scenarios, and the request that they all send.
+//!
+//! Promises: the same bytes to every peer, but for host and key. The body has 500 bytes, as a
+//! short question with a system prompt has.
+
+use super::load::{Pace, Plan};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Bytes of every request body.
+pub const BODY_BYTES: usize = 500;
+
+#[derive(Debug, Clone, Copy)]
+pub struct Scenario {
+    pub name: &'static str,
+    pub title: &'static str,
+    pub pace: Pace,
+    pub model: &'static str,
+    pub stream: bool,
+}
+
+/// The upstream answers at once: all that is measured is the proxy.
+const AT_ONCE: &str = "bench";
+/// The upstream thinks for 50 ms first.
+const AFTER_50_MS: &str = "bench-50ms";
+
+pub const SCENARIOS: [Scenario; 5] = [
+    Scenario {
+        name: "whole",
+        title: "whole answer, upstream at once, 32 connections",
+        pace: Pace::Closed { connections: 32 },
+        model: AT_ONCE,
+        stream: false,
+    },
+    Scenario {
+        name: "stream",
+        title: "streamed answer of 20 chunks, upstream at once, 32 connections",
+        pace: Pace::Closed { connections: 32 },
+        model: AT_ONCE,
+        stream: true,
+    },
+    Scenario {
+        name: "saturated",
+        title: "whole answer, upstream at once, 128 connections",
+        pace: Pace::Closed { connections: 128 },
+        model: AT_ONCE,
+        stream: false,
+    },
+    Scenario {
+        name: "whole_50ms",
+        title: "whole answer, upstream takes 50 ms, 50 calls/s",
+        pace: Pace::Open { per_second: 50 },
+        model: AFTER_50_MS,
+        stream: false,
+    },
+    Scenario {
+        name: "stream_50ms",
+        title: "streamed answer, first token after 50 ms, 50 calls/s",
+        pace: Pace::Open { per_second: 50 },
+        model: AFTER_50_MS,
+        stream: true,
+    },
+];
+
+/// Models that a gateway must know to serve the scenarios.
+pub const MODELS: [&str; 2] = [AT_ONCE, AFTER_50_MS];
+
+impl Scenario {
+    pub fn plan(&self, host: SocketAddr, key: &str, time: Duration) -> Plan {
+        Plan { pace: self.pace, time, request: request(host, key, self.model, self.stream), stream: self.stream }
+    }
+}
+
+fn request(host: SocketAddr, key: &str, model: &str, stream: bool) -> Vec<u8> {
+    let body = body(model, stream);
+    let length = body.len();
+    format!(
+        "POST /v1/chat/completions HTTP/1.1\r\n\
+         host: {host}\r\n\
+         authorization: Bearer {key}\r\n\
+         content-type: application/json\r\n\
+         accept: application/json\r\n\
+         accept-encoding: identity\r\n\
+         user-agent: tallygate-bench\r\n\
+         content-length: {length}\r\n\r\n{body}"
+    )
+    .into_bytes()
+}
+
+fn body(model: &str, stream: bool) -> String {
+    const QUESTION: &str = "My balance is fine, but the call fails. Which limit refused it, what was used of it, \
+        when does it reset, and was anything charged for the refusal? Please answer in one sentence. ";
+    let stream = if stream { r#","stream":true"# } else { "" };
+    let start = format!(
+        r#"{{"model":"{model}","messages":[{{"role":"system","content":"You are the accountant of this project."}},{{"role":"user","content":""#
+    );
+    let end = format!(r#""}}],"temperature":0.7,"max_tokens":256{stream}}}"#);
+    let room = BODY_BYTES.saturating_sub(start.len() + end.len());
+    let question: String = QUESTION.chars().cycle().take(room).collect();
+    start + &question + &end
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_scenario_sends_500_bytes_of_json() {
+        for scenario in SCENARIOS {
+            let body = body(scenario.model, scenario.stream);
+            assert_eq!(body.len(), BODY_BYTES, "{}", scenario.name);
+            let json: serde_json::Value = serde_json::from_str(&body).expect("JSON");
+            assert_eq!(json["model"], scenario.model);
+            assert_eq!(json["stream"].as_bool().unwrap_or(false), scenario.stream);
+            assert!(MODELS.contains(&scenario.model));
+        }
+    }
+}
