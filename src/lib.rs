@@ -6,6 +6,7 @@ pub mod bench;
 pub mod clock;
 pub mod config;
 pub mod directory;
+pub mod demo;
 pub mod gateway;
 pub mod hex;
 pub mod id;

@@ -103,6 +103,21 @@ pub fn count_input(family: Family, body: &Bytes, images: u32, bound: u64) -> Usa
     usage
 }
 
+/// The tokens of what [`count_input`] counts as text.
+pub fn input_tokens(family: Family, body: &Bytes) -> Vec<u32> {
+    let mut text = String::new();
+    let _added = gather(body, &mut text);
+    family.tokenizer().encode(text.as_str())
+}
+
+/// The text of the first `keep` tokens; nothing where they end inside of a
+/// character.
+pub fn first_tokens(family: Family, text: &str, keep: usize) -> Option<String> {
+    let tokenizer = family.tokenizer();
+    let ids = tokenizer.encode(text);
+    tokenizer.decode(ids.get(..keep).unwrap_or(&ids))
+}
+
 #[derive(Deserialize)]
 struct Request<'a> {
     #[serde(borrow)]

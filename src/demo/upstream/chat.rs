@@ -1,0 +1,171 @@
+//! A chat request as the upstream reads it, and how the model named in it
+//! behaves.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::demo::prices::{DemoModel, chat_model};
+
+/// What a model does with a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Behaviour {
+    Answer,
+    /// 20 chunks, 50 ms apart.
+    Slow,
+    /// Breaks off half-way.
+    Cut,
+    /// Never says what it used.
+    NoUsage,
+    /// 429 with `Retry-After`.
+    Busy,
+    /// 500.
+    Broken,
+    /// Never answers.
+    Silent,
+    /// 429 `insufficient_quota`.
+    NoCredit,
+}
+
+impl Behaviour {
+    fn of(model: &str) -> Self {
+        match model {
+            "demo-slow" => Self::Slow,
+            "demo-cut" => Self::Cut,
+            "demo-no-usage" => Self::NoUsage,
+            "demo-429" => Self::Busy,
+            "demo-500" => Self::Broken,
+            "demo-timeout" => Self::Silent,
+            "demo-no-credit" => Self::NoCredit,
+            _ => Self::Answer,
+        }
+    }
+}
+
+/// A request that can be served.
+#[derive(Debug)]
+pub(super) struct Chat {
+    pub model: &'static DemoModel,
+    pub behaviour: Behaviour,
+    pub stream: bool,
+    pub include_usage: bool,
+    /// Most output tokens of a choice.
+    pub cap: u64,
+    pub choices: u64,
+    pub images: u32,
+    /// The last user message.
+    pub asked: String,
+    /// Name of the tool to call, if the message wants it.
+    pub tool: Option<String>,
+}
+
+/// Why a request cannot be served, in OpenAI's words.
+#[derive(Debug)]
+pub(super) struct Rejection {
+    pub status: u16,
+    pub code: Option<&'static str>,
+    pub param: Option<&'static str>,
+    pub message: String,
+}
+
+#[derive(Deserialize)]
+struct Wire {
+    model: String,
+    messages: Vec<Message>,
+    #[serde(default)]
+    stream: Option<bool>,
+    #[serde(default)]
+    stream_options: Option<StreamOptions>,
+    #[serde(default)]
+    max_tokens: Option<u64>,
+    #[serde(default)]
+    max_completion_tokens: Option<u64>,
+    #[serde(default)]
+    n: Option<u64>,
+    #[serde(default)]
+    tools: Vec<Value>,
+}
+
+#[derive(Deserialize)]
+struct StreamOptions {
+    #[serde(default)]
+    include_usage: Option<bool>,
+}
+
+#[derive(Deserialize)]
+struct Message {
+    role: String,
+    #[serde(default)]
+    content: Value,
+}
+
+impl Message {
+    fn text(&self) -> String {
+        match &self.content {
+            Value::String(text) => text.clone(),
+            Value::Array(parts) => {
+                let texts: Vec<&str> = parts.iter().filter_map(|part| part["text"].as_str()).collect();
+                texts.join("\n")
+            }
+            _ => String::new(),
+        }
+    }
+
+    fn images(&self) -> u32 {
+        let parts = self.content.as_array().into_iter().flatten();
+        u32::try_from(parts.filter(|part| part["type"] == "image_url").count()).unwrap_or(u32::MAX)
+    }
+}
+
+impl Chat {
+    pub fn read(body: &[u8]) -> Result<Self, Rejection> {
+        let wire: Wire = serde_json::from_slice(body).map_err(|error| Rejection {
+            status: 400,
+            code: None,
+            param: None,
+            message: format!("We could not parse the JSON body of your request: {error}"),
+        })?;
+        let name = &wire.model;
+        let model = chat_model(name).filter(|model| model.name != "demo-down").ok_or_else(|| Rejection {
+            status: 404,
+            code: Some("model_not_found"),
+            param: Some("model"),
+            message: format!("The model `{name}` does not exist or you do not have access to it."),
+        })?;
+        let asked_cap = wire.max_completion_tokens.or(wire.max_tokens);
+        let choices = wire.n.unwrap_or(1);
+        let invalid = |param: &'static str, message: &str| Rejection {
+            status: 400,
+            code: Some("invalid_value"),
+            param: Some(param),
+            message: message.into(),
+        };
+        if asked_cap.is_some_and(|cap| cap == 0 || cap > u64::from(model.max_output_tokens)) {
+            return Err(invalid("max_tokens", "max_tokens is not within what this model can answer"));
+        }
+        if !(1..=128).contains(&choices) {
+            return Err(invalid("n", "n is not from 1 to 128"));
+        }
+        let last = wire.messages.iter().rev().find(|message| message.role == "user");
+        let asked = last.or(wire.messages.last()).map(Message::text).unwrap_or_default();
+        let first_tool = wire.tools.first().and_then(|tool| tool["function"]["name"].as_str());
+        Ok(Self {
+            behaviour: Behaviour::of(model.name),
+            stream: wire.stream.unwrap_or(false),
+            include_usage: wire.stream_options.and_then(|options| options.include_usage).unwrap_or(false),
+            cap: asked_cap.unwrap_or(u64::from(model.max_output_tokens)),
+            choices,
+            images: wire.messages.iter().map(Message::images).sum(),
+            tool: first_tool.filter(|_| asked.contains("#tool")).map(Into::into),
+            model,
+            asked,
+        })
+    }
+
+    /// The number behind a word as `#delay_ms=50` in the last user message.
+    pub fn wish(&self, word: &str) -> Option<u64> {
+        let (_, behind) = self.asked.split_once(word)?;
+        let digits = behind.strip_prefix('=')?;
+        let end = digits.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(digits.len());
+        digits.get(..end)?.parse().ok()
+    }
+}

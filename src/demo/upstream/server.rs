@@ -1,0 +1,387 @@
+//! The upstream's HTTP side: its routes, its streams, and its ways to fail.
+
+use std::convert::Infallible;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body::Frame;
+use http_body_util::{BodyExt, Either, Full, Limited};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use ledger::Usage;
+use parking_lot::Mutex;
+use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::time::sleep;
+
+use super::answer::{Answer, PrefixCache};
+use super::bill::{Bill, BillOutcome, BillRow, Item};
+use super::chat::{Behaviour, Chat};
+use super::{BODY_BYTES_MAX, CALLER_REQUEST_HEADER, UPSTREAM_REQUEST_HEADER, wire};
+use crate::clock::{Clock, Entropy, SystemClock, SystemEntropy};
+use crate::secret::Secret;
+
+/// Between the chunks of `demo-slow`.
+const SLOW_CHUNK: Duration = Duration::from_millis(50);
+/// Before a stream is broken off, so that what was sent has arrived: a reset
+/// throws away what the other side has not read.
+const BEFORE_RESET: Duration = Duration::from_millis(100);
+/// Longest wish for a delay.
+const DELAY_MS_MAX: u64 = 60_000;
+/// What `demo-429` asks to wait, in seconds.
+const RETRY_AFTER: &str = "2";
+
+type Body = Either<Full<Bytes>, Chunks>;
+
+/// The state of one upstream.
+pub(super) struct Server {
+    key: Secret,
+    bill: Bill,
+    prefixes: Mutex<PrefixCache>,
+}
+
+/// Takes connections until dropped.
+pub(super) async fn accept(listener: TcpListener, server: Arc<Server>) {
+    loop {
+        let Ok((tcp, _)) = listener.accept().await else {
+            // Out of file descriptors or a connection that died in the queue.
+            sleep(Duration::from_millis(10)).await;
+            continue;
+        };
+        let _nagle_stays = tcp.set_nodelay(true);
+        let reset = Arc::new(AtomicBool::new(false));
+        let server = Arc::clone(&server);
+        tokio::spawn(async move {
+            let io = TokioIo::new(Resettable { tcp, reset: Arc::clone(&reset) });
+            let service = service_fn(|request| {
+                let (server, reset) = (Arc::clone(&server), Arc::clone(&reset));
+                async move { Ok::<_, Infallible>(server.route(request, reset).await) }
+            });
+            // A connection that fails is the caller's to notice.
+            let _ended = auto::Builder::new(TokioExecutor::new()).serve_connection(io, service).await;
+        });
+    }
+}
+
+impl Server {
+    pub fn new(key: Secret, bill: Bill) -> Self {
+        Self { key, bill, prefixes: Mutex::default() }
+    }
+
+    async fn route(self: Arc<Self>, request: Request<Incoming>, reset: Arc<AtomicBool>) -> Response<Body> {
+        let path = request.uri().path();
+        match (request.method(), path) {
+            (&Method::GET, "/bill") => self.bill(request.uri().query(), false).await,
+            (&Method::GET, "/bill.json") => self.bill(request.uri().query(), true).await,
+            _ if !self.knows(&request) => {
+                let message = "Incorrect API key provided.";
+                let body = wire::error("invalid_request_error", Some("invalid_api_key"), None, message);
+                json(StatusCode::UNAUTHORIZED, &body)
+            }
+            (&Method::GET, "/v1/models") => json(StatusCode::OK, &wire::models()),
+            (&Method::POST, "/v1/chat/completions") => self.chat(request, reset).await,
+            (method, path) => {
+                let message = format!("Invalid URL ({method} {path})");
+                json(StatusCode::NOT_FOUND, &wire::error("invalid_request_error", None, None, &message))
+            }
+        }
+    }
+
+    fn knows(&self, request: &Request<Incoming>) -> bool {
+        let sent = request.headers().get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
+        sent.and_then(|sent| sent.strip_prefix(b"Bearer ")).is_some_and(|key| self.key.matches(key))
+    }
+
+    async fn chat(self: Arc<Self>, request: Request<Incoming>, reset: Arc<AtomicBool>) -> Response<Body> {
+        let caller = request.headers().get(CALLER_REQUEST_HEADER).and_then(|id| id.to_str().ok());
+        let caller = caller.map(str::to_owned);
+        let Ok(body) = Limited::new(request.into_body(), BODY_BYTES_MAX).collect().await else {
+            let body = wire::error("invalid_request_error", None, None, "The body is broken or too large.");
+            return json(StatusCode::PAYLOAD_TOO_LARGE, &body);
+        };
+        let body = body.to_bytes();
+        let chat = match Chat::read(&body) {
+            Ok(chat) => chat,
+            Err(rejection) => {
+                let status = StatusCode::from_u16(rejection.status).unwrap_or(StatusCode::BAD_REQUEST);
+                return json(status, &wire::rejection(&rejection));
+            }
+        };
+        if let Some(ms) = chat.wish("#delay_ms") {
+            sleep(Duration::from_millis(ms.min(DELAY_MS_MAX))).await;
+        }
+        match chat.behaviour {
+            Behaviour::Busy => return busy(),
+            Behaviour::NoCredit => return no_credit(),
+            Behaviour::Broken => return broken(),
+            Behaviour::Silent => std::future::pending().await,
+            Behaviour::Answer | Behaviour::Slow | Behaviour::Cut | Behaviour::NoUsage => {}
+        }
+        let answer = Answer::new(&chat, &body, &mut self.prefixes.lock());
+        let call = Call::new(self, chat, answer, caller);
+        if call.chat.stream { call.stream(reset) } else { call.whole(reset).await }
+    }
+
+    /// The bill as JSON lines or as one document; `?since=` leaves out the
+    /// rows up to that number, or before that RFC 3339 time.
+    async fn bill(self: Arc<Self>, query: Option<&str>, document: bool) -> Response<Body> {
+        let since = query.unwrap_or_default().split('&').find_map(|pair| pair.strip_prefix("since="));
+        let since = since.unwrap_or("0").replace("%3A", ":").replace("%3a", ":").replace("%2B", "+");
+        let number = since.parse::<u64>().ok();
+        let time = since.parse::<jiff::Timestamp>().ok();
+        if number.is_none() && time.is_none() {
+            let message = "since is neither a row's number nor a time";
+            return json(
+                StatusCode::BAD_REQUEST,
+                &wire::error("invalid_request_error", None, Some("since"), message),
+            );
+        }
+        let keep = move |row: &BillRow| match (number, time) {
+            (Some(number), _) => row.n > number,
+            (None, Some(time)) => row.time.parse::<jiff::Timestamp>().is_ok_and(|at| at >= time),
+            (None, None) => true,
+        };
+        let lines = tokio::task::spawn_blocking(move || self.bill.lines(keep)).await;
+        let Ok(Ok(lines)) = lines else {
+            let body = wire::error("server_error", None, None, "The bill cannot be read.");
+            return json(StatusCode::INTERNAL_SERVER_ERROR, &body);
+        };
+        if !document {
+            return full(StatusCode::OK, "application/jsonl", lines.into());
+        }
+        let rows: Vec<BillRow> = lines.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        let total: i128 = rows.iter().map(|row| i128::from(row.cost_nano)).sum();
+        let total = i64::try_from(total).map_or(Value::Null, |nano| ledger::Nano(nano).to_string().into());
+        json(StatusCode::OK, &serde_json::json!({"currency": "USD", "total": total, "rows": rows}))
+    }
+}
+
+/// One call that is being answered.
+struct Call {
+    server: Arc<Server>,
+    chat: Chat,
+    answer: Answer,
+    head: wire::Head,
+    upstream_id: String,
+    caller: Option<String>,
+}
+
+impl Call {
+    fn new(server: Arc<Server>, chat: Chat, answer: Answer, caller: Option<String>) -> Self {
+        let now_ms = SystemClock.now_ms();
+        let mut random = [0u8; 16];
+        SystemEntropy::new().fill(&mut random);
+        let id = format!("{:032x}", u128::from_be_bytes(random));
+        let head = wire::Head { answer_id: format!("chatcmpl-{id}"), created_s: now_ms.div_euclid(1000) };
+        Self { server, chat, answer, head, upstream_id: format!("up_{id}"), caller }
+    }
+
+    fn item(&self, usage: Usage, outcome: BillOutcome) -> Item {
+        Item {
+            upstream_request_id: self.upstream_id.clone(),
+            answer_id: self.head.answer_id.clone(),
+            gateway_request_id: self.caller.clone(),
+            model: self.chat.model.name,
+            usage,
+            price: self.chat.model.price,
+            outcome,
+            at_ms: SystemClock.now_ms(),
+        }
+    }
+
+    fn named(&self, mut response: Response<Body>) -> Response<Body> {
+        if let Ok(id) = HeaderValue::from_str(&self.upstream_id) {
+            response.headers_mut().insert(UPSTREAM_REQUEST_HEADER, id);
+        }
+        response
+    }
+
+    /// The whole answer, its row first.
+    async fn whole(self, reset: Arc<AtomicBool>) -> Response<Body> {
+        let body = wire::whole(&self.chat, &self.answer, &self.head).to_string();
+        if self.chat.behaviour == Behaviour::Cut {
+            return self.broken_whole(body, reset);
+        }
+        if !self.server.bill.append(self.item(self.answer.usage, BillOutcome::Whole)).await {
+            return broken();
+        }
+        self.named(full(StatusCode::OK, "application/json", body.into()))
+    }
+
+    /// Half of a body, then nothing: no answer that anybody could use, so that
+    /// it is not billed.
+    fn broken_whole(self, mut body: String, reset: Arc<AtomicBool>) -> Response<Body> {
+        let length = body.len();
+        body.truncate(body.floor_char_boundary(length / 2));
+        let (send, chunks) = mpsc::channel(1);
+        let response = Response::new(Either::Right(Chunks(chunks)));
+        let mut response = self.named(response);
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        tokio::spawn(async move {
+            // The caller may be gone already, which is the same to it.
+            let _sent = send.send(Ok(body.into())).await;
+            cut(&send, &reset).await;
+        });
+        response
+    }
+
+    fn stream(self, reset: Arc<AtomicBool>) -> Response<Body> {
+        let (send, chunks) = mpsc::channel(4);
+        let mut response = self.named(Response::new(Either::Right(Chunks(chunks))));
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        tokio::spawn(self.speak(send, reset));
+        response
+    }
+
+    /// Sends the events; the row of the bill is on disk before the last.
+    async fn speak(self, send: mpsc::Sender<io::Result<Bytes>>, reset: Arc<AtomicBool>) {
+        let pieces = self.answer.pieces();
+        let cut_at = if self.chat.behaviour == Behaviour::Cut { pieces.len() / 2 } else { usize::MAX };
+        let mut delivered = 0;
+        let mut gone = send.send(Ok(wire::opening(&self.chat, &self.head).into())).await.is_err();
+        for (index, piece) in pieces.iter().enumerate() {
+            if gone || index == cut_at {
+                break;
+            }
+            if self.chat.behaviour == Behaviour::Slow {
+                sleep(SLOW_CHUNK).await;
+            }
+            gone = send.send(Ok(wire::piece(&self.chat, &self.head, piece).into())).await.is_err();
+            if !gone {
+                delivered += piece.len();
+            }
+        }
+        let whole = delivered == self.answer.text.len();
+        let outcome = match (gone, whole) {
+            (true, _) => BillOutcome::CallerGone,
+            (false, true) => BillOutcome::Whole,
+            (false, false) => BillOutcome::Cut,
+        };
+        let usage = match self.answer.text.get(..delivered) {
+            Some(text) if !whole => self.answer.usage_of(text),
+            _ => self.answer.usage,
+        };
+        let billed = self.server.bill.append(self.item(usage, outcome)).await;
+        if gone {
+            return;
+        }
+        if billed && whole {
+            // A caller that leaves now has had everything but the end.
+            let _sent = send.send(Ok(wire::closing(&self.chat, &self.answer, &self.head).into())).await;
+        } else {
+            cut(&send, &reset).await;
+        }
+    }
+}
+
+/// Breaks the connection off.
+async fn cut(send: &mpsc::Sender<io::Result<Bytes>>, reset: &AtomicBool) {
+    sleep(BEFORE_RESET).await;
+    reset.store(true, Ordering::SeqCst);
+    let _sent = send.send(Err(io::ErrorKind::ConnectionReset.into())).await;
+}
+
+fn busy() -> Response<Body> {
+    let message = "Rate limit reached for demo-429. Please try again in 2s.";
+    let body = wire::error("requests", Some("rate_limit_exceeded"), None, message);
+    let mut response = json(StatusCode::TOO_MANY_REQUESTS, &body);
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
+    response
+}
+
+fn no_credit() -> Response<Body> {
+    let message = "You exceeded your current quota, please check your plan and billing details.";
+    let body = wire::error("insufficient_quota", Some("insufficient_quota"), None, message);
+    json(StatusCode::TOO_MANY_REQUESTS, &body)
+}
+
+fn broken() -> Response<Body> {
+    let message = "The server had an error while processing your request. Sorry about that!";
+    json(StatusCode::INTERNAL_SERVER_ERROR, &wire::error("server_error", None, None, message))
+}
+
+fn json(status: StatusCode, body: &Value) -> Response<Body> {
+    full(status, "application/json", body.to_string().into())
+}
+
+fn full(status: StatusCode, kind: &'static str, body: Bytes) -> Response<Body> {
+    let mut response = Response::new(Either::Left(Full::new(body)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
+}
+
+/// A body whose chunks come from a task.
+struct Chunks(mpsc::Receiver<io::Result<Bytes>>);
+
+impl http_body::Body for Chunks {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        self.0.poll_recv(context).map(|chunk| chunk.map(|bytes| bytes.map(Frame::data)))
+    }
+}
+
+/// A connection that can be reset instead of closed.
+struct Resettable {
+    tcp: TcpStream,
+    reset: Arc<AtomicBool>,
+}
+
+impl Drop for Resettable {
+    fn drop(&mut self) {
+        if self.reset.load(Ordering::SeqCst) {
+            // Closing a socket that lingers for no time sends a reset.
+            let _closed_gently = socket2::SockRef::from(&self.tcp).set_linger(Some(Duration::ZERO));
+        }
+    }
+}
+
+impl AsyncRead for Resettable {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_read(context, into)
+    }
+}
+
+impl AsyncWrite for Resettable {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.tcp).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.reset.load(Ordering::SeqCst) {
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut self.tcp).poll_shutdown(context)
+    }
+}
