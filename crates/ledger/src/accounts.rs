@@ -1,5 +1,6 @@
 //! A customer's account: its lots, what it owes, and the sums of every family of movement.
 
+use crate::command::CreditSource;
 use crate::effect::{Debit, Debits};
 use crate::ids::{LotId, Timestamp};
 use crate::lots::{Lot, LotKind, OVERDRAFT};
@@ -45,6 +46,24 @@ pub struct Families {
 }
 
 impl Families {
+    /// The sum that a credit adds to.
+    pub(crate) fn of(&self, source: CreditSource) -> Nano {
+        match source {
+            CreditSource::Promotion | CreditSource::Payment => self.credits,
+            CreditSource::Compensation => self.compensation,
+            CreditSource::Adjustment => self.adjustments,
+        }
+    }
+
+    pub(crate) fn credit(&mut self, source: CreditSource, amount: Nano) {
+        let family = match source {
+            CreditSource::Promotion | CreditSource::Payment => &mut self.credits,
+            CreditSource::Compensation => &mut self.compensation,
+            CreditSource::Adjustment => &mut self.adjustments,
+        };
+        *family = family.saturating_add(amount);
+    }
+
     /// What the account must have, available and held together (invariant I2).
     pub fn net(&self) -> i128 {
         let sum = |amounts: &[Nano]| amounts.iter().map(|amount| i128::from(amount.0)).sum::<i128>();
@@ -87,6 +106,17 @@ impl Account {
             lots: self.lots.clone(),
             families: self.families,
         }
+    }
+
+    /// Owed for good: what money that comes in pays back.
+    pub fn repayable(&self) -> Nano {
+        self.owed.saturating_sub(self.owed_held).max(Nano::ZERO)
+    }
+
+    /// How much more can be held or charged before the sum of all charges is no amount any more. What is
+    /// held counts as charged, so that a settlement is never refused.
+    pub fn room_for_charges(&self) -> Nano {
+        Nano::MAX.saturating_sub(self.families.charges).saturating_sub(self.held)
     }
 
     /// Which lots would pay `amount`, in order; what they lack comes from the overdraft. The caller has
@@ -139,14 +169,6 @@ impl Account {
             if lot.available == Nano::ZERO && lot.held == Nano::ZERO {
                 self.lots.remove(index);
             }
-        }
-    }
-
-    /// Gives a lot another end: a refund opens an expired lot again.
-    pub fn prolong(&mut self, debit: &Debit) {
-        if let Some(lot) = self.lots.iter_mut().find(|lot| lot.id == debit.lot) {
-            lot.expires_at = debit.expires_at;
-            self.lots.sort_by_key(Lot::rank);
         }
     }
 

@@ -19,6 +19,7 @@ pub struct LayerHold {
     pub window: WindowInstance,
     /// Nano-units or calls, by the counter's metric; `None` counts without limiting.
     pub limit: Option<i64>,
+    /// Of money, what the hold holds; else how many calls.
     pub amount: i64,
 }
 
@@ -151,8 +152,8 @@ pub enum Command {
         amount: Nano,
         reference: Reference,
     },
-    /// Takes money back without a call. `lot` names the lot to take from first; what is missing is refused,
-    /// or owed if `arrears` says so.
+    /// Takes money back without a call. `lot` names the lot to take from first, even after its end; what is
+    /// missing is refused, or owed if `arrears` says so.
     Withdraw {
         account: AccountId,
         kind: Withdrawal,
@@ -220,6 +221,10 @@ pub enum LedgerError {
         asked: Nano,
     },
     TooLarge,
+    /// A command that no honest caller makes.
+    Malformed {
+        what: &'static str,
+    },
     /// An effect that this state could not have made.
     ForeignEffect {
         what: &'static str,
@@ -251,6 +256,7 @@ impl fmt::Display for LedgerError {
                 write!(f, "{charged} was charged and {refunded} refunded; {asked} more is too much")
             }
             LedgerError::TooLarge => f.write_str("the amount is too large for the books"),
+            LedgerError::Malformed { what } => f.write_str(what),
             LedgerError::ForeignEffect { what } => write!(f, "an effect does not fit the books: {what}"),
         }
     }

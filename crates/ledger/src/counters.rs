@@ -62,6 +62,9 @@ pub struct Counter {
     pub held: i64,
 }
 
+/// How long after its end an instance is remembered at least: callers' clocks may lag behind the books'.
+pub(crate) const FORGET_AFTER_MS: i64 = 3_600_000;
+
 /// Place of an instance in the table; stays valid while a hold counts in it.
 pub(crate) type Slot = u32;
 
@@ -106,10 +109,14 @@ impl Counters {
             .find(|slot| self.at(*slot).is_some_and(|instance| instance.window.start == start))
     }
 
-    /// The slot of an instance, made if it is new. Instances of the same counter that ended and that no
-    /// hold counts in are forgotten on the way.
+    /// The slot of an instance, made if it is new. Instances of the same counter that ended a while ago and
+    /// that no hold counts in are forgotten on the way. An instance lasts until the latest end that it was
+    /// ever given: after a change of the time zone two windows can begin, but not end, together.
     pub fn open(&mut self, key: CounterKey, window: WindowInstance, now: Timestamp) -> Slot {
         if let Some(slot) = self.find(&key, window.start) {
+            if let Some(instance) = self.at_mut(slot) {
+                instance.window.end = instance.window.end.max(window.end);
+            }
             return slot;
         }
         self.forget_ended(&key, now);
@@ -134,7 +141,9 @@ impl Counters {
         let (slots, free) = (&mut self.slots, &mut self.free);
         known.retain(|slot| {
             let Some(place) = slots.get_mut(*slot as usize) else { return false };
-            let ended = place.is_none_or(|instance| instance.holds == 0 && instance.window.end <= now);
+            let ended = place.is_none_or(|instance| {
+                instance.holds == 0 && instance.window.end.0.saturating_add(FORGET_AFTER_MS) <= now.0
+            });
             if ended {
                 *place = None;
                 free.push(*slot);
@@ -143,7 +152,7 @@ impl Counters {
         });
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = &Instance> {
-        self.slots.iter().flatten()
+    pub fn iter(&self) -> impl Iterator<Item = (Slot, &Instance)> {
+        (0..).zip(&self.slots).filter_map(|(slot, place)| Some((slot, place.as_ref()?)))
     }
 }

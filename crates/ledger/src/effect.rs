@@ -124,7 +124,7 @@ pub struct Refunded {
     pub hold: HoldId,
     pub account: AccountId,
     pub at: Timestamp,
-    /// Into which lots; an expired one is opened again.
+    /// Into which lots; what an expired one had paid comes back as a lot of its own, with an end to come.
     pub credits: Debits,
     /// The window instances of the charge, in which that much less counts as used.
     pub layers: SmallVec<[HeldLayer; 6]>,

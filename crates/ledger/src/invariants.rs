@@ -3,6 +3,9 @@
 
 use std::fmt;
 
+use hashbrown::HashMap;
+
+use crate::counters::Slot;
 use crate::effect::Effect;
 use crate::ids::AccountId;
 use crate::ledger::Ledger;
@@ -86,19 +89,36 @@ fn conservation(ledger: &Ledger, found: &mut Vec<Violation>) {
     }
 }
 
-/// I3, the ledger's side: what accounts and counters hold is what the open holds say.
+/// I3, the ledger's side: what each account and each counter holds is what the open holds say.
 fn holds_and_counters(ledger: &Ledger, found: &mut Vec<Violation>) {
-    let holds: i128 = ledger.holds.values().map(|hold| i128::from(hold.amount.0)).sum();
-    let accounts: i128 = ledger.accounts.values().map(|account| i128::from(account.held.0)).sum();
-    if holds != accounts {
-        let what = format!("open holds sum to {holds} nano-units, accounts hold {accounts}");
-        found.push(Violation { invariant: "I3", account: None, what });
+    let mut of_accounts: HashMap<AccountId, i128> = HashMap::new();
+    let mut of_counters: HashMap<Slot, (i128, u32)> = HashMap::new();
+    for hold in ledger.holds.values() {
+        *of_accounts.entry(hold.account).or_default() += i128::from(hold.amount.0);
+        for (slot, layer) in hold.slots.iter().zip(&hold.layers) {
+            let (amount, holds) = of_counters.entry(*slot).or_default();
+            *amount += i128::from(layer.amount);
+            *holds += 1;
+        }
     }
-    let layers = ledger.holds.values().flat_map(|hold| &hold.layers);
-    let layers: i128 = layers.map(|layer| i128::from(layer.amount)).sum();
-    let counters = ledger.counters.held();
-    if layers != counters {
-        let what = format!("open holds sum to {layers} over their layers, counters hold {counters}");
+    for (id, account) in &ledger.accounts {
+        let holds = of_accounts.remove(id).unwrap_or_default();
+        if holds != i128::from(account.held.0) {
+            let what = format!("open holds sum to {holds} nano-units, the account holds {}", account.held.0);
+            found.push(Violation { invariant: "I3", account: Some(*id), what });
+        }
+    }
+    for (slot, instance) in ledger.counters.iter() {
+        let (amount, holds) = of_counters.remove(&slot).unwrap_or_default();
+        if amount != i128::from(instance.counter.held) || holds != instance.holds {
+            let held = instance.counter.held;
+            let what = format!("{holds} open holds sum to {amount} in a layer, {held} is counted there");
+            found.push(Violation { invariant: "I3", account: None, what });
+        }
+    }
+    let nowhere = of_accounts.values().any(|amount| *amount != 0) || !of_counters.is_empty();
+    if nowhere {
+        let what = "a hold counts in an account or a layer that is not there".to_owned();
         found.push(Violation { invariant: "I3", account: None, what });
     }
 }
@@ -112,7 +132,7 @@ fn nothing_below_zero(ledger: &Ledger, found: &mut Vec<Violation>) {
             found.push(Violation { invariant: "I7", account: Some(*id), what });
         }
     }
-    for instance in ledger.counters.iter() {
+    for (_, instance) in ledger.counters.iter() {
         let counter = instance.counter;
         if counter.used < 0 || counter.held < 0 {
             let what = format!("a counter is below zero: {} used, {} held", counter.used, counter.held);

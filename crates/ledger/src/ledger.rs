@@ -30,10 +30,11 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Plans and applies.
+    /// Plans and applies. What was planned fits, so it is not checked a second time.
     pub fn execute(&mut self, command: &Command, now: Timestamp) -> Result<Effect, LedgerError> {
         let effect = self.plan(command, now)?;
-        self.apply(&effect)?;
+        debug_assert_eq!(self.fits(&effect), Ok(()), "{effect:?}");
+        self.make(&effect);
         Ok(effect)
     }
 
@@ -80,11 +81,18 @@ impl Ledger {
     /// Makes an effect true. An error means that the effect was not planned on this state; the state is
     /// then as it was.
     pub fn apply(&mut self, effect: &Effect) -> Result<(), LedgerError> {
+        self.fits(effect)?;
+        self.make(effect);
+        Ok(())
+    }
+
+    /// Changes the books. The effect fits them.
+    fn make(&mut self, effect: &Effect) {
         match effect {
             Effect::Credited(effect) => self.apply_credited(effect),
-            Effect::Held(effect) => self.apply_held(effect)?,
-            Effect::Settled(effect) => self.apply_settled(effect)?,
-            Effect::Released(effect) => self.apply_released(effect)?,
+            Effect::Held(effect) => self.apply_held(effect),
+            Effect::Settled(effect) => self.apply_settled(effect),
+            Effect::Released(effect) => self.apply_released(effect),
             Effect::Refunded(effect) => self.apply_refunded(effect),
             Effect::Withdrawn(effect) => self.apply_withdrawn(effect),
             Effect::Expired(effect) => {
@@ -96,7 +104,6 @@ impl Ledger {
         }
         postings::each(effect, |posting| self.platform.post(&posting));
         self.now = self.now.max(effect.at());
-        Ok(())
     }
 
     fn apply_credited(&mut self, effect: &Credited) {
@@ -112,24 +119,21 @@ impl Ledger {
         if lot.amount.is_positive() {
             account.touch(&lot, Change::Plus, Change::Keep);
         }
-        let family = match effect.source {
-            crate::CreditSource::Promotion | crate::CreditSource::Payment => &mut account.families.credits,
-            crate::CreditSource::Compensation => &mut account.families.compensation,
-            crate::CreditSource::Adjustment => &mut account.families.adjustments,
-        };
-        add(family, effect.amount);
+        account.families.credit(effect.source, effect.amount);
         self.references.insert(effect.reference.fingerprint(), effect.content);
     }
 
-    fn apply_held(&mut self, effect: &Held) -> Result<(), LedgerError> {
-        if self.holds.contains_key(&effect.hold) {
-            return Err(LedgerError::ForeignEffect { what: "the hold is open already" });
-        }
+    fn apply_held(&mut self, effect: &Held) {
         let account = self.accounts.entry(effect.account).or_default();
         for debit in &effect.debits {
             account.touch(debit, Change::Minus, Change::Plus);
         }
         add(&mut account.held, effect.amount);
+        self.count_hold(effect);
+    }
+
+    /// Opens a hold and counts it in its layers; the account's side is done already.
+    pub(crate) fn count_hold(&mut self, effect: &Held) {
         let slots = effect.layers.iter().map(|layer| {
             let slot = self.counters.open(layer.counter, layer.window, effect.at);
             if let Some(instance) = self.counters.at_mut(slot) {
@@ -153,22 +157,18 @@ impl Ledger {
                 slots,
             },
         );
-        Ok(())
     }
 
-    fn close_hold(&mut self, id: HoldId) -> Result<Hold, LedgerError> {
-        self.holds.remove(&id).ok_or(LedgerError::ForeignEffect { what: "the hold is not open" })
-    }
-
-    fn apply_settled(&mut self, effect: &Settled) -> Result<(), LedgerError> {
-        let hold = self.close_hold(effect.hold)?;
+    fn apply_settled(&mut self, effect: &Settled) {
+        let Some(hold) = self.holds.remove(&effect.hold) else { return };
         let charged = effect.charged();
         let account = self.accounts.entry(hold.account).or_default();
         for debit in &effect.debits {
             account.touch(debit, Change::Keep, Change::Minus);
         }
+        let given_back = if planted!(RestKept) { Change::Keep } else { Change::Plus };
         for debit in &effect.returned {
-            account.touch(debit, Change::Plus, Change::Minus);
+            account.touch(debit, given_back, Change::Minus);
         }
         for debit in &effect.overrun {
             account.touch(debit, Change::Minus, Change::Keep);
@@ -187,18 +187,16 @@ impl Ledger {
                 instance.counter.used = instance.counter.used.saturating_add(used);
             }
         }
-        Ok(())
     }
 
     /// The instance of the layer's counter that began last.
     fn newest_of(&self, layer: &HeldLayer) -> Option<Slot> {
-        let of_counter = self.counters.iter().filter(|instance| instance.key == layer.counter);
-        let newest = of_counter.max_by_key(|instance| instance.window.start)?;
-        self.counters.find(&newest.key, newest.window.start)
+        let of_counter = self.counters.iter().filter(|(_, instance)| instance.key == layer.counter);
+        of_counter.max_by_key(|(_, instance)| instance.window.start).map(|(slot, _)| slot)
     }
 
-    fn apply_released(&mut self, effect: &Released) -> Result<(), LedgerError> {
-        let hold = self.close_hold(effect.hold)?;
+    fn apply_released(&mut self, effect: &Released) {
+        let Some(hold) = self.holds.remove(&effect.hold) else { return };
         let account = self.accounts.entry(hold.account).or_default();
         for debit in &effect.returned {
             account.touch(debit, Change::Plus, Change::Minus);
@@ -209,7 +207,6 @@ impl Ledger {
         for (slot, layer) in hold.slots.iter().zip(&hold.layers).take(layers) {
             self.end_layer(*slot, layer);
         }
-        Ok(())
     }
 
     fn end_layer(&mut self, slot: Slot, layer: &HeldLayer) {
@@ -224,7 +221,6 @@ impl Ledger {
         let amount = total(&effect.credits);
         for credit in &effect.credits {
             account.touch(credit, Change::Plus, Change::Keep);
-            account.prolong(credit);
         }
         add(&mut account.families.charge_refunds, amount);
         for layer in &effect.layers {

@@ -12,6 +12,8 @@ mod accounts;
 mod command;
 mod counters;
 mod effect;
+mod fits;
+mod funds;
 mod holds;
 mod ids;
 pub mod invariants;

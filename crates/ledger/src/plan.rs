@@ -1,27 +1,17 @@
-//! From a command and the state to an effect, or to the reason why not. Nothing is changed here.
-
-use smallvec::SmallVec;
+//! From a command and the state to an effect, or to the reason why not. Nothing is changed here. This file has
+//! the way of a call: hold, settle, release; `funds` has what moves money without one.
 
 use crate::accounts::Account;
-use crate::command::{
-    ChargeRecord, Command, CreditSource, HoldOwner, LayerHold, LedgerError, ReleaseReason, Withdrawal,
-};
-use crate::counters::Metric;
-use crate::effect::{
-    CostAccrued, Credited, Debit, Debits, Effect, Expired, Held, HeldLayer, Refunded, Released, Settled,
-    Withdrawn, total,
-};
+use crate::command::{Command, HoldOwner, LayerHold, LedgerError, ReleaseReason};
+use crate::counters::{FORGET_AFTER_MS, Metric};
+use crate::effect::{CostAccrued, Debit, Debits, Effect, Held, HeldLayer, Released, Settled, total};
 use crate::holds::Hold;
-use crate::ids::{AccountId, HoldId, LotId, Reference, Timestamp, fnv1a};
+use crate::ids::{AccountId, HoldId, Timestamp};
 use crate::ledger::Ledger;
-use crate::lots::LotKind;
 use crate::money::Nano;
 use crate::plant::planted;
 
-/// How long a lot that had expired stays open after a refund into it.
-const REOPENED_MS: i64 = 30 * 24 * 3_600_000;
-
-type Planned = Result<Effect, LedgerError>;
+pub(crate) type Planned = Result<Effect, LedgerError>;
 
 impl Ledger {
     /// What the command would do now. `now` is the caller's clock; ledger time never goes back.
@@ -62,47 +52,6 @@ impl Ledger {
         }
     }
 
-    fn plan_credit(
-        &self,
-        account: AccountId,
-        debit: Debit,
-        source: CreditSource,
-        reference: &Reference,
-        now: Timestamp,
-    ) -> Planned {
-        positive(debit.amount)?;
-        let end = debit.expires_at.map_or(i64::MAX, |end| end.0);
-        let content = content(
-            account,
-            &[debit.kind as i64, i64::from(debit.priority), end, debit.amount.0, source as i64],
-        );
-        self.check_reference(reference, content)?;
-        let known = self.accounts.get(&account);
-        if debit.lot == crate::lots::OVERDRAFT || known.is_some_and(|known| known.lot(debit.lot).is_some()) {
-            return Err(LedgerError::LotExists { lot: debit.lot });
-        }
-        let owed = known.map_or(Nano::ZERO, |known| known.owed.saturating_sub(known.owed_held));
-        let credited = known.map_or(Nano::ZERO, |known| known.families.credits);
-        // Nothing that follows can overflow if all that was ever credited fits.
-        credited
-            .checked_add(debit.amount)
-            .filter(|sum| sum.0 <= i64::MAX / 4)
-            .ok_or(LedgerError::TooLarge)?;
-        Ok(Effect::Credited(Credited {
-            account,
-            at: now,
-            lot: debit.lot,
-            kind: debit.kind,
-            priority: debit.priority,
-            expires_at: debit.expires_at,
-            amount: debit.amount,
-            repaid: owed.max(Nano::ZERO).min(debit.amount),
-            source,
-            reference: reference.clone(),
-            content,
-        }))
-    }
-
     #[expect(clippy::too_many_arguments, reason = "the fields of one command, taken apart once")]
     fn plan_reserve(
         &self,
@@ -120,7 +69,8 @@ impl Ledger {
             return Err(LedgerError::HoldExists { hold });
         }
         for (index, layer) in layers.iter().enumerate() {
-            self.check_layer(index, layer)?;
+            well_formed(layer, amount, layers.get(..index).unwrap_or_default())?;
+            self.check_layer(index, layer, now)?;
         }
         let empty = Account::default();
         let known = self.accounts.get(&account).unwrap_or(&empty);
@@ -128,6 +78,9 @@ impl Ledger {
         if amount.is_positive() && balance.available.saturating_add(overdraft) < amount {
             let (available, held) = (balance.available, balance.held);
             return Err(LedgerError::BalanceInsufficient { available, held, needed: amount });
+        }
+        if known.room_for_charges() < amount {
+            return Err(LedgerError::TooLarge);
         }
         let layers = layers.iter().map(|layer| HeldLayer {
             counter: layer.counter,
@@ -147,31 +100,34 @@ impl Ledger {
         }))
     }
 
-    fn check_layer(&self, index: usize, layer: &LayerHold) -> Result<(), LedgerError> {
-        if layer.amount < 0 {
-            return Err(LedgerError::BadAmount { amount: Nano(layer.amount) });
+    fn check_layer(&self, index: usize, layer: &LayerHold, now: Timestamp) -> Result<(), LedgerError> {
+        let known =
+            self.counters.find(&layer.counter, layer.window.start).and_then(|slot| self.counters.at(slot));
+        if known.is_none() && layer.window.end.0.saturating_add(FORGET_AFTER_MS) <= now.0 {
+            // What was used of it may be forgotten: it would look like a fresh limit.
+            return Err(LedgerError::Malformed { what: "a layer's window ended long ago" });
         }
-        let Some(limit) = layer.limit else { return Ok(()) };
-        let counter = self.counters.get(&layer.counter, layer.window.start);
+        let counter = known.map(|instance| instance.counter).unwrap_or_default();
         let needed = i128::from(counter.used) + i128::from(counter.held) + i128::from(layer.amount);
-        if layer.amount > 0 && needed > i128::from(limit) {
+        if let Some(limit) = layer.limit
+            && layer.amount > 0
+            && needed > i128::from(limit)
+        {
             let (used, held) = (counter.used, counter.held);
             return Err(LedgerError::LayerExhausted { index, layer: *layer, used, held });
         }
-        Ok(())
+        if needed > i128::from(i64::MAX) { Err(LedgerError::TooLarge) } else { Ok(()) }
     }
 
     fn open_hold(&self, hold: HoldId) -> Result<&Hold, LedgerError> {
         self.holds.get(&hold).ok_or(LedgerError::UnknownHold { hold })
     }
 
+    /// Never refused for its amount: a hold can always be settled.
     fn plan_settle(&self, id: HoldId, cost: Nano, now: Timestamp) -> Planned {
         not_negative(cost)?;
         let hold = self.open_hold(id)?;
-        let (debits, mut returned) = split(&hold.debits, cost);
-        if planted!(RestKept) {
-            returned.clear();
-        }
+        let (debits, returned) = split(&hold.debits, cost);
         let beyond = Nano(cost.0.saturating_sub(hold.amount.0).max(0));
         let overrun = self.overrun(hold, beyond, now);
         let loss = beyond.saturating_sub(total(&overrun));
@@ -185,12 +141,15 @@ impl Ledger {
             return Debits::new();
         };
         let balance = account.brief(now).available.saturating_add(hold.overdraft);
+        let purse = balance.min(account.room_for_charges());
         let spend = hold.layers.iter().filter(|layer| layer.counter.metric == Metric::Spend);
-        let room = spend.filter_map(|layer| {
+        let room = spend.map(|layer| {
             let counter = self.counters.get(&layer.counter, layer.window.start);
-            Some(Nano(layer.limit?.saturating_sub(counter.used).saturating_sub(counter.held)))
+            // Without a limit, what the figure itself can count is the limit.
+            let limit = layer.limit.unwrap_or(i64::MAX);
+            Nano(limit.saturating_sub(counter.used).saturating_sub(counter.held))
         });
-        let room = room.fold(balance, Ord::min).max(Nano::ZERO);
+        let room = room.fold(purse, Ord::min).max(Nano::ZERO);
         let charged = if planted!(OverrunUnbounded) { beyond } else { beyond.min(room) };
         account.draw(charged, now)
     }
@@ -200,141 +159,26 @@ impl Ledger {
         let (account, returned) = (hold.account, hold.debits.clone());
         Ok(Effect::Released(Released { hold: id, account, at: now, reason, returned }))
     }
+}
 
-    fn plan_expire(&self, account: AccountId, id: LotId, now: Timestamp) -> Planned {
-        let lot = self.accounts.get(&account).and_then(|known| known.lot(id));
-        let lot = lot.ok_or(LedgerError::UnknownLot { lot: id })?;
-        if !lot.is_expired(now) {
-            return Err(LedgerError::NotExpired { lot: id });
-        }
-        if !lot.available.is_positive() {
-            return Err(LedgerError::NothingLeft { lot: id });
-        }
-        Ok(Effect::Expired(Expired { account, at: now, debit: Debit::of(lot, lot.available) }))
+/// A layer that counts money holds what the hold holds, else its limit could be passed at the settlement;
+/// and a counter that is named twice would be checked twice against the same room.
+fn well_formed(layer: &LayerHold, amount: Nano, before: &[LayerHold]) -> Result<(), LedgerError> {
+    if layer.amount < 0 {
+        return Err(LedgerError::BadAmount { amount: Nano(layer.amount) });
     }
-
-    fn plan_refund(
-        &self,
-        charge: &ChargeRecord,
-        amount: Nano,
-        reference: &Reference,
-        now: Timestamp,
-    ) -> Planned {
-        positive(amount)?;
-        let content =
-            content(charge.account, &[charge.hold.0 as i64, (charge.hold.0 >> 64) as i64, amount.0]);
-        self.check_reference(reference, content)?;
-        let charged = total(&charge.debits);
-        let refunded = self.refunded.get(&charge.hold).copied().unwrap_or_default();
-        let after = refunded.checked_add(amount).ok_or(LedgerError::TooLarge)?;
-        if after > charged && !planted!(RefundWithoutEnd) {
-            return Err(LedgerError::RefundExceedsCharge { charged, refunded, asked: amount });
-        }
-        let layers = charge.layers.iter().filter(|layer| layer.counter.metric == Metric::Spend);
-        Ok(Effect::Refunded(Refunded {
-            hold: charge.hold,
-            account: charge.account,
-            at: now,
-            credits: self.refund_credits(charge, refunded, amount, reference, now),
-            layers: layers.map(|layer| HeldLayer { amount: amount.0, ..*layer }).collect(),
-            reference: reference.clone(),
-            content,
-        }))
+    if layer.counter.metric == Metric::Spend && layer.amount != amount.0 {
+        return Err(LedgerError::Malformed { what: "a layer holds another amount than the hold" });
     }
-
-    /// Back to the lots that paid, the last one first.
-    fn refund_credits(
-        &self,
-        charge: &ChargeRecord,
-        refunded: Nano,
-        amount: Nano,
-        reference: &Reference,
-        now: Timestamp,
-    ) -> Debits {
-        let owed =
-            self.accounts.get(&charge.account).map_or(Nano::ZERO, |a| a.owed.saturating_sub(a.owed_held));
-        let reopened = Timestamp(now.0.saturating_add(REOPENED_MS));
-        let (mut skip, mut left) = (refunded, amount);
-        let mut credits = Debits::new();
-        for debit in charge.debits.iter().rev() {
-            let skipped = debit.amount.min(skip);
-            skip = skip.saturating_sub(skipped);
-            let part = debit.amount.saturating_sub(skipped).min(left);
-            left = left.saturating_sub(part);
-            if !part.is_positive() {
-                continue;
-            }
-            if debit.kind != LotKind::Overdraft {
-                let known = self.accounts.get(&charge.account).and_then(|known| known.lot(debit.lot));
-                let end = known.map_or(debit.expires_at, |lot| lot.expires_at);
-                let expires_at = end.map(|end| if end <= now { reopened } else { end });
-                credits.push(Debit { amount: part, expires_at, ..*debit });
-                continue;
-            }
-            // What was owed and has been paid since comes back as money.
-            let repaid = part.min(owed.max(Nano::ZERO));
-            credits.extend(repaid.is_positive().then_some(Debit { amount: repaid, ..*debit }));
-            let rest = part.saturating_sub(repaid);
-            let lot = LotId((reference.fingerprint() as u64) | 1);
-            let rest = Debit { lot, kind: LotKind::Purchased, priority: 0, expires_at: None, amount: rest };
-            credits.extend(rest.amount.is_positive().then_some(rest));
-        }
-        credits
+    let same = |other: &LayerHold| other.counter == layer.counter && other.window.start == layer.window.start;
+    if before.iter().any(same) {
+        return Err(LedgerError::Malformed { what: "a layer is named twice" });
     }
-
-    #[expect(clippy::too_many_arguments, reason = "the fields of one command, taken apart once")]
-    fn plan_withdraw(
-        &self,
-        account: AccountId,
-        kind: Withdrawal,
-        lot: Option<LotId>,
-        amount: Nano,
-        arrears: bool,
-        reference: &Reference,
-        now: Timestamp,
-    ) -> Planned {
-        positive(amount)?;
-        let lot_number = lot.map_or(0, |lot| lot.0 as i64);
-        let content = content(account, &[kind as i64, lot_number, amount.0, i64::from(arrears)]);
-        self.check_reference(reference, content)?;
-        let empty = Account::default();
-        let known = self.accounts.get(&account).unwrap_or(&empty);
-        let balance = known.brief(now);
-        if balance.available < amount && !arrears {
-            let (available, held) = (balance.available, balance.held);
-            return Err(LedgerError::BalanceInsufficient { available, held, needed: amount });
-        }
-        let mut debits = Debits::new();
-        if let Some(lot) = lot {
-            let lot = known.lot(lot).ok_or(LedgerError::UnknownLot { lot })?;
-            let part = lot.available.min(amount);
-            debits.extend(part.is_positive().then(|| Debit::of(lot, part)));
-        }
-        let rest = amount.saturating_sub(total(&debits));
-        let named = lot;
-        let mut others = known.clone();
-        others.lots.retain(|lot| Some(lot.id) != named);
-        debits.extend(others.draw(rest, now));
-        let reference = reference.clone();
-        Ok(Effect::Withdrawn(Withdrawn { account, at: now, kind, debits, reference, content }))
-    }
-
-    fn check_reference(&self, reference: &Reference, content: u128) -> Result<(), LedgerError> {
-        if planted!(ReferenceIgnored) {
-            return Ok(());
-        }
-        match self.references.get(&reference.fingerprint()) {
-            None => Ok(()),
-            Some(posted) if *posted == content => {
-                Err(LedgerError::AlreadyPosted { reference: reference.clone() })
-            }
-            Some(_) => Err(LedgerError::ReferenceReused { reference: reference.clone() }),
-        }
-    }
+    Ok(())
 }
 
 /// The first `amount` of some debits, and what is left of them.
-fn split(debits: &[Debit], amount: Nano) -> (Debits, Debits) {
+pub(crate) fn split(debits: &[Debit], amount: Nano) -> (Debits, Debits) {
     let (mut taken, mut rest) = (Debits::new(), Debits::new());
     let mut left = amount;
     for debit in debits {
@@ -347,16 +191,61 @@ fn split(debits: &[Debit], amount: Nano) -> (Debits, Debits) {
     (taken, rest)
 }
 
-fn content(account: AccountId, numbers: &[i64]) -> u128 {
-    let mut bytes: SmallVec<[u8; 64]> = SmallVec::from_slice(&account.0.to_be_bytes());
-    numbers.iter().for_each(|number| bytes.extend_from_slice(&number.to_be_bytes()));
-    fnv1a(&bytes)
-}
-
-fn positive(amount: Nano) -> Result<(), LedgerError> {
+pub(crate) fn positive(amount: Nano) -> Result<(), LedgerError> {
     if amount.is_positive() { Ok(()) } else { Err(LedgerError::BadAmount { amount }) }
 }
 
 fn not_negative(amount: Nano) -> Result<(), LedgerError> {
     if amount.0 >= 0 { Ok(()) } else { Err(LedgerError::BadAmount { amount }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::ids::LotId;
+    use crate::lots::{Lot, LotKind};
+
+    fn lots(amounts: &[i64]) -> Vec<Lot> {
+        let lot = |(index, amount): (usize, &i64)| Lot {
+            id: LotId(index as u64 + 1),
+            kind: LotKind::Granted,
+            priority: 0,
+            expires_at: (index % 3 == 0).then_some(Timestamp(5)),
+            available: Nano(*amount),
+            held: Nano::ZERO,
+        };
+        amounts.iter().enumerate().map(lot).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn a_split_keeps_every_nano(
+            amounts in prop::collection::vec(1_i64..i64::MAX / 8, 0..6), cut in 0..i64::MAX,
+        ) {
+            let account = Account { lots: lots(&amounts), ..Account::default() };
+            let all = amounts.iter().sum();
+            let debits = account.draw(Nano(all), Timestamp(0));
+            let (taken, rest) = split(&debits, Nano(cut));
+            prop_assert_eq!(total(&taken), Nano(cut.min(all)));
+            prop_assert_eq!(total(&taken).0 + total(&rest).0, all);
+            prop_assert!(taken.iter().chain(&rest).all(|part| part.amount.is_positive()));
+        }
+
+        #[test]
+        fn a_draw_takes_all_that_is_asked_and_no_lot_twice(
+            amounts in prop::collection::vec(1_i64..i64::MAX / 8, 0..6), asked in 0..i64::MAX, now in 0_i64..10,
+        ) {
+            let account = Account { lots: lots(&amounts), ..Account::default() };
+            let debits = account.draw(Nano(asked), Timestamp(now));
+            prop_assert_eq!(total(&debits), Nano(asked));
+            for (index, debit) in debits.iter().enumerate() {
+                prop_assert!(!debits.iter().skip(index + 1).any(|other| other.lot == debit.lot));
+                let lot = account.lot(debit.lot);
+                prop_assert!(lot.is_none_or(|lot| lot.spendable(Timestamp(now)) >= debit.amount));
+                prop_assert_eq!(lot.is_none(), debit.kind == LotKind::Overdraft);
+            }
+        }
+    }
 }

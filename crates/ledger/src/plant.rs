@@ -20,7 +20,7 @@ pub(crate) use planted;
 
 #[cfg(feature = "planted-bugs")]
 mod switch {
-    use std::sync::atomic::{AtomicU8, Ordering};
+    use std::cell::Cell;
 
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     #[repr(u8)]
@@ -62,15 +62,17 @@ mod switch {
         ];
     }
 
-    static PLANTED: AtomicU8 = AtomicU8::new(0);
+    thread_local! {
+        static PLANTED: Cell<Option<Bug>> = const { Cell::new(None) };
+    }
 
-    /// Switches one bug on for the whole process, or all off.
+    /// Switches one bug on for the calling thread, or all off.
     pub fn plant(bug: Option<Bug>) {
-        PLANTED.store(bug.map_or(0, |bug| bug as u8), Ordering::Relaxed);
+        PLANTED.set(bug);
     }
 
     pub(crate) fn is_planted(bug: Bug) -> bool {
-        PLANTED.load(Ordering::Relaxed) == bug as u8
+        PLANTED.get() == Some(bug)
     }
 }
 

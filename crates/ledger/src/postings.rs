@@ -108,31 +108,31 @@ pub(crate) fn each(effect: &Effect, mut line: impl FnMut(Posting)) {
                 CreditSource::Compensation => LedgerAccount::Compensation(book),
                 CreditSource::Adjustment => LedgerAccount::Suspense(book),
             };
-            post(source, -credit.amount.0);
+            post(source, credit.amount.0.saturating_neg());
             post(purse(Purse::Overdraft), credit.repaid.0);
-            post(purse(Purse::from(credit.kind)), credit.amount.0 - credit.repaid.0);
+            post(purse(Purse::from(credit.kind)), credit.amount.saturating_sub(credit.repaid).0);
         }
         Effect::Held(held) => {
-            held.debits.iter().for_each(|debit| post(purse_of(debit), -debit.amount.0));
+            held.debits.iter().for_each(|debit| post(purse_of(debit), debit.amount.0.saturating_neg()));
             post(purse(Purse::Held), total(&held.debits).0);
         }
         Effect::Settled(settled) => {
-            post(purse(Purse::Held), -settled.held().0);
+            post(purse(Purse::Held), settled.held().0.saturating_neg());
             settled.returned.iter().for_each(|debit| post(purse_of(debit), debit.amount.0));
-            settled.overrun.iter().for_each(|debit| post(purse_of(debit), -debit.amount.0));
-            post(LedgerAccount::PlatformLoss(book), -settled.loss.0);
+            settled.overrun.iter().for_each(|debit| post(purse_of(debit), debit.amount.0.saturating_neg()));
+            post(LedgerAccount::PlatformLoss(book), settled.loss.0.saturating_neg());
             post(LedgerAccount::Revenue(book), settled.charged().saturating_add(settled.loss).0);
         }
         Effect::Released(released) => {
-            post(purse(Purse::Held), -total(&released.returned).0);
+            post(purse(Purse::Held), total(&released.returned).0.saturating_neg());
             released.returned.iter().for_each(|debit| post(purse_of(debit), debit.amount.0));
         }
         Effect::Expired(expired) => {
-            post(purse_of(&expired.debit), -expired.debit.amount.0);
+            post(purse_of(&expired.debit), expired.debit.amount.0.saturating_neg());
             post(LedgerAccount::Breakage(book), expired.debit.amount.0);
         }
         Effect::Refunded(refunded) => {
-            post(LedgerAccount::Revenue(book), -total(&refunded.credits).0);
+            post(LedgerAccount::Revenue(book), total(&refunded.credits).0.saturating_neg());
             refunded.credits.iter().for_each(|credit| post(purse_of(credit), credit.amount.0));
         }
         Effect::Withdrawn(withdrawn) => {
@@ -140,11 +140,11 @@ pub(crate) fn each(effect: &Effect, mut line: impl FnMut(Posting)) {
                 Withdrawal::Adjustment => LedgerAccount::Suspense(book),
                 Withdrawal::OrderRefund | Withdrawal::Chargeback => LedgerAccount::PaymentProvider(book),
             };
-            withdrawn.debits.iter().for_each(|debit| post(purse_of(debit), -debit.amount.0));
+            withdrawn.debits.iter().for_each(|debit| post(purse_of(debit), debit.amount.0.saturating_neg()));
             post(sink, total(&withdrawn.debits).0);
         }
         Effect::CostAccrued(cost) => {
-            post(LedgerAccount::UpstreamCost(book), -cost.amount.0);
+            post(LedgerAccount::UpstreamCost(book), cost.amount.0.saturating_neg());
             post(LedgerAccount::Suspense(book), cost.amount.0);
         }
     }

@@ -162,13 +162,13 @@ pub fn rate(price: &Price, usage: &Usage, multiplier_ppm: u64) -> Result<Rated, 
     let sum = lines.iter().try_fold(per_call, |sum, line| sum.checked_add(line.exact));
     let exact =
         sum.and_then(|sum| sum.checked_mul(i128::from(multiplier_ppm))).ok_or(RatingError::TooLarge)?;
-    let total = round_half_even(exact, SCALE);
+    let total = i64::try_from(round_half_even(exact, SCALE)).map_err(|_| RatingError::TooLarge)?;
     Ok(Rated {
         lines,
         per_call: price.per_call,
         multiplier_ppm,
-        rounded_off: exact - total * SCALE,
-        total: i64::try_from(total).map(Nano).map_err(|_| RatingError::TooLarge)?,
+        rounded_off: exact - i128::from(total) * SCALE,
+        total: Nano(total),
     })
 }
 

@@ -2,8 +2,8 @@
 //! equal books give equal bytes.
 
 use crate::accounts::{Account, Families};
-use crate::counters::{Counter, CounterKey, Counters, Instance};
-use crate::effect::{Effect, Held};
+use crate::counters::{Counter, CounterKey, Instance};
+use crate::effect::Held;
 use crate::holds::Hold;
 use crate::ids::{AccountId, HoldId, Timestamp};
 use crate::ledger::Ledger;
@@ -67,7 +67,7 @@ impl Ledger {
             window: instance.window,
             used: instance.counter.used,
         };
-        let mut counters: Vec<_> = self.counters.iter().map(dump).collect();
+        let mut counters: Vec<_> = self.counters.iter().map(|(_, instance)| dump(instance)).collect();
         counters.sort_by_key(|counter| (counter.key, counter.window));
         let mut holds: Vec<_> = self.holds.values().map(Hold::as_held).collect();
         holds.sort_by_key(|hold| hold.hold);
@@ -96,14 +96,9 @@ impl Ledger {
                 holds: 0,
             });
         }
-        // Opening the holds again counts them in their layers; what it does to the lots is replaced below.
-        for hold in state.holds {
-            let counted = ledger.apply(&Effect::Held(hold));
-            debug_assert!(counted.is_ok(), "a dump holds each hold once");
-        }
+        state.holds.iter().for_each(|hold| ledger.count_hold(hold));
         ledger.accounts =
             state.accounts.into_iter().map(|dump| (dump.account, Account::from(dump))).collect();
-        ledger.now = state.now;
         ledger.platform = Platform { sums: state.platform };
         ledger
     }
@@ -124,19 +119,8 @@ impl Account {
 
 impl From<AccountState> for Account {
     fn from(dump: AccountState) -> Self {
-        Account {
-            lots: dump.lots,
-            owed: dump.owed,
-            owed_held: dump.owed_held,
-            held: dump.held,
-            families: dump.families,
-        }
-    }
-}
-
-impl Counters {
-    /// Sum of what is held in all instances; zero when no hold is open.
-    pub(crate) fn held(&self) -> i128 {
-        self.iter().map(|instance| i128::from(instance.counter.held)).sum()
+        let mut lots = dump.lots;
+        lots.sort_by_key(Lot::rank);
+        Account { lots, owed: dump.owed, owed_held: dump.owed_held, held: dump.held, families: dump.families }
     }
 }

@@ -1,8 +1,9 @@
 //! Windows of limits: a day, a month, all time. An instance is worked out once, when a call is held, in the
 //! account's own time zone; what happens to the call later touches that instance, never "the current one".
 
+use jiff::ToSpan;
+use jiff::civil::Date;
 use jiff::tz::TimeZone;
-use jiff::{ToSpan, Zoned};
 
 use crate::ids::Timestamp;
 
@@ -39,24 +40,30 @@ impl WindowKind {
     /// The instance that `at` lies in. A day is as long as the zone makes it: 23 or 25 hours where the
     /// clock changes. A time beyond what the calendar knows lies in the total window.
     pub fn instance(self, at: Timestamp, zone: &TimeZone) -> WindowInstance {
-        let instance = || {
-            let local = jiff::Timestamp::from_millisecond(at.0).ok()?.to_zoned(zone.clone());
-            let (start, end) = match self {
-                WindowKind::Day => (local.start_of_day().ok()?, local.tomorrow().ok()?.start_of_day().ok()?),
-                WindowKind::Month => month(&local)?,
-                WindowKind::Total => return Some(WindowInstance::TOTAL),
-            };
-            let ms = |zoned: Zoned| Timestamp(zoned.timestamp().as_millisecond());
-            Some(WindowInstance { start: ms(start), end: ms(end) })
+        self.calendar_instance(at, zone).unwrap_or(WindowInstance::TOTAL)
+    }
+
+    fn calendar_instance(self, at: Timestamp, zone: &TimeZone) -> Option<WindowInstance> {
+        let today = jiff::Timestamp::from_millisecond(at.0).ok()?.to_zoned(zone.clone()).date();
+        let (first, step) = match self {
+            WindowKind::Day => (today, 1.day()),
+            WindowKind::Month => (today.first_of_month(), 1.month()),
+            WindowKind::Total => return None,
         };
-        instance().unwrap_or(WindowInstance::TOTAL)
+        let next = first.checked_add(step).ok()?;
+        let (start, end) = (begin(first, zone)?, begin(next, zone)?);
+        if at < end {
+            return Some(WindowInstance { start, end });
+        }
+        // Where the clock goes back over midnight, a date can come twice. The day that began stays begun.
+        Some(WindowInstance { start: end, end: begin(next.checked_add(step).ok()?, zone)? })
     }
 }
 
-fn month(local: &Zoned) -> Option<(Zoned, Zoned)> {
-    let first = local.first_of_month().ok()?.start_of_day().ok()?;
-    let next = first.date().checked_add(1.month()).ok()?.to_zoned(first.time_zone().clone()).ok()?;
-    Some((first, next.start_of_day().ok()?))
+/// The first moment of a date.
+fn begin(date: Date, zone: &TimeZone) -> Option<Timestamp> {
+    let start = date.to_zoned(zone.clone()).ok()?.start_of_day().ok()?;
+    Some(Timestamp(start.timestamp().as_millisecond()))
 }
 
 #[cfg(test)]
@@ -92,6 +99,15 @@ mod tests {
         let expected = (at("2028-02-01T00:00:00Z"), at("2028-03-01T00:00:00Z"));
         assert_eq!(window(WindowKind::Month, "2028-02-29T23:59:59Z", "UTC"), expected);
         assert_eq!(window(WindowKind::Month, "2026-12-31T12:00:00Z", "UTC").1, at("2027-01-01T00:00:00Z"));
+    }
+
+    #[test]
+    fn a_day_that_began_stays_begun_where_the_clock_goes_back_over_midnight() {
+        // On 2010-11-07 at 00:01 the clocks of St. John's went back to 23:01 of the day before.
+        let (start, end) = (at("2010-11-07T02:30:00Z"), at("2010-11-08T03:30:00Z"));
+        assert_eq!(window(WindowKind::Day, "2010-11-07T02:45:00Z", "America/St_Johns"), (start, end));
+        assert_eq!(window(WindowKind::Day, "2010-11-07T12:00:00Z", "America/St_Johns"), (start, end));
+        assert_eq!(window(WindowKind::Day, "2010-11-07T02:29:59Z", "America/St_Johns").1, start);
     }
 
     #[test]
