@@ -64,10 +64,8 @@ impl Ledger {
         }
         for (index, layer) in held.layers.iter().enumerate() {
             demand(layer.amount >= 0, "a layer is below zero")?;
-            let same = |other: &crate::HeldLayer| {
-                other.counter == layer.counter && other.window.start == layer.window.start
-            };
-            demand(!held.layers.iter().take(index).any(same), "a layer is named twice")?;
+            let mut before = held.layers.iter().take(index);
+            demand(!before.any(|other| other.counter == layer.counter), "a layer is named twice")?;
             let counter = self.counters.get(&layer.counter, layer.window.start);
             countable(Nano(counter.used), i128::from(counter.held) + i128::from(layer.amount))?;
         }

@@ -170,8 +170,7 @@ fn well_formed(layer: &LayerHold, amount: Nano, before: &[LayerHold]) -> Result<
     if layer.counter.metric == Metric::Spend && layer.amount != amount.0 {
         return Err(LedgerError::Malformed { what: "a layer holds another amount than the hold" });
     }
-    let same = |other: &LayerHold| other.counter == layer.counter && other.window.start == layer.window.start;
-    if before.iter().any(same) {
+    if before.iter().any(|other| other.counter == layer.counter) {
         return Err(LedgerError::Malformed { what: "a layer is named twice" });
     }
     Ok(())
