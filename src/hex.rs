@@ -26,6 +26,16 @@ pub fn decode<const N: usize>(text: &str) -> Option<[u8; N]> {
     Some(bytes)
 }
 
+/// `None` unless `text` is an even number of hexadecimal digits.
+pub fn decode_vec(text: &str) -> Option<Vec<u8>> {
+    let digits = text.as_bytes();
+    if !digits.len().is_multiple_of(2) {
+        return None;
+    }
+    let digit = |byte: &u8| char::from(*byte).to_digit(16);
+    digits.chunks_exact(2).map(|pair| u8::try_from(digit(pair.first()?)? * 16 + digit(pair.get(1)?)?).ok()).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

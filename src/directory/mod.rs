@@ -7,12 +7,21 @@
 //!
 //! No rule of the ladder and no money lives here.
 
+mod checks;
+mod commands;
 pub mod decimal;
 pub mod documents;
+mod error;
+mod rules;
 pub mod snapshot;
+mod stored;
 
+pub use commands::{CreatedKey, Directory, KeyOrder};
 pub use documents::{
     Account, AccountKind, CapField, Channel, ChannelStatus, Environment, Group, Key, KeyStatus, Limit, Metric, Model,
     ModelStatus, Origin, Price, ProviderKind,
 };
+pub use error::{DirectoryError, FieldError, Kind};
+pub use rules::Document;
 pub use snapshot::{Change, ModelEntry, Object, Snapshot};
+pub use stored::{ObjectId, Revision, Versioned};

@@ -55,6 +55,8 @@ pub enum Object {
     Price(Arc<Price>),
     Channel(Arc<Channel>),
     Group(Arc<Group>),
+    /// A version that changed no object.
+    Nothing,
 }
 
 /// A document as it is from `version` on.
@@ -157,6 +159,7 @@ impl Snapshot {
             match change.object {
                 Object::Account(account) => self.put_account(account),
                 Object::Key(key) => self.put_key(key),
+                Object::Nothing => {}
                 object => {
                     Arc::make_mut(&mut self.root).put(object);
                     root_changed = true;
@@ -201,7 +204,7 @@ impl Root {
             Object::Group(group) => {
                 self.groups.insert(group.id, group);
             }
-            Object::Account(_) | Object::Key(_) => {}
+            Object::Account(_) | Object::Key(_) | Object::Nothing => {}
         }
     }
 

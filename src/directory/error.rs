@@ -1,0 +1,122 @@
+//! Why a change of the directory was not made.
+
+use std::error::Error;
+use std::fmt;
+
+use crate::secret::MasterKeyError;
+use crate::store::StoreError;
+
+/// The kinds of objects that the directory keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    Account,
+    Key,
+    Model,
+    Price,
+    Channel,
+    Group,
+}
+
+impl Kind {
+    pub const ALL: [Kind; 6] = [Kind::Account, Kind::Key, Kind::Model, Kind::Price, Kind::Channel, Kind::Group];
+
+    /// As it is stored and shown.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Kind::Account => "account",
+            Kind::Key => "key",
+            Kind::Model => "model",
+            Kind::Price => "price",
+            Kind::Channel => "channel",
+            Kind::Group => "group",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text)
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A field with a value that cannot be taken, and why. Never quotes a secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldError {
+    /// Path of the field as the caller wrote it: `limits[0].value`.
+    pub field: String,
+    pub reason: String,
+}
+
+impl FieldError {
+    pub fn new(field: impl Into<String>, reason: impl Into<String>) -> Self {
+        FieldError { field: field.into(), reason: reason.into() }
+    }
+}
+
+/// What can go wrong with a command of the directory. Nothing was changed, whatever it says, but for
+/// [`DirectoryError::Store`] of kind `Unavailable`: then it is not known, and a refresh tells.
+#[derive(Debug)]
+pub enum DirectoryError {
+    Invalid(FieldError),
+    NotFound { kind: Kind, id: String },
+    /// The object was changed since the version that the editor had seen.
+    EditConflict { kind: Kind, expected: u64, current: u64 },
+    /// Another object has this name already.
+    NameTaken { field: &'static str, name: String },
+    /// A stored document cannot be read.
+    Corrupt { kind: Kind, version: u64, source: serde_json::Error },
+    /// A channel's credential cannot be sealed or opened.
+    Sealing(MasterKeyError),
+    Store(StoreError),
+}
+
+impl DirectoryError {
+    pub fn invalid(field: impl Into<String>, reason: impl Into<String>) -> Self {
+        DirectoryError::Invalid(FieldError::new(field, reason))
+    }
+}
+
+impl fmt::Display for DirectoryError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Invalid(error) => write!(f, "{}: {}", error.field, error.reason),
+            Self::NotFound { kind, id } => write!(f, "there is no {kind} {id}"),
+            Self::EditConflict { kind, expected, current } => {
+                write!(f, "the {kind} is at version {current} by now, not at {expected}")
+            }
+            Self::NameTaken { field, name } => write!(f, "{field}: `{name}` is taken"),
+            Self::Corrupt { kind, version, .. } => {
+                write!(f, "version {version} of the directory holds a {kind} that cannot be read")
+            }
+            Self::Sealing(error) => write!(f, "a channel's credential: {error}"),
+            Self::Store(error) => write!(f, "the directory's store: {error}"),
+        }
+    }
+}
+
+impl Error for DirectoryError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Corrupt { source, .. } => Some(source),
+            Self::Sealing(error) => Some(error),
+            Self::Store(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl From<StoreError> for DirectoryError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<FieldError> for DirectoryError {
+    fn from(error: FieldError) -> Self {
+        Self::Invalid(error)
+    }
+}

@@ -1,0 +1,295 @@
+//! What a document must be before it is kept, beyond its shape: one function for each kind, for a new
+//! document and for a changed one alike.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use ledger::TokenClass;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::id::{AccountId, ChannelId, GroupId, KeyId, ModelId, PriceId};
+
+use super::checks;
+use super::documents::{Account, Channel, Group, Key, KeyStatus, Limit, Model, Price};
+use super::error::{FieldError, Kind};
+use super::snapshot::{Object, Snapshot};
+
+/// A thousand times the list price: beyond that a multiplier is a slip of the pen.
+const MULTIPLIER_PPM_MAX: u64 = 1_000_000_000;
+const OUTPUT_TOKENS_MAX: u32 = 10_000_000;
+const LIMITS_MAX: usize = 64;
+const CHANNEL_MODELS_MAX: usize = 2_000;
+
+/// A name that no two objects share: its space, the field that it stands in, and the name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UniqueName {
+    pub space: &'static str,
+    pub field: &'static str,
+    pub name: String,
+}
+
+impl UniqueName {
+    fn new(space: &'static str, field: &'static str, name: impl Into<String>) -> Self {
+        UniqueName { space, field, name: name.into() }
+    }
+}
+
+/// A document of the directory, whatever its kind.
+pub trait Document: Clone + PartialEq + Serialize + DeserializeOwned + Send + Sync + 'static {
+    const KIND: Kind;
+
+    fn raw_id(&self) -> u64;
+    /// The public form of an id of this kind.
+    fn text_of(raw_id: u64) -> String;
+    /// Names that must be free, or already this object's.
+    fn unique_names(&self) -> Vec<UniqueName>;
+    /// `before` is the document as it is kept now, if it is.
+    fn check(&self, before: Option<&Self>, snapshot: &Snapshot, now: Timestamp) -> Result<(), FieldError>;
+    fn into_object(self: Arc<Self>) -> Object;
+}
+
+fn unchanged<T: PartialEq>(field: &str, before: Option<&T>, now: &T) -> Result<(), FieldError> {
+    match before {
+        Some(before) if before != now => Err(FieldError::new(field, "cannot be changed")),
+        _ => Ok(()),
+    }
+}
+
+fn present<T>(field: impl Into<String>, found: Option<T>, id: impl std::fmt::Display) -> Result<(), FieldError> {
+    match found {
+        Some(_) => Ok(()),
+        None => Err(FieldError::new(field, format!("there is no {id}"))),
+    }
+}
+
+impl Document for Account {
+    const KIND: Kind = Kind::Account;
+
+    fn raw_id(&self) -> u64 {
+        self.id.raw()
+    }
+
+    fn text_of(raw_id: u64) -> String {
+        AccountId::from_raw(raw_id).to_string()
+    }
+
+    fn unique_names(&self) -> Vec<UniqueName> {
+        let email = self.email.iter().map(|email| UniqueName::new("account_email", "email", email.to_lowercase()));
+        email.collect()
+    }
+
+    fn check(&self, _: Option<&Self>, _: &Snapshot, _: Timestamp) -> Result<(), FieldError> {
+        checks::name("name", &self.name)?;
+        self.email.iter().try_for_each(|email| checks::email("email", email))?;
+        checks::time_zone("time_zone", &self.time_zone)?;
+        checks::not_negative("overdraft", self.overdraft)?;
+        self.remark.iter().try_for_each(|remark| checks::remark("remark", remark))
+    }
+
+    fn into_object(self: Arc<Self>) -> Object {
+        Object::Account(self)
+    }
+}
+
+impl Document for Key {
+    const KIND: Kind = Kind::Key;
+
+    fn raw_id(&self) -> u64 {
+        self.id.raw()
+    }
+
+    fn text_of(raw_id: u64) -> String {
+        KeyId::from_raw(raw_id).to_string()
+    }
+
+    /// The hash of a key's text is looked up in the snapshot instead: a second table of a million hashes
+    /// would guard against a chance of one in 2^200.
+    fn unique_names(&self) -> Vec<UniqueName> {
+        Vec::new()
+    }
+
+    fn check(&self, before: Option<&Self>, snapshot: &Snapshot, _: Timestamp) -> Result<(), FieldError> {
+        checks::name("name", &self.name)?;
+        unchanged("account", before.map(|before| &before.account), &self.account)?;
+        unchanged("environment", before.map(|before| &before.environment), &self.environment)?;
+        unchanged("key", before.map(|before| &before.hash), &self.hash)?;
+        present("account", snapshot.account(self.account), self.account)?;
+        if let Some(group) = self.group {
+            present("group", snapshot.group(group), group)?;
+        }
+        if before.is_some_and(|before| before.status == KeyStatus::Revoked) && self.status != KeyStatus::Revoked {
+            return Err(FieldError::new("status", "a revoked key stays revoked: create a new one"));
+        }
+        limits(&self.limits)
+    }
+
+    fn into_object(self: Arc<Self>) -> Object {
+        Object::Key(self)
+    }
+}
+
+fn limits(limits: &[Limit]) -> Result<(), FieldError> {
+    if limits.len() > LIMITS_MAX {
+        return Err(FieldError::new("limits", "are more than 64"));
+    }
+    for (at, limit) in limits.iter().enumerate() {
+        checks::not_negative(&format!("limits[{at}].value"), limit.value)?;
+        let same = |other: &Limit| other.metric == limit.metric && other.window == limit.window;
+        if limits.iter().take(at).any(same) {
+            let field = format!("limits[{at}].window");
+            return Err(FieldError::new(field, "has a limit of this metric already"));
+        }
+    }
+    Ok(())
+}
+
+impl Document for Model {
+    const KIND: Kind = Kind::Model;
+
+    fn raw_id(&self) -> u64 {
+        self.id.raw()
+    }
+
+    fn text_of(raw_id: u64) -> String {
+        ModelId::from_raw(raw_id).to_string()
+    }
+
+    fn unique_names(&self) -> Vec<UniqueName> {
+        vec![UniqueName::new("model", "name", &*self.name)]
+    }
+
+    fn check(&self, before: Option<&Self>, _: &Snapshot, _: Timestamp) -> Result<(), FieldError> {
+        checks::token("name", &self.name)?;
+        // Channels, policies and old receipts speak of a model by its name.
+        unchanged("name", before.map(|before| &before.name), &self.name)?;
+        checks::name("owned_by", &self.owned_by)?;
+        let counts = [
+            ("output_tokens_max", Some(self.output_tokens_max)),
+            ("image_tokens_max", self.image_tokens_max),
+            ("audio_tokens_max", self.audio_tokens_max),
+        ];
+        for (field, count) in counts {
+            if count.is_some_and(|count| count == 0 || count > OUTPUT_TOKENS_MAX) {
+                return Err(FieldError::new(field, "must be from 1 to 10,000,000"));
+            }
+        }
+        Ok(())
+    }
+
+    fn into_object(self: Arc<Self>) -> Object {
+        Object::Model(self)
+    }
+}
+
+impl Document for Price {
+    const KIND: Kind = Kind::Price;
+
+    fn raw_id(&self) -> u64 {
+        self.id.raw()
+    }
+
+    fn text_of(raw_id: u64) -> String {
+        PriceId::from_raw(raw_id).to_string()
+    }
+
+    fn unique_names(&self) -> Vec<UniqueName> {
+        Vec::new()
+    }
+
+    fn check(&self, before: Option<&Self>, snapshot: &Snapshot, now: Timestamp) -> Result<(), FieldError> {
+        if before.is_some() {
+            return Err(FieldError::new("id", "a price version never changes: add a new one"));
+        }
+        present("model", snapshot.model_by_id(self.model), self.model)?;
+        if self.effective_at < now {
+            return Err(FieldError::new("effective_at", "must not be in the past"));
+        }
+        checks::not_negative("per_call", self.per_call)?;
+        for (class, price) in TokenClass::ALL.iter().zip(&self.per_million) {
+            let field = format!("per_million.{}", class.as_str());
+            match price {
+                Some(price) => checks::not_negative(&field, *price)?,
+                None if matches!(class, TokenClass::Input | TokenClass::Output) => {
+                    return Err(FieldError::new(field, "is missing: every price has one for input and one for output"));
+                }
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn into_object(self: Arc<Self>) -> Object {
+        Object::Price(self)
+    }
+}
+
+impl Document for Channel {
+    const KIND: Kind = Kind::Channel;
+
+    fn raw_id(&self) -> u64 {
+        self.id.raw()
+    }
+
+    fn text_of(raw_id: u64) -> String {
+        ChannelId::from_raw(raw_id).to_string()
+    }
+
+    fn unique_names(&self) -> Vec<UniqueName> {
+        vec![UniqueName::new("channel", "name", &*self.name)]
+    }
+
+    fn check(&self, _: Option<&Self>, snapshot: &Snapshot, _: Timestamp) -> Result<(), FieldError> {
+        checks::name("name", &self.name)?;
+        checks::base_url("base_url", &self.base_url)?;
+        if self.models.is_empty() || self.models.len() > CHANNEL_MODELS_MAX {
+            return Err(FieldError::new("models", "must name from 1 to 2,000 models"));
+        }
+        for (asked, sent) in &self.models {
+            let field = format!("models.{asked}");
+            present(&field, snapshot.model(asked), format_args!("model {asked}"))?;
+            checks::token(&field, sent)?;
+        }
+        checks::distinct("groups", &self.groups)?;
+        for (at, group) in self.groups.iter().enumerate() {
+            present(format!("groups[{at}]"), snapshot.group(*group), group)?;
+        }
+        checks::distinct("environments", &self.environments)?;
+        match self.environments.is_empty() {
+            true => Err(FieldError::new("environments", "must name at least one of live and test")),
+            false => Ok(()),
+        }
+    }
+
+    fn into_object(self: Arc<Self>) -> Object {
+        Object::Channel(self)
+    }
+}
+
+impl Document for Group {
+    const KIND: Kind = Kind::Group;
+
+    fn raw_id(&self) -> u64 {
+        self.id.raw()
+    }
+
+    fn text_of(raw_id: u64) -> String {
+        GroupId::from_raw(raw_id).to_string()
+    }
+
+    fn unique_names(&self) -> Vec<UniqueName> {
+        vec![UniqueName::new("group", "name", &*self.name)]
+    }
+
+    fn check(&self, _: Option<&Self>, _: &Snapshot, _: Timestamp) -> Result<(), FieldError> {
+        checks::name("name", &self.name)?;
+        match self.multiplier_ppm > MULTIPLIER_PPM_MAX {
+            true => Err(FieldError::new("multiplier", "must not be more than 1000")),
+            false => Ok(()),
+        }
+    }
+
+    fn into_object(self: Arc<Self>) -> Object {
+        Object::Group(self)
+    }
+}

@@ -1,0 +1,249 @@
+//! The directory in its store: reading documents, current or as they were, and writing versions.
+//!
+//! `directory_log` keeps every version for ever; `directory_current` is its newest row for each object;
+//! `directory_names` holds what must be unique.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+
+use crate::id::{AccountId, KeyId};
+use crate::store::{Db, Row, Tx};
+use crate::store_params;
+
+use super::error::{DirectoryError, Kind};
+use super::rules::{Document, UniqueName};
+use super::snapshot::{Change, Object, Snapshot};
+
+/// Documents that are taken into the snapshot at once while the directory is loaded.
+const LOAD_CHUNK: usize = 4_096;
+/// Kinds that a snapshot always shows whole.
+const ROOT_KINDS_SQL: &str = "kind IN ('model', 'price', 'channel', 'group')";
+
+/// A document as it is kept, with the directory version that it is from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Versioned<D> {
+    pub version: u64,
+    pub document: Arc<D>,
+}
+
+impl<D: Document> Versioned<D> {
+    pub(super) fn change(&self) -> Change {
+        Change { version: self.version, object: Arc::clone(&self.document).into_object() }
+    }
+}
+
+/// Objects of which a snapshot shows only those that are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ObjectId {
+    Account(AccountId),
+    Key(KeyId),
+}
+
+pub(super) fn decode<D: DeserializeOwned>(kind: Kind, version: u64, body: &[u8]) -> Result<Arc<D>, DirectoryError> {
+    serde_json::from_slice(body).map(Arc::new).map_err(|source| DirectoryError::Corrupt { kind, version, source })
+}
+
+fn object(kind: Kind, version: u64, body: &[u8]) -> Result<Object, DirectoryError> {
+    Ok(match kind {
+        Kind::Account => Object::Account(decode(kind, version, body)?),
+        Kind::Key => Object::Key(decode(kind, version, body)?),
+        Kind::Model => Object::Model(decode(kind, version, body)?),
+        Kind::Price => Object::Price(decode(kind, version, body)?),
+        Kind::Channel => Object::Channel(decode(kind, version, body)?),
+        Kind::Group => Object::Group(decode(kind, version, body)?),
+    })
+}
+
+/// Columns: version, kind, body. A note, or a kind that only a newer program knows, changes no object.
+fn change(row: &Row) -> Result<Change, DirectoryError> {
+    let version = row.id(0)?;
+    let object = match Kind::parse(row.text(1)?) {
+        Some(kind) => object(kind, version, row.blob(2)?)?,
+        None => Object::Nothing,
+    };
+    Ok(Change { version, object })
+}
+
+/// Streams the rows of a query (version, kind, body) into a snapshot.
+fn take_in(db: &Db, snapshot: &mut Snapshot, sql: &str, params: &[crate::store::Value]) -> Result<(), DirectoryError> {
+    let mut chunk = Vec::with_capacity(LOAD_CHUNK);
+    let mut failed = None;
+    db.query_each(sql, params, |row| {
+        match change(&row) {
+            Ok(found) => chunk.push(found),
+            Err(error) => {
+                failed = Some(error);
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        if chunk.len() == LOAD_CHUNK {
+            snapshot.apply(chunk.drain(..));
+        }
+        Ok(ControlFlow::Continue(()))
+    })?;
+    snapshot.apply(chunk);
+    failed.map_or(Ok(()), Err)
+}
+
+/// Every object as it is now. Kinds come in the order of their names, so a model comes before its prices.
+pub(super) fn load(db: &Db) -> Result<Snapshot, DirectoryError> {
+    let mut snapshot = Snapshot::default();
+    let sql = "SELECT version, kind, body FROM directory_current ORDER BY kind, id";
+    take_in(db, &mut snapshot, sql, store_params![])?;
+    catch_up(db, &mut snapshot)?;
+    Ok(snapshot)
+}
+
+/// Takes in what was written since the version that `snapshot` shows.
+pub(super) fn catch_up(db: &Db, snapshot: &mut Snapshot) -> Result<(), DirectoryError> {
+    let sql = "SELECT version, kind, body FROM directory_log WHERE version > ?1 ORDER BY version";
+    let known = snapshot.version();
+    take_in(db, snapshot, sql, store_params![known])
+}
+
+/// Models, prices, channels and groups, and the objects named, as they were at `version`.
+pub(super) fn as_of(db: &Db, version: u64, objects: &[ObjectId]) -> Result<Snapshot, DirectoryError> {
+    let mut snapshot = Snapshot::default();
+    let roots = format!(
+        "SELECT version, kind, body FROM directory_log WHERE {ROOT_KINDS_SQL} AND version <= ?1 ORDER BY version"
+    );
+    take_in(db, &mut snapshot, &roots, store_params![version])?;
+    for object in objects {
+        let (kind, id) = match object {
+            ObjectId::Account(id) => (Kind::Account, id.raw()),
+            ObjectId::Key(id) => (Kind::Key, id.raw()),
+        };
+        let sql = "SELECT version, kind, body FROM directory_log
+             WHERE kind = ?1 AND id = ?2 AND version <= ?3 ORDER BY version DESC LIMIT 1";
+        take_in(db, &mut snapshot, sql, store_params![kind.as_str(), id, version])?;
+    }
+    Ok(snapshot)
+}
+
+/// The newest version of one document.
+pub(super) fn current<D: Document>(db: &Db, id: u64) -> Result<Option<Versioned<D>>, DirectoryError> {
+    let row = db.query_one(CURRENT_SQL, store_params![D::KIND.as_str(), id])?;
+    row.as_ref().map(versioned).transpose()
+}
+
+const CURRENT_SQL: &str = "SELECT version, body FROM directory_current WHERE kind = ?1 AND id = ?2";
+
+/// Columns: version, body.
+fn versioned<D: Document>(row: &Row) -> Result<Versioned<D>, DirectoryError> {
+    let version = row.id(0)?;
+    Ok(Versioned { version, document: decode(D::KIND, version, row.blob(1)?)? })
+}
+
+/// Documents of one kind in the order of their ids, `limit` of them after the id `after`.
+pub(super) fn page<D: Document>(db: &Db, after: u64, limit: u32) -> Result<Vec<Versioned<D>>, DirectoryError> {
+    let sql = "SELECT version, body FROM directory_current WHERE kind = ?1 AND id > ?2 ORDER BY id LIMIT ?3";
+    db.query(sql, store_params![D::KIND.as_str(), after, limit])?.iter().map(versioned).collect()
+}
+
+/// One row of an object's history: its version, who wrote it and when.
+#[derive(Clone, Debug)]
+pub struct Revision {
+    pub version: u64,
+    pub actor: String,
+    pub at_ms: i64,
+}
+
+/// Who changed an object and when, newest first.
+pub(super) fn history(db: &Db, kind: Kind, id: u64, limit: u32) -> Result<Vec<Revision>, DirectoryError> {
+    let sql = "SELECT version, actor, at_ms FROM directory_log
+         WHERE kind = ?1 AND id = ?2 ORDER BY version DESC LIMIT ?3";
+    let rows = db.query(sql, store_params![kind.as_str(), id, limit])?;
+    let revision =
+        |row: &Row| Ok(Revision { version: row.id(0)?, actor: row.text(1)?.to_owned(), at_ms: row.int(2)? });
+    rows.iter().map(revision).collect()
+}
+
+/// One writing transaction of the directory. Versions are given in the order of the writes.
+pub(super) struct Writer<'t, 'c> {
+    tx: &'t mut Tx<'c>,
+    actor: &'t str,
+    at_ms: i64,
+    last: u64,
+}
+
+impl<'t, 'c> Writer<'t, 'c> {
+    pub(super) fn begin(tx: &'t mut Tx<'c>, actor: &'t str, at_ms: i64) -> Result<Self, DirectoryError> {
+        let row = tx.query_one("SELECT COALESCE(MAX(version), 0) FROM directory_log", store_params![])?;
+        let last = row.map_or(Ok(0), |row| row.id(0))?;
+        Ok(Writer { tx, actor, at_ms, last })
+    }
+
+    /// The document as this transaction sees it.
+    pub(super) fn current<D: Document>(&mut self, id: u64) -> Result<Option<Versioned<D>>, DirectoryError> {
+        let row = self.tx.query_one(CURRENT_SQL, store_params![D::KIND.as_str(), id])?;
+        row.as_ref().map(versioned).transpose()
+    }
+
+    /// Writes a document's next version.
+    pub(super) fn put<D: Document>(
+        &mut self,
+        before: Option<&D>,
+        document: Arc<D>,
+    ) -> Result<Versioned<D>, DirectoryError> {
+        let (kind, id) = (D::KIND, document.raw_id());
+        self.claim(id, &before.map(D::unique_names).unwrap_or_default(), &document.unique_names())?;
+        let version = self.last + 1;
+        let body = serde_json::to_vec(&*document)
+            .map_err(|source| DirectoryError::Corrupt { kind, version, source })?;
+        self.log(version, kind.as_str(), id, &body)?;
+        self.tx.execute(
+            "INSERT INTO directory_current (kind, id, version, body) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (kind, id) DO UPDATE SET version = excluded.version, body = excluded.body",
+            store_params![kind.as_str(), id, version, body],
+        )?;
+        self.last = version;
+        Ok(Versioned { version, document })
+    }
+
+    /// Writes a row that is no object of the directory, such as an operator's reason for a credit.
+    pub(super) fn note(&mut self, kind: &str, id: u64, body: &[u8]) -> Result<(), DirectoryError> {
+        let version = self.last + 1;
+        self.log(version, kind, id, body)?;
+        self.last = version;
+        Ok(())
+    }
+
+    fn log(&mut self, version: u64, kind: &str, id: u64, body: &[u8]) -> Result<(), DirectoryError> {
+        self.tx.execute(
+            "INSERT INTO directory_log (version, kind, id, body, actor, at_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            store_params![version, kind, id, body, self.actor, self.at_ms],
+        )?;
+        Ok(())
+    }
+
+    /// Gives up the names that the object had and takes those that it has now.
+    fn claim(&mut self, id: u64, before: &[UniqueName], now: &[UniqueName]) -> Result<(), DirectoryError> {
+        for left in before.iter().filter(|name| !now.contains(name)) {
+            self.tx.execute(
+                "DELETE FROM directory_names WHERE kind = ?1 AND name = ?2",
+                store_params![left.space, &left.name],
+            )?;
+        }
+        for new in now.iter().filter(|name| !before.contains(name)) {
+            let done = self.tx.execute(
+                "INSERT INTO directory_names (kind, name, id) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
+                store_params![new.space, &new.name, id],
+            )?;
+            if done == 0 {
+                return Err(DirectoryError::NameTaken { field: new.field, name: new.name.clone() });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The object that has this name in its space.
+pub(super) fn by_name<D: Document>(db: &Db, space: &str, name: &str) -> Result<Option<Versioned<D>>, DirectoryError> {
+    let sql = "SELECT id FROM directory_names WHERE kind = ?1 AND name = ?2";
+    match db.query_one(sql, store_params![space, name])? {
+        Some(row) => current(db, row.id(0)?),
+        None => Ok(None),
+    }
+}
