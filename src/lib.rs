@@ -1,12 +1,15 @@
 //! Tallygate: the AI API gateway whose bill you can check and whose refusals explain themselves.
 
+pub mod api;
+pub mod app;
+pub mod bench;
 pub mod books;
 pub mod catalogue;
-pub mod bench;
 pub mod clock;
 pub mod config;
 pub mod demo;
 pub mod directory;
+pub mod explain;
 pub mod gateway;
 pub mod hex;
 pub mod id;

@@ -34,6 +34,7 @@ use crate::id::RequestId;
 
 pub use committer::OnFatal;
 pub use durability::{Durability, Stopped, Ticket, Wait};
+pub use projector::ChargeState;
 pub use recovery::{BooksConfig, OpenError};
 
 /// Records that may wait for the journal and the projections together before no more calls are admitted.

@@ -106,6 +106,18 @@ pub(super) fn message(refusal: &Refusal, language: Language, numbers: bool) -> S
     text
 }
 
+impl Refusal {
+    /// The message as answers, pages and logs show it; `amounts` says whether its reader may see them.
+    pub fn message(&self, language: Language, amounts: bool) -> String {
+        message(self, language, amounts)
+    }
+
+    /// What to do, in one sentence.
+    pub fn hint(&self, language: Language) -> String {
+        fill(self.code.hint_template(language), self, language)
+    }
+}
+
 #[derive(Serialize)]
 struct Body<'a> {
     error: ErrorObject<'a>,

@@ -18,8 +18,9 @@ use crate::directory::Snapshot;
 
 use super::facts::{Facts, Readings};
 
-pub use case::{Case, HoldPolicy, Layer};
-pub use explain::{Step, StepState, explain};
+pub use budgets::{origin_name, window_name};
+pub use case::{Caller, Case, HoldPolicy, Layer, layers};
+pub use explain::{Step, StepState, Would, explain};
 pub use sizing::Sizing;
 
 /// One check of the ladder.

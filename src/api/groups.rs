@@ -1,0 +1,85 @@
+//! `/api/groups`: which channels a key may reach, at which multiple of the price.
+
+use serde_json::{Value, json};
+
+use crate::directory::{DirectoryError, FieldError, Group, Versioned, decimal};
+use crate::id::GroupId;
+
+use super::problem::Problem;
+use super::route::{Call, PAGE, Param, Reply, Route};
+use super::shape::{COUNT, Field, Fields, Kind, Need, Shape, field};
+
+static GROUP: Shape = Shape {
+    name: "Group",
+    fields: &[
+        field!("id", Kind::Text, Required, "Public id, grp_…"),
+        field!("name", Kind::Text, Required, "What people call it; unique"),
+        field!("multiplier", Kind::Multiplier, Required, "Every price is multiplied by it"),
+        field!("created_at", Kind::Time, Required, "When it was made"),
+        field!("version", COUNT, Required, "Name it in a change to be told of a conflict"),
+    ],
+};
+
+static GROUP_INPUT: Shape = Shape {
+    name: "GroupInput",
+    fields: &[
+        field!("name", Kind::Text, Required, "What people call it; unique"),
+        field!("multiplier", Kind::Multiplier, Optional, "Every price is multiplied by it; default: 1"),
+        field!("version", COUNT, Optional, "In a change: the version that was seen"),
+    ],
+};
+
+pub static ROUTES: &[Route] = &[
+    Route::list("/api/groups", "listGroups", "Groups in the order in which they were made", &GROUP, list)
+        .query(&[Param { name: "name", about: "Only the group of this name" }, PAGE[0], PAGE[1]]),
+    Route::post("/api/groups", "createGroup", "Makes a group", &GROUP_INPUT, &GROUP, create),
+    Route::get("/api/groups/{id}", "getGroup", "One group", &GROUP, get),
+    Route::patch("/api/groups/{id}", "changeGroup", "Changes what is named of a group; calls admitted before keep their multiplier", &GROUP_INPUT, &GROUP, change),
+];
+
+fn view(stored: &Versioned<Group>) -> Value {
+    let group = &*stored.document;
+    json!({
+        "id": group.id,
+        "name": group.name,
+        "multiplier": decimal::multiplier_text(group.multiplier_ppm),
+        "created_at": group.created_at,
+        "version": stored.version,
+    })
+}
+
+fn list(call: &Call<'_>) -> Result<Reply, Problem> {
+    if let Some(name) = call.query_text("name") {
+        let found = call.app.directory.find_by_name::<Group>("group", name)?;
+        return Ok(Reply::page(found.iter().map(view).collect(), None));
+    }
+    call.page_of::<Group>(view)
+}
+
+fn create(call: &Call<'_>) -> Result<Reply, Problem> {
+    let created = call.app.directory.create_group(call.actor(), &|group| apply(group, &call.fields()))?;
+    Ok(Reply::created(view(&created)).at(created.version))
+}
+
+fn get(call: &Call<'_>) -> Result<Reply, Problem> {
+    let stored = call.find::<Group>(call.path_id::<GroupId>("id")?.raw())?;
+    Ok(Reply::ok(view(&stored)).at(stored.version))
+}
+
+fn change(call: &Call<'_>) -> Result<Reply, Problem> {
+    let id = call.path_id::<GroupId>("id")?.raw();
+    let edit = |group: &mut Group| apply(group, &call.fields());
+    let stored = call.app.directory.edit(call.actor(), id, call.expected, &edit)?;
+    Ok(Reply::ok(view(&stored)).at(stored.version))
+}
+
+fn apply(group: &mut Group, fields: &Fields<'_>) -> Result<(), DirectoryError> {
+    if let Some(name) = fields.text("name") {
+        group.name = name.into();
+    }
+    if let Some(text) = fields.text("multiplier") {
+        let ppm = decimal::parse_multiplier(text);
+        group.multiplier_ppm = ppm.ok_or_else(|| FieldError::new("multiplier", "is not a multiplier"))?;
+    }
+    Ok(())
+}

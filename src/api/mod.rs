@@ -1,0 +1,58 @@
+//! The JSON interface: management under `/api`, self-service with the caller's own key under `/v1`.
+//!
+//! Promises: every route is in one table ([`routes`]), from which the router and `/openapi.json` are made;
+//! every failure is a refusal of the catalogue; a body with a field that is not known is refused by name.
+//! Must never: hold a rule (they are in the directory, the ladder and the ledger), show a credential, or tell
+//! a caller of anybody else's call that it exists.
+
+mod accounts;
+mod billing;
+mod channels;
+mod credits;
+mod groups;
+mod keys;
+mod models;
+mod openapi;
+mod own;
+mod prices;
+mod problem;
+mod requests;
+mod route;
+mod serve;
+mod shape;
+
+pub use credits::book;
+pub use problem::Problem;
+pub use route::{Principal, Route};
+pub use serve::{ApiError, identify, router};
+pub use shape::{Shape, ShapeError};
+
+/// Whether a successful answer is what its route says; for tests. Addresses outside of the table have no shape.
+pub fn check_answer(method: &str, path: &str, body: &serde_json::Value) -> Result<(), String> {
+    let Some(route) = routes().find(|route| route.method.as_str() == method && serve::fits(route.path, path)) else {
+        return Ok(());
+    };
+    let check = |shape: &Shape, value: &serde_json::Value| shape.check(value, false).map_err(|why| format!("{why:?}"));
+    match route.answer {
+        route::Answer::One(shape) => check(shape, body),
+        route::Answer::Page(shape) => {
+            let rows = body["data"].as_array().ok_or("no data")?;
+            rows.iter().try_for_each(|row| check(shape, row))
+        }
+    }
+}
+
+/// Every route of the JSON interface.
+pub fn routes() -> impl Iterator<Item = &'static Route> {
+    let management: [&'static [Route]; 8] = [
+        accounts::ROUTES,
+        credits::ROUTES,
+        keys::ROUTES,
+        models::ROUTES,
+        prices::ROUTES,
+        channels::ROUTES,
+        groups::ROUTES,
+        requests::ROUTES,
+    ];
+    management.into_iter().chain(own::ROUTES).chain([billing::ROUTES]).flatten()
+}

@@ -1,0 +1,110 @@
+//! `/api/models`: what callers can name.
+
+use serde_json::{Value, json};
+
+use crate::directory::{DirectoryError, Model, Versioned};
+use crate::id::ModelId;
+
+use super::problem::Problem;
+use super::route::{Call, PAGE, Param, Reply, Route};
+use super::shape::{COUNT, Field, Fields, Kind, Need, Shape, field};
+
+const STATUS: Kind = Kind::OneOf(&["active", "retired"]);
+
+static MODEL: Shape = Shape {
+    name: "Model",
+    fields: &[
+        field!("id", Kind::Text, Required, "Public id, mdl_…"),
+        field!("name", Kind::Text, Required, "As callers name it; never changes"),
+        field!("status", STATUS, Required, "A retired model is refused as such"),
+        field!("output_tokens_max", COUNT, Required, "Output tokens of one choice, at the most"),
+        field!("image_tokens_max", COUNT, Nullable, "Tokens of one image part, at the most; null: refused"),
+        field!("audio_tokens_max", COUNT, Nullable, "Tokens of one audio part, at the most; null: refused"),
+        field!("owned_by", Kind::Text, Required, "As the model list shows it"),
+        field!("created_at", Kind::Time, Required, "When it was made"),
+        field!("version", COUNT, Required, "Name it in a change to be told of a conflict"),
+    ],
+};
+
+static MODEL_INPUT: Shape = Shape {
+    name: "ModelInput",
+    fields: &[
+        field!("name", Kind::Text, Required, "As callers name it; never changes"),
+        field!("status", STATUS, Optional, "Default: active"),
+        field!("output_tokens_max", COUNT, Optional, "Output tokens of one choice, at the most; default: 4096"),
+        field!("image_tokens_max", COUNT, OptionalNullable, "Tokens of one image part, at the most; null: refused"),
+        field!("audio_tokens_max", COUNT, OptionalNullable, "Tokens of one audio part, at the most; null: refused"),
+        field!("owned_by", Kind::Text, Optional, "As the model list shows it"),
+        field!("version", COUNT, Optional, "In a change: the version that was seen"),
+    ],
+};
+
+pub static ROUTES: &[Route] = &[
+    Route::list("/api/models", "listModels", "Models in the order in which they were made", &MODEL, list)
+        .query(&[Param { name: "name", about: "Only the model of this name" }, PAGE[0], PAGE[1]]),
+    Route::post("/api/models", "createModel", "Makes a model; it can be called once it has a price and a channel", &MODEL_INPUT, &MODEL, create),
+    Route::get("/api/models/{id}", "getModel", "One model", &MODEL, get),
+    Route::patch("/api/models/{id}", "changeModel", "Changes what is named of a model", &MODEL_INPUT, &MODEL, change),
+];
+
+fn view(stored: &Versioned<Model>) -> Value {
+    let model = &*stored.document;
+    json!({
+        "id": model.id,
+        "name": model.name,
+        "status": model.status,
+        "output_tokens_max": model.output_tokens_max,
+        "image_tokens_max": model.image_tokens_max,
+        "audio_tokens_max": model.audio_tokens_max,
+        "owned_by": model.owned_by,
+        "created_at": model.created_at,
+        "version": stored.version,
+    })
+}
+
+fn list(call: &Call<'_>) -> Result<Reply, Problem> {
+    if let Some(name) = call.query_text("name") {
+        let found = call.app.directory.find_by_name::<Model>("model", name)?;
+        return Ok(Reply::page(found.iter().map(view).collect(), None));
+    }
+    call.page_of::<Model>(view)
+}
+
+fn create(call: &Call<'_>) -> Result<Reply, Problem> {
+    let created = call.app.directory.create_model(call.actor(), &|model| apply(model, &call.fields()))?;
+    Ok(Reply::created(view(&created)).at(created.version))
+}
+
+fn get(call: &Call<'_>) -> Result<Reply, Problem> {
+    let stored = call.find::<Model>(call.path_id::<ModelId>("id")?.raw())?;
+    Ok(Reply::ok(view(&stored)).at(stored.version))
+}
+
+fn change(call: &Call<'_>) -> Result<Reply, Problem> {
+    let id = call.path_id::<ModelId>("id")?.raw();
+    let edit = |model: &mut Model| apply(model, &call.fields());
+    let stored = call.app.directory.edit(call.actor(), id, call.expected, &edit)?;
+    Ok(Reply::ok(view(&stored)).at(stored.version))
+}
+
+fn apply(model: &mut Model, fields: &Fields<'_>) -> Result<(), DirectoryError> {
+    if let Some(name) = fields.text("name") {
+        model.name = name.into();
+    }
+    if let Some(status) = fields.one_of("status")? {
+        model.status = status;
+    }
+    if let Some(tokens) = fields.number("output_tokens_max")? {
+        model.output_tokens_max = tokens;
+    }
+    if fields.has("image_tokens_max") {
+        model.image_tokens_max = fields.number("image_tokens_max")?;
+    }
+    if fields.has("audio_tokens_max") {
+        model.audio_tokens_max = fields.number("audio_tokens_max")?;
+    }
+    if let Some(owner) = fields.text("owned_by") {
+        model.owned_by = owner.into();
+    }
+    Ok(())
+}

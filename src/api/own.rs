@@ -1,0 +1,244 @@
+//! Self-service with the caller's own key: what it can spend, what its calls cost, and why.
+//!
+//! Passes rungs 1 and 2 alone, so that a limited key may still ask. A call of anybody else is not found.
+
+use serde_json::{Value, json};
+
+use crate::directory::Key;
+use crate::explain::usable::{self, Binding, LimitUse, Usable};
+use crate::explain::why::{Audience, Case};
+use crate::explain::{receipt, simulate, why};
+use crate::id::{KeyId, RequestId};
+
+use super::problem::Problem;
+use super::requests::{self, RECEIPT, WHY};
+use super::route::{Call, Reply, Route, Who};
+use super::shape::{Field, Kind, Need, Shape, field};
+
+pub static LIMIT: Shape = Shape {
+    name: "LimitUse",
+    fields: &[
+        field!("scope", Kind::Text, Required, "Whose limit: key, …"),
+        field!("id", Kind::Text, Required, "Public id of what it belongs to"),
+        field!("metric", Kind::OneOf(&["spend"]), Required, "What is limited"),
+        field!("window", Kind::OneOf(&["day", "month", "total"]), Required, "In the account's time zone"),
+        field!("value", Kind::Money, Required, "0 blocks"),
+        field!("used", Kind::Money, Required, "In the window that is open now"),
+        field!("held", Kind::Money, Required, "Part of open holds"),
+        field!("left", Kind::Money, Required, "Never below zero"),
+        field!("resets_at", Kind::Time, Nullable, "null: never"),
+        field!("source", Kind::Text, Required, "Who set it: default, owner, operator or organization"),
+    ],
+};
+
+static OWN_BALANCE: Shape = Shape {
+    name: "OwnBalance",
+    fields: &[
+        field!("available", Kind::Money, Required, "Spendable now"),
+        field!("held", Kind::Money, Required, "Part of open holds"),
+        field!("granted", Kind::Money, Required, "Part of what is available"),
+        field!("purchased", Kind::Money, Required, "Part of what is available"),
+    ],
+};
+
+static BOUND_BY: Shape = Shape {
+    name: "BoundBy",
+    fields: &[
+        field!("scope", Kind::Text, Required, "account or key"),
+        field!("window", Kind::Text, Nullable, "Of a limit"),
+    ],
+};
+
+static OWN_KEY: Shape = Shape {
+    name: "OwnKey",
+    fields: &[
+        field!("id", Kind::Text, Required, "Public id, key_…"),
+        field!("name", Kind::Text, Required, "What people call it"),
+        field!("masked", Kind::Text, Required, "Enough to recognise one's own key"),
+        field!("account", Kind::Text, Required, "Id of the account that pays"),
+        field!("environment", Kind::OneOf(&["live", "test"]), Required, "A test key posts to test books"),
+        field!("status", Kind::Text, Required, "State of the key"),
+        field!("group", Kind::Text, Nullable, "Name of its group"),
+        field!("currency", Kind::Text, Required, "Ledger currency"),
+        field!("limits", Kind::List(&Kind::Object(&LIMIT)), Required, "Every limit with its use"),
+        field!("balance", Kind::Object(&OWN_BALANCE), Nullable, "null: the account does not show it to callers"),
+        field!("usable_now", Kind::Money, Nullable, "The least over all layers; null where it would tell the balance"),
+        field!("bound_by", Kind::Object(&BOUND_BY), Required, "The purse that binds"),
+    ],
+};
+
+static BALANCE_INFO: Shape = Shape {
+    name: "BalanceInfo",
+    fields: &[
+        field!("currency", Kind::Text, Required, "Ledger currency"),
+        field!("total_balance", Kind::Text, Required, "Spendable now"),
+        field!("granted_balance", Kind::Text, Required, "Part that was granted"),
+        field!("topped_up_balance", Kind::Text, Required, "Part that was purchased"),
+    ],
+};
+
+static USER_BALANCE: Shape = Shape {
+    name: "UserBalance",
+    fields: &[
+        field!("is_available", Kind::Bool, Required, "Whether this key can pay for anything now"),
+        field!("balance_infos", Kind::List(&Kind::Object(&BALANCE_INFO)), Required, "Empty where the account does not show it"),
+    ],
+};
+
+static SIMULATE_INPUT: Shape = Shape { name: "ChatRequest", fields: &[] };
+
+static SIMULATION: Shape = Shape {
+    name: "Simulation",
+    fields: &[
+        field!("would", Kind::OneOf(&["pass", "fail"]), Required, "What a call with this body would meet now"),
+        field!("hold", Kind::Money, Nullable, "What it would hold"),
+        field!("output_cap", Kind::Any, Nullable, "Output tokens of one choice, at the most"),
+        field!("why", Kind::Object(&WHY), Required, "Every rung, as a Why shows it"),
+    ],
+};
+
+/// The paths of one route under both prefixes (F6).
+macro_rules! both {
+    ($make:ident, $path:literal, $name:literal, $($rest:expr),+) => {
+        [
+            Route::$make(concat!("/v1", $path), $name, $($rest),+).who(Who::Key),
+            Route::$make(concat!("/api/v1", $path), concat!($name, "Api"), $($rest),+).who(Who::Key),
+        ]
+    };
+}
+
+static KEY_ROUTES: [Route; 2] =
+    both!(get, "/key", "ownKey", "Every limit of this key, and what it can spend now", &OWN_KEY, key);
+static RECEIPT_ROUTES: [Route; 2] =
+    both!(get, "/requests/{id}", "ownReceipt", "The receipt of one of this key's calls", &RECEIPT, own_receipt);
+static WHY_ROUTES: [Route; 2] =
+    both!(get, "/requests/{id}/why", "ownWhy", "Why one of this key's calls was allowed or refused", &WHY, own_why);
+static SIMULATE_ROUTES: [Route; 2] = both!(
+    post,
+    "/simulate",
+    "simulate",
+    "Whether a chat call with this body would be allowed now; no call, no charge, no trace",
+    &SIMULATE_INPUT,
+    &SIMULATION,
+    run_simulation
+);
+static BALANCE_ROUTES: [Route; 1] = [Route::get(
+    "/user/balance",
+    "userBalance",
+    "The balance in the shape of DeepSeek's API",
+    &USER_BALANCE,
+    user_balance,
+)
+.who(Who::Key)];
+
+pub static ROUTES: [&[Route]; 5] =
+    [&KEY_ROUTES, &RECEIPT_ROUTES, &WHY_ROUTES, &SIMULATE_ROUTES, &BALANCE_ROUTES];
+
+pub fn limit_view(limit: &LimitUse) -> Value {
+    json!({
+        "scope": limit.scope,
+        "id": limit.id,
+        "metric": limit.metric,
+        "window": limit.window,
+        "value": limit.value.to_string(),
+        "used": limit.used.to_string(),
+        "held": limit.held.to_string(),
+        "left": limit.left.to_string(),
+        "resets_at": limit.resets_at,
+        "source": limit.source,
+    })
+}
+
+/// The key that is asking.
+pub fn asking(call: &Call<'_>) -> Result<std::sync::Arc<Key>, Problem> {
+    let id: KeyId = call.caller.ok_or(Problem::NotFound)?.key;
+    call.app.directory.snapshot().key(id).cloned().ok_or(Problem::NotFound)
+}
+
+/// Whether callers may see what the account has.
+pub fn shows_money(call: &Call<'_>, key: &Key) -> bool {
+    let snapshot = call.app.directory.snapshot();
+    snapshot.account(key.account).is_some_and(|entry| entry.account.callers_see_account_money())
+}
+
+fn key(call: &Call<'_>) -> Result<Reply, Problem> {
+    let key = asking(call)?;
+    let usable = usable::of(call.app, &key);
+    let shown = shows_money(call, &key);
+    let group = key.group.and_then(|id| call.app.directory.snapshot().group(id).map(|group| group.name.to_string()));
+    let balance = shown.then(|| {
+        json!({
+            "available": usable.balance.available.to_string(),
+            "held": usable.balance.held.to_string(),
+            "granted": usable.balance.granted.to_string(),
+            "purchased": usable.balance.purchased.to_string(),
+        })
+    });
+    Ok(Reply::ok(json!({
+        "id": key.id,
+        "name": key.name,
+        "masked": key.masked,
+        "account": key.account,
+        "environment": key.environment,
+        "status": key.status,
+        "group": group,
+        "currency": call.app.currency(),
+        "limits": usable.limits.iter().map(limit_view).collect::<Vec<_>>(),
+        "balance": balance,
+        "usable_now": usable_now(&usable, shown),
+        "bound_by": bound_by(&usable),
+    })))
+}
+
+/// Where the balance binds and may not be shown, the figure would be the balance.
+pub fn usable_now(usable: &Usable, shown: bool) -> Option<String> {
+    (shown || usable.bound_by != Binding::Balance).then(|| usable.now.to_string())
+}
+
+fn bound_by(usable: &Usable) -> Value {
+    match usable.bound_by {
+        Binding::Balance => json!({"scope": "account", "window": null}),
+        Binding::Limit(at) => match usable.limits.get(at) {
+            Some(limit) => json!({"scope": limit.scope, "window": limit.window}),
+            None => Value::Null,
+        },
+    }
+}
+
+/// One of the asking key's own calls. Anybody else's is not found, and nobody is told that it exists.
+fn own_case(call: &Call<'_>) -> Result<Case, Problem> {
+    let key = asking(call)?;
+    let case = Case::of(call.app, requests::find(call, call.path_id::<RequestId>("id")?)?)?;
+    match case.key() {
+        Some(of) if of == key.id => Ok(case),
+        _ => Err(Problem::NotFound),
+    }
+}
+
+fn own_receipt(call: &Call<'_>) -> Result<Reply, Problem> {
+    Reply::of(&receipt::of(&own_case(call)?, call.app.currency(), call.language))
+}
+
+fn own_why(call: &Call<'_>) -> Result<Reply, Problem> {
+    Reply::of(&why::explain(&own_case(call)?, Audience::Caller, call.language))
+}
+
+fn run_simulation(call: &Call<'_>) -> Result<Reply, Problem> {
+    let key = asking(call)?;
+    Reply::of(&simulate::chat(call.app, &key, &call.raw, call.language))
+}
+
+fn user_balance(call: &Call<'_>) -> Result<Reply, Problem> {
+    let key = asking(call)?;
+    let usable = usable::of(call.app, &key);
+    let infos = match shows_money(call, &key) {
+        false => Vec::new(),
+        true => vec![json!({
+            "currency": call.app.currency(),
+            "total_balance": usable.balance.available.to_string(),
+            "granted_balance": usable.balance.granted.to_string(),
+            "topped_up_balance": usable.balance.purchased.to_string(),
+        })],
+    };
+    Ok(Reply::ok(json!({"is_available": usable.now.is_positive(), "balance_infos": infos})))
+}

@@ -1,0 +1,147 @@
+//! `/api/prices`: versions of what models cost. A version never changes; a new price is a new version.
+
+use ledger::TokenClass;
+use serde_json::{Map, Value, json};
+
+use crate::directory::{DirectoryError, FieldError, Model, Price};
+use crate::id::{ModelId, PriceId};
+
+use super::problem::Problem;
+use super::route::{Call, Param, Reply, Route};
+use super::shape::{COUNT, Field, Fields, Kind, Need, Shape, field};
+
+static PER_MILLION: Shape = Shape {
+    name: "PricePerMillion",
+    fields: &[
+        field!("input", Kind::Money, Required, "Input tokens that no other class counts"),
+        field!("cache_read", Kind::Money, Optional, "Input read from the upstream's cache; default: as input"),
+        field!("cache_write", Kind::Money, Optional, "Input written to the upstream's cache; default: as input"),
+        field!("output", Kind::Money, Required, "Output tokens that no other class counts"),
+        field!("reasoning", Kind::Money, Optional, "Output that the caller does not see; default: as output"),
+        field!("audio_in", Kind::Money, Optional, "Default: as input"),
+        field!("audio_out", Kind::Money, Optional, "Default: as output"),
+        field!("image_in", Kind::Money, Optional, "Default: as input"),
+    ],
+};
+
+static PRICE: Shape = Shape {
+    name: "Price",
+    fields: &[
+        field!("id", Kind::Text, Required, "Public id, prc_…"),
+        field!("model", Kind::Text, Required, "Id of the model"),
+        field!("model_name", Kind::Text, Required, "Name of the model"),
+        field!("price_version", COUNT, Required, "Counts from 1 for each model"),
+        field!("effective_at", Kind::Time, Required, "Calls accepted from then on cost this"),
+        field!("per_million", Kind::Object(&PER_MILLION), Required, "Price of a million tokens of each class"),
+        field!("per_call", Kind::Money, Required, "Added once per call"),
+        field!("in_force", Kind::Bool, Required, "Whether a call accepted now costs this"),
+        field!("created_at", Kind::Time, Required, "When it was made"),
+    ],
+};
+
+static PRICE_INPUT: Shape = Shape {
+    name: "PriceInput",
+    fields: &[
+        field!("model", Kind::Text, Required, "Id or name of the model"),
+        field!("effective_at", Kind::Time, Optional, "Not in the past; default: now"),
+        field!("per_million", Kind::Object(&PER_MILLION), Required, "Price of a million tokens of each class"),
+        field!("per_call", Kind::Money, Optional, "Added once per call; default: 0"),
+    ],
+};
+
+pub static ROUTES: &[Route] = &[
+    Route::list("/api/prices", "listPrices", "Price versions, newest first for each model", &PRICE, list)
+        .query(&[Param { name: "model", about: "Only those of this model, by id or name" }]),
+    Route::post(
+        "/api/prices",
+        "addPrice",
+        "Adds a price version; calls accepted before keep theirs",
+        &PRICE_INPUT,
+        &PRICE,
+        create,
+    ),
+    Route::get("/api/prices/{id}", "getPrice", "One price version", &PRICE, get),
+];
+
+fn view(call: &Call<'_>, price: &Price) -> Value {
+    let snapshot = call.app.directory.snapshot();
+    let entry = snapshot.model_by_id(price.model);
+    let now_ms = call.app.clock.now_ms();
+    let in_force = entry.and_then(|entry| entry.price_at(now_ms)).is_some_and(|current| current.id == price.id);
+    let classes = TokenClass::ALL.iter().zip(&price.per_million);
+    let per_million: Map<String, Value> = classes
+        .filter_map(|(class, price)| Some((class.as_str().to_owned(), Value::String((*price)?.to_string()))))
+        .collect();
+    json!({
+        "id": price.id,
+        "model": price.model,
+        "model_name": entry.map_or("", |entry| &*entry.model.name),
+        "price_version": price.version,
+        "effective_at": price.effective_at,
+        "per_million": per_million,
+        "per_call": price.per_call.to_string(),
+        "in_force": in_force,
+        "created_at": price.created_at,
+    })
+}
+
+/// All of them: a price version is small and there are few.
+fn list(call: &Call<'_>) -> Result<Reply, Problem> {
+    let wanted = call.query_text("model").map(|text| model_of(call, text)).transpose()?;
+    let snapshot = call.app.directory.snapshot();
+    let mut entries: Vec<_> =
+        snapshot.models().filter(|entry| wanted.is_none_or(|wanted| wanted == entry.model.id)).collect();
+    entries.sort_by(|one, other| one.model.name.cmp(&other.model.name));
+    let rows = entries.iter().flat_map(|entry| &entry.prices).map(|price| view(call, price)).collect();
+    Ok(Reply::page(rows, None))
+}
+
+fn create(call: &Call<'_>) -> Result<Reply, Problem> {
+    let fields = call.fields();
+    let model = model_of(call, fields.text("model").unwrap_or_default())?;
+    let created = call.app.directory.add_price(call.actor(), model, &|price| apply(price, &fields))?;
+    Ok(Reply::created(view(call, &created.document)))
+}
+
+fn get(call: &Call<'_>) -> Result<Reply, Problem> {
+    let stored = call.find::<Price>(call.path_id::<PriceId>("id")?.raw())?;
+    Ok(Reply::ok(view(call, &stored.document)))
+}
+
+/// A model by its id or its name.
+fn model_of(call: &Call<'_>, text: &str) -> Result<ModelId, Problem> {
+    if let Ok(id) = text.parse() {
+        return Ok(call.find::<Model>(ModelId::raw(id))?.document.id);
+    }
+    let snapshot = call.app.directory.snapshot();
+    let entry = snapshot.model(text);
+    Ok(entry.ok_or_else(|| FieldError::new("model", format!("there is no model `{text}`")))?.model.id)
+}
+
+fn apply(price: &mut Price, fields: &Fields<'_>) -> Result<(), DirectoryError> {
+    if let Some(at) = fields.parsed("effective_at")? {
+        price.effective_at = at;
+    }
+    if let Some(per_call) = fields.money("per_call")? {
+        price.per_call = per_call;
+    }
+    if let Some(table) = fields.object("per_million") {
+        let classes = Fields::new(table);
+        for (class, slot) in TokenClass::ALL.iter().zip(&mut price.per_million) {
+            *slot = classes.money(class.as_str())?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_token_class_can_be_priced() {
+        let classes: Vec<_> = TokenClass::ALL.iter().map(|class| class.as_str()).collect();
+        let fields: Vec<_> = PER_MILLION.fields.iter().map(|field| field.name).collect();
+        assert_eq!(classes, fields);
+    }
+}

@@ -1,0 +1,114 @@
+//! Every way in which a request of the API can fail, mapped once to a refusal of the catalogue.
+
+use std::error::Error;
+
+use ledger::LedgerError;
+
+use crate::books::BooksError;
+use crate::catalogue::{Code, Refusal};
+use crate::directory::{DirectoryError, FieldError};
+use crate::store::{StoreError, StoreErrorKind};
+
+use super::shape::{Shape, ShapeError};
+
+/// What a handler fails with.
+#[derive(Debug)]
+pub enum Problem {
+    Refused(Box<Refusal>),
+    /// The thing asked for is not there, or not the caller's: nobody is told which.
+    NotFound,
+    /// A fault of the gateway; its text is logged and never shown.
+    Internal(Box<dyn Error + Send + Sync>),
+}
+
+impl Problem {
+    pub fn refusal(self) -> Box<Refusal> {
+        match self {
+            Problem::Refused(refusal) => refusal,
+            Problem::NotFound => Box::new(Refusal::new(Code::NotFound).param("what", "object of this id")),
+            Problem::Internal(error) => {
+                tracing::error!(error = &*error as &dyn Error, "a request of the API failed");
+                Box::new(Refusal::new(Code::InternalError))
+            }
+        }
+    }
+
+    /// What is wrong with a body, with the fields that there are.
+    pub fn of_shape(shape: &Shape, error: ShapeError) -> Self {
+        match error {
+            ShapeError::Invalid(error) => error.into(),
+            ShapeError::Unknown { field, near } => {
+                // The one that was probably meant stands first.
+                let rest = shape.fields.iter().map(|field| field.name).filter(|name| Some(*name) != near);
+                let known: Vec<_> = near.into_iter().chain(rest).map(str::to_owned).collect();
+                let refusal = Refusal::new(Code::UnknownField).field(field).param("known", known);
+                Problem::Refused(Box::new(refusal))
+            }
+        }
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        Problem::Refused(Box::new(refusal))
+    }
+}
+
+impl From<FieldError> for Problem {
+    fn from(error: FieldError) -> Self {
+        let refusal = Refusal::new(Code::InvalidValue)
+            .field(error.field)
+            .param("reason", error.reason);
+        refusal.into()
+    }
+}
+
+impl From<DirectoryError> for Problem {
+    fn from(error: DirectoryError) -> Self {
+        match error {
+            DirectoryError::Invalid(error) => error.into(),
+            DirectoryError::NotFound { .. } => Problem::NotFound,
+            DirectoryError::EditConflict { kind, expected, current } => Refusal::new(Code::EditConflict)
+                .field("version")
+                .param("what", kind.as_str())
+                .param("yours", expected.to_string())
+                .param("current", current.to_string())
+                .into(),
+            DirectoryError::NameTaken { field, name } => {
+                Refusal::new(Code::AlreadyExists).field(field).param("what", name).into()
+            }
+            DirectoryError::Store(error) => error.into(),
+            error @ (DirectoryError::Corrupt { .. } | DirectoryError::Sealing(_)) => Problem::Internal(Box::new(error)),
+        }
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        match error.kind() {
+            StoreErrorKind::Unavailable => {
+                tracing::warn!(%error, "the store was not available to a request of the API");
+                Refusal::new(Code::BooksUnavailable).into()
+            }
+            _ => Problem::Internal(Box::new(error)),
+        }
+    }
+}
+
+impl From<BooksError> for Problem {
+    fn from(error: BooksError) -> Self {
+        match error {
+            BooksError::Refused(LedgerError::ReferenceReused { reference }) => {
+                Refusal::new(Code::ReferenceConflict).field("reference").param("reference", &*reference.0).into()
+            }
+            BooksError::Refused(why @ (LedgerError::TooLarge | LedgerError::BadAmount { .. })) => {
+                FieldError::new("amount", why.to_string()).into()
+            }
+            BooksError::Refused(why) => Problem::Internal(Box::new(why)),
+            other => {
+                tracing::warn!(error = %other, "the books were not available to a request of the API");
+                Refusal::new(Code::BooksUnavailable).into()
+            }
+        }
+    }
+}

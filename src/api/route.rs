@@ -1,0 +1,278 @@
+//! One route of the JSON API as data, and the one way in which every route is run.
+//!
+//! Who may call → the body's shape → the handler on a thread that may block → the answer. A handler gets a
+//! checked body and holds no rule: it names the command and shows its result.
+
+use std::sync::Arc;
+
+use axum::http::StatusCode;
+use bytes::Bytes;
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::app::App;
+use crate::catalogue::Language;
+use crate::directory::{Document, FieldError, Versioned};
+use crate::gateway::facts::Credential;
+
+use super::problem::Problem;
+use super::shape::{self, Fields, Shape};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    Get,
+    Post,
+    Patch,
+}
+
+impl Method {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Method::Get => "GET",
+            Method::Post => "POST",
+            Method::Patch => "PATCH",
+        }
+    }
+}
+
+/// Who may call a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Who {
+    Anybody,
+    /// A caller with a key that is known and not revoked; nothing else of the ladder is asked, so that a
+    /// limited or frozen key may still ask why. Sees its own calls alone.
+    Key,
+    /// The admin token, or the admin socket.
+    Operator,
+}
+
+/// A parameter of the query string.
+#[derive(Clone, Copy, Debug)]
+pub struct Param {
+    pub name: &'static str,
+    pub about: &'static str,
+}
+
+#[derive(Debug)]
+pub enum Answer {
+    One(&'static Shape),
+    /// `{"data": […], "next_cursor": …}`
+    Page(&'static Shape),
+}
+
+/// See the module.
+pub struct Route {
+    pub method: Method,
+    /// With `{name}` for a parameter.
+    pub path: &'static str,
+    /// Name of the operation in `/openapi.json`.
+    pub name: &'static str,
+    pub about: &'static str,
+    pub who: Who,
+    pub query: &'static [Param],
+    pub body: Option<&'static Shape>,
+    pub answer: Answer,
+    pub run: fn(&Call<'_>) -> Result<Reply, Problem>,
+}
+
+/// Parameters of every list.
+pub const PAGE: [Param; 2] = [
+    Param { name: "cursor", about: "next_cursor of the page before" },
+    Param { name: "limit", about: "Rows, from 1 to 1000; default 100" },
+];
+
+type Run = fn(&Call<'_>) -> Result<Reply, Problem>;
+
+/// Routes are for operators and take no query, unless said otherwise.
+impl Route {
+    const fn new(
+        method: Method,
+        path: &'static str,
+        name: &'static str,
+        about: &'static str,
+        answer: Answer,
+        run: Run,
+    ) -> Self {
+        Route { method, path, name, about, who: Who::Operator, query: &[], body: None, answer, run }
+    }
+
+    pub const fn get(
+        path: &'static str,
+        name: &'static str,
+        about: &'static str,
+        answer: &'static Shape,
+        run: Run,
+    ) -> Self {
+        Self::new(Method::Get, path, name, about, Answer::One(answer), run)
+    }
+
+    pub const fn list(
+        path: &'static str,
+        name: &'static str,
+        about: &'static str,
+        row: &'static Shape,
+        run: Run,
+    ) -> Self {
+        let route = Self::new(Method::Get, path, name, about, Answer::Page(row), run);
+        Route { query: &PAGE, ..route }
+    }
+
+    pub const fn post(
+        path: &'static str,
+        name: &'static str,
+        about: &'static str,
+        body: &'static Shape,
+        answer: &'static Shape,
+        run: Run,
+    ) -> Self {
+        Route { body: Some(body), ..Self::new(Method::Post, path, name, about, Answer::One(answer), run) }
+    }
+
+    pub const fn patch(
+        path: &'static str,
+        name: &'static str,
+        about: &'static str,
+        body: &'static Shape,
+        answer: &'static Shape,
+        run: Run,
+    ) -> Self {
+        Route { body: Some(body), ..Self::new(Method::Patch, path, name, about, Answer::One(answer), run) }
+    }
+
+    #[must_use]
+    pub const fn query(self, query: &'static [Param]) -> Self {
+        Route { query, ..self }
+    }
+
+    #[must_use]
+    pub const fn who(self, who: Who) -> Self {
+        Route { who, ..self }
+    }
+
+    /// A change leaves out what stays.
+    pub fn partial(&self) -> bool {
+        self.method == Method::Patch
+    }
+}
+
+/// Who is calling, as far as the edge found out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Principal {
+    /// Came over the admin socket, or showed the admin token. `actor` is written beside every change.
+    Operator { actor: &'static str },
+    Anonymous,
+}
+
+/// A request of the API, checked as far as its route says.
+pub struct Call<'a> {
+    pub app: &'a Arc<App>,
+    pub path: &'a [(String, String)],
+    pub query: &'a [(String, String)],
+    pub body: Map<String, Value>,
+    /// The body as it came.
+    pub raw: Bytes,
+    /// Version that the caller last saw, by `If-Match` or the field `version`.
+    pub expected: Option<u64>,
+    pub operator: Option<&'static str>,
+    /// Whose key it is, on routes for callers.
+    pub caller: Option<Credential>,
+    pub language: Language,
+}
+
+impl<'a> Call<'a> {
+    /// A short text in the caller's language.
+    pub fn words(&self, en: &'static str, zh: &'static str) -> &'static str {
+        if self.language == Language::Zh { zh } else { en }
+    }
+
+    pub fn fields(&self) -> Fields<'_> {
+        Fields::new(&self.body)
+    }
+
+    /// Who is recorded as having made a change.
+    pub fn actor(&self) -> &'static str {
+        self.operator.unwrap_or("anonymous")
+    }
+
+    /// A path parameter; the router has made sure that it is there.
+    pub fn path_text(&self, name: &str) -> &'a str {
+        self.path.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value.as_str())
+    }
+
+    /// An id in the path. What is no id cannot be found.
+    pub fn path_id<T: std::str::FromStr>(&self, name: &str) -> Result<T, Problem> {
+        self.path_text(name).parse().map_err(|_| Problem::NotFound)
+    }
+
+    pub fn query_text(&self, name: &str) -> Option<&'a str> {
+        self.query.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    pub fn query_parsed<T>(&self, name: &str) -> Result<Option<T>, FieldError>
+    where
+        T: std::str::FromStr,
+        T::Err: std::fmt::Display,
+    {
+        self.query_text(name).map(|text| shape::parse(name, text)).transpose()
+    }
+
+    /// The stored document, or a refusal.
+    pub fn find<D: Document>(&self, id: u64) -> Result<Versioned<D>, Problem> {
+        self.app.directory.get(id)?.ok_or(Problem::NotFound)
+    }
+
+    /// One page of a kind's documents.
+    pub fn page_of<D: Document>(&self, view: impl Fn(&Versioned<D>) -> Value) -> Result<Reply, Problem> {
+        let (after, limit) = (self.query_parsed::<u64>("cursor")?.unwrap_or(0), self.limit()?);
+        let rows = self.app.directory.page::<D>(after, limit)?;
+        let full = rows.len() as u64 == u64::from(limit);
+        let next = rows.last().filter(|_| full).map(|row| row.document.raw_id().to_string());
+        Ok(Reply::page(rows.iter().map(view).collect(), next))
+    }
+
+    /// Rows asked for: `limit`, from 1 to 1,000, else 100.
+    pub fn limit(&self) -> Result<u32, FieldError> {
+        match self.query_parsed::<u32>("limit")? {
+            None => Ok(100),
+            Some(limit) if (1..=1_000).contains(&limit) => Ok(limit),
+            Some(_) => Err(FieldError::new("limit", "must be from 1 to 1000")),
+        }
+    }
+}
+
+/// The answer of a handler.
+#[derive(Debug)]
+pub struct Reply {
+    pub status: StatusCode,
+    pub body: Value,
+    /// Version of the object shown, for `ETag`.
+    pub version: Option<u64>,
+}
+
+impl Reply {
+    pub fn ok(body: Value) -> Self {
+        Reply { status: StatusCode::OK, body, version: None }
+    }
+
+    pub fn created(body: Value) -> Self {
+        Reply { status: StatusCode::CREATED, body, version: None }
+    }
+
+    #[must_use]
+    pub fn at(mut self, version: u64) -> Self {
+        self.version = Some(version);
+        self
+    }
+
+    /// Anything that serialises. What cannot be written as JSON is a fault of the program.
+    pub fn of(value: &impl Serialize) -> Result<Self, Problem> {
+        serde_json::to_value(value).map(Self::ok).map_err(|why| Problem::Internal(Box::new(why)))
+    }
+
+    pub fn page(rows: Vec<Value>, next_cursor: Option<String>) -> Self {
+        let mut body = Map::new();
+        body.insert("data".into(), Value::Array(rows));
+        body.insert("next_cursor".into(), next_cursor.map_or(Value::Null, Value::String));
+        Self::ok(Value::Object(body))
+    }
+}

@@ -1,0 +1,275 @@
+//! Runs the routes over HTTP: who calls → the body → the handler, on a thread that may block → the answer.
+
+use std::sync::Arc;
+
+use axum::body::{Body, to_bytes};
+use axum::extract::{RawPathParams, Request};
+use axum::http::header::{self, HeaderMap, HeaderValue};
+use axum::http::{StatusCode, request::Parts};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodFilter, get, on};
+use axum::{RequestExt, Router};
+use bytes::Bytes;
+use serde_json::{Map, Value};
+
+use crate::app::App;
+use crate::catalogue::{self, Code, Language, Refusal, RenderContext};
+use crate::directory::{FieldError, KeyStatus};
+use crate::gateway::facts::Credential;
+use crate::id::RequestId;
+use crate::keytext::{CredentialFinding, credential_from_headers};
+
+use super::problem::Problem;
+use super::route::{Call, Method, Principal, Reply, Route, Who};
+use super::{openapi, routes};
+
+/// Largest body of a management request.
+const BODY_BYTES_MAX: usize = 1 << 20;
+
+/// Everything that is no model call: the JSON interface and the pages.
+///
+/// Who came over the admin socket is told by a [`Principal`] among the request's extensions.
+pub fn router(app: Arc<App>) -> Router {
+    let mut router = Router::new();
+    for route in routes() {
+        let filter = match route.method {
+            Method::Get => MethodFilter::GET,
+            Method::Post => MethodFilter::POST,
+            Method::Patch => MethodFilter::PATCH,
+        };
+        let app = Arc::clone(&app);
+        router = router.route(
+            route.path,
+            on(filter, move |request: Request| {
+                let app = Arc::clone(&app);
+                async move { answer(app, route, request).await }
+            }),
+        );
+    }
+    let ready = Arc::clone(&app);
+    let lost = Arc::clone(&app);
+    let wrong_method = Arc::clone(&app);
+    router
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/readyz", get(move || readyz(ready)))
+        .route("/openapi.json", get(|| async { json_text(openapi::document().to_string()) }))
+        .route("/errors.json", get(|| async { json_text(catalogue::errors_json()) }))
+        .fallback(move |request: Request| async move { unknown(&lost, &request) })
+        .method_not_allowed_fallback(move |request: Request| async move { wrong_verb(&wrong_method, &request) })
+}
+
+fn json_text(text: String) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], text).into_response()
+}
+
+/// Ready: the projections can be read and the books take commands.
+async fn readyz(app: Arc<App>) -> Response {
+    let checked = tokio::task::spawn_blocking(move || app.books.flush_blocking().is_ok()).await;
+    match checked {
+        Ok(true) => "ready\n".into_response(),
+        _ => (StatusCode::SERVICE_UNAVAILABLE, "not ready\n").into_response(),
+    }
+}
+
+/// A failure with what its answer needs to know of the request.
+pub struct ApiError {
+    refusal: Box<Refusal>,
+    language: Language,
+    request_id: RequestId,
+    public_url: String,
+}
+
+impl ApiError {
+    pub fn new(app: &App, language: Language, problem: Problem) -> Self {
+        let request_id = RequestId::new(&*app.clock, &*app.entropy);
+        let refusal = problem.refusal();
+        tracing::debug!(%request_id, code = %refusal.code, "a request of the API was refused");
+        ApiError { refusal, language, request_id, public_url: public_url(app) }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let context = RenderContext {
+            request_id: self.request_id,
+            language: self.language,
+            public_url: &self.public_url,
+            money_visible: true,
+            has_why: false,
+            shape: catalogue::Shape::OpenAi,
+        };
+        let (status, headers, body) = catalogue::render(&self.refusal, &context);
+        (status, headers, body).into_response()
+    }
+}
+
+/// Where callers reach this server.
+pub fn public_url(app: &App) -> String {
+    let scheme = if app.config.tls.cert_file.is_some() { "https" } else { "http" };
+    let configured = app.config.server.public_url.clone();
+    configured.unwrap_or_else(|| format!("{scheme}://{}", app.config.server.listen))
+}
+
+pub fn language_of(headers: &HeaderMap) -> Language {
+    let accepted = headers.get(header::ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok());
+    accepted.map(Language::from_accept).unwrap_or_default()
+}
+
+fn unknown(app: &App, request: &Request) -> ApiError {
+    let refusal = Refusal::new(Code::UnknownEndpoint).param("path", request.uri().path());
+    ApiError::new(app, language_of(request.headers()), refusal.into())
+}
+
+fn wrong_verb(app: &App, request: &Request) -> ApiError {
+    let path = request.uri().path();
+    let allowed: Vec<_> = routes().filter(|route| fits(route.path, path)).map(|route| route.method.as_str()).collect();
+    let allowed = if allowed.is_empty() { "GET".to_owned() } else { allowed.join(", ") };
+    let refusal = Refusal::new(Code::MethodNotAllowed)
+        .param("path", path)
+        .param("method", request.method().as_str())
+        .param("allowed", allowed);
+    ApiError::new(app, language_of(request.headers()), refusal.into())
+}
+
+/// Whether a path is one of a route's.
+pub fn fits(pattern: &str, path: &str) -> bool {
+    let (pattern, path) = (pattern.split('/'), path.split('/'));
+    pattern.clone().count() == path.clone().count()
+        && pattern.zip(path).all(|(wanted, found)| wanted.starts_with('{') || wanted == found)
+}
+
+async fn answer(app: Arc<App>, route: &'static Route, request: Request) -> Response {
+    let language = language_of(request.headers());
+    match run(&app, route, request, language).await {
+        Ok(reply) => response(reply, language),
+        Err(problem) => ApiError::new(&app, language, problem).into_response(),
+    }
+}
+
+async fn run(
+    app: &Arc<App>,
+    route: &'static Route,
+    mut request: Request,
+    language: Language,
+) -> Result<Reply, Problem> {
+    let params = request.extract_parts::<RawPathParams>().await.map_err(|_| Problem::NotFound)?;
+    let path: Vec<_> = params.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    let (parts, body) = request.into_parts();
+    let (operator, caller) = admit(app, route.who, &parts)?;
+    let query = query_of(route, &parts)?;
+    let bytes_max = match route.who {
+        Who::Key => usize::try_from(app.config.limits.request_body_bytes_max).unwrap_or(usize::MAX),
+        Who::Anybody | Who::Operator => BODY_BYTES_MAX,
+    };
+    let raw = read(body, bytes_max).await?;
+    let mut body = fields(route, &raw)?;
+    let expected = expected(&parts.headers, &mut body)?;
+    let app = Arc::clone(app);
+    let work = move || {
+        let call = Call { app: &app, path: &path, query: &query, body, raw, expected, operator, caller, language };
+        (route.run)(&call)
+    };
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|panic| Problem::Internal(Box::new(panic)))?
+}
+
+/// Checks who calls, before anything of the body is read.
+fn admit(app: &App, who: Who, parts: &Parts) -> Result<(Option<&'static str>, Option<Credential>), Problem> {
+    match who {
+        Who::Anybody => Ok((None, None)),
+        Who::Operator => Ok((Some(operator(app, parts)?), None)),
+        Who::Key => Ok((None, Some(identify(app, &parts.headers)?))),
+    }
+}
+
+/// The operator who is calling: over the admin socket, or with the admin token.
+fn operator(app: &App, parts: &Parts) -> Result<&'static str, Problem> {
+    if let Some(Principal::Operator { actor }) = parts.extensions.get::<Principal>() {
+        return Ok(actor);
+    }
+    let shown = parts.headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes).unwrap_or_default();
+    let token = shown.split_at_checked(7).filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"bearer "));
+    match (&app.config.admin.token, token) {
+        (Some(expected), Some((_, token))) if expected.matches(token) => Ok("admin token"),
+        _ => Err(Refusal::new(Code::SignInRequired).into()),
+    }
+}
+
+/// The key of a request: rungs 1 and 2 of the ladder and nothing more.
+pub fn identify(app: &App, headers: &HeaderMap) -> Result<Credential, Problem> {
+    let presented = match credential_from_headers(headers) {
+        CredentialFinding::Missing => return Err(Refusal::new(Code::MissingKey).into()),
+        CredentialFinding::Malformed(problem) => {
+            let (en, zh) = (problem.describe(Language::En), problem.describe(Language::Zh));
+            let refusal = Refusal::new(Code::MalformedKey).param("class", problem.class());
+            return Err(refusal.param("problem", (&*en, &*zh)).into());
+        }
+        CredentialFinding::Presented(key) => key,
+    };
+    let key = app.directory.find_key(presented.expose()).ok_or_else(|| Refusal::new(Code::UnknownKey))?;
+    match key.status {
+        KeyStatus::Revoked => Err(Refusal::new(Code::KeyRevoked).param("key", key.id.to_string()).into()),
+        KeyStatus::Enabled => Ok(Credential { key: key.id, account: key.account }),
+    }
+}
+
+/// The query string; a parameter that the route does not know is refused, as a field of a body would be.
+fn query_of(route: &Route, parts: &Parts) -> Result<Vec<(String, String)>, Problem> {
+    let query = axum::extract::Query::<Vec<(String, String)>>::try_from_uri(&parts.uri);
+    let query = query.map_err(|_| FieldError::new("query", "cannot be read"))?.0;
+    for (name, _) in &query {
+        if !route.query.iter().any(|param| param.name == name) {
+            let known: Vec<_> = route.query.iter().map(|param| param.name.to_owned()).collect();
+            let refusal = Refusal::new(Code::UnknownField).field(name.as_str()).param("known", known);
+            return Err(refusal.into());
+        }
+    }
+    Ok(query)
+}
+
+async fn read(body: Body, bytes_max: usize) -> Result<Bytes, Problem> {
+    to_bytes(body, bytes_max).await.map_err(|error| {
+        let too_large = std::error::Error::source(&error).is_some_and(|why| why.is::<http_body_util::LengthLimitError>());
+        match too_large {
+            true => Refusal::new(Code::BodyTooLarge).param("limit_bytes", bytes_max as u64).into(),
+            false => Refusal::new(Code::InvalidJson).param("reason", "the body broke off").into(),
+        }
+    })
+}
+
+/// The body as an object of the route's shape.
+fn fields(route: &Route, raw: &[u8]) -> Result<Map<String, Value>, Problem> {
+    let Some(shape) = route.body.filter(|shape| !shape.fields.is_empty()) else { return Ok(Map::new()) };
+    let value: Value = serde_json::from_slice(raw).map_err(|why| {
+        Problem::from(Refusal::new(Code::InvalidJson).param("reason", why.to_string()))
+    })?;
+    shape.check(&value, route.partial()).map_err(|error| Problem::of_shape(shape, error))?;
+    match value {
+        Value::Object(fields) => Ok(fields),
+        _ => Ok(Map::new()),
+    }
+}
+
+/// The version that an editor saw: `If-Match`, or the field `version`.
+fn expected(headers: &HeaderMap, body: &mut Map<String, Value>) -> Result<Option<u64>, Problem> {
+    let field = body.remove("version").and_then(|version| version.as_u64());
+    let Some(value) = headers.get(header::IF_MATCH) else { return Ok(field) };
+    let text = value.to_str().unwrap_or_default().trim().trim_matches('"');
+    match text.parse() {
+        Ok(version) => Ok(Some(version)),
+        Err(_) => Err(FieldError::new("If-Match", "must be the number that ETag showed").into()),
+    }
+}
+
+fn response(reply: Reply, language: Language) -> Response {
+    let mut response = (reply.status, json_text(reply.body.to_string())).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::CONTENT_LANGUAGE, HeaderValue::from_static(language.as_str()));
+    if let Some(version) = reply.version
+        && let Ok(tag) = HeaderValue::from_str(&format!("\"{version}\""))
+    {
+        headers.insert(header::ETAG, tag);
+    }
+    response
+}

@@ -1,0 +1,109 @@
+//! Everything that a running gateway holds, opened in one place: by `serve`, by the demo, and by the command
+//! line when no server has the data directory.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::books::{Books, BooksConfig, OnFatal, OpenError};
+use crate::clock::{Clock, Entropy};
+use crate::config::Config;
+use crate::directory::{Directory, DirectoryError};
+use crate::gateway::ladder::HoldPolicy;
+use crate::secret::{MasterKey, MasterKeyError};
+use crate::store::{self, DataDirLock, JournalReader, Projections, StoreConfig, StoreError};
+
+/// See the module.
+pub struct App {
+    pub config: Config,
+    pub clock: Arc<dyn Clock>,
+    pub entropy: Arc<dyn Entropy>,
+    pub master_key: Arc<MasterKey>,
+    pub directory: Arc<Directory>,
+    pub books: Arc<Books>,
+    pub projections: Projections,
+    pub journal: JournalReader,
+    /// While it lives, no other process opens the same data directory.
+    _lock: DataDirLock,
+}
+
+#[derive(Debug)]
+pub enum AppError {
+    Store(StoreError),
+    MasterKey(MasterKeyError),
+    Directory(DirectoryError),
+    Books(OpenError),
+}
+
+impl fmt::Display for AppError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            AppError::Store(why) => write!(f, "{why}"),
+            AppError::MasterKey(why) => write!(f, "{why}"),
+            AppError::Directory(why) => write!(f, "{why}"),
+            AppError::Books(why) => write!(f, "{why}"),
+        }
+    }
+}
+
+impl std::error::Error for AppError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            AppError::Store(why) => Some(why),
+            AppError::MasterKey(why) => Some(why),
+            AppError::Directory(why) => Some(why),
+            AppError::Books(why) => Some(why),
+        }
+    }
+}
+
+impl App {
+    /// Opens the data directory of the configuration and recovers what is in it.
+    pub fn open(
+        config: Config,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+        ports: usize,
+        on_fatal: OnFatal,
+    ) -> Result<Self, AppError> {
+        let data_dir = config.store.data_dir.clone();
+        let stores = match config.store.database_url.clone() {
+            Some(url) => StoreConfig::postgres(&data_dir, url),
+            None => StoreConfig::embedded(&data_dir),
+        };
+        let stores = store::open(&stores).map_err(AppError::Store)?;
+        let master_key = match &config.secrets.master_key {
+            Some(hex) => MasterKey::from_hex(hex.expose()),
+            None => MasterKey::load_or_create(&data_dir),
+        };
+        let master_key = Arc::new(master_key.map_err(AppError::MasterKey)?);
+        let directory = Directory::open(stores.directory, Arc::clone(&master_key), clock.clone(), entropy.clone());
+        let directory = Arc::new(directory.map_err(AppError::Directory)?);
+        let journal = stores.journal.reader();
+        let books = BooksConfig { shard: 0, node: "local".into(), ports, clock: clock.clone(), on_fatal };
+        let books = Books::open(stores.journal, stores.projections.clone(), books).map_err(AppError::Books)?;
+        Ok(App {
+            config,
+            clock,
+            entropy,
+            master_key,
+            directory,
+            books: Arc::new(books),
+            projections: stores.projections,
+            journal,
+            _lock: stores.lock,
+        })
+    }
+
+    pub fn currency(&self) -> &str {
+        &self.config.ledger.currency
+    }
+
+    pub fn hold_policy(&self) -> HoldPolicy {
+        let holds = &self.config.holds;
+        HoldPolicy {
+            output_share_ppm: u64::from(holds.output_share_ppm),
+            output_tokens_floor: holds.output_tokens_floor,
+            output_tokens_min: holds.output_tokens_min,
+        }
+    }
+}

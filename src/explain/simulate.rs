@@ -1,0 +1,109 @@
+//! "Would this call be allowed now?": the decision of a real call, without a call, a charge or a trace (E7).
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::Serialize;
+
+use crate::app::App;
+use crate::catalogue::{Code, Language, Refusal};
+use crate::directory::Key;
+use crate::gateway::facts::{Admitted, CallBody, Checked, Client, CounterReading, Credential, Decided, Endpoint, Facts, Readings};
+use crate::gateway::request::{ChatRequest, RequestFault};
+use crate::gateway::ladder::{self, Verdict};
+use crate::id::RequestId;
+
+use super::usable;
+use super::why::{self, Audience, Case, Why};
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Simulation {
+    pub would: &'static str,
+    /// What the call would hold.
+    pub hold: Option<String>,
+    /// Output tokens of one choice, at the most.
+    pub output_cap: Option<u32>,
+    pub why: Why,
+}
+
+/// Decides a chat call with this body as if the key had made it now.
+pub fn chat(app: &App, key: &Key, body: &Bytes, language: Language) -> Simulation {
+    let snapshot = app.directory.snapshot_owned();
+    let at = app.books.now();
+    let facts = Facts {
+        request: RequestId::from_raw(0),
+        at_ms: at.0,
+        config_version: snapshot.version(),
+        address: Checked::Passed(Endpoint::ChatCompletions),
+        credential: Checked::Passed(Credential { key: key.id, account: key.account }),
+        body: chat_body(body),
+        client: Client::default(),
+    };
+    let readings = read(app, &snapshot, key, at.0);
+    let policy = app.hold_policy();
+    let verdict = ladder::decide(&snapshot, &facts, &readings, &policy);
+    let (refusal, admitted) = match verdict {
+        Verdict::Refuse(refusal) => (Some(refusal), None),
+        Verdict::Admit(admission) => {
+            let sizing = admission.sizing;
+            (None, Some(Admitted {
+                price: admission.price.id,
+                multiplier_ppm: admission.multiplier_ppm,
+                channel: admission.channel.id,
+                hold: sizing.hold,
+                output_cap: sizing.output_cap,
+                cap_reason: sizing.cap_reason,
+            }))
+        }
+    };
+    let decided = Arc::new(Decided { facts, readings: Some(readings), refusal, admitted });
+    let case = Case { decided, outcome: None, money: Vec::new(), snapshot, policy };
+    let why = Why { request_id: None, ..why::explain(&case, Audience::Caller, language) };
+    Simulation {
+        would: if admitted.is_some() { "pass" } else { "fail" },
+        hold: admitted.map(|admitted| admitted.hold.to_string()),
+        output_cap: admitted.map(|admitted| admitted.output_cap),
+        why,
+    }
+}
+
+/// The books as a decision of this key would read them.
+fn read(app: &App, snapshot: &crate::directory::Snapshot, key: &Key, at_ms: i64) -> Readings {
+    let balance = app.books.balance(crate::api::book(key.account, key.environment));
+    let layers = usable::layers(snapshot, key, at_ms);
+    let reading = |layer: &ladder::Layer| {
+        let counter = app.books.counter(&layer.counter, layer.window.start);
+        CounterReading { counter: layer.counter, window: layer.window, used: counter.used, held: counter.held }
+    };
+    Readings {
+        available: balance.available,
+        held: balance.held,
+        counters: layers.iter().map(reading).collect(),
+    }
+}
+
+/// What a decision needs of a chat body.
+fn chat_body(body: &Bytes) -> Checked<CallBody> {
+    let request = match ChatRequest::parse(body) {
+        Ok(request) => request,
+        Err(RequestFault::InvalidParameter { field, what, got }) => {
+            let reason = format!("expected {what}, got {got}");
+            return refused(Refusal::new(Code::InvalidParameter).field(field).param("reason", reason));
+        }
+        Err(fault) => return refused(Refusal::new(Code::InvalidJson).param("reason", fault.to_string())),
+    };
+    Checked::Passed(CallBody {
+        model: request.model,
+        stream: request.stream,
+        body_bytes: body.len() as u64,
+        input_tokens_bound: request.input_tokens_bound,
+        image_parts: request.parts.images,
+        audio_parts: request.parts.audio,
+        output_cap: request.output_cap.map(|(_, cap)| cap),
+        choices: request.choices,
+    })
+}
+
+fn refused(refusal: Refusal) -> Checked<CallBody> {
+    Checked::Refused(Box::new(refusal))
+}
