@@ -35,6 +35,8 @@ pub enum MasterKeyError {
     File { doing: &'static str, path: String, source: std::io::Error },
     /// The data was written under another master key.
     Wrong,
+    /// The data was written under a master key, and its file is gone.
+    Lost { path: String },
     /// A sealed value is cut, changed, or was sealed for another purpose.
     Damaged,
     /// The operating system gave no random bytes.
@@ -51,6 +53,11 @@ impl fmt::Display for MasterKeyError {
             Self::Wrong => f.write_str(
                 "the master key is not the one that this data was written with; put the right one back \
                  (without it, API keys are not recognised and channel credentials cannot be read)",
+            ),
+            Self::Lost { path } => write!(
+                f,
+                "the master key file {path} is gone, and there is data that was written with it; put it \
+                 back (without it, API keys are not recognised and channel credentials cannot be read)"
             ),
             Self::Damaged => f.write_str("a sealed value is damaged or was made for another purpose"),
             Self::NoRandomness => f.write_str("the operating system gave no random bytes"),
@@ -117,6 +124,14 @@ impl MasterKey {
 
     /// From `master.key` in the data directory; made there (mode 0600) on the first start.
     pub fn load_or_create(data_dir: &Path) -> Result<Self, MasterKeyError> {
+        match Self::load(data_dir) {
+            Err(MasterKeyError::Lost { .. }) => Self::create(data_dir),
+            loaded => loaded,
+        }
+    }
+
+    /// From `master.key` in the data directory; `Lost` if it is not there.
+    pub fn load(data_dir: &Path) -> Result<Self, MasterKeyError> {
         let path = data_dir.join(MASTER_KEY_FILE);
         match std::fs::read_to_string(&path) {
             Ok(text) => {
@@ -124,7 +139,9 @@ impl MasterKey {
                 wipe(&mut text.into_bytes());
                 key
             }
-            Err(error) if error.kind() == ErrorKind::NotFound => Self::create(data_dir),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                Err(MasterKeyError::Lost { path: path.display().to_string() })
+            }
             Err(source) => Err(file_error("read", &path, source)),
         }
     }
@@ -233,4 +250,69 @@ fn derive_from(root: &hkdf::Prk, purpose: &str) -> Result<SecretBytes, MasterKey
     let secret = SecretBytes::new(out);
     wipe(&mut out);
     Ok(secret)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(fill: u8) -> MasterKey {
+        MasterKey::from_bytes(&SecretBytes::new([fill; MASTER_KEY_BYTES])).unwrap()
+    }
+
+    #[test]
+    fn what_was_sealed_opens_with_the_same_key_and_purpose_only() {
+        let sealed = key(1).seal("channel 7", b"sk-upstream").unwrap();
+        assert_eq!(key(1).open("channel 7", &sealed).unwrap().expose(), b"sk-upstream");
+        assert!(matches!(key(1).open("channel 8", &sealed), Err(MasterKeyError::Damaged)));
+        assert!(matches!(key(2).open("channel 7", &sealed), Err(MasterKeyError::Wrong)));
+        assert_ne!(sealed, key(1).seal("channel 7", b"sk-upstream").unwrap(), "a nonce is never used twice");
+        assert!(!sealed.windows(11).any(|window| window == b"sk-upstream"));
+    }
+
+    #[test]
+    fn a_sealed_value_with_any_byte_changed_or_missing_is_refused() {
+        let sealed = key(1).seal("p", b"text").unwrap();
+        for at in 0..sealed.len() {
+            let mut changed = sealed.clone();
+            changed[at] ^= 1;
+            assert!(key(1).open("p", &changed).is_err(), "byte {at}");
+            assert!(key(1).open("p", &sealed[..at]).is_err(), "cut at {at}");
+        }
+    }
+
+    #[test]
+    fn key_hashes_depend_on_the_text_and_on_the_master_key() {
+        let hash = key(1).key_hash(b"tg-live-1");
+        assert_eq!(hash, key(1).key_hash(b"tg-live-1"));
+        assert_ne!(hash, key(1).key_hash(b"tg-live-2"));
+        assert_ne!(hash, key(2).key_hash(b"tg-live-1"));
+        assert_ne!(key(1).derive("a").unwrap().expose(), key(1).derive("b").unwrap().expose());
+    }
+
+    #[test]
+    fn a_generated_key_is_kept_private_and_found_again() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let first = MasterKey::load_or_create(folder.path()).unwrap();
+        let again = MasterKey::load_or_create(folder.path()).unwrap();
+        assert_eq!(first.key_hash(b"x"), again.key_hash(b"x"));
+        let file = folder.path().join(MASTER_KEY_FILE);
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_wrong_or_broken_master_key_is_told() {
+        let stored = key(1).check_value().unwrap();
+        assert!(key(1).check(&stored).is_ok());
+        assert!(matches!(key(2).check(&stored), Err(MasterKeyError::Wrong)));
+        let folder = tempfile::tempdir().unwrap();
+        for broken in ["", "zz", &"g".repeat(64), &"0".repeat(63), &"é".repeat(32)] {
+            std::fs::write(folder.path().join(MASTER_KEY_FILE), broken).unwrap();
+            assert!(matches!(MasterKey::load_or_create(folder.path()), Err(MasterKeyError::Malformed)));
+        }
+        assert!(MasterKey::from_hex(&format!(" {}\n", "aB".repeat(32))).is_ok());
+        assert!(!format!("{:?}", key(1)).contains('1'));
+    }
 }

@@ -4,6 +4,7 @@
 //! directory; the kernel gives the lock back when the process ends, however it ends.
 
 use super::error::{Result, StoreError, StoreErrorKind};
+use super::sqlite::sync_folder;
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -25,11 +26,7 @@ impl DataDirLock {
         let io = |doing: &str, error: std::io::Error| {
             StoreError::other(format!("{doing} {}: {error}", data_dir.display())).caused_by(error)
         };
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(data_dir)
-            .map_err(|error| io("cannot create the data directory", error))?;
+        create(data_dir).map_err(|error| io("cannot create the data directory", error))?;
         let mut file = OpenOptions::new()
             .create(true)
             .truncate(false)
@@ -47,6 +44,18 @@ impl DataDirLock {
             .and_then(|()| writeln!(file, "{}", std::process::id()))
             .map_err(|error| io("cannot write the lock file of", error))?;
         Ok(Self { _file: file })
+    }
+}
+
+/// Creates the directory if needed, and makes its name durable.
+fn create(data_dir: &Path) -> std::io::Result<()> {
+    if data_dir.is_dir() {
+        return Ok(());
+    }
+    DirBuilder::new().recursive(true).mode(0o700).create(data_dir)?;
+    match data_dir.canonicalize()?.parent() {
+        Some(parent) => sync_folder(parent),
+        None => Ok(()),
     }
 }
 

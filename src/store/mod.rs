@@ -10,6 +10,7 @@ mod db;
 mod error;
 mod journal;
 mod lock;
+mod master_key;
 pub mod migrate;
 mod pool;
 mod postgres;
@@ -21,7 +22,8 @@ pub use self::db::{Db, Tx};
 pub use self::error::{Result, StoreError, StoreErrorKind};
 pub use self::journal::{AppendError, Batch, JournalReader, JournalStore};
 pub use self::lock::{DataDirLock, LOCK_FILE};
-pub use self::projections::{MovementRow, Projections, RequestRow};
+pub use self::master_key::master_key;
+pub use self::projections::{MovementRow, Projections, RequestRow, RequestsOf};
 pub use self::value::{Row, Value};
 
 use self::journal::{PostgresJournal, SqliteJournal};

@@ -9,7 +9,7 @@ use super::value::{Row, Value};
 use parking_lot::{Mutex, MutexGuard};
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OpenFlags};
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::ops::ControlFlow;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -34,11 +34,22 @@ pub(super) struct FileOptions {
     pub autocheckpoint_pages: u32,
 }
 
-/// Creates the file with mode 0600 if it is not there (SQLite gives its side files the same mode).
-pub(super) fn create_private(path: &Path) -> Result<()> {
-    OpenOptions::new().create(true).append(true).mode(0o600).open(path).map(drop).map_err(|error| {
+/// Creates the file with mode 0600 if it is not there (SQLite gives its side files the same mode), and
+/// makes its name durable.
+fn create_private(path: &Path) -> Result<()> {
+    let created = match OpenOptions::new().create_new(true).write(true).mode(0o600).open(path) {
+        Ok(_) => path.parent().map_or(Ok(()), sync_folder),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+    };
+    created.map_err(|error| {
         StoreError::other(format!("cannot create {}: {error}", path.display())).caused_by(error)
     })
+}
+
+/// Makes the names in a folder durable.
+pub(super) fn sync_folder(folder: &Path) -> std::io::Result<()> {
+    File::open(folder)?.sync_all()
 }
 
 /// Opens one connection.

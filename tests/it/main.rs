@@ -2,5 +2,8 @@
 
 mod api;
 mod explain;
+mod store;
+mod store_journal;
+mod store_power;
 mod support;
 mod upstream;
