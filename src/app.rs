@@ -107,3 +107,80 @@ impl App {
         }
     }
 }
+
+/// Worker threads for this configuration: one for each core that the process may use, unless it says.
+pub fn workers(config: &Config) -> usize {
+    match config.server.workers {
+        0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        workers => workers as usize,
+    }
+}
+
+/// A journal that cannot be written ends the process: memory must never run ahead of the disk.
+pub fn exit_on_fatal() -> OnFatal {
+    Box::new(|_| std::process::exit(FATAL_EXIT))
+}
+
+/// Exit status of a process whose journal could not be written.
+const FATAL_EXIT: i32 = 70;
+
+/// Waits for SIGINT or SIGTERM. To be called outside of any runtime.
+pub fn wait_for_stop() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let waited = runtime.and_then(|runtime| {
+        runtime.block_on(async {
+            let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+            tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
+            Ok(())
+        })
+    });
+    if let Err(why) = waited {
+        tracing::error!(%why, "signals cannot be received");
+    }
+}
+
+/// Runs a gateway on the configuration until it is asked to stop. Blocks.
+pub fn serve(config: Config) -> Result<(), RunError> {
+    use crate::gateway::Gateway;
+    use crate::gateway::server::{self, Server};
+    let bound = server::bind(&config.server.listen.to_string()).map_err(RunError::Serve)?;
+    let (workers, public_url) = (workers(&config), config.public_url());
+    let patience = std::time::Duration::from_millis(config.limits.shutdown_ms);
+    let entropy = Arc::new(crate::clock::SystemEntropy::new());
+    let app = App::open(config, Arc::new(crate::clock::SystemClock), entropy, workers, exit_on_fatal());
+    let app = Arc::new(app.map_err(RunError::App)?);
+    tracing::info!(address = %bound.address, workers, "ready");
+    let gateway = Gateway::new(Arc::clone(&app), crate::api::router(Arc::clone(&app)), public_url);
+    let server = Server::start(Arc::new(gateway), bound, workers).map_err(RunError::Serve)?;
+    wait_for_stop();
+    tracing::info!("stopping");
+    server.stop_blocking(patience);
+    app.books.close_blocking();
+    Ok(())
+}
+
+/// Why a gateway did not run.
+#[derive(Debug)]
+pub enum RunError {
+    App(AppError),
+    Serve(crate::gateway::server::ServeError),
+}
+
+impl fmt::Display for RunError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RunError::App(why) => write!(f, "{why}"),
+            RunError::Serve(why) => write!(f, "{why}"),
+        }
+    }
+}
+
+impl std::error::Error for RunError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            RunError::App(why) => Some(why),
+            RunError::Serve(why) => Some(why),
+        }
+    }
+}

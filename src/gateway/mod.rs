@@ -2,9 +2,24 @@
 //! record. One file per step; the pipeline is the only place that branches between them.
 
 pub mod answer;
+mod edge;
+mod exchange;
 pub mod facts;
+mod identify;
 pub mod ladder;
+mod meter;
+mod models;
+pub mod pipeline;
 pub mod provider;
 pub mod request;
+mod respond;
+mod route;
+pub mod server;
+mod settle;
 pub mod sse;
+mod stream;
 pub mod tokens;
+pub mod upstream;
+mod worker;
+
+pub use worker::{Gateway, Worker};

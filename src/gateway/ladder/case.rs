@@ -69,7 +69,7 @@ pub struct Case<'a> {
 
 impl<'a> Case<'a> {
     pub fn new(snapshot: &'a Snapshot, facts: &'a Facts, readings: &'a Readings, policy: &HoldPolicy) -> Self {
-        let caller = caller(snapshot, facts);
+        let caller = Caller::of(snapshot, facts);
         let call = facts.body.passed();
         let model = call.and_then(|call| snapshot.model(&call.model));
         let price = model.and_then(|model| model.price_at(facts.at_ms));
@@ -120,9 +120,11 @@ impl<'a> Case<'a> {
     }
 }
 
-fn caller<'a>(snapshot: &'a Snapshot, facts: &Facts) -> Option<Caller<'a>> {
-    let credential = facts.credential.passed()?;
-    Some(Caller { key: snapshot.key(credential.key)?, account: snapshot.account(credential.account)? })
+impl<'a> Caller<'a> {
+    pub fn of(snapshot: &'a Snapshot, facts: &Facts) -> Option<Self> {
+        let credential = facts.credential.passed()?;
+        Some(Caller { key: snapshot.key(credential.key)?, account: snapshot.account(credential.account)? })
+    }
 }
 
 /// The counters that a call of this key is held in. Spend per day, month and in total is always counted,

@@ -19,8 +19,9 @@ use crate::directory::Snapshot;
 use super::facts::{Facts, Readings};
 
 pub use budgets::{origin_name, window_name};
-pub use case::{Caller, Case, HoldPolicy, Layer, layers};
+pub use case::{Caller, Case, HoldPolicy, Layer, layers, window_kind};
 pub use explain::{Step, StepState, Would, explain};
+pub use model::not_found as model_not_found;
 pub use sizing::Sizing;
 
 /// One check of the ladder.
@@ -46,6 +47,9 @@ pub const RUNGS: &[Rung] = &[
 
 /// The last rung that needs neither the body nor the books.
 const BEFORE_BODY: u8 = 5;
+
+/// The last rung that needs no figure of the books.
+const BEFORE_BOOKS: u8 = 8;
 
 /// What the ladder says of a call.
 #[derive(Debug)]
@@ -82,9 +86,18 @@ pub fn decide<'a>(snapshot: &'a Snapshot, facts: &'a Facts, readings: &'a Readin
 
 /// The rungs that can be decided before the body is read, so that nobody without a key can send one.
 pub fn decide_before_body(snapshot: &Snapshot, facts: &Facts) -> Result<(), Refusal> {
+    decide_up_to(BEFORE_BODY, snapshot, facts)
+}
+
+/// The rungs that can be decided without the books.
+pub fn decide_before_books(snapshot: &Snapshot, facts: &Facts) -> Result<(), Refusal> {
+    decide_up_to(BEFORE_BOOKS, snapshot, facts)
+}
+
+fn decide_up_to(last: u8, snapshot: &Snapshot, facts: &Facts) -> Result<(), Refusal> {
     let readings = Readings::default();
     let case = Case::new(snapshot, facts, &readings, &HoldPolicy::NONE);
-    RUNGS.iter().take_while(|rung| rung.number <= BEFORE_BODY).try_for_each(|rung| (rung.check)(&case))
+    RUNGS.iter().take_while(|rung| rung.number <= last).try_for_each(|rung| (rung.check)(&case))
 }
 
 fn no_figures(_: &Case<'_>) -> Vec<LimitView> {

@@ -23,7 +23,8 @@ pub fn check(case: &Case<'_>) -> Result<(), Refusal> {
     }
 }
 
-fn not_found(snapshot: &Snapshot, asked: &str) -> Refusal {
+/// Names the models that come nearest.
+pub fn not_found(snapshot: &Snapshot, asked: &str) -> Refusal {
     Refusal::new(Code::ModelNotFound)
         .field("model")
         .param("model", asked)

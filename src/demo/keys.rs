@@ -1,0 +1,93 @@
+//! The demo's keys. Their texts derive from a secret in the demo's folder, so that a restart prints the same.
+
+use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use crate::clock::{Entropy, SeededEntropy, SystemEntropy};
+use crate::hex;
+use crate::keytext::{ApiKey, Environment};
+use crate::secret::Secret;
+
+/// In the demo's folder; its presence says that the folder is a demo's.
+pub const SEED_FILE: &str = "demo-seed";
+
+/// A key of the demo and what it shows.
+#[derive(Clone, Copy, Debug)]
+pub struct DemoKey {
+    pub name: &'static str,
+    pub shows: &'static str,
+    /// Which of the demo's accounts it belongs to.
+    pub account: DemoAccount,
+    pub environment: Environment,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DemoAccount {
+    /// Has plenty.
+    Funded,
+    /// Never had anything.
+    Empty,
+    /// Has less than a call costs.
+    Low,
+}
+
+const fn live(name: &'static str, account: DemoAccount, shows: &'static str) -> DemoKey {
+    DemoKey { name, shows, account, environment: Environment::Live }
+}
+
+pub const KEYS: [DemoKey; 7] = [
+    live("healthy", DemoAccount::Funded, "a call that works, and what it cost"),
+    live("empty_balance", DemoAccount::Empty, "402 balance_exhausted"),
+    live("low_balance", DemoAccount::Low, "402 balance_insufficient: available, needed, short by"),
+    live("key_budget_spent", DemoAccount::Funded, "402 key_budget_exhausted: the month's limit of the key"),
+    live("daily_spend", DemoAccount::Funded, "402 key_budget_exhausted: the day's limit of the key"),
+    live("revoked", DemoAccount::Funded, "401 key_revoked"),
+    DemoKey {
+        name: "test_env",
+        shows: "a test key: test books, no real money",
+        account: DemoAccount::Funded,
+        environment: Environment::Test,
+    },
+];
+
+/// The secret of a demo folder.
+pub struct Seed([u8; 32]);
+
+impl Seed {
+    /// Reads the folder's seed, or makes one. Says whether it was made.
+    pub fn load_or_make(dir: &Path) -> io::Result<(Self, bool)> {
+        let path = dir.join(SEED_FILE);
+        match std::fs::read_to_string(&path) {
+            Ok(text) => {
+                let seed = hex::decode::<32>(text.trim());
+                let seed = seed.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "not a demo's seed"))?;
+                Ok((Seed(seed), false))
+            }
+            Err(missing) if missing.kind() == io::ErrorKind::NotFound => {
+                let mut seed = [0; 32];
+                SystemEntropy::new().fill(&mut seed);
+                let mut file =
+                    std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+                io::Write::write_all(&mut file, hex::encode(&seed).as_bytes())?;
+                Ok((Seed(seed), true))
+            }
+            Err(why) => Err(why),
+        }
+    }
+
+    pub fn key(&self, key: &DemoKey) -> Secret {
+        Secret::new(ApiKey::generate(&self.entropy(key.name), key.environment).expose())
+    }
+
+    /// The token of the management interface.
+    pub fn admin_token(&self) -> Secret {
+        let mut bytes = [0; 24];
+        self.entropy("admin token").fill(&mut bytes);
+        Secret::new(format!("tg-admin-{}", hex::encode(&bytes)))
+    }
+
+    fn entropy(&self, purpose: &str) -> SeededEntropy {
+        SeededEntropy::new(&[&self.0, purpose.as_bytes()].concat())
+    }
+}

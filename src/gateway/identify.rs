@@ -1,0 +1,211 @@
+//! First step: what is asked for, and with whose key. Findings only; the ladder puts them in order.
+
+use std::net::IpAddr;
+
+use http::{HeaderMap, Method, header};
+
+use crate::catalogue::{Code, Refusal};
+use crate::directory::Directory;
+use crate::keytext::{CredentialFinding, credential_from_headers};
+
+use super::facts::{CallBody, Checked, Client, Credential, Endpoint};
+use super::request::{ChatRequest, RequestFault};
+
+/// Longest User-Agent that is kept, in bytes.
+const SDK_BYTES_MAX: usize = 128;
+/// Longest path that is shown back, in bytes.
+const PATH_BYTES_SHOWN: usize = 200;
+
+/// Where a request is going.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Destination {
+    /// A model call.
+    Call(Endpoint),
+    /// The list of models, or one of them.
+    Models(Option<Box<str>>),
+    /// The management API, self-service or a page.
+    Elsewhere,
+}
+
+/// Below the version segment: what the caller may ask about itself. Served elsewhere.
+const SELF_SERVICE: [&str; 4] = ["key", "requests/", "simulate", "dashboard/"];
+const CALLS: [Endpoint; 1] = [Endpoint::ChatCompletions];
+
+/// Reads method and path.
+pub fn destination(method: &Method, path: &str, public_url: &str) -> Result<Destination, Refusal> {
+    let Some(below) = path.strip_prefix("/v1/").or_else(|| path.strip_prefix("/api/v1/")) else {
+        return misplaced(path, public_url).map_or(Ok(Destination::Elsewhere), Err);
+    };
+    if let Some(endpoint) = CALLS.into_iter().find(|endpoint| endpoint.path() == below) {
+        return match *method {
+            Method::POST => Ok(Destination::Call(endpoint)),
+            _ => Err(wrong_method(path, method, "POST")),
+        };
+    }
+    let model = below.strip_prefix("models").filter(|rest| rest.is_empty() || rest.starts_with('/'));
+    if let Some(rest) = model {
+        let name = rest.trim_start_matches('/');
+        return match *method {
+            Method::GET => Ok(Destination::Models((!name.is_empty()).then(|| name.into()))),
+            _ => Err(wrong_method(path, method, "GET")),
+        };
+    }
+    if SELF_SERVICE.iter().any(|known| below.starts_with(known)) {
+        return Ok(Destination::Elsewhere);
+    }
+    Err(misplaced(path, public_url)
+        .unwrap_or_else(|| Refusal::new(Code::UnknownEndpoint).param("path", shown(path))))
+}
+
+/// An endpoint of the API under a base that is not one: `/v1` is missing, or there twice.
+fn misplaced(path: &str, public_url: &str) -> Option<Refusal> {
+    let known = CALLS.iter().map(|endpoint| endpoint.path()).chain(["models"]);
+    let is_known = known.into_iter().any(|tail| {
+        path.strip_suffix(tail).is_some_and(|base| base == "/" || base.ends_with("/v1/") || base == "/api/")
+    });
+    is_known.then(|| {
+        Refusal::new(Code::WrongBaseUrl).param("path", shown(path)).param("base_url", format!("{public_url}/v1"))
+    })
+}
+
+fn wrong_method(path: &str, method: &Method, allowed: &'static str) -> Refusal {
+    Refusal::new(Code::MethodNotAllowed)
+        .param("path", shown(path))
+        .param("method", method.as_str())
+        .param("allowed", allowed)
+}
+
+fn shown(path: &str) -> &str {
+    path.get(..path.floor_char_boundary(PATH_BYTES_SHOWN)).unwrap_or_default()
+}
+
+/// A body that is declared as something else than JSON cannot be a call.
+pub fn check_media_type(headers: &HeaderMap) -> Result<(), Refusal> {
+    let Some(found) = headers.get(header::CONTENT_TYPE) else { return Ok(()) };
+    let found = found.to_str().unwrap_or("?");
+    let media_type = found.split(';').next().unwrap_or_default().trim();
+    if media_type.eq_ignore_ascii_case("application/json") {
+        return Ok(());
+    }
+    Err(Refusal::new(Code::UnsupportedMediaType).param("expected", "application/json").param("found", shown(found)))
+}
+
+pub fn body_too_large(limit_bytes: u64) -> Refusal {
+    Refusal::new(Code::BodyTooLarge).param("limit_bytes", limit_bytes)
+}
+
+/// Finds the key among the headers and in the directory.
+pub fn credential(headers: &HeaderMap, directory: &Directory) -> Checked<Credential> {
+    let refused = |refusal: Refusal| Checked::Refused(Box::new(refusal));
+    match credential_from_headers(headers) {
+        CredentialFinding::Missing => refused(Refusal::new(Code::MissingKey)),
+        CredentialFinding::Malformed(problem) => refused(Refusal::from(&problem)),
+        CredentialFinding::Presented(presented) => match directory.find_key(presented.expose()) {
+            Some(key) => Checked::Passed(Credential { key: key.id, account: key.account }),
+            None => refused(Refusal::new(Code::UnknownKey)),
+        },
+    }
+}
+
+pub fn client(headers: &HeaderMap, address: Option<IpAddr>) -> Client {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let sdk = text("user-agent").unwrap_or_default();
+    Client {
+        address,
+        sdk: sdk.get(..sdk.floor_char_boundary(SDK_BYTES_MAX)).unwrap_or_default().into(),
+        retry_count: text("x-stainless-retry-count").and_then(|count| count.parse().ok()).unwrap_or(0),
+    }
+}
+
+/// What a decision needs of a chat request, or why it cannot be decided.
+pub fn call_body(body_bytes: usize, parsed: &Result<ChatRequest, RequestFault>) -> Checked<CallBody> {
+    let request = match parsed {
+        Ok(request) => request,
+        Err(fault) => return Checked::Refused(Box::new(fault_refusal(fault))),
+    };
+    if let Some(refusal) = unpriceable(request) {
+        return Checked::Refused(Box::new(refusal));
+    }
+    Checked::Passed(CallBody {
+        model: request.model.clone(),
+        stream: request.stream,
+        body_bytes: body_bytes as u64,
+        input_tokens_bound: request.input_tokens_bound,
+        image_parts: request.parts.images,
+        audio_parts: request.parts.audio,
+        output_cap: request.output_cap.map(|(_, cap)| cap),
+        choices: request.choices,
+    })
+}
+
+fn fault_refusal(fault: &RequestFault) -> Refusal {
+    match fault {
+        RequestFault::InvalidUtf8 { offset } => {
+            Refusal::new(Code::InvalidJson).param("reason", format!("it is not UTF-8 at byte {offset}"))
+        }
+        RequestFault::InvalidJson { line, column, what, .. } => {
+            Refusal::new(Code::InvalidJson).param("reason", format!("{what} at line {line}, column {column}"))
+        }
+        RequestFault::InvalidParameter { field, what, got } => Refusal::new(Code::InvalidParameter)
+            .field(field.clone())
+            .param("reason", format!("expected {what}, got {got}")),
+    }
+}
+
+/// What nothing here can put an upper bound on is refused, because no hold could cover it.
+fn unpriceable(request: &ChatRequest) -> Option<Refusal> {
+    let (parts, extras) = (&request.parts, &request.extras);
+    let (field, what) = if parts.files > 0 {
+        ("messages", "file parts have no highest price")
+    } else if parts.others > 0 {
+        ("messages", "a part of an unknown type has no highest price")
+    } else if extras.service_tier {
+        ("service_tier", "other service tiers have other prices")
+    } else if extras.web_search {
+        ("web_search_options", "searches have no price here")
+    } else if extras.prediction {
+        ("prediction", "rejected predictions are billed beyond the output cap")
+    } else if extras.audio_output {
+        ("audio", "spoken output has no price here")
+    } else {
+        return None;
+    };
+    Some(Refusal::new(Code::InvalidParameter).field(field).param("reason", what))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn go(method: Method, path: &str) -> Result<Destination, Code> {
+        destination(&method, path, "https://ai.example").map_err(|refusal| refusal.code)
+    }
+
+    #[test]
+    fn both_base_paths_lead_to_the_same_endpoints() {
+        // F6
+        for base in ["/v1", "/api/v1"] {
+            let chat = go(Method::POST, &format!("{base}/chat/completions"));
+            assert_eq!(chat, Ok(Destination::Call(Endpoint::ChatCompletions)));
+            assert_eq!(go(Method::GET, &format!("{base}/models")), Ok(Destination::Models(None)));
+            let one = go(Method::GET, &format!("{base}/models/deepseek/v3"));
+            assert_eq!(one, Ok(Destination::Models(Some("deepseek/v3".into()))));
+        }
+    }
+
+    #[test]
+    fn a_wrong_base_url_is_told_apart_from_a_wrong_endpoint() {
+        assert_eq!(go(Method::POST, "/chat/completions"), Err(Code::WrongBaseUrl));
+        assert_eq!(go(Method::POST, "/v1/v1/chat/completions"), Err(Code::WrongBaseUrl));
+        assert_eq!(go(Method::POST, "/v1/chat"), Err(Code::UnknownEndpoint));
+        assert_eq!(go(Method::GET, "/v1/chat/completions"), Err(Code::MethodNotAllowed));
+        assert_eq!(go(Method::GET, "/v1/modelsx"), Err(Code::UnknownEndpoint));
+    }
+
+    #[test]
+    fn everything_else_is_served_elsewhere() {
+        for path in ["/", "/api/accounts", "/v1/key", "/v1/requests/req_1/why", "/why/req_1", "/livez"] {
+            assert_eq!(go(Method::GET, path), Ok(Destination::Elsewhere), "{path}");
+        }
+    }
+}

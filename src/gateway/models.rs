@@ -1,0 +1,58 @@
+//! The list of models that a key can call, in OpenAI's shape.
+
+use bytes::Bytes;
+use serde::Serialize;
+
+use crate::catalogue::Refusal;
+use crate::directory::{ModelEntry, ModelStatus, Snapshot};
+
+use super::ladder::{Caller, model_not_found};
+
+#[derive(Serialize)]
+struct Model<'a> {
+    id: &'a str,
+    object: &'static str,
+    /// Seconds since the Unix epoch.
+    created: i64,
+    owned_by: &'a str,
+}
+
+#[derive(Serialize)]
+struct List<'a> {
+    object: &'static str,
+    data: Vec<Model<'a>>,
+}
+
+/// All models, or the one that is named.
+pub fn answer(snapshot: &Snapshot, caller: Caller<'_>, at_ms: i64, name: Option<&str>) -> Result<Bytes, Refusal> {
+    let can_call = |entry: &&ModelEntry| is_callable(entry, caller, at_ms);
+    let json = match name {
+        Some(name) => {
+            let entry = snapshot.model(name).filter(can_call).ok_or_else(|| model_not_found(snapshot, name))?;
+            serde_json::to_vec(&shape(entry))
+        }
+        None => {
+            let mut data: Vec<_> = snapshot.models().filter(can_call).map(shape).collect();
+            data.sort_unstable_by_key(|model| model.id);
+            serde_json::to_vec(&List { object: "list", data })
+        }
+    };
+    // Plain strings and numbers always serialise.
+    Ok(json.map(Bytes::from).unwrap_or_default())
+}
+
+/// Active, priced, and served by a channel that the key may use.
+fn is_callable(entry: &ModelEntry, caller: Caller<'_>, at_ms: i64) -> bool {
+    entry.model.status == ModelStatus::Active
+        && entry.price_at(at_ms).is_some()
+        && entry.channels_for(caller.key.environment, caller.key.group).next().is_some()
+}
+
+fn shape(entry: &ModelEntry) -> Model<'_> {
+    Model {
+        id: &entry.model.name,
+        object: "model",
+        created: entry.model.created_at.as_second(),
+        owned_by: &entry.model.owned_by,
+    }
+}

@@ -1,0 +1,340 @@
+//! The way of a request from its first byte to its answer, and the only place that branches between steps:
+//! identify → decide → reserve → route → then [`Exchange`] forwards, meters and settles.
+//!
+//! Every call that gets here ends in an answer and, but for the list of models, in a row of the log.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, Request, Response, StatusCode};
+use http_body::Body as _;
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+use tower::ServiceExt as _;
+
+use crate::books::{BooksError, Held, Reserve};
+use crate::catalogue::{Code, Language, Refusal};
+use crate::directory::{Environment, Price, Snapshot};
+use crate::id::RequestId;
+
+use super::answer::AnswerBody;
+use super::exchange::Exchange;
+use super::facts::{Admitted, Checked, Credential, Decided, Endpoint, Facts};
+use super::identify::{self, Destination};
+use super::ladder::{self, Caller, Verdict};
+use super::request::{ChatRequest, RequestFault};
+use super::respond::{self, Addressee};
+use super::route::Route;
+use super::worker::Worker;
+use super::models;
+
+/// A request that has arrived, before anything is known of its caller.
+struct Arrival {
+    worker: Rc<Worker>,
+    request: RequestId,
+    arrived_ns: u64,
+    language: Language,
+}
+
+/// What the decision of an admitted call hands on.
+struct Admission {
+    admitted: Admitted,
+    price: Arc<Price>,
+    route: Rc<Route>,
+}
+
+/// Answers one request.
+pub async fn serve(worker: Rc<Worker>, request: Request<Incoming>, peer: Option<IpAddr>) -> Response<AnswerBody> {
+    let app = &worker.gateway.app;
+    let arrival = Arrival {
+        request: RequestId::new(&*app.clock, &*app.entropy),
+        arrived_ns: app.clock.mono_ns(),
+        language: respond::language(request.headers()),
+        worker: Rc::clone(&worker),
+    };
+    let found = identify::destination(request.method(), request.uri().path(), &worker.gateway.public_url);
+    match found {
+        Ok(Destination::Elsewhere) => elsewhere(&worker, request, peer).await,
+        Ok(Destination::Models(name)) => arrival.models(&request, peer, name.as_deref()),
+        Ok(Destination::Call(endpoint)) => arrival.call(endpoint, request, peer).await,
+        Err(refusal) => {
+            let facts = arrival.facts(Checked::Refused(Box::new(refusal)), request.headers(), peer);
+            arrival.refuse_early(facts)
+        }
+    }
+}
+
+async fn elsewhere(worker: &Worker, mut request: Request<Incoming>, peer: Option<IpAddr>) -> Response<AnswerBody> {
+    if let Some(peer) = peer {
+        request.extensions_mut().insert(peer);
+    }
+    let answered = worker.gateway.router.clone().oneshot(request.map(axum::body::Body::new)).await;
+    match answered {
+        Ok(response) => response.map(AnswerBody::Other),
+        Err(never) => match never {},
+    }
+}
+
+impl Arrival {
+    fn facts(&self, address: Checked<Endpoint>, headers: &HeaderMap, peer: Option<IpAddr>) -> Facts {
+        let app = &self.worker.gateway.app;
+        let credential = match address {
+            Checked::Passed(_) => identify::credential(headers, &app.directory),
+            Checked::Refused(_) | Checked::NotReached => Checked::NotReached,
+        };
+        Facts {
+            request: self.request,
+            at_ms: app.clock.now_ms(),
+            config_version: app.directory.snapshot().version(),
+            address,
+            credential,
+            body: Checked::NotReached,
+            client: identify::client(headers, peer),
+        }
+    }
+
+    fn addressee(&self, sees_account_money: bool) -> Addressee<'_> {
+        Addressee {
+            request: self.request,
+            language: self.language,
+            public_url: &self.worker.gateway.public_url,
+            sees_account_money,
+            logged: true,
+        }
+    }
+
+    /// Refuses at a rung that needs no figure of the books. Once the caller is known the figures are noted
+    /// all the same, so that the Why can tell what the rungs behind would have said.
+    fn refuse_early(&self, facts: Facts) -> Response<AnswerBody> {
+        let books = &self.worker.gateway.app.books;
+        let snapshot = self.worker.gateway.app.directory.snapshot();
+        let refusal = match ladder::decide_before_books(&snapshot, &facts) {
+            Err(refusal) => refusal,
+            // Not reached: whoever comes here has found a refusal.
+            Ok(()) => Refusal::new(Code::BooksUnavailable),
+        };
+        let response = self.addressee(sees_money(&snapshot, &facts)).refusal(&refusal);
+        let refusal = Some(Box::new(refusal));
+        let recorded = match Caller::of(&snapshot, &facts) {
+            None => books.record_refusal(Decided { facts, readings: None, refusal, admitted: None }).map(drop),
+            Some(caller) => {
+                let (account, layers) = (book_account(caller), ladder::layers(caller, facts.at_ms));
+                let decided = Decided { facts, readings: None, refusal, admitted: None };
+                books.decide(account, &layers, decided, |_| None).map(drop)
+            }
+        };
+        match recorded {
+            Ok(()) => response,
+            Err(why) => self.without_books(&why),
+        }
+    }
+
+    /// Fail closed: no books, no call.
+    fn without_books(&self, why: &BooksError) -> Response<AnswerBody> {
+        tracing::error!(%why, request = %self.request, "a call was refused without the books");
+        let code = match why {
+            BooksError::Overloaded => Code::GatewayOverloaded,
+            BooksError::Refused(_) | BooksError::ClockJumped { .. } | BooksError::Stopped => Code::BooksUnavailable,
+        };
+        Addressee { logged: false, ..self.addressee(false) }.refusal(&Refusal::new(code))
+    }
+
+    fn models(&self, request: &Request<Incoming>, peer: Option<IpAddr>, name: Option<&str>) -> Response<AnswerBody> {
+        let facts = self.facts(Checked::Passed(Endpoint::Models), request.headers(), peer);
+        let snapshot = self.worker.gateway.app.directory.snapshot();
+        let refused = ladder::decide_before_body(&snapshot, &facts);
+        let (Ok(()), Some(caller)) = (refused, Caller::of(&snapshot, &facts)) else {
+            return self.refuse_early(facts);
+        };
+        match models::answer(&snapshot, caller, facts.at_ms, name) {
+            Ok(json) => {
+                let mut headers = HeaderMap::with_capacity(2);
+                headers.insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
+                if let Ok(id) = http::HeaderValue::from_bytes(&self.request.text()) {
+                    headers.insert(respond::X_REQUEST_ID, id);
+                }
+                respond::response(StatusCode::OK, headers, AnswerBody::whole(json))
+            }
+            Err(refusal) => Addressee { logged: false, ..self.addressee(false) }.refusal(&refusal),
+        }
+    }
+
+    async fn call(self, endpoint: Endpoint, request: Request<Incoming>, peer: Option<IpAddr>) -> Response<AnswerBody> {
+        let gateway = Arc::clone(&self.worker.gateway);
+        let mut facts = self.facts(self.check_address(endpoint, &request), request.headers(), peer);
+        if ladder::decide_before_body(&gateway.app.directory.snapshot(), &facts).is_err() {
+            return self.refuse_early(facts);
+        }
+        let body = match self.read_body(request.into_body()).await {
+            Ok(body) => body,
+            Err(refusal) => {
+                facts.address = Checked::Refused(Box::new(refusal));
+                return self.refuse_early(facts);
+            }
+        };
+        let parsed = ChatRequest::parse(&body);
+        facts.body = identify::call_body(body.len(), &parsed);
+        self.decide(facts, parsed, body).await
+    }
+
+    fn check_address(&self, endpoint: Endpoint, request: &Request<Incoming>) -> Checked<Endpoint> {
+        let limit = self.worker.gateway.body_bytes_max;
+        let too_large = request.body().size_hint().lower() > limit;
+        let checked = identify::check_media_type(request.headers())
+            .and_then(|()| if too_large { Err(identify::body_too_large(limit)) } else { Ok(()) });
+        match checked {
+            Ok(()) => Checked::Passed(endpoint),
+            Err(refusal) => Checked::Refused(Box::new(refusal)),
+        }
+    }
+
+    async fn read_body(&self, mut body: Incoming) -> Result<Bytes, Refusal> {
+        let gateway = &self.worker.gateway;
+        let read = async {
+            let mut first: Option<Bytes> = None;
+            let mut whole = BytesMut::new();
+            while let Some(frame) = body.frame().await {
+                let Ok(frame) = frame else { return Err(Refusal::new(Code::RequestTimeout).param("limit_ms", 0)) };
+                let Ok(data) = frame.into_data() else { continue };
+                let length = first.as_ref().map_or(0, Bytes::len) + whole.len() + data.len();
+                if length as u64 > gateway.body_bytes_max {
+                    return Err(identify::body_too_large(gateway.body_bytes_max));
+                }
+                match first.take() {
+                    None if whole.is_empty() => first = Some(data),
+                    None => whole.extend_from_slice(&data),
+                    Some(begun) => {
+                        whole.extend_from_slice(&begun);
+                        whole.extend_from_slice(&data);
+                    }
+                }
+            }
+            Ok(first.unwrap_or_else(|| whole.freeze()))
+        };
+        let limit_ms = u64::try_from(gateway.body_timeout.as_millis()).unwrap_or(u64::MAX);
+        let late = || Refusal::new(Code::RequestTimeout).param("limit_ms", limit_ms);
+        timeout(gateway.body_timeout, read).await.unwrap_or_else(|_elapsed| Err(late()))
+    }
+
+    /// Decides on the books as they are, holds, and sends the call on its way.
+    async fn decide(
+        self,
+        facts: Facts,
+        parsed: Result<ChatRequest, RequestFault>,
+        body: Bytes,
+    ) -> Response<AnswerBody> {
+        let gateway = Arc::clone(&self.worker.gateway);
+        let snapshot = gateway.app.directory.snapshot();
+        let sees_account_money = sees_money(&snapshot, &facts);
+        let (Some(caller), Ok(request)) = (Caller::of(&snapshot, &facts), parsed) else {
+            return self.refuse_early(facts);
+        };
+        let layers = ladder::layers(caller, facts.at_ms);
+        let account = book_account(caller);
+        let overdraft = caller.account.account.overdraft;
+        let mut admission = None;
+        let decided = Decided { facts, readings: None, refusal: None, admitted: None };
+        let decided = gateway.app.books.decide(account, &layers, decided, |decided| {
+            let reserve = self.judge(&snapshot, decided, &mut admission)?;
+            Some(Reserve { overdraft, ..reserve })
+        });
+        drop(snapshot);
+        match decided {
+            Err(why) => self.without_books(&why),
+            Ok((decided, held)) => match (held, admission) {
+                (Some(held), Some(admission)) => {
+                    self.send(held, admission, request, body, sees_account_money).await
+                }
+                _ => {
+                    let refusal = decided.refusal.as_deref();
+                    let fallback = Refusal::new(Code::BooksUnavailable);
+                    self.addressee(sees_account_money).refusal(refusal.unwrap_or(&fallback))
+                }
+            },
+        }
+    }
+
+    /// Runs the ladder and notes its verdict. Called with the books locked: no I/O, no waiting.
+    fn judge(&self, snapshot: &Snapshot, decided: &mut Decided, admission: &mut Option<Admission>) -> Option<Reserve> {
+        let gateway = &self.worker.gateway;
+        let readings = decided.readings.take().unwrap_or_default();
+        let verdict = ladder::decide(snapshot, &decided.facts, &readings, &gateway.policy);
+        let mut reserve = None;
+        match verdict {
+            Verdict::Refuse(refusal) => decided.refusal = Some(refusal),
+            Verdict::Admit(admit) => match self.worker.routes.get(admit.channel, &gateway.app.directory) {
+                Err(why) => {
+                    tracing::error!(channel = %admit.channel.id, why, "a channel cannot be used");
+                    let model = decided.facts.body.passed().map_or("", |body| &*body.model);
+                    decided.refusal = Some(Box::new(Refusal::new(Code::NoChannel).param("model", model)));
+                }
+                Ok(route) => {
+                    let admitted = Admitted {
+                        price: admit.price.id,
+                        multiplier_ppm: admit.multiplier_ppm,
+                        channel: admit.channel.id,
+                        hold: admit.sizing.hold,
+                        output_cap: admit.sizing.output_cap,
+                        cap_reason: admit.sizing.cap_reason,
+                    };
+                    decided.admitted = Some(admitted);
+                    reserve = Some(Reserve { amount: admitted.hold, overdraft: ledger::Nano::ZERO });
+                    *admission = Some(Admission { admitted, price: Arc::clone(admit.price), route });
+                }
+            },
+        }
+        decided.readings = Some(readings);
+        reserve
+    }
+
+    /// Starts the exchange as a task of its own and waits for its answer; if the caller leaves, the task
+    /// goes on to its settlement.
+    async fn send(
+        self,
+        held: Held,
+        admission: Admission,
+        request: ChatRequest,
+        body: Bytes,
+        sees_account_money: bool,
+    ) -> Response<AnswerBody> {
+        let (reply, answer) = oneshot::channel();
+        let running = self.worker.gateway.count_call();
+        let exchange = Exchange {
+            worker: Rc::clone(&self.worker),
+            held,
+            admitted: admission.admitted,
+            price: admission.price,
+            route: admission.route,
+            request,
+            body,
+            language: self.language,
+            sees_account_money,
+            arrived_ns: self.arrived_ns,
+            reply: Some(reply),
+        };
+        tokio::task::spawn_local(async move {
+            exchange.run().await;
+            drop(running);
+        });
+        // No answer comes only if the books stopped, which ends the process.
+        answer.await.unwrap_or_else(|_| self.without_books(&BooksError::Stopped))
+    }
+}
+
+/// The ledger account that a key's calls are charged to: test keys spend test money.
+fn book_account(caller: Caller<'_>) -> ledger::AccountId {
+    ledger::AccountId(caller.key.account.raw()).in_book(match caller.key.environment {
+        Environment::Live => ledger::Book::Live,
+        Environment::Test => ledger::Book::Test,
+    })
+}
+
+/// Whether this caller may be shown amounts of its account.
+fn sees_money(snapshot: &Snapshot, facts: &Facts) -> bool {
+    let account = |credential: &Credential| snapshot.account(credential.account);
+    facts.credential.passed().and_then(account).is_some_and(|entry| entry.account.callers_see_account_money())
+}

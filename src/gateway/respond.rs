@@ -1,0 +1,80 @@
+//! Puts answers together: heads of good answers, and refusals in the caller's language.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use ledger::Nano;
+
+use crate::catalogue::{self, Language, Refusal, RenderContext, Shape};
+use crate::id::RequestId;
+
+use super::answer::AnswerBody;
+use super::facts::{Admitted, CapReason};
+
+pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const X_COST: HeaderName = HeaderName::from_static("x-tallygate-cost");
+const X_MAX_TOKENS: HeaderName = HeaderName::from_static("x-tallygate-max-tokens");
+
+/// How one caller is answered.
+#[derive(Clone, Copy, Debug)]
+pub struct Addressee<'a> {
+    pub request: RequestId,
+    pub language: Language,
+    pub public_url: &'a str,
+    /// The account lets its callers see its amounts.
+    pub sees_account_money: bool,
+    /// Whether the call is in the log, so that it has a Why.
+    pub logged: bool,
+}
+
+impl<'a> Addressee<'a> {
+    fn context(&self, refusal: &Refusal) -> RenderContext<'a> {
+        // The limits of its own key are a caller's to see.
+        let own = refusal.limit.as_ref().is_some_and(|limit| limit.scope == "key");
+        RenderContext {
+            request_id: self.request,
+            language: self.language,
+            public_url: self.public_url,
+            money_visible: own || self.sees_account_money,
+            has_why: self.logged,
+            shape: Shape::OpenAi,
+        }
+    }
+
+    pub fn refusal(&self, refusal: &Refusal) -> Response<AnswerBody> {
+        let (status, headers, body) = catalogue::render(refusal, &self.context(refusal));
+        response(status, headers, AnswerBody::whole(body))
+    }
+
+    /// A refusal inside a stream that has begun.
+    pub fn sse_refusal(&self, refusal: &Refusal) -> Bytes {
+        catalogue::render_sse_event(refusal, &self.context(refusal))
+    }
+}
+
+pub fn language(headers: &HeaderMap) -> Language {
+    let accepted = headers.get(header::ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok());
+    accepted.map(Language::from_accept).unwrap_or_default()
+}
+
+/// The head of a good answer.
+pub fn head(request: RequestId, content_type: HeaderValue, admitted: &Admitted, cost: Option<Nano>) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(6);
+    headers.insert(header::CONTENT_TYPE, content_type);
+    if let Ok(id) = HeaderValue::from_bytes(&request.text()) {
+        headers.insert(X_REQUEST_ID, id);
+    }
+    if let Some(cost) = cost.and_then(|cost| HeaderValue::try_from(cost.to_string()).ok()) {
+        headers.insert(X_COST, cost);
+    }
+    if admitted.cap_reason == CapReason::Money {
+        headers.insert(X_MAX_TOKENS, HeaderValue::from(admitted.output_cap));
+    }
+    headers
+}
+
+pub fn response(status: StatusCode, headers: HeaderMap, body: AnswerBody) -> Response<AnswerBody> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}

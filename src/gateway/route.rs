@@ -1,0 +1,52 @@
+//! Where an admitted call goes: a channel's address and credential, made ready once per worker and change.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use http::{HeaderName, HeaderValue, header};
+
+use crate::directory::{Channel, Directory};
+use crate::id::ChannelId;
+
+use super::upstream::Target;
+
+/// A channel that can be called.
+pub struct Route {
+    pub channel: Arc<Channel>,
+    pub target: Target,
+    /// Sent with every call: the channel's credential and the content type.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// The routes of one worker.
+#[derive(Default)]
+pub struct Routes {
+    known: RefCell<HashMap<ChannelId, Rc<Route>>>,
+}
+
+impl Routes {
+    /// The route of a channel; made anew when the channel has changed. The error is for operators.
+    pub fn get(&self, channel: &Arc<Channel>, directory: &Directory) -> Result<Rc<Route>, String> {
+        let mut known = self.known.borrow_mut();
+        if let Some(route) = known.get(&channel.id)
+            && Arc::ptr_eq(&route.channel, channel)
+        {
+            return Ok(Rc::clone(route));
+        }
+        let target = Target::parse(&channel.base_url).map_err(|why| why.to_string())?;
+        let credential = directory.credential(channel).map_err(|why| why.to_string())?;
+        let bearer = format!("Bearer {}", credential.expose());
+        let mut bearer = HeaderValue::from_str(&bearer).map_err(|_| "the credential is no header value".to_owned())?;
+        bearer.set_sensitive(true);
+        let headers = vec![
+            (header::AUTHORIZATION, bearer),
+            (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
+            (header::USER_AGENT, HeaderValue::from_static(concat!("tallygate/", env!("CARGO_PKG_VERSION")))),
+        ];
+        let route = Rc::new(Route { channel: Arc::clone(channel), target, headers });
+        known.insert(channel.id, Rc::clone(&route));
+        Ok(route)
+    }
+}

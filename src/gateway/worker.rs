@@ -1,0 +1,115 @@
+//! What a gateway and each of its worker threads hold.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::app::App;
+
+use super::ladder::HoldPolicy;
+use super::route::Routes;
+use super::upstream::{Settings, Tls, Upstreams};
+
+/// Shared by all workers.
+pub struct Gateway {
+    pub app: Arc<App>,
+    pub router: axum::Router,
+    /// Where callers reach the gateway, without a slash at the end.
+    pub public_url: String,
+    pub policy: HoldPolicy,
+    pub body_bytes_max: u64,
+    pub header_bytes_max: usize,
+    pub arrival_timeout: Duration,
+    pub body_timeout: Duration,
+    pub header_timeout_ms: u64,
+    pub idle_timeout: Duration,
+    pub total_timeout: Duration,
+    pub drain_timeout: Duration,
+    pub drain_bytes_max: u64,
+    pub connections: Arc<tokio::sync::Semaphore>,
+    calls: AtomicUsize,
+    /// Set when running calls must end.
+    stop: watch::Sender<bool>,
+}
+
+impl Gateway {
+    pub fn new(app: Arc<App>, router: axum::Router, public_url: String) -> Self {
+        let (limits, upstream) = (&app.config.limits, &app.config.upstream);
+        Gateway {
+            router,
+            public_url,
+            policy: app.hold_policy(),
+            body_bytes_max: limits.request_body_bytes_max,
+            header_bytes_max: limits.header_bytes_max as usize,
+            arrival_timeout: Duration::from_millis(limits.header_timeout_ms),
+            body_timeout: Duration::from_millis(limits.body_timeout_ms),
+            header_timeout_ms: upstream.header_timeout_ms,
+            idle_timeout: Duration::from_millis(limits.stream_idle_timeout_ms),
+            total_timeout: Duration::from_millis(upstream.total_timeout_ms),
+            drain_timeout: Duration::from_millis(limits.drain_ms_max),
+            drain_bytes_max: limits.drain_bytes_max,
+            connections: Arc::new(tokio::sync::Semaphore::new(limits.connections_max as usize)),
+            calls: AtomicUsize::new(0),
+            stop: watch::Sender::new(false),
+            app,
+        }
+    }
+
+    /// Ends when running calls must end.
+    pub async fn stopped(&self) {
+        let mut stop = self.stop.subscribe();
+        // The sender lives as long as the gateway.
+        let _ = stop.wait_for(|stop| *stop).await;
+    }
+
+    /// Tells running calls to end.
+    pub fn stop(&self) {
+        self.stop.send_replace(true);
+    }
+
+    /// Admitted calls that have not ended.
+    pub fn calls(&self) -> usize {
+        self.calls.load(Ordering::Acquire)
+    }
+
+    /// Counts a call until the guard is dropped.
+    pub fn count_call(self: &Arc<Self>) -> Running {
+        self.calls.fetch_add(1, Ordering::AcqRel);
+        Running(Arc::clone(self))
+    }
+}
+
+/// See [`Gateway::count_call`].
+pub struct Running(Arc<Gateway>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.calls.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// One worker thread's own.
+pub struct Worker {
+    pub gateway: Arc<Gateway>,
+    pub upstreams: Upstreams,
+    pub routes: Routes,
+    /// Where this thread hears of commits.
+    pub port: usize,
+}
+
+impl Worker {
+    pub fn new(gateway: Arc<Gateway>, tls: &Tls, port: usize) -> Self {
+        let upstream = &gateway.app.config.upstream;
+        let settings = Settings {
+            connect_timeout: Duration::from_millis(upstream.connect_timeout_ms),
+            header_timeout: Duration::from_millis(upstream.header_timeout_ms),
+            idle_per_host_max: upstream.pool_idle_per_host_max as usize,
+            idle_timeout: Duration::from_millis(upstream.pool_idle_timeout_ms),
+            http2: upstream.http2,
+            ..Settings::default()
+        };
+        Worker { upstreams: Upstreams::new(settings, tls), routes: Routes::default(), gateway, port }
+    }
+}
