@@ -332,6 +332,30 @@ mod tests {
         assert_eq!(rung, 15);
     }
 
+    /// The pages say of a reserved code that nothing uses it: that must be true.
+    #[test]
+    fn reserved_codes_are_used_nowhere() {
+        let mut folders = vec![std::path::PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/src"))];
+        while let Some(folder) = folders.pop() {
+            for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+                if path.is_dir() && !path.ends_with("catalogue") {
+                    folders.push(path);
+                } else if path.extension().is_some_and(|extension| extension == "rs") {
+                    let text = std::fs::read_to_string(&path).unwrap();
+                    for code in Code::ALL.into_iter().filter(|code| code.is_reserved()) {
+                        let used = text.contains(&format!("Code::{}", member(code)));
+                        assert!(!used, "{code} is used in {}: mark it active", path.display());
+                    }
+                }
+            }
+        }
+    }
+
+    /// `model_retired` → `ModelRetired`.
+    fn member(code: Code) -> String {
+        code.as_str().split('_').map(|word| word[..1].to_uppercase() + &word[1..]).collect()
+    }
+
     #[test]
     fn every_phrase_is_found_by_its_name() {
         for phrase in Phrase::ALL {

@@ -68,12 +68,11 @@ fn doubled_bearer(text: &str) -> bool {
 
 /// The first character that no key of any product has.
 fn damaging_character(text: &str) -> Option<KeyProblem> {
-    let first = text.chars().position(|c| kind(c).is_none());
-    let last = text.chars().enumerate().filter(|(_, c)| kind(*c).is_none()).last().map(|(at, _)| at);
     let (position, character) = text.chars().enumerate().find(|(_, c)| kind(*c).is_some())?;
+    let last = text.chars().enumerate().filter(|(_, c)| kind(*c).is_none()).last();
     let at = At { character, position };
     // Blanks around a key are another mistake than blanks inside of one.
-    let inside = matches!((first, last), (Some(first), Some(last)) if first < position && position < last);
+    let inside = position > 0 && last.is_some_and(|(last, _)| position < last);
     Some(match kind(character)? {
         Kind::Blank if inside => KeyProblem::InnerBlank(at),
         Kind::Blank => KeyProblem::SurroundingBlank(at),
@@ -142,12 +141,11 @@ fn wrong_prefix(text: &[u8]) -> Option<KeyProblem> {
             return Some(KeyProblem::Truncated { length: text.len(), expected: KEY_CHARS });
         }
         let At { position, character } = first_difference(text, prefix);
-        let from = |text: &[u8], at: usize| text.get(at..).map(<[u8]>::to_vec);
-        let (wanted_here, wanted_next) = (from(prefix, position)?, from(prefix, position + 1)?);
+        let (here, next) = (prefix.get(position..)?, prefix.get(position + 1..)?);
         let starts = |at: usize, wanted: &[u8]| text.get(at..).is_some_and(|rest| rest.starts_with(wanted));
-        let changed = starts(position + 1, &wanted_next);
-        let added = starts(position + 1, &wanted_here);
-        let missing = starts(position, &wanted_next);
+        let changed = starts(position + 1, next);
+        let added = starts(position + 1, here);
+        let missing = starts(position, next);
         let other_case = text.get(..PREFIX_CHARS).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
         if changed || added || missing || other_case {
             return Some(KeyProblem::WrongPrefix(At { character, position }));
