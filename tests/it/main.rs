@@ -2,6 +2,7 @@
 
 mod api;
 mod explain;
+mod sdk;
 mod store;
 mod store_journal;
 mod store_power;

@@ -1,0 +1,48 @@
+//! The official OpenAI SDKs for Python and Node, unmodified (`tests/sdk`).
+#![expect(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::json;
+use tallygate::demo::upstream;
+
+/// The folder with the installed SDKs; they are installed when missing.
+fn installed() -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let into = root.join("target/sdk");
+    let status = Command::new(root.join("tests/sdk/install.sh")).arg(&into).status().unwrap();
+    assert!(status.success(), "tests/sdk/install.sh needs python3-venv, nodejs and npm");
+    into
+}
+
+/// Runs the checks of both SDKs against a server; a failed check fails the
+/// test and has said so on stderr.
+pub fn check(base_url: &str, keys: &serde_json::Value, plain: bool) {
+    let sdk = installed();
+    let python = [
+        sdk.join("venv/bin/python"),
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sdk/python/check.py"),
+    ];
+    let node = [PathBuf::from("node"), sdk.join("node/check.mjs")];
+    for [program, script] in [python, node] {
+        let status = Command::new(&program)
+            .arg(&script)
+            .env("BASE_URL", base_url)
+            .env("KEYS", keys.to_string())
+            .env("SDK_PLAIN", if plain { "1" } else { "0" })
+            .status()
+            .unwrap();
+        assert!(status.success(), "{}", script.display());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_simulated_upstream_is_what_the_sdks_expect() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = upstream::start("127.0.0.1:0".parse().unwrap(), dir.path()).await.unwrap();
+    let (url, key) = (running.url(), upstream::key_in(dir.path()).unwrap());
+    tokio::spawn(running.serve());
+    let keys = json!({"healthy": key.expose()});
+    tokio::task::spawn_blocking(move || check(&url, &keys, true)).await.unwrap();
+}

@@ -1,0 +1,24 @@
+#!/bin/sh
+# Installs the pinned official SDKs below a folder (default: target/sdk), once.
+# usage: tests/sdk/install.sh [FOLDER]
+# Needs python3 with venv, node 18 or later, npm.
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+into=${1:-$here/../../target/sdk}
+mkdir -p "$into"
+into=$(cd "$into" && pwd)
+exec 9>"$into/lock"
+flock 9
+want=$(cat "$here/python/requirements.txt" "$here/node/package-lock.json" | sha256sum)
+if [ "$(cat "$into/installed" 2>/dev/null || true)" != "$want" ]; then
+    rm -rf "$into/venv" "$into/node"
+    python3 -m venv "$into/venv"
+    "$into/venv/bin/pip" install --quiet --disable-pip-version-check -r "$here/python/requirements.txt"
+    mkdir "$into/node"
+    cp "$here/node/package.json" "$here/node/package-lock.json" "$into/node/"
+    (cd "$into/node" && npm ci --silent --no-audit --no-fund)
+    echo "$want" >"$into/installed"
+fi
+# The checks are those of this tree; Node finds its modules beside them.
+cp "$here/node/check.mjs" "$into/node/"
+cp "$here/refusals.json" "$into/"
