@@ -171,7 +171,10 @@ impl Upstreams {
             }
             let shared = Rc::new(h2::Shared::handshake(io).await?);
             let place = shared.place();
-            host.shared.borrow_mut().push(shared);
+            let mut all = host.shared.borrow_mut();
+            all.retain(|other| other.is_open());
+            all.push(shared);
+            drop(all);
             drop(turn);
             Ok(Route::Http2(place, false))
         })

@@ -3,13 +3,18 @@
 //! For: the steps that meter an answer and hand it on.
 //! Promises: a piece is everything that one read brought; the end of a body gives its connection
 //! back to the pool; dropping a body before its end closes the connection (HTTP/2: resets the
-//! stream), so that nothing of it can reach another call. [`AnswerStream::next`] may be dropped
-//! while it waits and asked again.
+//! stream), so that nothing of it can reach another call. An end that has arrived by then is
+//! taken note of: a caller who stops at the last event of a stream, before the empty chunk behind
+//! it, does not cost the next call a new connection. [`AnswerStream::next`] may be dropped while
+//! it waits and asked again.
 //! Must never: wait with a time limit of its own. How long a silent upstream is waited for is the
 //! caller's to decide, who also knows whether the client is still there.
 
 use std::fmt;
+use std::future::Future;
+use std::pin::pin;
 use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
 
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
@@ -152,6 +157,20 @@ impl AnswerStream {
         if let Source::Http1(http1) = std::mem::replace(&mut self.0, Source::Ended) {
             let Http1 { connection, host, settings } = *http1;
             host.put(connection, settings.idle_per_host_max, settings.idle_timeout);
+        }
+    }
+}
+
+impl Drop for AnswerStream {
+    fn drop(&mut self) {
+        let Source::Http1(http1) = &mut self.0 else {
+            return;
+        };
+        // One look, without waiting. A piece of a body, an error or nothing at all: it is closed.
+        let mut context = Context::from_waker(Waker::noop());
+        let ended = matches!(pin!(http1.connection.next()).poll(&mut context), Poll::Ready(Ok(None)));
+        if ended {
+            self.finish();
         }
     }
 }

@@ -23,15 +23,26 @@ pub const TRAILER_BYTES_MAX: u16 = 8 * 1_024;
 #[derive(Debug, Clone, Copy)]
 enum State {
     /// Digits of a size.
-    Size { value: u64, digits: u8 },
+    Size {
+        value: u64,
+        digits: u8,
+    },
     /// Behind the digits: blanks up to an extension or the line's end.
-    Blank { value: u64 },
+    Blank {
+        value: u64,
+    },
     /// In an extension.
-    Extension { value: u64 },
+    Extension {
+        value: u64,
+    },
     /// The line feed of a size line.
-    SizeLf { value: u64 },
+    SizeLf {
+        value: u64,
+    },
     /// In the payload.
-    Data { left: u64 },
+    Data {
+        left: u64,
+    },
     /// The CRLF behind a payload.
     DataCr,
     DataLf,
@@ -138,13 +149,21 @@ impl Chunked {
             (State::DataCr, b'\r') => State::DataLf,
             (State::DataLf, b'\n') => State::Size { value: 0, digits: 0 },
             (State::Trailer, b'\r') => State::EndLf,
-            (State::TrailerLine, b'\r') => State::TrailerLf,
-            (State::Trailer | State::TrailerLine, b'\n') => return Err(Fault("a bare line feed in the trailers")),
+            (State::TrailerLine, b'\r') => {
+                self.count(TRAILER_BYTES_MAX)?;
+                State::TrailerLf
+            }
+            (State::Trailer | State::TrailerLine, b'\n') => {
+                return Err(Fault("a bare line feed in the trailers"));
+            }
             (State::Trailer | State::TrailerLine, _) => {
                 self.count(TRAILER_BYTES_MAX)?;
                 State::TrailerLine
             }
-            (State::TrailerLf, b'\n') => State::Trailer,
+            (State::TrailerLf, b'\n') => {
+                self.count(TRAILER_BYTES_MAX)?;
+                State::Trailer
+            }
             (State::EndLf, b'\n') => State::Done,
             (State::SizeLf { .. } | State::DataCr | State::DataLf | State::TrailerLf | State::EndLf, _) => {
                 return Err(BAD_END);

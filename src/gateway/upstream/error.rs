@@ -76,10 +76,18 @@ impl fmt::Display for ForwardError {
             Self::Unsendable(why) => write!(f, "the call cannot be sent: {why}"),
             Self::Connect { source } => write!(f, "no connection to the upstream: {source}"),
             Self::Tls { source } => write!(f, "TLS with the upstream failed: {source}"),
-            Self::Timeout { phase: Phase::Connect } => f.write_str("connecting to the upstream took too long"),
-            Self::Timeout { phase: Phase::Write } => f.write_str("the upstream did not take the request in time"),
-            Self::Timeout { phase: Phase::Head } => f.write_str("the upstream did not begin to answer in time"),
-            Self::Closed { sent: false } => f.write_str("the upstream closed before it had the whole request"),
+            Self::Timeout { phase: Phase::Connect } => {
+                f.write_str("connecting to the upstream took too long")
+            }
+            Self::Timeout { phase: Phase::Write } => {
+                f.write_str("the upstream did not take the request in time")
+            }
+            Self::Timeout { phase: Phase::Head } => {
+                f.write_str("the upstream did not begin to answer in time")
+            }
+            Self::Closed { sent: false } => {
+                f.write_str("the upstream closed before it had the whole request")
+            }
             Self::Closed { sent: true } => f.write_str("the upstream closed before its answer was whole"),
             Self::Protocol(why) => write!(f, "the upstream's answer is not usable: {why}"),
             Self::Io { source, .. } => write!(f, "the connection to the upstream failed: {source}"),

@@ -46,6 +46,8 @@ pub(super) struct Shared {
     sender: SendRequest<Full<Bytes>>,
     calls: Cell<usize>,
     used: Cell<Instant>,
+    /// The upstream turned a call away: it is full, or about to close.
+    retired: Cell<bool>,
 }
 
 /// A call's place on a connection; gives it back when dropped.
@@ -83,16 +85,22 @@ impl Shared {
                 tracing::debug!(%error, "an HTTP/2 connection to an upstream ended");
             }
         });
-        Ok(Self { sender, calls: Cell::new(0), used: Cell::new(Instant::now()) })
+        Ok(Self { sender, calls: Cell::new(0), used: Cell::new(Instant::now()), retired: Cell::new(false) })
     }
 
     pub fn has_room(&self) -> bool {
-        !self.sender.is_closed() && self.calls.get() < CALLS_MAX
+        self.is_open() && self.calls.get() < CALLS_MAX
     }
 
+    /// Whether it takes further calls at all.
+    pub fn is_open(&self) -> bool {
+        !self.retired.get() && !self.sender.is_closed()
+    }
+
+    /// `false`: it can go. Calls that are still on it keep it until they end.
     pub fn is_worth_keeping(&self, now: Instant, idle_timeout: Duration) -> bool {
         let rested = now.saturating_duration_since(self.used.get());
-        !self.sender.is_closed() && (self.calls.get() > 0 || rested < idle_timeout)
+        self.is_open() && (self.calls.get() > 0 || rested < idle_timeout)
     }
 
     pub fn place(self: &Rc<Self>) -> Place {
@@ -127,6 +135,8 @@ impl Place {
             }
             Err(mut failed) => {
                 let untouched = failed.take_message().is_some() || is_untouched(failed.error());
+                // The next try must not meet the same refusal.
+                self.0.retired.set(untouched || self.0.retired.get());
                 let error = ForwardError::Http2 { sent: !untouched, source: failed.into_error() };
                 Err(Fail { error, untouched })
             }

@@ -177,7 +177,8 @@ pub fn parse(head: Bytes, to_head: bool) -> Result<Head, Fault> {
     }
     let current = answer.version == Some(1);
     let (framing, sound) = meaning.framing(status, to_head, current)?;
-    let keep_alive = sound && !meaning.close && (current || meaning.keep_alive) && framing != Framing::UntilClose;
+    let keep_alive =
+        sound && !meaning.close && (current || meaning.keep_alive) && framing != Framing::UntilClose;
     let headers = Headers(Repr::Raw { lines, head });
     Ok(Head { status, headers, framing, keep_alive, keep_for: meaning.keep_for })
 }
@@ -276,7 +277,9 @@ mod tests {
 
     #[test]
     fn headers_are_found_in_any_case_and_shared() {
-        let head = read("HTTP/1.1 200 OK\r\nContent-TYPE: text/plain\r\nX-Empty:\r\ncontent-length: 3\r\n\r\n").unwrap();
+        let head =
+            read("HTTP/1.1 200 OK\r\nContent-TYPE: text/plain\r\nX-Empty:\r\ncontent-length: 3\r\n\r\n")
+                .unwrap();
         assert_eq!(head.status, 200);
         assert_eq!(head.framing, Framing::Exact(3));
         assert!(head.keep_alive);
@@ -330,7 +333,8 @@ mod tests {
         assert!(!kept("HTTP/1.1 200 OK\r\n\r\n"));
         assert!(!kept("HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n"));
         assert!(kept("HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n"));
-        let head = read("HTTP/1.1 200 OK\r\nKeep-Alive: max=9, Timeout=5\r\nContent-Length: 0\r\n\r\n").unwrap();
+        let head =
+            read("HTTP/1.1 200 OK\r\nKeep-Alive: max=9, Timeout=5\r\nContent-Length: 0\r\n\r\n").unwrap();
         assert_eq!(head.keep_for, Some(Duration::from_secs(5)));
     }
 

@@ -111,7 +111,8 @@ mod tests {
             (header::CONNECTION, HeaderValue::from_static("close")),
         ];
         let body = Bytes::from_static(b"{}");
-        let call = Call { target: &target, method: Method::POST, path: "/v1/chat?a=1", headers: &headers, body };
+        let call =
+            Call { target: &target, method: Method::POST, path: "/v1/chat?a=1", headers: &headers, body };
         call.check().unwrap();
         let mut out = Vec::new();
         call.write_head(&mut out);

@@ -39,9 +39,12 @@ impl Default for Settings {
 impl Settings {
     /// With time limits that can be added to the clock.
     pub(super) fn bounded(mut self) -> Self {
-        for limit in
-            [&mut self.connect_timeout, &mut self.write_timeout, &mut self.header_timeout, &mut self.idle_timeout]
-        {
+        for limit in [
+            &mut self.connect_timeout,
+            &mut self.write_timeout,
+            &mut self.header_timeout,
+            &mut self.idle_timeout,
+        ] {
             *limit = (*limit).min(LIMIT_MAX);
         }
         self

@@ -172,8 +172,14 @@ mod tests {
             ("http://[zz]/", TargetError::NotAUrl),
         ] {
             let got = Target::parse(text).map(|t| format!("{t:?}"));
-            assert!(got.as_ref() == Err(&why) || (got.is_err() && why == TargetError::NotAUrl), "{text}: {got:?}");
+            assert!(
+                got.as_ref() == Err(&why) || (got.is_err() && why == TargetError::NotAUrl),
+                "{text}: {got:?}"
+            );
         }
-        assert_eq!(Target::parse(&format!("http://a/{}", "x".repeat(3_000))).err(), Some(TargetError::NotAUrl));
+        assert_eq!(
+            Target::parse(&format!("http://a/{}", "x".repeat(3_000))).err(),
+            Some(TargetError::NotAUrl)
+        );
     }
 }

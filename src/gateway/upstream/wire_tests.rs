@@ -2,7 +2,8 @@ use proptest::prelude::*;
 
 use super::*;
 
-const LENGTH: &str = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 13\r\n\r\n{\"answer\":42}";
+const LENGTH: &str =
+    "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 13\r\n\r\n{\"answer\":42}";
 const CHUNKS: &str = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\n\
     Transfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n\
     5;name=value\r\nhello\r\n1 ;\"a;b\"\r\n \r\n005\r\nworld\r\n0;last\r\nX-Sum: 1\r\nX-More: 2\r\n\r\n";
@@ -80,7 +81,9 @@ fn heads_are_bounded() {
     assert_eq!(replay(interims.as_bytes(), [], false), Err(Fault("too many interim answers")));
     let switch = "HTTP/1.1 101 Switching Protocols\r\n\r\n";
     assert!(replay(switch.as_bytes(), [], false).is_err());
-    for not_http in ["SSH-2.0-x\r\n", "\r\nHTTP/1.1 200 OK\r\n\r\n", "\u{16}\u{3}\u{1}", "hTTP/1.1 200 OK\r\n\r\n"] {
+    for not_http in
+        ["SSH-2.0-x\r\n", "\r\nHTTP/1.1 200 OK\r\n\r\n", "\u{16}\u{3}\u{1}", "hTTP/1.1 200 OK\r\n\r\n"]
+    {
         assert!(replay(not_http.as_bytes(), [], false).is_err(), "{not_http:?}");
     }
 }

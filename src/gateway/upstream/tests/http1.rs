@@ -10,7 +10,8 @@ async fn a_call_and_its_answer() {
         socket.write_all(OK.as_bytes()).await.unwrap();
         (request, socket)
     };
-    let (answer, (request, _socket)) = tokio::join!(client.send(post(&target, "/chat/completions")), upstream);
+    let (answer, (request, _socket)) =
+        tokio::join!(client.send(post(&target, "/chat/completions")), upstream);
     let mut answer = answer.unwrap();
     assert!(request.starts_with("POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1:"));
     assert!(request.ends_with(BODY));
@@ -194,6 +195,36 @@ async fn dropping_an_answer_before_its_end_closes_its_connection() {
 }
 
 #[tokio::test]
+async fn a_stream_that_is_left_at_its_last_event_keeps_its_connection_if_its_end_has_come() {
+    for (end, kept) in [("0\r\n\r\n", 1), ("4\r\nmore\r\n", 0), ("0\r\n", 0), ("0\r\n\r\nHTTP", 0)] {
+        let (listener, target) = listen().await;
+        let client = upstreams(Settings::default());
+        let (read, ended) = (tokio::sync::Notify::new(), tokio::sync::Notify::new());
+        let calls = async {
+            let mut answer = client.send(post(&target, "/x")).await.unwrap();
+            assert_eq!(answer.body.next().await.unwrap().unwrap(), "data: [DONE]\n\n");
+            read.notify_one();
+            ended.notified().await;
+            // The runtime hears of what has arrived.
+            tokio::task::yield_now().await;
+            drop(answer);
+            assert_eq!(client.connections(), (kept, 0), "{end:?}");
+        };
+        let upstream = async {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            read_request(&mut socket).await;
+            let begun = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nE\r\ndata: [DONE]\n\n\r\n";
+            socket.write_all(begun.as_bytes()).await.unwrap();
+            read.notified().await;
+            socket.write_all(end.as_bytes()).await.unwrap();
+            ended.notify_one();
+            std::future::pending().await
+        };
+        beside(calls, upstream).await;
+    }
+}
+
+#[tokio::test]
 async fn a_body_that_breaks_off_is_an_error_and_stays_one() {
     for answer in [
         "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf",
@@ -219,7 +250,10 @@ async fn a_body_that_breaks_off_is_an_error_and_stays_one() {
 async fn a_body_can_be_collected_up_to_a_limit() {
     let long = "x".repeat(300_000);
     let told = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{long}", long.len());
-    let chunked = format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n{long}\r\n0\r\n\r\n", long.len());
+    let chunked = format!(
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n{long}\r\n0\r\n\r\n",
+        long.len()
+    );
     for recorded in [told, chunked] {
         let (listener, target) = listen().await;
         let client = upstreams(Settings::default());

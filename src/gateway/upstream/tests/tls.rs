@@ -38,7 +38,9 @@ async fn echo(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, hyper
     let version = request.version();
     let host = request.uri().authority().map(ToString::to_string);
     let body = request.into_body().collect().await?.to_bytes();
-    let answer = Response::builder().header("x-version", format!("{version:?}")).header("x-authority", host.unwrap_or_default());
+    let answer = Response::builder()
+        .header("x-version", format!("{version:?}"))
+        .header("x-authority", host.unwrap_or_default());
     Ok(answer.body(Full::new(body)).unwrap())
 }
 
@@ -105,6 +107,42 @@ async fn calls_share_one_http2_connection() {
     })
     .await;
     assert_eq!(connections, 1);
+}
+
+/// Answers each call, and says farewell with it.
+async fn serve_once_each(listener: &TcpListener, acceptor: &TlsAcceptor) {
+    loop {
+        let (tcp, _) = listener.accept().await.unwrap();
+        let stream = acceptor.accept(tcp).await.unwrap();
+        tokio::spawn(async move {
+            let mut connection = ::h2::server::handshake(stream).await.unwrap();
+            while let Some(Ok((_request, mut respond))) = connection.accept().await {
+                let mut body = respond.send_response(Response::new(()), false).unwrap();
+                body.send_data(Bytes::from_static(b"once"), true).unwrap();
+                connection.graceful_shutdown();
+            }
+        });
+    }
+}
+
+#[tokio::test]
+async fn an_upstream_that_retires_its_connections_loses_no_call() {
+    let identity = identity(&["h2"]);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let target = https(listener.local_addr().unwrap());
+    let client = Upstreams::new(Settings::default(), &Tls::with_roots(vec![identity.root]).unwrap());
+    let calls = async {
+        for _ in 0..50 {
+            let answer = client.send(post(&target, "/x")).await.unwrap();
+            assert_eq!(read_all(answer.body).await.unwrap(), "once");
+        }
+        assert!(client.connections().1 <= 2, "retired connections are let go: {client:?}");
+    };
+    tokio::select! {
+        biased;
+        () = calls => {}
+        () = serve_once_each(&listener, &identity.acceptor) => {}
+    }
 }
 
 #[tokio::test]
