@@ -76,13 +76,11 @@ impl App {
             None => MasterKey::load_or_create(&data_dir),
         };
         let master_key = Arc::new(master_key.map_err(AppError::MasterKey)?);
-        let directory =
-            Directory::open(stores.directory, Arc::clone(&master_key), clock.clone(), entropy.clone());
+        let directory = Directory::open(stores.directory, Arc::clone(&master_key), clock.clone(), entropy.clone());
         let directory = Arc::new(directory.map_err(AppError::Directory)?);
         let journal = stores.journal.reader();
         let books = BooksConfig { shard: 0, node: "local".into(), ports, clock: clock.clone(), on_fatal };
-        let books =
-            Books::open(stores.journal, stores.projections.clone(), books).map_err(AppError::Books)?;
+        let books = Books::open(stores.journal, stores.projections.clone(), books).map_err(AppError::Books)?;
         Ok(App {
             config,
             clock,
@@ -132,8 +130,7 @@ pub fn wait_for_stop() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let waited = runtime.and_then(|runtime| {
         runtime.block_on(async {
-            let (mut interrupt, mut terminate) =
-                (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+            let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
             tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
             Ok(())
         })

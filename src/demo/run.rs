@@ -12,9 +12,9 @@ use crate::app::{App, AppError};
 use crate::clock::{SystemClock, SystemEntropy};
 use crate::config::{Config, ConfigError, Sources};
 use crate::directory::documents::Window;
-use crate::gateway::Gateway;
 use crate::gateway::server::{self, ServeError, Server};
 use crate::gateway::upstream::{Call, Settings, Target, Tls, Upstreams};
+use crate::gateway::Gateway;
 use crate::secret::Secret;
 
 use super::companion;
@@ -88,18 +88,11 @@ pub fn run(args: &DemoArgs, out: &mut dyn io::Write) -> Result<(), DemoError> {
     let public_url = format!("http://{}", bound.address);
     let config = config(args, &seed, &public_url)?;
     let workers = crate::app::workers(&config);
-    let app = App::open(
-        config,
-        Arc::new(SystemClock),
-        Arc::new(SystemEntropy::new()),
-        workers,
-        crate::app::exit_on_fatal(),
-    );
+    let app = App::open(config, Arc::new(SystemClock), Arc::new(SystemEntropy::new()), workers, crate::app::exit_on_fatal());
     let app = Arc::new(app.map_err(DemoError::App)?);
     seed::seed(&app, &seed, &upstream.url, &upstream_key).map_err(DemoError::Seed)?;
 
-    let gateway =
-        Arc::new(Gateway::new(Arc::clone(&app), crate::api::router(Arc::clone(&app)), public_url.clone()));
+    let gateway = Arc::new(Gateway::new(Arc::clone(&app), crate::api::router(Arc::clone(&app)), public_url.clone()));
     let server = Server::start(gateway, bound, workers).map_err(DemoError::Serve)?;
     spend(&app, &seed, &public_url)?;
     let ready = Ready {

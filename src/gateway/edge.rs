@@ -44,8 +44,7 @@ impl<S> EdgeIo<S> {
             b"431" | b"414" => {
                 Refusal::new(Code::HeadersTooLarge).param("limit_bytes", gateway.header_bytes_max as u64)
             }
-            b"400" => Refusal::new(Code::UnknownEndpoint)
-                .param("path", "(the request line or a header cannot be read)"),
+            b"400" => Refusal::new(Code::UnknownEndpoint).param("path", "(the request line or a header cannot be read)"),
             _ => return None,
         };
         let addressee = Addressee {
@@ -76,18 +75,13 @@ fn plain(response: http::Response<super::answer::AnswerBody>) -> Vec<u8> {
         bytes.extend_from_slice(value.as_bytes());
         bytes.extend_from_slice(b"\r\n");
     }
-    bytes
-        .extend_from_slice(format!("content-length: {}\r\nconnection: close\r\n\r\n", body.len()).as_bytes());
+    bytes.extend_from_slice(format!("content-length: {}\r\nconnection: close\r\n\r\n", body.len()).as_bytes());
     bytes.extend_from_slice(&body);
     bytes
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for EdgeIo<S> {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        into: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().stream).poll_read(context, into)
     }
 }

@@ -64,9 +64,7 @@ fn misplaced(path: &str, public_url: &str) -> Option<Refusal> {
         path.strip_suffix(tail).is_some_and(|base| base == "/" || base.ends_with("/v1/") || base == "/api/")
     });
     is_known.then(|| {
-        Refusal::new(Code::WrongBaseUrl)
-            .param("path", shown(path))
-            .param("base_url", format!("{public_url}/v1"))
+        Refusal::new(Code::WrongBaseUrl).param("path", shown(path)).param("base_url", format!("{public_url}/v1"))
     })
 }
 
@@ -89,9 +87,7 @@ pub fn check_media_type(headers: &HeaderMap) -> Result<(), Refusal> {
     if media_type.eq_ignore_ascii_case("application/json") {
         return Ok(());
     }
-    Err(Refusal::new(Code::UnsupportedMediaType)
-        .param("expected", "application/json")
-        .param("found", shown(found)))
+    Err(Refusal::new(Code::UnsupportedMediaType).param("expected", "application/json").param("found", shown(found)))
 }
 
 pub fn body_too_large(limit_bytes: u64) -> Refusal {

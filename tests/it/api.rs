@@ -23,8 +23,7 @@ fn every_management_route_asks_who_calls() {
     let app = TestApp::new();
     for route in tallygate::api::routes() {
         let path = route.path.replace("{id}", "acc_0000000000000");
-        let request =
-            Request::builder().method(route.method.as_str()).uri(&path).body(Body::empty()).unwrap();
+        let request = Request::builder().method(route.method.as_str()).uri(&path).body(Body::empty()).unwrap();
         let answer = app.send(request);
         assert_eq!(answer.status, 401, "{} {path}: {:#}", route.method.as_str(), answer.body);
     }
@@ -37,14 +36,12 @@ fn accounts_are_made_changed_and_listed() {
     assert_eq!(made.status, 201);
     let id = made.text("/id").to_owned();
     assert_eq!(made.text("/time_zone"), "UTC");
-    let changed = app
-        .patch(&format!("/api/accounts/{id}"), json!({"remark": "good payer", "time_zone": "Asia/Shanghai"}));
+    let changed = app.patch(&format!("/api/accounts/{id}"), json!({"remark": "good payer", "time_zone": "Asia/Shanghai"}));
     assert_eq!(changed.text("/remark"), "good payer");
     assert_eq!(app.get(&format!("/api/accounts/{id}")).ok(), changed.body);
     let found = app.get("/api/accounts?email=ANN%40example.com").ok();
     assert_eq!(found["data"][0]["id"], id);
-    app.post("/api/accounts", json!({"name": "Anna", "email": "Ann@Example.com"}))
-        .refused(409, "already_exists");
+    app.post("/api/accounts", json!({"name": "Anna", "email": "Ann@Example.com"})).refused(409, "already_exists");
     app.patch(&format!("/api/accounts/{id}"), json!({"email": null})).ok();
     app.post("/api/accounts", json!({"name": "Anna", "email": "Ann@Example.com"})).ok();
 }
@@ -57,9 +54,7 @@ fn lists_are_paged_by_cursor() {
     let mut path = "/api/accounts?limit=2".to_owned();
     loop {
         let page = app.get(&path).ok();
-        seen.extend(
-            page["data"].as_array().unwrap().iter().map(|row| row["id"].as_str().unwrap().to_owned()),
-        );
+        seen.extend(page["data"].as_array().unwrap().iter().map(|row| row["id"].as_str().unwrap().to_owned()));
         match page["next_cursor"].as_str() {
             Some(cursor) => path = format!("/api/accounts?limit=2&cursor={cursor}"),
             None => break,
@@ -84,11 +79,7 @@ fn s25_a_field_that_is_not_known_is_refused_by_name() {
             json!({"account": account, "name": "x", "limits": [{"window": "day", "value": "5", "budgets": 1}]}),
             "limits[0].budgets",
         ),
-        (
-            "/api/prices",
-            json!({"model": "m", "per_million": {"input": "1", "outputs": "1"}}),
-            "per_million.outputs",
-        ),
+        ("/api/prices", json!({"model": "m", "per_million": {"input": "1", "outputs": "1"}}), "per_million.outputs"),
     ];
     for (path, body, field) in cases {
         let answer = app.post(path, body);
@@ -109,8 +100,7 @@ fn s25_a_value_that_cannot_be_is_refused_by_its_field() {
     app.model("m");
     let key = |limits: serde_json::Value| json!({"account": account, "name": "k", "limits": limits});
     let channel = |field: &str, value: serde_json::Value| {
-        let mut body =
-            json!({"name": "c", "base_url": "http://h/v1", "credential": "x", "models": {"m": "m"}});
+        let mut body = json!({"name": "c", "base_url": "http://h/v1", "credential": "x", "models": {"m": "m"}});
         body[field] = value;
         body
     };
@@ -160,9 +150,7 @@ fn bad_bodies_and_addresses_get_a_code_of_the_catalogue() {
     let app = TestApp::new();
     let post = |body: Vec<u8>| {
         let request = Request::builder().method("POST").uri("/api/accounts");
-        app.send(
-            request.header("authorization", format!("Bearer {ADMIN_TOKEN}")).body(Body::from(body)).unwrap(),
-        )
+        app.send(request.header("authorization", format!("Bearer {ADMIN_TOKEN}")).body(Body::from(body)).unwrap())
     };
     post(b"{\"name\": ".to_vec()).refused(400, "invalid_json");
     post(b"{\"name\": \"\xff\"}".to_vec()).refused(400, "invalid_json");
@@ -201,8 +189,7 @@ fn a_reference_posts_once_and_answers_the_same_again() {
     let app = TestApp::new();
     let account = app.account("one");
     let path = format!("/api/accounts/{account}/credits");
-    let order =
-        json!({"amount": "10.00", "kind": "purchased", "reference": "order:1", "reason": "bank transfer"});
+    let order = json!({"amount": "10.00", "kind": "purchased", "reference": "order:1", "reason": "bank transfer"});
     let first = app.post(&path, order.clone());
     assert_eq!((first.status, &first.body["replayed"]), (201, &json!(false)));
     app.clock.advance_ms(5_000);
@@ -299,9 +286,7 @@ fn a_price_version_never_changes_and_the_next_one_waits_for_its_time() {
     app.post("/api/prices", later).ok();
     let versions = |app: &TestApp| {
         let prices = app.get("/api/prices?model=m").ok();
-        let of = |price: &serde_json::Value| {
-            (price["price_version"].as_u64().unwrap(), price["in_force"].as_bool().unwrap())
-        };
+        let of = |price: &serde_json::Value| (price["price_version"].as_u64().unwrap(), price["in_force"].as_bool().unwrap());
         prices["data"].as_array().unwrap().iter().map(of).collect::<Vec<_>>()
     };
     assert_eq!(versions(&app), [(2, false), (1, true)]);
@@ -316,17 +301,9 @@ fn everything_is_there_after_a_restart() {
     app.model("m");
     app.credit(&account, "3.5");
     let (id, text) = app.key(&account, json!({"limits": [{"window": "day", "value": "1"}]}));
-    let before = [
-        app.get(&format!("/api/keys/{id}")).ok(),
-        app.get("/api/channels").ok(),
-        app.get("/api/prices").ok(),
-    ];
+    let before = [app.get(&format!("/api/keys/{id}")).ok(), app.get("/api/channels").ok(), app.get("/api/prices").ok()];
     app.restart();
-    let after = [
-        app.get(&format!("/api/keys/{id}")).ok(),
-        app.get("/api/channels").ok(),
-        app.get("/api/prices").ok(),
-    ];
+    let after = [app.get(&format!("/api/keys/{id}")).ok(), app.get("/api/channels").ok(), app.get("/api/prices").ok()];
     assert_eq!(before, after);
     assert_eq!(app.get_as(&text, "/v1/key").text("/balance/available"), "3.5");
 }
@@ -338,8 +315,7 @@ fn c5_a_key_learns_what_it_can_spend_and_what_binds() {
     let account = app.account("one");
     app.model("m");
     app.credit(&account, "5");
-    let (id, text) =
-        app.key(&account, json!({"limits": [{"window": "day", "value": "0.01", "origin": "owner"}]}));
+    let (id, text) = app.key(&account, json!({"limits": [{"window": "day", "value": "0.01", "origin": "owner"}]}));
     app.call(&id, "m", (1_000, 500));
     let key = app.get_as(&text, "/v1/key").ok();
     assert_eq!(key["limits"][0]["used"], "0.002");
@@ -351,8 +327,7 @@ fn c5_a_key_learns_what_it_can_spend_and_what_binds() {
     let balance = app.get_as(&text, "/user/balance").ok();
     assert_eq!(balance["balance_infos"][0]["total_balance"], "4.998");
     assert_eq!(balance["is_available"], true);
-    let usage =
-        app.get_as(&text, "/v1/dashboard/billing/usage?start_date=2026-11-01&end_date=2026-11-30").ok();
+    let usage = app.get_as(&text, "/v1/dashboard/billing/usage?start_date=2026-11-01&end_date=2026-11-30").ok();
     assert_eq!(usage["total_usage"].to_string(), "0.2");
 }
 
@@ -368,11 +343,7 @@ fn an_account_that_hides_its_money_hides_it_everywhere() {
         app.get_as(&text, "/v1/key"),
         app.get_as(&text, "/user/balance"),
         app.get_as(&text, "/v1/dashboard/billing/subscription"),
-        app.post_as(
-            &text,
-            "/v1/simulate",
-            json!({"model": "m", "messages": [{"role": "user", "content": "hi"}]}),
-        ),
+        app.post_as(&text, "/v1/simulate", json!({"model": "m", "messages": [{"role": "user", "content": "hi"}]})),
     ];
     for page in pages {
         assert!(!page.ok().to_string().contains("7.77"));
@@ -416,12 +387,7 @@ fn the_request_log_is_filtered_and_paged() {
     calls.reverse();
     let ids = |path: &str| {
         let page = app.get(path).ok();
-        page["data"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|row| row["id"].as_str().unwrap().to_owned())
-            .collect::<Vec<_>>()
+        page["data"].as_array().unwrap().iter().map(|row| row["id"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
     };
     assert_eq!(ids(&format!("/api/requests?account={one}")), calls);
     assert_eq!(ids("/api/requests?code=balance_exhausted"), [refused.clone()]);

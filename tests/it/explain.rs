@@ -86,10 +86,7 @@ fn c1_a_spent_key_limit_is_told_rung_by_rung() {
     scene.app.call(&scene.key, "m", (1_000, 500));
     let request = scene.app.call(&scene.key, "m", (1_000, 500));
     let why = scene.app.get_as(&scene.text, &format!("/v1/requests/{request}/why")).ok();
-    assert_eq!(
-        (&why["verdict"], &why["refusal"]["code"]),
-        (&json!("refused"), &json!("key_budget_exhausted"))
-    );
+    assert_eq!((&why["verdict"], &why["refusal"]["code"]), (&json!("refused"), &json!("key_budget_exhausted")));
     assert_eq!(
         states(&why),
         [
@@ -103,15 +100,11 @@ fn c1_a_spent_key_limit_is_told_rung_by_rung() {
         ]
     );
     let budget = &why["ladder"][4]["figures"][0];
-    assert_eq!(
-        (&budget["limit"], &budget["used"], &budget["needed"]),
-        (&json!("0.003"), &json!("0.002"), &json!("0.0025"))
-    );
+    assert_eq!((&budget["limit"], &budget["used"], &budget["needed"]), (&json!("0.003"), &json!("0.002"), &json!("0.0025")));
     assert_eq!((&budget["origin"], &budget["resets_at"]), (&json!("owner"), &json!("2026-11-23T00:00:00Z")));
     assert_eq!(why["balance_checked"], true);
     assert_eq!(why["refusal"]["charged"], "0");
-    let guide: Vec<_> =
-        why["guide"].as_array().unwrap().iter().map(|step| (&step["name"], &step["state"])).collect();
+    let guide: Vec<_> = why["guide"].as_array().unwrap().iter().map(|step| (&step["name"], &step["state"])).collect();
     assert_eq!(guide[0], (&json!("account_balance"), &json!("not_reached")));
     assert_eq!(guide[2], (&json!("key_limit"), &json!("fail")));
 }
@@ -157,10 +150,7 @@ fn a_simulation_decides_and_leaves_no_trace() {
     let passed = scene.app.post_as(&scene.text, "/v1/simulate", body("m")).ok();
     assert_eq!((&passed["would"], &passed["output_cap"]), (&json!("pass"), &json!(100)));
     let wrong = scene.app.post_as(&scene.text, "/v1/simulate", body("mm")).ok();
-    assert_eq!(
-        (&wrong["would"], &wrong["why"]["refusal"]["code"]),
-        (&json!("fail"), &json!("model_not_found"))
-    );
+    assert_eq!((&wrong["would"], &wrong["why"]["refusal"]["code"]), (&json!("fail"), &json!("model_not_found")));
     let malformed = scene.app.post_as(&scene.text, "/v1/simulate", json!({"model": 5})).ok();
     assert_eq!(malformed["why"]["refusal"]["code"], "invalid_parameter");
     assert_eq!(scene.app.get("/api/requests").ok()["data"], json!([]));
@@ -176,8 +166,7 @@ fn an_explanation_speaks_the_callers_language() {
         .header("authorization", format!("Bearer {}", scene.text))
         .header("accept-language", "zh-CN,zh;q=0.9");
     let why = scene.app.send(ask.body(axum::body::Body::empty()).unwrap()).ok();
-    let is_chinese =
-        |text: &Value| text.as_str().unwrap().chars().any(|c| ('\u{4e00}'..='\u{9fff}').contains(&c));
+    let is_chinese = |text: &Value| text.as_str().unwrap().chars().any(|c| ('\u{4e00}'..='\u{9fff}').contains(&c));
     assert!(is_chinese(&why["summary"]) && is_chinese(&why["refusal"]["hint"]), "{why:#}");
     assert!(is_chinese(&why["ladder"][0]["title"]) && is_chinese(&why["guide"][0]["title"]), "{why:#}");
 }

@@ -52,10 +52,7 @@ impl Answer {
     }
 
     pub fn text(&self, pointer: &str) -> &str {
-        self.body
-            .pointer(pointer)
-            .and_then(Value::as_str)
-            .unwrap_or_else(|| panic!("no {pointer}: {:#}", self.body))
+        self.body.pointer(pointer).and_then(Value::as_str).unwrap_or_else(|| panic!("no {pointer}: {:#}", self.body))
     }
 
     #[track_caller]
@@ -114,8 +111,7 @@ impl TestApp {
             let body = serde_json::from_slice(&bytes)
                 .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&bytes).into_owned()));
             if (200..300).contains(&status) {
-                api::check_answer(&method, &path, &body)
-                    .unwrap_or_else(|why| panic!("{method} {path}: {why}"));
+                api::check_answer(&method, &path, &body).unwrap_or_else(|why| panic!("{method} {path}: {why}"));
             }
             Answer { status, headers, body }
         })
@@ -247,10 +243,7 @@ impl TestApp {
                         output_cap: admission.sizing.output_cap,
                         cap_reason: admission.sizing.cap_reason,
                     });
-                    Some(tallygate::books::Reserve {
-                        amount: admission.sizing.hold,
-                        overdraft: account.account.overdraft,
-                    })
+                    Some(tallygate::books::Reserve { amount: admission.sizing.hold, overdraft: account.account.overdraft })
                 }
             }
         };
