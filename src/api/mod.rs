@@ -20,11 +20,12 @@ mod requests;
 mod route;
 mod serve;
 mod shape;
+mod upkeep;
 
 pub use credits::book;
 pub use problem::Problem;
 pub use route::{Principal, Route};
-pub use serve::{ApiError, identify, router};
+pub use serve::{ApiError, Site, identify, language_of, router};
 pub use shape::{Shape, ShapeError};
 
 /// Whether a successful answer is what its route says; for tests. Addresses outside of the table have no shape.
@@ -44,7 +45,7 @@ pub fn check_answer(method: &str, path: &str, body: &serde_json::Value) -> Resul
 
 /// Every route of the JSON interface.
 pub fn routes() -> impl Iterator<Item = &'static Route> {
-    let management: [&'static [Route]; 8] = [
+    let management: [&'static [Route]; 9] = [
         accounts::ROUTES,
         credits::ROUTES,
         keys::ROUTES,
@@ -53,6 +54,7 @@ pub fn routes() -> impl Iterator<Item = &'static Route> {
         channels::ROUTES,
         groups::ROUTES,
         requests::ROUTES,
+        upkeep::ROUTES,
     ];
     management.into_iter().chain(own::ROUTES).chain([billing::ROUTES]).flatten()
 }

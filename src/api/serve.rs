@@ -26,10 +26,19 @@ use super::{openapi, routes};
 /// Largest body of a management request.
 const BODY_BYTES_MAX: usize = 1 << 20;
 
+/// What every answer needs to know. Cheap to clone.
+#[derive(Clone)]
+pub struct Site {
+    pub app: Arc<App>,
+    /// Where callers reach this server, for links.
+    pub public_url: Arc<str>,
+}
+
 /// Everything that is no model call: the JSON interface and the pages.
 ///
 /// Who came over the admin socket is told by a [`Principal`] among the request's extensions.
-pub fn router(app: Arc<App>) -> Router {
+pub fn router(app: Arc<App>, public_url: &str) -> Router {
+    let site = Site { app, public_url: public_url.into() };
     let mut router = Router::new();
     for route in routes() {
         let filter = match route.method {
@@ -37,18 +46,17 @@ pub fn router(app: Arc<App>) -> Router {
             Method::Post => MethodFilter::POST,
             Method::Patch => MethodFilter::PATCH,
         };
-        let app = Arc::clone(&app);
+        let site = site.clone();
         router = router.route(
             route.path,
             on(filter, move |request: Request| {
-                let app = Arc::clone(&app);
-                async move { answer(app, route, request).await }
+                let site = site.clone();
+                async move { answer(&site, route, request).await }
             }),
         );
     }
-    let ready = Arc::clone(&app);
-    let lost = Arc::clone(&app);
-    let wrong_method = Arc::clone(&app);
+    let ready = Arc::clone(&site.app);
+    let (lost, wrong_method) = (site.clone(), site);
     router
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(move || readyz(ready)))
@@ -76,15 +84,15 @@ pub struct ApiError {
     refusal: Box<Refusal>,
     language: Language,
     request_id: RequestId,
-    public_url: String,
+    public_url: Arc<str>,
 }
 
 impl ApiError {
-    pub fn new(app: &App, language: Language, problem: Problem) -> Self {
-        let request_id = RequestId::new(&*app.clock, &*app.entropy);
+    pub fn new(site: &Site, language: Language, problem: Problem) -> Self {
+        let request_id = RequestId::new(&*site.app.clock, &*site.app.entropy);
         let refusal = problem.refusal();
         tracing::debug!(%request_id, code = %refusal.code, "a request of the API was refused");
-        ApiError { refusal, language, request_id, public_url: public_url(app) }
+        ApiError { refusal, language, request_id, public_url: Arc::clone(&site.public_url) }
     }
 }
 
@@ -103,24 +111,17 @@ impl IntoResponse for ApiError {
     }
 }
 
-/// Where callers reach this server.
-pub fn public_url(app: &App) -> String {
-    let scheme = if app.config.tls.cert_file.is_some() { "https" } else { "http" };
-    let configured = app.config.server.public_url.clone();
-    configured.unwrap_or_else(|| format!("{scheme}://{}", app.config.server.listen))
-}
-
 pub fn language_of(headers: &HeaderMap) -> Language {
     let accepted = headers.get(header::ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok());
     accepted.map(Language::from_accept).unwrap_or_default()
 }
 
-fn unknown(app: &App, request: &Request) -> ApiError {
+fn unknown(site: &Site, request: &Request) -> ApiError {
     let refusal = Refusal::new(Code::UnknownEndpoint).param("path", request.uri().path());
-    ApiError::new(app, language_of(request.headers()), refusal.into())
+    ApiError::new(site, language_of(request.headers()), refusal.into())
 }
 
-fn wrong_verb(app: &App, request: &Request) -> ApiError {
+fn wrong_verb(site: &Site, request: &Request) -> ApiError {
     let path = request.uri().path();
     let allowed: Vec<_> = routes().filter(|route| fits(route.path, path)).map(|route| route.method.as_str()).collect();
     let allowed = if allowed.is_empty() { "GET".to_owned() } else { allowed.join(", ") };
@@ -128,7 +129,7 @@ fn wrong_verb(app: &App, request: &Request) -> ApiError {
         .param("path", path)
         .param("method", request.method().as_str())
         .param("allowed", allowed);
-    ApiError::new(app, language_of(request.headers()), refusal.into())
+    ApiError::new(site, language_of(request.headers()), refusal.into())
 }
 
 /// Whether a path is one of a route's.
@@ -138,11 +139,11 @@ pub fn fits(pattern: &str, path: &str) -> bool {
         && pattern.zip(path).all(|(wanted, found)| wanted.starts_with('{') || wanted == found)
 }
 
-async fn answer(app: Arc<App>, route: &'static Route, request: Request) -> Response {
+async fn answer(site: &Site, route: &'static Route, request: Request) -> Response {
     let language = language_of(request.headers());
-    match run(&app, route, request, language).await {
+    match run(&site.app, route, request, language).await {
         Ok(reply) => response(reply, language),
-        Err(problem) => ApiError::new(&app, language, problem).into_response(),
+        Err(problem) => ApiError::new(site, language, problem).into_response(),
     }
 }
 

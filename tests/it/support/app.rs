@@ -86,7 +86,7 @@ impl TestApp {
         let clock = Arc::new(ManualClock::new(NOW_MS));
         let app = open(&dir, &clock, b"test");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        TestApp { router: api::router(Arc::clone(&app)), app: Some(app), clock, runtime, dir }
+        TestApp { router: api::router(Arc::clone(&app), "http://gateway.test"), app: Some(app), clock, runtime, dir }
     }
 
     pub fn app(&self) -> &Arc<App> {
@@ -98,7 +98,7 @@ impl TestApp {
         self.router = axum::Router::new();
         self.app = None;
         let app = open(&self.dir, &self.clock, b"test after a restart");
-        self.router = api::router(Arc::clone(&app));
+        self.router = api::router(Arc::clone(&app), "http://gateway.test");
         self.app = Some(app);
     }
 

@@ -1,0 +1,69 @@
+//! `doctor key`: what is wrong with a key. The text is examined on this machine; with a data directory, the
+//! directory and the books are asked, too.
+
+use std::io::Read as _;
+
+use serde_json::{Value, json};
+
+use crate::catalogue::Language;
+use crate::explain::doctor;
+
+use super::{Context, Done, Exit, Failure};
+
+#[derive(Debug, clap::Subcommand)]
+pub enum Doctor {
+    /// Examine a key. Without KEY and --env it is read from the standard input.
+    Key(KeyArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub struct KeyArgs {
+    /// The key. An argument is visible to other users of the machine: prefer --env or the standard input.
+    #[arg(conflicts_with = "env")]
+    key: Option<String>,
+    /// Name of the environment variable that holds the key.
+    #[arg(long, value_name = "NAME")]
+    env: Option<String>,
+}
+
+pub fn run(context: &mut Context, Doctor::Key(args): Doctor) -> Done {
+    let text = read(&args)?;
+    let language = if context.language == "zh" { Language::Zh } else { Language::En };
+    let finding = doctor::text(&text, language);
+    let has_data = context.sources.file.is_some() || !context.sources.flags.is_empty();
+    if !has_data {
+        let usable = finding.is_usable();
+        let finding = serde_json::to_value(&finding).map_err(Failure::unanswered)?;
+        return answer(context, &finding, usable);
+    }
+    // What is no text cannot be a key of the directory; its finding says why.
+    let key = String::from_utf8_lossy(&text).into_owned();
+    let findings = context.client()?.post("/api/doctor/key", &json!({"key": key}))?;
+    let would_pass = findings["would_pass"] == true;
+    answer(context, &findings, would_pass)
+}
+
+fn answer(context: &mut Context, findings: &Value, fine: bool) -> Done {
+    match context.json {
+        true => context.out.json(findings)?,
+        false => context.out.object(findings)?,
+    };
+    Ok(if fine { Exit::Fine } else { Exit::No })
+}
+
+/// The key as it would be sent: of the standard input, the end of its last line is not part of it.
+fn read(args: &KeyArgs) -> Result<Vec<u8>, Failure> {
+    if let Some(key) = &args.key {
+        return Ok(key.clone().into_bytes());
+    }
+    if let Some(name) = &args.env {
+        let value = std::env::var_os(name).ok_or_else(|| Failure::usage(format!("{name} is not set")))?;
+        return Ok(std::os::unix::ffi::OsStringExt::into_vec(value));
+    }
+    let mut text = Vec::new();
+    std::io::stdin().take(64 << 10).read_to_end(&mut text)?;
+    if text.last() == Some(&b'\n') {
+        text.pop();
+    }
+    Ok(text)
+}

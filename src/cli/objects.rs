@@ -1,0 +1,300 @@
+//! The objects of the directory: list, show, create, edit.
+
+mod args;
+
+use serde_json::{Map, Value, json};
+
+use super::print::cell;
+use super::{Client, Context, Done, Failure};
+
+pub use args::{Accounts, Channels, Credit, Groups, Keys, Models, Prices};
+
+type Columns = &'static [(&'static str, &'static str)];
+
+const ACCOUNTS: Columns =
+    &[("ID", "id"), ("NAME", "name"), ("E-MAIL", "email"), ("KIND", "kind"), ("ZONE", "time_zone")];
+const KEYS: Columns = &[
+    ("ID", "id"),
+    ("NAME", "name"),
+    ("KEY", "masked"),
+    ("STATUS", "status"),
+    ("ACCOUNT", "account"),
+    ("LIMITS", "limits_text"),
+];
+const MODELS: Columns =
+    &[("ID", "id"), ("NAME", "name"), ("STATUS", "status"), ("OUTPUT MAX", "output_tokens_max")];
+const CHANNELS: Columns = &[
+    ("ID", "id"),
+    ("NAME", "name"),
+    ("STATUS", "status"),
+    ("PRIORITY", "priority"),
+    ("BASE URL", "base_url"),
+    ("FOR", "environments"),
+];
+const GROUPS: Columns = &[("ID", "id"), ("NAME", "name"), ("MULTIPLIER", "multiplier")];
+const PRICES: Columns = &[
+    ("ID", "id"),
+    ("MODEL", "model_name"),
+    ("VERSION", "price_version"),
+    ("IN FORCE", "in_force"),
+    ("FROM", "effective_at"),
+    ("PER MILLION", "per_million"),
+    ("PER CALL", "per_call"),
+];
+
+/// A kind of objects: its path, and the field by which one can be named instead of by its id.
+struct Noun {
+    path: &'static str,
+    prefix: &'static str,
+    by: Option<&'static str>,
+    columns: Columns,
+}
+
+const ACCOUNT: Noun = Noun { path: "/api/accounts", prefix: "acc_", by: Some("email"), columns: ACCOUNTS };
+const KEY: Noun = Noun { path: "/api/keys", prefix: "key_", by: None, columns: KEYS };
+const MODEL: Noun = Noun { path: "/api/models", prefix: "mdl_", by: Some("name"), columns: MODELS };
+const CHANNEL: Noun = Noun { path: "/api/channels", prefix: "chn_", by: Some("name"), columns: CHANNELS };
+const GROUP: Noun = Noun { path: "/api/groups", prefix: "grp_", by: Some("name"), columns: GROUPS };
+const PRICE: Noun = Noun { path: "/api/prices", prefix: "prc_", by: None, columns: PRICES };
+
+impl Noun {
+    /// The id that a text names.
+    fn id(&self, client: &Client, text: &str) -> Result<String, Failure> {
+        let by = match self.by {
+            Some(by) if !text.starts_with(self.prefix) => by,
+            _ => return Ok(text.to_owned()),
+        };
+        let page = client.get(&format!("{}?{by}={}", self.path, escaped(text)))?;
+        let found = page.pointer("/data/0/id").and_then(Value::as_str);
+        found.map(str::to_owned).ok_or_else(|| Failure {
+            exit: super::Exit::No,
+            text: format!("there is none with the {by} {text}"),
+        })
+    }
+
+    fn list(&self, context: &mut Context, query: &str) -> Done {
+        let client = context.client()?;
+        let mut rows = Vec::new();
+        let mut cursor = String::new();
+        loop {
+            let mut page = client.get(&format!("{}?{query}{cursor}", self.path))?;
+            if let Value::Array(data) = page["data"].take() {
+                rows.extend(data);
+            }
+            match page["next_cursor"].as_str() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => break,
+            }
+        }
+        rows.iter_mut().for_each(limits_text);
+        match context.json {
+            true => context.out.json(&Value::Array(rows)),
+            false => context.out.table(&rows, self.columns),
+        }
+    }
+
+    fn show(&self, context: &mut Context, which: &str) -> Done {
+        let client = context.client()?;
+        let id = self.id(&client, which)?;
+        let object = client.get(&format!("{}/{id}", self.path))?;
+        answer(context, &object)
+    }
+
+    fn create(&self, context: &mut Context, client: &Client, body: Map<String, Value>) -> Done {
+        let made = client.post(self.path, &Value::Object(body))?;
+        answer(context, &made)
+    }
+
+    fn edit(&self, context: &mut Context, client: &Client, which: &str, body: Map<String, Value>) -> Done {
+        if body.keys().all(|name| name == "version") {
+            return Err(Failure::usage("nothing to change was named"));
+        }
+        let id = self.id(client, which)?;
+        let changed = client.patch(&format!("{}/{id}", self.path), &Value::Object(body))?;
+        answer(context, &changed)
+    }
+}
+
+fn answer(context: &mut Context, value: &Value) -> Done {
+    match context.json {
+        true => context.out.json(value),
+        false => context.out.object(value),
+    }
+}
+
+/// A list shows of each limit its window and value.
+fn limits_text(row: &mut Value) {
+    let limits = row["limits"].as_array();
+    let text = limits.map(|limits| {
+        let of = |limit: &Value| format!("{} {}", cell(&limit["window"]), cell(&limit["value"]));
+        limits.iter().map(of).collect::<Vec<_>>().join(", ")
+    });
+    if let (Some(text), Value::Object(fields)) = (text, row) {
+        fields.insert("limits_text".into(), if text.is_empty() { Value::Null } else { text.into() });
+    }
+}
+
+/// For a query string: everything but letters, digits and the unreserved signs (RFC 3986, 2.3) is escaped.
+fn escaped(text: &str) -> String {
+    let escape = |byte: u8| match byte {
+        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
+        _ => format!("%{byte:02X}"),
+    };
+    text.bytes().map(escape).collect()
+}
+
+/// A secret from an environment variable, or from the standard input.
+fn secret(env: Option<&str>) -> Result<String, Failure> {
+    match env {
+        Some(name) => std::env::var(name).map_err(|_| Failure::usage(format!("{name} is not set"))),
+        None => Ok(std::io::read_to_string(std::io::stdin())?.trim_end_matches(['\r', '\n']).to_owned()),
+    }
+}
+
+pub fn accounts(context: &mut Context, command: Accounts) -> Done {
+    match command {
+        Accounts::List => ACCOUNT.list(context, "limit=1000"),
+        Accounts::Show { account } => ACCOUNT.show(context, &account),
+        Accounts::Balance { account, test } => {
+            let client = context.client()?;
+            let id = ACCOUNT.id(&client, &account)?;
+            let environment = if test { "test" } else { "live" };
+            let balance = client.get(&format!("/api/accounts/{id}/balance?environment={environment}"))?;
+            answer(context, &balance)
+        }
+        Accounts::Create { name, fields } => {
+            let mut body = fields.body();
+            body.insert("name".into(), name.into());
+            let client = context.client()?;
+            ACCOUNT.create(context, &client, body)
+        }
+        Accounts::Edit { account, name, version, fields } => {
+            let mut body = fields.body();
+            args::put(&mut body, "name", name);
+            args::put(&mut body, "version", version);
+            let client = context.client()?;
+            ACCOUNT.edit(context, &client, &account, body)
+        }
+    }
+}
+
+pub fn keys(context: &mut Context, command: Keys) -> Done {
+    match command {
+        Keys::List { account } => {
+            let query = match account {
+                None => "limit=1000".to_owned(),
+                Some(account) => format!("limit=1000&account={}", ACCOUNT.id(&context.client()?, &account)?),
+            };
+            KEY.list(context, &query)
+        }
+        Keys::Show { key } => KEY.show(context, &key),
+        Keys::Create { account, name, test, import_env, import_stdin, fields } => {
+            let client = context.client()?;
+            let mut body = fields.body(|group| GROUP.id(&client, group))?;
+            body.insert("account".into(), ACCOUNT.id(&client, &account)?.into());
+            body.insert("name".into(), name.into());
+            body.insert("environment".into(), if test { "test" } else { "live" }.into());
+            if import_stdin || import_env.is_some() {
+                body.insert("import".into(), secret(import_env.as_deref())?.into());
+            }
+            KEY.create(context, &client, body)
+        }
+        Keys::Edit { key, name, version, fields } => {
+            let client = context.client()?;
+            let mut body = fields.body(|group| GROUP.id(&client, group))?;
+            args::put(&mut body, "name", name);
+            args::put(&mut body, "version", version);
+            KEY.edit(context, &client, &key, body)
+        }
+        Keys::Revoke { key } => {
+            let client = context.client()?;
+            let body = Map::from_iter([("status".to_owned(), json!("revoked"))]);
+            KEY.edit(context, &client, &key, body)
+        }
+    }
+}
+
+pub fn models(context: &mut Context, command: Models) -> Done {
+    match command {
+        Models::List => MODEL.list(context, "limit=1000"),
+        Models::Show { model } => MODEL.show(context, &model),
+        Models::Create { name, fields } => {
+            let mut body = fields.body();
+            body.insert("name".into(), name.into());
+            let client = context.client()?;
+            MODEL.create(context, &client, body)
+        }
+        Models::Edit { model, version, fields } => {
+            let mut body = fields.body();
+            args::put(&mut body, "version", version);
+            let client = context.client()?;
+            MODEL.edit(context, &client, &model, body)
+        }
+    }
+}
+
+pub fn channels(context: &mut Context, command: Channels) -> Done {
+    match command {
+        Channels::List => CHANNEL.list(context, "limit=1000"),
+        Channels::Show { channel } => CHANNEL.show(context, &channel),
+        Channels::Create { name, credential_env, fields } => {
+            let client = context.client()?;
+            let mut body = fields.body(|group| GROUP.id(&client, group))?;
+            body.insert("name".into(), name.into());
+            body.insert("credential".into(), secret(credential_env.as_deref())?.into());
+            CHANNEL.create(context, &client, body)
+        }
+        Channels::Edit { channel, name, credential_env, credential_stdin, version, fields } => {
+            let client = context.client()?;
+            let mut body = fields.body(|group| GROUP.id(&client, group))?;
+            args::put(&mut body, "name", name);
+            args::put(&mut body, "version", version);
+            if credential_stdin || credential_env.is_some() {
+                body.insert("credential".into(), secret(credential_env.as_deref())?.into());
+            }
+            CHANNEL.edit(context, &client, &channel, body)
+        }
+    }
+}
+
+pub fn groups(context: &mut Context, command: Groups) -> Done {
+    match command {
+        Groups::List => GROUP.list(context, "limit=1000"),
+        Groups::Show { group } => GROUP.show(context, &group),
+        Groups::Create { name, multiplier } => {
+            let mut body = Map::from_iter([("name".to_owned(), Value::from(name))]);
+            args::put(&mut body, "multiplier", multiplier);
+            let client = context.client()?;
+            GROUP.create(context, &client, body)
+        }
+        Groups::Edit { group, name, multiplier, version } => {
+            let mut body = Map::new();
+            args::put(&mut body, "name", name);
+            args::put(&mut body, "multiplier", multiplier);
+            args::put(&mut body, "version", version);
+            let client = context.client()?;
+            GROUP.edit(context, &client, &group, body)
+        }
+    }
+}
+
+pub fn prices(context: &mut Context, command: Prices) -> Done {
+    match command {
+        Prices::List { model } => {
+            let query = model.map(|model| format!("model={}", escaped(&model))).unwrap_or_default();
+            PRICE.list(context, &query)
+        }
+        Prices::Show { price } => PRICE.show(context, &price),
+        Prices::Add(add) => {
+            let client = context.client()?;
+            PRICE.create(context, &client, add.body())
+        }
+    }
+}
+
+pub fn credit(context: &mut Context, command: Credit) -> Done {
+    let client = context.client()?;
+    let id = ACCOUNT.id(&client, &command.account)?;
+    let credited = client.post(&format!("/api/accounts/{id}/credits"), &Value::Object(command.body()))?;
+    answer(context, &credited)
+}

@@ -1,0 +1,442 @@
+//! What the commands on objects take, and the bodies that this makes.
+
+use clap::{Args, Subcommand};
+use serde_json::{Map, Value, json};
+
+use crate::cli::Failure;
+
+type Body = Map<String, Value>;
+
+/// Sets a field if something was said about it.
+pub fn put(body: &mut Body, name: &str, value: Option<impl Into<Value>>) {
+    if let Some(value) = value {
+        body.insert(name.to_owned(), value.into());
+    }
+}
+
+/// The same where the word `none` clears the field.
+fn put_or_clear(body: &mut Body, name: &str, value: Option<String>) {
+    put(body, name, value.map(|value| if value == "none" { Value::Null } else { Value::String(value) }));
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Accounts {
+    /// Every account.
+    List,
+    /// One account, by id or e-mail.
+    Show { account: String },
+    /// What an account has, lot by lot.
+    Balance {
+        /// Id or e-mail.
+        account: String,
+        /// The test books instead of the live ones.
+        #[arg(long)]
+        test: bool,
+    },
+    /// Make an account.
+    Create {
+        #[arg(long)]
+        name: String,
+        #[command(flatten)]
+        fields: AccountFields,
+    },
+    /// Change what is named of an account.
+    Edit {
+        /// Id or e-mail.
+        account: String,
+        #[arg(long)]
+        name: Option<String>,
+        /// Refuse if the account is not at this version any more.
+        #[arg(long)]
+        version: Option<u64>,
+        #[command(flatten)]
+        fields: AccountFields,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct AccountFields {
+    /// Address of its owner; none clears it.
+    #[arg(long)]
+    email: Option<String>,
+    /// personal, enterprise or education.
+    #[arg(long)]
+    kind: Option<String>,
+    /// IANA time zone in which its days and months begin.
+    #[arg(long, value_name = "ZONE")]
+    time_zone: Option<String>,
+    /// How far below zero the balance may go.
+    #[arg(long, value_name = "AMOUNT")]
+    overdraft: Option<String>,
+    /// Whether refusals show callers its amounts: true or false.
+    #[arg(long, value_name = "BOOL")]
+    callers_see_account_money: Option<bool>,
+    /// Note of the operator; none clears it.
+    #[arg(long)]
+    remark: Option<String>,
+}
+
+impl AccountFields {
+    pub fn body(self) -> Body {
+        let mut body = Body::new();
+        put_or_clear(&mut body, "email", self.email);
+        put(&mut body, "kind", self.kind);
+        put(&mut body, "time_zone", self.time_zone);
+        put(&mut body, "overdraft", self.overdraft);
+        put(&mut body, "callers_see_account_money", self.callers_see_account_money);
+        put_or_clear(&mut body, "remark", self.remark);
+        body
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Keys {
+    /// Every key.
+    List {
+        /// Only keys of this account, by id or e-mail.
+        #[arg(long)]
+        account: Option<String>,
+    },
+    /// One key with the use of its limits.
+    Show { key: String },
+    /// Make a key. Its text is printed this once.
+    Create {
+        /// Id or e-mail of the account that pays.
+        account: String,
+        #[arg(long)]
+        name: String,
+        /// A test key: test books, and only channels for tests.
+        #[arg(long)]
+        test: bool,
+        /// Take the key of another product from this environment variable.
+        #[arg(long, value_name = "NAME", conflicts_with = "import_stdin")]
+        import_env: Option<String>,
+        /// Take the key of another product from the standard input.
+        #[arg(long)]
+        import_stdin: bool,
+        #[command(flatten)]
+        fields: KeyFields,
+    },
+    /// Change what is named of a key.
+    Edit {
+        key: String,
+        #[arg(long)]
+        name: Option<String>,
+        /// Refuse if the key is not at this version any more.
+        #[arg(long)]
+        version: Option<u64>,
+        #[command(flatten)]
+        fields: KeyFields,
+    },
+    /// Revoke a key, for ever.
+    Revoke { key: String },
+}
+
+#[derive(Debug, Args)]
+pub struct KeyFields {
+    /// Id or name of its group; none clears it.
+    #[arg(long)]
+    group: Option<String>,
+    /// Spend limit: day=5.00, month=…, total=…; 0 blocks. Replaces all limits; repeat it for several.
+    #[arg(long = "limit", value_name = "WINDOW=AMOUNT")]
+    limits: Vec<String>,
+    /// Who set the limits, as refusals tell: owner, operator, default or organization.
+    #[arg(long, value_name = "WHO", requires = "limits")]
+    limit_origin: Option<String>,
+    /// Take all limits away.
+    #[arg(long, conflicts_with = "limits")]
+    no_limits: bool,
+}
+
+impl KeyFields {
+    pub fn body(self, group: impl Fn(&str) -> Result<String, Failure>) -> Result<Body, Failure> {
+        let mut body = Body::new();
+        match self.group.as_deref() {
+            None => {}
+            Some("none") => put(&mut body, "group", Some(Value::Null)),
+            Some(text) => put(&mut body, "group", Some(group(text)?)),
+        }
+        if self.no_limits || !self.limits.is_empty() {
+            let origin = self.limit_origin.as_deref().unwrap_or("operator");
+            let limits: Result<Vec<_>, _> = self.limits.iter().map(|text| limit(text, origin)).collect();
+            put(&mut body, "limits", Some(limits?));
+        }
+        Ok(body)
+    }
+}
+
+fn limit(text: &str, origin: &str) -> Result<Value, Failure> {
+    let pair = text.split_once('=');
+    let (window, value) = pair.ok_or_else(|| Failure::usage(format!("--limit {text}: expected WINDOW=AMOUNT")))?;
+    Ok(json!({"metric": "spend", "window": window, "value": value, "origin": origin}))
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Models {
+    /// Every model.
+    List,
+    /// One model, by id or name.
+    Show { model: String },
+    /// Make a model; it can be called once it has a price and a channel.
+    Create {
+        /// As callers name it.
+        name: String,
+        #[command(flatten)]
+        fields: ModelFields,
+    },
+    /// Change what is named of a model.
+    Edit {
+        /// Id or name.
+        model: String,
+        /// Refuse if the model is not at this version any more.
+        #[arg(long)]
+        version: Option<u64>,
+        #[command(flatten)]
+        fields: ModelFields,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct ModelFields {
+    /// active or retired.
+    #[arg(long)]
+    status: Option<String>,
+    /// Output tokens of one choice, at the most.
+    #[arg(long, value_name = "TOKENS")]
+    output_tokens_max: Option<u32>,
+    /// Tokens of one image part, at the most.
+    #[arg(long, value_name = "TOKENS")]
+    image_tokens_max: Option<u32>,
+    /// Tokens of one audio part, at the most.
+    #[arg(long, value_name = "TOKENS")]
+    audio_tokens_max: Option<u32>,
+    /// As the model list shows it.
+    #[arg(long, value_name = "NAME")]
+    owned_by: Option<String>,
+}
+
+impl ModelFields {
+    pub fn body(self) -> Body {
+        let mut body = Body::new();
+        put(&mut body, "status", self.status);
+        put(&mut body, "output_tokens_max", self.output_tokens_max);
+        put(&mut body, "image_tokens_max", self.image_tokens_max);
+        put(&mut body, "audio_tokens_max", self.audio_tokens_max);
+        put(&mut body, "owned_by", self.owned_by);
+        body
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Channels {
+    /// Every channel.
+    List,
+    /// One channel, by id or name.
+    Show { channel: String },
+    /// Make a channel. Its credential is read from --credential-env, else from the standard input.
+    Create {
+        #[arg(long)]
+        name: String,
+        /// Name of the environment variable that holds the provider's key.
+        #[arg(long, value_name = "NAME")]
+        credential_env: Option<String>,
+        #[command(flatten)]
+        fields: ChannelFields,
+    },
+    /// Change what is named of a channel.
+    Edit {
+        /// Id or name.
+        channel: String,
+        #[arg(long)]
+        name: Option<String>,
+        /// Replace the provider's key by what this environment variable holds.
+        #[arg(long, value_name = "NAME", conflicts_with = "credential_stdin")]
+        credential_env: Option<String>,
+        /// Replace the provider's key by what the standard input holds.
+        #[arg(long)]
+        credential_stdin: bool,
+        /// Refuse if the channel is not at this version any more.
+        #[arg(long)]
+        version: Option<u64>,
+        #[command(flatten)]
+        fields: ChannelFields,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct ChannelFields {
+    /// Up to and including the version segment: https://host/v1
+    #[arg(long, value_name = "URL")]
+    base_url: Option<String>,
+    /// A model that it serves, as callers name it, or ASKED=SENT. Replaces all; repeat it for several.
+    #[arg(long = "model", value_name = "MODEL")]
+    models: Vec<String>,
+    /// Id or name of a group that may use it; none given: every group. Replaces all.
+    #[arg(long = "group", value_name = "GROUP")]
+    groups: Vec<String>,
+    /// live, test or live,test.
+    #[arg(long, value_delimiter = ',', value_name = "ENVIRONMENTS")]
+    environments: Vec<String>,
+    /// Higher is tried first.
+    #[arg(long, allow_hyphen_values = true)]
+    priority: Option<i32>,
+    /// enabled or disabled.
+    #[arg(long)]
+    status: Option<String>,
+    /// max_completion_tokens or max_tokens.
+    #[arg(long, value_name = "FIELD")]
+    output_cap_field: Option<String>,
+}
+
+impl ChannelFields {
+    pub fn body(self, group: impl Fn(&str) -> Result<String, Failure>) -> Result<Body, Failure> {
+        let mut body = Body::new();
+        put(&mut body, "base_url", self.base_url);
+        if !self.models.is_empty() {
+            let pair = |text: &String| {
+                let (asked, sent) = text.split_once('=').unwrap_or((text, text));
+                (asked.to_owned(), Value::from(sent))
+            };
+            put(&mut body, "models", Some(self.models.iter().map(pair).collect::<Map<_, _>>()));
+        }
+        if !self.groups.is_empty() {
+            put(&mut body, "groups", Some(self.groups.iter().map(|text| group(text)).collect::<Result<Vec<_>, _>>()?));
+        }
+        if !self.environments.is_empty() {
+            put(&mut body, "environments", Some(self.environments));
+        }
+        put(&mut body, "priority", self.priority);
+        put(&mut body, "status", self.status);
+        put(&mut body, "output_cap_field", self.output_cap_field);
+        Ok(body)
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Groups {
+    /// Every group.
+    List,
+    /// One group, by id or name.
+    Show { group: String },
+    /// Make a group.
+    Create {
+        name: String,
+        /// Every price is multiplied by it.
+        #[arg(long)]
+        multiplier: Option<String>,
+    },
+    /// Change what is named of a group.
+    Edit {
+        /// Id or name.
+        group: String,
+        #[arg(long)]
+        name: Option<String>,
+        #[arg(long)]
+        multiplier: Option<String>,
+        /// Refuse if the group is not at this version any more.
+        #[arg(long)]
+        version: Option<u64>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Prices {
+    /// Every price version, newest first for each model.
+    List {
+        /// Only those of this model, by id or name.
+        #[arg(long)]
+        model: Option<String>,
+    },
+    /// One price version.
+    Show { price: String },
+    /// Add a price version; calls accepted before keep theirs.
+    Add(Box<PriceAdd>),
+}
+
+/// Prices are decimals per million tokens.
+#[derive(Debug, Args)]
+pub struct PriceAdd {
+    /// Id or name of the model.
+    model: String,
+    #[arg(long, value_name = "AMOUNT")]
+    input: String,
+    #[arg(long, value_name = "AMOUNT")]
+    output: String,
+    #[arg(long, value_name = "AMOUNT")]
+    cache_read: Option<String>,
+    #[arg(long, value_name = "AMOUNT")]
+    cache_write: Option<String>,
+    #[arg(long, value_name = "AMOUNT")]
+    reasoning: Option<String>,
+    #[arg(long, value_name = "AMOUNT")]
+    audio_in: Option<String>,
+    #[arg(long, value_name = "AMOUNT")]
+    audio_out: Option<String>,
+    #[arg(long, value_name = "AMOUNT")]
+    image_in: Option<String>,
+    /// Added once per call.
+    #[arg(long, value_name = "AMOUNT")]
+    per_call: Option<String>,
+    /// RFC 3339; default: now.
+    #[arg(long, value_name = "TIME")]
+    effective_at: Option<String>,
+}
+
+impl PriceAdd {
+    pub fn body(self) -> Body {
+        let mut classes = Body::new();
+        put(&mut classes, "input", Some(self.input));
+        put(&mut classes, "output", Some(self.output));
+        put(&mut classes, "cache_read", self.cache_read);
+        put(&mut classes, "cache_write", self.cache_write);
+        put(&mut classes, "reasoning", self.reasoning);
+        put(&mut classes, "audio_in", self.audio_in);
+        put(&mut classes, "audio_out", self.audio_out);
+        put(&mut classes, "image_in", self.image_in);
+        let mut body = Body::new();
+        put(&mut body, "model", Some(self.model));
+        put(&mut body, "per_million", Some(classes));
+        put(&mut body, "per_call", self.per_call);
+        put(&mut body, "effective_at", self.effective_at);
+        body
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct Credit {
+    /// Id or e-mail.
+    pub account: String,
+    amount: String,
+    /// granted (spent first) or purchased.
+    #[arg(long, default_value = "purchased")]
+    kind: String,
+    /// Name from outside, such as order:2026-17; posts once for ever.
+    #[arg(long)]
+    reference: String,
+    /// Why, for the operation log.
+    #[arg(long)]
+    reason: String,
+    /// Lower is spent first, among lots of a kind.
+    #[arg(long)]
+    priority: Option<u8>,
+    /// RFC 3339; from then on what is left cannot be spent.
+    #[arg(long, value_name = "TIME")]
+    expires_at: Option<String>,
+    /// The test books instead of the live ones.
+    #[arg(long)]
+    test: bool,
+}
+
+impl Credit {
+    pub fn body(self) -> Body {
+        let mut body = Body::new();
+        put(&mut body, "amount", Some(self.amount));
+        put(&mut body, "kind", Some(self.kind));
+        put(&mut body, "reference", Some(self.reference));
+        put(&mut body, "reason", Some(self.reason));
+        put(&mut body, "priority", self.priority);
+        put(&mut body, "expires_at", self.expires_at);
+        put(&mut body, "environment", Some(if self.test { "test" } else { "live" }));
+        body
+    }
+}

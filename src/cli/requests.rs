@@ -1,0 +1,84 @@
+//! `why`, `receipt` and `verify`.
+
+use serde_json::Value;
+
+use super::print::{aligned, cell};
+use super::{Context, Done, Exit};
+
+#[derive(Debug, clap::Args)]
+pub struct OneRequest {
+    /// Id of the call: req_…
+    request: String,
+}
+
+pub fn verify(context: &mut Context) -> Done {
+    let report = context.client()?.get("/api/verify")?;
+    let clean = report["clean"] == true;
+    match context.json {
+        true => context.out.json(&report)?,
+        false => context.out.object(&report)?,
+    };
+    Ok(if clean { Exit::Fine } else { Exit::No })
+}
+
+pub fn receipt(context: &mut Context, request: &OneRequest) -> Done {
+    let receipt = context.client()?.get(&format!("/api/requests/{}", request.request))?;
+    match context.json {
+        true => context.out.json(&receipt),
+        false => context.out.object(&receipt),
+    }
+}
+
+pub fn why(context: &mut Context, request: &OneRequest) -> Done {
+    let why = context.client()?.get(&format!("/api/requests/{}/why", request.request))?;
+    if context.json {
+        return context.out.json(&why);
+    }
+    let text = why_text(&why);
+    context.out.text(&text)
+}
+
+/// An explanation for a terminal.
+pub fn why_text(why: &Value) -> String {
+    let mut lines = vec![cell(&why["summary"])];
+    lines.extend(why["balance_note"].as_str().map(str::to_owned));
+    let refusal = &why["refusal"];
+    if refusal.is_object() {
+        lines.push(String::new());
+        for name in ["code", "status", "layer", "fault", "retryable", "charged", "hint"] {
+            lines.push(format!("{name:<10} {}", cell(&refusal[name])));
+        }
+        let next = refusal["next"].as_array().map(Vec::as_slice).unwrap_or_default();
+        lines.extend(next.iter().enumerate().map(|(at, step)| format!("{:>9}. {}", at + 1, cell(step))));
+    }
+    lines.push(String::new());
+    let rungs = why["ladder"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let rows: Vec<_> = rungs.iter().map(rung_row).collect();
+    lines.extend(aligned(&rows));
+    lines.push(String::new());
+    let call = why["call"].as_object();
+    let known = call.into_iter().flatten().filter(|(_, value)| !value.is_null());
+    lines.extend(known.map(|(name, value)| format!("{name:<20} {}", cell(value))));
+    if why["upstream"].is_object() {
+        lines.push(format!("{:<20} {}", "upstream", cell(&why["upstream"])));
+    }
+    lines.join("\n")
+}
+
+fn rung_row(rung: &Value) -> Vec<String> {
+    let would = rung["would"].as_str().map(|would| format!(" (would {would})")).unwrap_or_default();
+    let code = rung["code"].as_str().unwrap_or_default();
+    let figures = rung["figures"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let figure = |figure: &Value| {
+        let fields = figure.as_object().into_iter().flatten();
+        let shown = fields.filter(|(name, value)| !value.is_null() && !matches!(name.as_str(), "hidden" | "id"));
+        shown.map(|(name, value)| format!("{name} {}", cell(value))).collect::<Vec<_>>().join(", ")
+    };
+    vec![
+        cell(&rung["rung"]),
+        cell(&rung["title"]),
+        format!("{}{would}", cell(&rung["state"])),
+        code.to_owned(),
+        figures.iter().map(figure).collect::<Vec<_>>().join("; "),
+    ]
+}
