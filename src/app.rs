@@ -141,23 +141,48 @@ pub fn wait_for_stop() {
 }
 
 /// Runs a gateway on the configuration until it is asked to stop. Blocks.
-pub fn serve(config: Config) -> Result<(), RunError> {
+pub fn serve(mut config: Config) -> Result<(), RunError> {
     use crate::gateway::Gateway;
     use crate::gateway::server::{self, Server};
     let bound = server::bind(&config.server.listen.to_string()).map_err(RunError::Serve)?;
+    // A port that the system chose is known only now.
+    config.server.listen = bound.address;
     let (workers, public_url) = (workers(&config), config.public_url());
     let patience = std::time::Duration::from_millis(config.limits.shutdown_ms);
     let entropy = Arc::new(crate::clock::SystemEntropy::new());
     let app = App::open(config, Arc::new(crate::clock::SystemClock), entropy, workers, exit_on_fatal());
     let app = Arc::new(app.map_err(RunError::App)?);
     tracing::info!(address = %bound.address, workers, "ready");
-    let gateway = Gateway::new(Arc::clone(&app), crate::api::router(Arc::clone(&app)), public_url);
+    let followed = Arc::clone(&app);
+    let following = std::thread::Builder::new().name("directory".into()).spawn(move || follow_directory(&followed));
+    if let Err(why) = following {
+        tracing::error!(%why, "changes of other nodes cannot be followed");
+    }
+    let router = crate::api::router(Arc::clone(&app), &public_url);
+    let gateway = Gateway::new(Arc::clone(&app), router, public_url);
     let server = Server::start(Arc::new(gateway), bound, workers).map_err(RunError::Serve)?;
     wait_for_stop();
     tracing::info!("stopping");
     server.stop_blocking(patience);
     app.books.close_blocking();
     Ok(())
+}
+
+/// How often changes that other nodes wrote are looked for.
+const FOLLOW_EVERY: std::time::Duration = std::time::Duration::from_millis(500);
+
+/// Takes in what other nodes write into a shared directory, until the process ends. The embedded store has
+/// one writer, which is this process.
+fn follow_directory(app: &App) {
+    if app.config.store.database_url.is_none() {
+        return;
+    }
+    loop {
+        std::thread::sleep(FOLLOW_EVERY);
+        if let Err(why) = app.directory.refresh() {
+            tracing::warn!(%why, "changes of other nodes could not be read");
+        }
+    }
 }
 
 /// Why a gateway did not run.

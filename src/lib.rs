@@ -5,6 +5,7 @@ pub mod app;
 pub mod bench;
 pub mod books;
 pub mod catalogue;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod demo;

@@ -14,7 +14,6 @@ mod requests;
 mod serve;
 
 use std::ffi::OsString;
-use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -69,7 +68,7 @@ pub type Done = Result<Exit, Failure>;
 
 /// The AI API gateway whose bill you can check and whose refusals explain themselves.
 #[derive(Debug, Parser)]
-#[command(name = "tallygate", version, propagate_version = true)]
+#[command(name = "tallygate", version)]
 pub struct Cli {
     /// Data directory.
     #[arg(long, global = true, value_name = "DIR")]
@@ -91,6 +90,8 @@ pub struct Cli {
 enum Command {
     /// Run the gateway.
     Serve(serve::ServeArgs),
+    /// Run everything with a simulated upstream and seeded keys.
+    Demo(serve::DemoArgs),
     /// Bring the schema of the store up to date.
     Migrate,
     /// Read the whole journal and check every invariant.
@@ -207,6 +208,7 @@ fn language(flag: Option<&str>) -> &'static str {
 fn dispatch(context: &mut Context, command: Command) -> Done {
     match command {
         Command::Serve(args) => serve::serve(context, &args),
+        Command::Demo(args) => serve::demo(context, args),
         Command::Migrate => serve::migrate(context),
         Command::Verify => requests::verify(context),
         Command::Why(request) => requests::why(context, &request),

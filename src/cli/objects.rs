@@ -168,10 +168,10 @@ pub fn accounts(context: &mut Context, command: Accounts) -> Done {
             let client = context.client()?;
             ACCOUNT.create(context, &client, body)
         }
-        Accounts::Edit { account, name, version, fields } => {
+        Accounts::Edit { account, name, if_version, fields } => {
             let mut body = fields.body();
             args::put(&mut body, "name", name);
-            args::put(&mut body, "version", version);
+            args::put(&mut body, "version", if_version);
             let client = context.client()?;
             ACCOUNT.edit(context, &client, &account, body)
         }
@@ -199,11 +199,11 @@ pub fn keys(context: &mut Context, command: Keys) -> Done {
             }
             KEY.create(context, &client, body)
         }
-        Keys::Edit { key, name, version, fields } => {
+        Keys::Edit { key, name, if_version, fields } => {
             let client = context.client()?;
             let mut body = fields.body(|group| GROUP.id(&client, group))?;
             args::put(&mut body, "name", name);
-            args::put(&mut body, "version", version);
+            args::put(&mut body, "version", if_version);
             KEY.edit(context, &client, &key, body)
         }
         Keys::Revoke { key } => {
@@ -224,9 +224,9 @@ pub fn models(context: &mut Context, command: Models) -> Done {
             let client = context.client()?;
             MODEL.create(context, &client, body)
         }
-        Models::Edit { model, version, fields } => {
+        Models::Edit { model, if_version, fields } => {
             let mut body = fields.body();
-            args::put(&mut body, "version", version);
+            args::put(&mut body, "version", if_version);
             let client = context.client()?;
             MODEL.edit(context, &client, &model, body)
         }
@@ -244,11 +244,11 @@ pub fn channels(context: &mut Context, command: Channels) -> Done {
             body.insert("credential".into(), secret(credential_env.as_deref())?.into());
             CHANNEL.create(context, &client, body)
         }
-        Channels::Edit { channel, name, credential_env, credential_stdin, version, fields } => {
+        Channels::Edit { channel, name, credential_env, credential_stdin, if_version, fields } => {
             let client = context.client()?;
             let mut body = fields.body(|group| GROUP.id(&client, group))?;
             args::put(&mut body, "name", name);
-            args::put(&mut body, "version", version);
+            args::put(&mut body, "version", if_version);
             if credential_stdin || credential_env.is_some() {
                 body.insert("credential".into(), secret(credential_env.as_deref())?.into());
             }
@@ -267,11 +267,11 @@ pub fn groups(context: &mut Context, command: Groups) -> Done {
             let client = context.client()?;
             GROUP.create(context, &client, body)
         }
-        Groups::Edit { group, name, multiplier, version } => {
+        Groups::Edit { group, name, multiplier, if_version } => {
             let mut body = Map::new();
             args::put(&mut body, "name", name);
             args::put(&mut body, "multiplier", multiplier);
-            args::put(&mut body, "version", version);
+            args::put(&mut body, "version", if_version);
             let client = context.client()?;
             GROUP.edit(context, &client, &group, body)
         }

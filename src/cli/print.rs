@@ -22,6 +22,10 @@ impl Output {
         Output::new(Box::new(io::stdout()), Box::new(io::stderr()))
     }
 
+    pub fn out(&mut self) -> &mut dyn Write {
+        &mut *self.out
+    }
+
     pub fn err(&mut self) -> &mut dyn Write {
         &mut *self.err
     }

@@ -41,7 +41,6 @@ pub fn why(context: &mut Context, request: &OneRequest) -> Done {
 /// An explanation for a terminal.
 pub fn why_text(why: &Value) -> String {
     let mut lines = vec![cell(&why["summary"])];
-    lines.extend(why["balance_note"].as_str().map(str::to_owned));
     let refusal = &why["refusal"];
     if refusal.is_object() {
         lines.push(String::new());

@@ -92,7 +92,8 @@ pub fn run(args: &DemoArgs, out: &mut dyn io::Write) -> Result<(), DemoError> {
     let app = Arc::new(app.map_err(DemoError::App)?);
     seed::seed(&app, &seed, &upstream.url, &upstream_key).map_err(DemoError::Seed)?;
 
-    let gateway = Arc::new(Gateway::new(Arc::clone(&app), crate::api::router(Arc::clone(&app)), public_url.clone()));
+    let router = crate::api::router(Arc::clone(&app), &public_url);
+    let gateway = Arc::new(Gateway::new(Arc::clone(&app), router, public_url.clone()));
     let server = Server::start(gateway, bound, workers).map_err(DemoError::Serve)?;
     spend(&app, &seed, &public_url)?;
     let ready = Ready {

@@ -21,7 +21,7 @@ pub struct TextFinding {
     pub class: Option<&'static str>,
     /// The damage in words, with code point and position; never the key.
     pub problem: Option<String>,
-    /// The character to blame, and its place from 1.
+    /// The character to blame, and its place from 0.
     pub code_point: Option<String>,
     pub position: Option<usize>,
     /// Enough to recognise one's own key.

@@ -59,7 +59,9 @@ pub fn destination(method: &Method, path: &str, public_url: &str) -> Result<Dest
 
 /// An endpoint of the API under a base that is not one: `/v1` is missing, or there twice.
 fn misplaced(path: &str, public_url: &str) -> Option<Refusal> {
-    let known = CALLS.iter().map(|endpoint| endpoint.path()).chain(["models"]);
+    // `/api/models` is an address of its own, of the management API.
+    let models = (path != "/api/models").then_some("models");
+    let known = CALLS.iter().map(|endpoint| endpoint.path()).chain(models);
     let is_known = known.into_iter().any(|tail| {
         path.strip_suffix(tail).is_some_and(|base| base == "/" || base.ends_with("/v1/") || base == "/api/")
     });
@@ -204,7 +206,7 @@ mod tests {
 
     #[test]
     fn everything_else_is_served_elsewhere() {
-        for path in ["/", "/api/accounts", "/v1/key", "/v1/requests/req_1/why", "/why/req_1", "/livez"] {
+        for path in ["/", "/api/accounts", "/api/models", "/v1/key", "/v1/requests/req_1/why", "/why/req_1", "/livez"] {
             assert_eq!(go(Method::GET, path), Ok(Destination::Elsewhere), "{path}");
         }
     }

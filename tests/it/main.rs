@@ -1,6 +1,7 @@
 //! The integration tests: one binary, a module per part.
 
 mod api;
+mod cli;
 mod explain;
 mod sdk;
 mod store;

@@ -47,8 +47,8 @@ pub enum Accounts {
         #[arg(long)]
         name: Option<String>,
         /// Refuse if the account is not at this version any more.
-        #[arg(long)]
-        version: Option<u64>,
+        #[arg(long, value_name = "VERSION")]
+        if_version: Option<u64>,
         #[command(flatten)]
         fields: AccountFields,
     },
@@ -123,8 +123,8 @@ pub enum Keys {
         #[arg(long)]
         name: Option<String>,
         /// Refuse if the key is not at this version any more.
-        #[arg(long)]
-        version: Option<u64>,
+        #[arg(long, value_name = "VERSION")]
+        if_version: Option<u64>,
         #[command(flatten)]
         fields: KeyFields,
     },
@@ -189,8 +189,8 @@ pub enum Models {
         /// Id or name.
         model: String,
         /// Refuse if the model is not at this version any more.
-        #[arg(long)]
-        version: Option<u64>,
+        #[arg(long, value_name = "VERSION")]
+        if_version: Option<u64>,
         #[command(flatten)]
         fields: ModelFields,
     },
@@ -256,8 +256,8 @@ pub enum Channels {
         #[arg(long)]
         credential_stdin: bool,
         /// Refuse if the channel is not at this version any more.
-        #[arg(long)]
-        version: Option<u64>,
+        #[arg(long, value_name = "VERSION")]
+        if_version: Option<u64>,
         #[command(flatten)]
         fields: ChannelFields,
     },
@@ -334,8 +334,8 @@ pub enum Groups {
         #[arg(long)]
         multiplier: Option<String>,
         /// Refuse if the group is not at this version any more.
-        #[arg(long)]
-        version: Option<u64>,
+        #[arg(long, value_name = "VERSION")]
+        if_version: Option<u64>,
     },
 }
 

@@ -1,0 +1,171 @@
+//! The command line: the same answers with and without a server, and exit codes that scripts can rely on.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+
+use serde_json::Value;
+use tallygate::cli::{self, Exit, Output};
+
+#[derive(Clone, Default)]
+struct Buffer(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Buffer {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+struct Ran {
+    exit: Exit,
+    out: String,
+    err: String,
+}
+
+impl Ran {
+    #[track_caller]
+    fn json(&self) -> Value {
+        assert_eq!(self.exit, Exit::Fine, "{}", self.err);
+        serde_json::from_str(&self.out).unwrap()
+    }
+}
+
+/// Runs a command line as a shell would split it at blanks.
+fn run(dir: &tempfile::TempDir, line: &str) -> Ran {
+    let mut args: Vec<OsString> = vec!["tallygate".into(), "--data".into(), dir.path().into()];
+    args.extend(line.split_whitespace().map(OsString::from));
+    run_args(args)
+}
+
+fn run_args(args: Vec<OsString>) -> Ran {
+    let (out, err) = (Buffer::default(), Buffer::default());
+    let exit = cli::run(args, Output::new(Box::new(out.clone()), Box::new(err.clone())));
+    let text = |buffer: Buffer| String::from_utf8(buffer.0.lock().unwrap().clone()).unwrap();
+    Ran { exit, out: text(out), err: text(err) }
+}
+
+fn dir() -> tempfile::TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+#[test]
+fn a_gateway_is_set_up_from_nothing_by_commands() {
+    let dir = dir();
+    let account = run(&dir, "--json accounts create --name Ann --email ann@example.com").json();
+    run(&dir, "models create m --output-tokens-max 100").json_free();
+    run(&dir, "prices add m --input 1.5 --output 3 --cache-read 0.15").json_free();
+    run(&dir, "groups create half --multiplier 0.5").json_free();
+    let credit = run(&dir, "--json credit ann@example.com 5.00 --reference order:1 --reason transfer").json();
+    assert_eq!((&credit["amount"], &credit["replayed"]), (&"5".into(), &false.into()));
+    let again = run(&dir, "--json credit ann@example.com 5.00 --reference order:1 --reason transfer").json();
+    assert_eq!(again["replayed"], true);
+    let key = run(&dir, "--json keys create ann@example.com --name app --group half --limit day=2 --limit-origin owner").json();
+    assert_eq!(key["account"], account["id"]);
+    assert_eq!((&key["limits"][0]["value"], &key["limits"][0]["source"]), (&"2".into(), &"owner".into()));
+    let balance = run(&dir, "--json accounts balance ann@example.com").json();
+    assert_eq!(balance["available"], "5");
+    let table = run(&dir, "keys list").out;
+    assert!(table.contains("LIMITS") && table.contains("day 2"), "{table}");
+    assert!(!table.contains(key["key"].as_str().unwrap()), "{table}");
+    let revoked = run(&dir, &format!("--json keys revoke {}", key["id"].as_str().unwrap())).json();
+    assert_eq!(revoked["status"], "revoked");
+    assert_eq!(run(&dir, "--json verify").json()["clean"], true);
+    assert_eq!(run(&dir, "logs tail").out, "");
+}
+
+impl Ran {
+    #[track_caller]
+    fn json_free(&self) {
+        assert_eq!(self.exit, Exit::Fine, "{}", self.err);
+    }
+}
+
+#[test]
+fn exit_codes_tell_no_from_wrong_usage_from_no_answer() {
+    let dir = dir();
+    run(&dir, "accounts create --name Ann --email ann@example.com").json_free();
+    let cases = [
+        ("accounts show acc_0000000000000", Exit::No),
+        ("accounts show nobody@example.com", Exit::No),
+        ("accounts create --name Ann --email ann@example.com", Exit::No),
+        ("why req_00000000000000000000000000", Exit::No),
+        ("receipt nonsense", Exit::No),
+        ("accounts create --name Bob --time-zone Mars/Olympus", Exit::Usage),
+        ("accounts edit ann@example.com", Exit::Usage),
+        ("accounts edit ann@example.com --remark x --if-version 99", Exit::No),
+        ("accounts list --colour", Exit::Usage),
+        ("keys create ann@example.com --name k --limit 5", Exit::Usage),
+        ("prices add none --input 1 --output 1", Exit::Usage),
+        ("nonsense", Exit::Usage),
+        ("--help", Exit::Fine),
+        ("accounts list", Exit::Fine),
+    ];
+    for (line, exit) in cases {
+        let ran = run(&dir, line);
+        assert_eq!(ran.exit, exit, "{line}: {} {}", ran.out, ran.err);
+    }
+    let lost = run_args(["tallygate", "--data", "/proc/nowhere", "accounts", "list"].map(OsString::from).to_vec());
+    assert_eq!(lost.exit, Exit::Unanswered, "{}", lost.err);
+}
+
+#[test]
+fn a_wrong_setting_is_wrong_usage_and_names_its_place() {
+    let dir = dir();
+    let file = dir.path().join("tallygate.toml");
+    std::fs::write(&file, "[server]\nlisten = \"nowhere\"\n").unwrap();
+    let args = ["tallygate".into(), "--config".into(), file.into_os_string(), "config".into(), "show".into()];
+    let ran = run_args(args.to_vec());
+    assert_eq!(ran.exit, Exit::Usage);
+    assert!(ran.err.contains("tallygate.toml:2"), "{}", ran.err);
+}
+
+#[test]
+fn the_configuration_is_printed_without_its_secrets() {
+    let dir = dir();
+    let file = dir.path().join("tallygate.toml");
+    std::fs::write(&file, "[admin]\ntoken = \"a-very-secret-token\"\n").unwrap();
+    let args = ["tallygate".into(), "--config".into(), file.into_os_string(), "config".into(), "show".into()];
+    let ran = run_args(args.to_vec());
+    assert!(ran.out.contains("[hidden]") && !ran.out.contains("a-very-secret-token"), "{}", ran.out);
+}
+
+/// S32 and S33 offline: the damage is named, the key is not.
+#[test]
+fn s33_the_doctor_names_the_damage_and_not_the_key() {
+    let whole = "tg-test-00000000000000000000000000000000000000002in2Dx";
+    let examine = |text: &str| run_args(["tallygate", "--json", "doctor", "key", text].map(OsString::from).to_vec());
+    let intact = examine(whole);
+    assert_eq!(intact.json()["form"], "intact");
+    let cut = examine(&whole[..50]);
+    assert_eq!(cut.exit, Exit::No);
+    let finding: Value = serde_json::from_str(&cut.out).unwrap();
+    assert_eq!(finding["class"], "truncated");
+    assert!(finding["problem"].as_str().unwrap().contains("50"), "{finding}");
+    let invisible = examine(&format!("{whole}\u{200b}"));
+    let finding: Value = serde_json::from_str(&invisible.out).unwrap();
+    assert_eq!((&finding["code_point"], &finding["position"]), (&"U+200B".into(), &54.into()));
+    for ran in [cut, invisible] {
+        assert!(!ran.out.contains(&whole[8..30]) && !ran.err.contains(&whole[8..30]), "{}", ran.out);
+    }
+}
+
+#[test]
+fn the_doctor_asks_the_directory_whether_a_call_would_pass() {
+    let dir = dir();
+    run(&dir, "accounts create --name Ann --email ann@example.com").json_free();
+    run(&dir, "models create m").json_free();
+    run(&dir, "prices add m --input 1 --output 2").json_free();
+    let key = run(&dir, "--json keys create ann@example.com --name app").json();
+    let ask = format!("--json doctor key {}", key["key"].as_str().unwrap());
+    let poor = run(&dir, &ask);
+    assert_eq!(poor.exit, Exit::No);
+    let findings: Value = serde_json::from_str(&poor.out).unwrap();
+    assert_eq!((&findings["would_pass"], &findings["key"]["usable_now"]), (&false.into(), &"0".into()));
+    run(&dir, "credit ann@example.com 1 --reference r --reason r").json_free();
+    assert_eq!(run(&dir, &ask).json()["would_pass"], true);
+}
