@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 
 use futures_util::FutureExt as _;
 use http_body_util::BodyExt as _;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 
 use crate::catalogue::{Code, Language, Refusal};
 use crate::id::RequestId;
@@ -25,11 +25,13 @@ pub struct EdgeIo<S> {
     worker: Rc<Worker>,
     /// Our answer in place of the library's, and how much of it is written.
     own: Option<(Vec<u8>, usize)>,
+    /// Something was read that nothing has been answered to.
+    unanswered: bool,
 }
 
 impl<S> EdgeIo<S> {
     pub fn new(stream: S, worker: Rc<Worker>) -> Self {
-        EdgeIo { stream, worker, own: None }
+        EdgeIo { stream, worker, own: None, unanswered: false }
     }
 
     /// The catalogue's answer for a bare status line of the library; `None` for anything else.
@@ -39,14 +41,16 @@ impl<S> EdgeIo<S> {
         if written.windows(HEAD_MARK.len()).any(|window| window == HEAD_MARK) {
             return None;
         }
-        let gateway = &self.worker.gateway;
-        let refusal = match status {
-            b"431" | b"414" => {
-                Refusal::new(Code::HeadersTooLarge).param("limit_bytes", gateway.header_bytes_max as u64)
-            }
-            b"400" => Refusal::new(Code::UnknownEndpoint).param("path", "(the request line or a header cannot be read)"),
+        let limit_bytes = self.worker.gateway.header_bytes_max as u64;
+        Some(self.plain(&match status {
+            b"431" | b"414" => Refusal::new(Code::HeadersTooLarge).param("limit_bytes", limit_bytes),
+            b"400" => Refusal::new(Code::UnknownEndpoint).param("path", "(a head that is not HTTP)"),
             _ => return None,
-        };
+        }))
+    }
+
+    fn plain(&self, refusal: &Refusal) -> Vec<u8> {
+        let gateway = &self.worker.gateway;
         let addressee = Addressee {
             request: RequestId::new(&*gateway.app.clock, &*gateway.app.entropy),
             language: Language::default(),
@@ -54,7 +58,20 @@ impl<S> EdgeIo<S> {
             sees_account_money: false,
             logged: false,
         };
-        Some(plain(addressee.refusal(&refusal)))
+        plain(addressee.refusal(refusal))
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> EdgeIo<S> {
+    /// Ends the connection. A head that did not arrive in time gets its answer; a connection that was merely
+    /// idle is closed without a word.
+    pub async fn end(mut self, failed: Option<hyper::Error>) -> io::Result<()> {
+        if self.unanswered && failed.as_ref().is_some_and(hyper::Error::is_timeout) {
+            let limit_ms = u64::try_from(self.worker.gateway.arrival_timeout.as_millis()).unwrap_or(u64::MAX);
+            let late = self.plain(&Refusal::new(Code::RequestTimeout).param("limit_ms", limit_ms));
+            self.own = Some((late, 0));
+        }
+        self.shutdown().await
     }
 }
 
@@ -75,14 +92,23 @@ fn plain(response: http::Response<super::answer::AnswerBody>) -> Vec<u8> {
         bytes.extend_from_slice(value.as_bytes());
         bytes.extend_from_slice(b"\r\n");
     }
-    bytes.extend_from_slice(format!("content-length: {}\r\nconnection: close\r\n\r\n", body.len()).as_bytes());
+    bytes
+        .extend_from_slice(format!("content-length: {}\r\nconnection: close\r\n\r\n", body.len()).as_bytes());
     bytes.extend_from_slice(&body);
     bytes
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for EdgeIo<S> {
-    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_read(context, into)
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = into.filled().len();
+        let polled = Pin::new(&mut this.stream).poll_read(context, into);
+        this.unanswered |= into.filled().len() > before;
+        polled
     }
 }
 
@@ -117,6 +143,7 @@ impl<S: AsyncWrite + Unpin> EdgeIo<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for EdgeIo<S> {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        this.unanswered = false;
         if is_bare(bytes) && this.replace(bytes) {
             return Poll::Ready(Ok(bytes.len()));
         }
@@ -129,6 +156,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for EdgeIo<S> {
         pieces: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        this.unanswered = false;
         if let [only] = pieces
             && is_bare(only)
             && this.replace(only)

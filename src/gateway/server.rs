@@ -244,24 +244,29 @@ where
     let io = EdgeIo::new(stream, Rc::clone(&worker));
     let service = service_fn(move |request| {
         let answering = pipeline::serve(Rc::clone(&worker), request, peer);
-        async move { Ok::<_, std::convert::Infallible>(answering.await) }
+        // Boxed, so that the connection can be moved out of and its stream taken back.
+        Box::pin(async move { Ok::<_, std::convert::Infallible>(answering.await) })
     });
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
         .header_read_timeout(gateway.arrival_timeout)
-        .max_buf_size(gateway.header_bytes_max.max(MIN_BUFFER_BYTES))
-        .pipeline_flush(true);
-    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(io), service));
-    let ended = tokio::select! {
-        biased;
-        ended = &mut connection => ended,
-        _ = closing.wait_for(|closing| *closing) => {
-            connection.as_mut().graceful_shutdown();
-            connection.as_mut().await
+        .max_buf_size(gateway.header_bytes_max.max(MIN_BUFFER_BYTES));
+    let mut connection = builder.serve_connection(TokioIo::new(io), service);
+    let mut told = false;
+    let ended = loop {
+        let next = std::future::poll_fn(|context| connection.poll_without_shutdown(context));
+        tokio::select! {
+            biased;
+            ended = next => break ended,
+            _ = closing.wait_for(|closing| *closing), if !told => {
+                told = true;
+                std::pin::Pin::new(&mut connection).graceful_shutdown();
+            }
         }
     };
-    if let Err(why) = ended {
+    let edge = connection.into_parts().io.into_inner();
+    if let Err(why) = edge.end(ended.err()).await {
         tracing::debug!(%why, "a connection ended");
     }
 }
