@@ -136,12 +136,21 @@ config! {
 }
 
 impl Config {
-    /// Where callers reach the server, without a slash at the end.
+    /// Where callers reach the server, without a slash at the end; see [`Config::public_url_at`].
     pub fn public_url(&self) -> String {
-        match &self.server.public_url {
-            Some(url) => url.trim_end_matches('/').to_owned(),
-            None if self.tls.cert_file.is_some() => format!("https://{}", self.server.listen),
-            None => format!("http://{}", self.server.listen),
+        self.public_url_at(self.server.listen)
+    }
+
+    /// The same, once the server is bound: `listen` may leave the port to the system. An address
+    /// that stands for every one of the machine's cannot be called, so links say `localhost`.
+    pub fn public_url_at(&self, bound: SocketAddr) -> String {
+        if let Some(url) = &self.server.public_url {
+            return url.trim_end_matches('/').to_owned();
+        }
+        let scheme = if self.tls.cert_file.is_some() { "https" } else { "http" };
+        match bound.ip().is_unspecified() {
+            true => format!("{scheme}://localhost:{}", bound.port()),
+            false => format!("{scheme}://{bound}"),
         }
     }
 

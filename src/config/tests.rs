@@ -199,6 +199,8 @@ fn links_and_socket_follow_from_other_settings() {
     assert_eq!(config.admin_socket(), PathBuf::from("/data/admin.sock"));
     let secure = [("TALLYGATE_TLS__CERT_FILE", "c"), ("TALLYGATE_TLS__KEY_FILE", "k")];
     assert_eq!(Config::load(&env(&secure)).unwrap().public_url(), "https://127.0.0.1:8080");
+    assert_eq!(config.public_url_at(SocketAddr::from(([0, 0, 0, 0], 81))), "http://localhost:81");
+    assert_eq!(config.public_url_at(SocketAddr::from(([0; 16], 82))), "http://localhost:82");
     let named = env(&[("TALLYGATE_SERVER__PUBLIC_URL", "https://ai.example.org/")]);
     assert_eq!(Config::load(&named).unwrap().public_url(), "https://ai.example.org");
 }
