@@ -1,0 +1,61 @@
+# Two commands: `make demo` and `make test`. Both install what they need from Debian's packages, as root or
+# with sudo, and leave nothing running behind.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+# Cargo's own test runner where nextest is not installed.
+NEXTEST := $(shell cargo nextest --version >/dev/null 2>&1 && echo nextest run || echo test)
+FUZZ_SECONDS ?= 5
+TORTURE_ROUNDS ?= 200
+
+include bench/bench.mk
+
+.PHONY: help
+help:
+	@echo "make demo       build and start everything on the embedded database (DEMO_ARGS='--listen 127.0.0.1:8080')"
+	@echo "make test       every check: format, lints, tests on both stores, SDKs, fuzzing, short torture"
+	@echo "make torture    200 rounds of SIGKILL under load (TORTURE_ROUNDS, TORTURE_SEED)"
+	@echo "make bench      beside nginx and the direct upstream, some 5 minutes"
+	@echo "make fuzz       longer fuzzing (FUZZ_SECONDS)"
+
+.PHONY: demo
+DEMO_ARGS ?= --listen 127.0.0.1:8080 --data target/demo
+demo: tools-build
+	cargo build --release --bin tallygate
+	target/release/tallygate demo $(DEMO_ARGS)
+
+.PHONY: test test-format test-lint test-unit test-planted test-fuzz
+test: tools-test test-format test-lint test-unit test-planted test-fuzz
+
+test-format:
+	cargo fmt --all --check
+
+test-lint:
+	cargo clippy --workspace --all-targets -- -D warnings
+
+# One binary of unit tests, the ledger's simulator, and one of integration tests.
+test-unit:
+	cargo $(NEXTEST) --workspace
+
+# The simulator must find each of ten planted bugs.
+test-planted:
+	cargo $(NEXTEST) --package ledger --features planted-bugs planted
+
+test-fuzz:
+	fuzz/run.sh all $(FUZZ_SECONDS)
+
+.PHONY: torture fuzz
+torture: tools-test
+	TORTURE_ROUNDS=$(TORTURE_ROUNDS) cargo $(NEXTEST) --release --test it torture
+
+fuzz: tools-build
+	fuzz/run.sh all $(FUZZ_SECONDS)
+
+.PHONY: tools-build tools-test
+tools-build:
+	@./tools.sh build
+
+tools-test:
+	@./tools.sh test
