@@ -9,6 +9,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod demo;
+pub mod console;
 pub mod directory;
 pub mod explain;
 pub mod gateway;

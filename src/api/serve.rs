@@ -56,12 +56,13 @@ pub fn router(app: Arc<App>, public_url: &str) -> Router {
         );
     }
     let ready = Arc::clone(&site.app);
-    let (lost, wrong_method) = (site.clone(), site);
+    let (lost, pages, wrong_method) = (site.clone(), site.clone(), site);
     router
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(move || readyz(ready)))
         .route("/openapi.json", get(|| async { json_text(openapi::document().to_string()) }))
         .route("/errors.json", get(|| async { json_text(catalogue::errors_json()) }))
+        .merge(crate::console::router(pages))
         .fallback(move |request: Request| async move { unknown(&lost, &request) })
         .method_not_allowed_fallback(move |request: Request| async move { wrong_verb(&wrong_method, &request) })
 }

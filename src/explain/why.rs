@@ -75,7 +75,7 @@ impl Case {
     }
 
     /// What was answered, if it was a refusal or a failure.
-    fn code(&self) -> Option<Code> {
+    pub fn code(&self) -> Option<Code> {
         let refused = self.decided.refusal.as_ref().map(|refusal| refusal.code);
         refused.or_else(|| self.outcome.as_ref().and_then(|outcome| outcome.code))
     }
