@@ -1,5 +1,5 @@
 //! Scenarios of money at the ledger's level.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use ledger::{
     AccountId, Command, CounterKey, CreditSource, HoldId, HoldOwner, Layer, LayerHold, Ledger, LedgerError,
