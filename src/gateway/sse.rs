@@ -6,8 +6,8 @@
 //! their order, less the dropped events; however the stream is cut into
 //! chunks, the same events are seen. An event that lies in one chunk is looked
 //! at in place and leaves as a slice of that chunk; one that straddles chunks
-//! is gathered in a buffer that is used again. In the steady state a chunk
-//! costs no allocation.
+//! is gathered in a buffer that is used again and copied out once. A chunk of
+//! whole events costs no allocation.
 //!
 //! Must never: let bytes out before they are judged, hold more than one event
 //! of bounded size, or reorder.

@@ -79,10 +79,12 @@ fn in_proportion(tokens: u64, bytes: u64, more: u64) -> u64 {
 
 /// Tokens of an answer as far as it was delivered.
 pub fn count_delivered(family: Family, delivered: &Delivered) -> Usage {
-    let said = count_text(family, &delivered.text);
-    let thought = count_text(family, &delivered.reasoning);
-    let kept = (delivered.text.len() + delivered.reasoning.len()) as u64;
-    let all = in_proportion(said + thought, kept, delivered.beyond_bytes);
+    let (mut said, mut thought) = (0u64, 0u64);
+    for spoken in delivered.choices() {
+        said = said.saturating_add(count_text(family, &spoken.text));
+        thought = thought.saturating_add(count_text(family, &spoken.reasoning));
+    }
+    let all = in_proportion(said + thought, delivered.kept_bytes() as u64, delivered.beyond_bytes());
     let mut usage = Usage::default();
     usage.set(TokenClass::Output, all - thought);
     usage.set(TokenClass::Reasoning, thought);
@@ -218,12 +220,16 @@ mod tests {
     fn what_is_too_long_is_counted_in_proportion() {
         assert_eq!(in_proportion(10, 40, 0), 10);
         assert_eq!(in_proportion(10, 40, 41), 21);
-        let mut delivered = Delivered { text: "one two three".into(), ..Delivered::default() };
-        assert_eq!(count_delivered(Family::O200k, &delivered).get(TokenClass::Output), 3);
-        delivered.beyond_bytes = 13;
-        delivered.reasoning = "hm".into();
+        let mut delivered = Delivered::default();
+        delivered.push(br#"{"choices":[{"index":0,"delta":{"content":"one two three","reasoning":"hm"}}]}"#);
+        delivered.push(br#"{"choices":[{"index":1,"delta":{"content":"one two"}}]}"#);
         let usage = count_delivered(Family::O200k, &delivered);
-        assert_eq!((usage.get(TokenClass::Output), usage.get(TokenClass::Reasoning)), (7, 1));
+        assert_eq!((usage.get(TokenClass::Output), usage.get(TokenClass::Reasoning)), (5, 1));
+        let long = format!(r#"{{"choices":[{{"delta":{{"content":"{}"}}}}]}}"#, " word".repeat(300_000));
+        let mut delivered = Delivered::default();
+        delivered.push(long.as_bytes());
+        let tokens = count_delivered(Family::O200k, &delivered).get(TokenClass::Output);
+        assert!((300_000..=300_002).contains(&tokens), "{tokens}");
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! The official OpenAI SDKs for Python and Node, unmodified (`tests/sdk`).
 #![expect(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
 
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
 use serde_json::json;
 use tallygate::demo::upstream;
@@ -45,4 +46,34 @@ async fn the_simulated_upstream_is_what_the_sdks_expect() {
     tokio::spawn(running.serve());
     let keys = json!({"healthy": key.expose()});
     tokio::task::spawn_blocking(move || check(&url, &keys, true)).await.unwrap();
+}
+
+/// The demo as a process; it is asked to end when the test does, so that its
+/// upstream ends with it.
+struct Demo(Child);
+
+impl Drop for Demo {
+    fn drop(&mut self) {
+        let ended = Command::new("kill").arg(self.0.id().to_string()).status();
+        if ended.is_ok_and(|status| status.success()) {
+            let _exit = self.0.wait();
+        }
+    }
+}
+
+#[test]
+fn s28_the_sdks_work_with_the_demo_and_never_retry_in_vain() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_tallygate"))
+        .args(["demo", "--listen", "127.0.0.1:0", "--fresh", "--ready-json", "--data"])
+        .arg(dir.path().join("demo"))
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let out = child.stdout.take().unwrap();
+    let _demo = Demo(child);
+    let mut line = String::new();
+    BufReader::new(out).read_line(&mut line).unwrap();
+    let ready: serde_json::Value = serde_json::from_str(&line).unwrap();
+    check(ready["base_url"].as_str().unwrap(), &ready["keys"], false);
 }

@@ -157,7 +157,7 @@ async fn a_stream_says_its_usage_only_when_asked() {
     let upstream = Upstream::start(dir.path()).await;
     let asked = upstream.chat(&ask_stream("gpt-5-mini", "the quick brown fox", true)).await;
     let (kinds, delivered, usage) = asked.events();
-    assert_eq!(delivered.text, "echo: the quick brown fox");
+    assert_eq!(delivered.choices()[0].text, "echo: the quick brown fox");
     assert_eq!(kinds.last(), Some(&EventKind::Done));
     assert_eq!(kinds[kinds.len() - 2], EventKind::UsageOnly);
     assert!(same(&upstream.rows()[0], &usage.unwrap()));
@@ -193,14 +193,20 @@ async fn what_was_delivered_without_a_usage_counts_the_same_on_both_sides() {
     let counted = count_delivered(Family::O200k, &delivered).get(TokenClass::Output);
     assert_eq!(upstream.rows()[0].tokens.output, counted);
     assert!(usage_from_body(&upstream.chat(&ask("demo-no-usage", text)).await.body).is_none());
+    // Several answers whose pieces come mixed.
+    let mut several = ask_stream("demo-no-usage", text, false);
+    several["n"] = json!(3);
+    let (_, delivered, _) = upstream.chat(&several).await.events();
+    let counted = count_delivered(Family::O200k, &delivered).get(TokenClass::Output);
+    assert_eq!(upstream.rows()[2].tokens.output, counted);
 
     let cut = upstream.chat(&ask_stream("demo-cut", text, true)).await;
     let (kinds, delivered, _) = cut.events();
     assert!(cut.broken && !kinds.contains(&EventKind::Done));
-    assert!(!delivered.text.is_empty() && delivered.text.len() < text.len());
+    assert!(!delivered.choices()[0].text.is_empty() && delivered.choices()[0].text.len() < text.len());
     let row = upstream.rows().pop().unwrap();
     assert_eq!(row.outcome, BillOutcome::Cut);
-    assert_eq!(row.tokens.output, count_text(Family::O200k, &delivered.text));
+    assert_eq!(row.tokens.output, count_text(Family::O200k, &delivered.choices()[0].text));
     // Half of a whole body is no answer and has no row.
     let rows = upstream.rows().len();
     assert!(upstream.chat(&ask("demo-cut", text)).await.broken);

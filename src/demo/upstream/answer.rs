@@ -46,7 +46,10 @@ impl Answer {
         if chat.behaviour != Behaviour::NoUsage {
             // In a usage, as OpenAI gives it, images are input like text.
             let input = usage.get(TokenClass::Input) + usage.get(TokenClass::ImageIn);
-            let read = cached.read(family, body).min(input);
+            // A stream that breaks off is counted by its caller, who cannot
+            // know what was cached; so nothing is.
+            let breaks = chat.behaviour == Behaviour::Cut;
+            let read = if breaks { 0 } else { cached.read(family, body).min(input) };
             usage.set(TokenClass::Input, input - read);
             usage.set(TokenClass::CacheRead, read);
             usage.set(TokenClass::ImageIn, 0);

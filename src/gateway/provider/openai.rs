@@ -23,7 +23,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 pub use errors::{UpstreamFault, UpstreamFaultKind, classify, retry_after};
-pub use text::Delivered;
+pub use text::{Delivered, Spoken};
 pub use usage::{BodyTap, SMALL_BODY_BYTES, WINDOW_BYTES, usage_from_body};
 
 /// What an event of a stream is.

@@ -161,24 +161,44 @@ fn delivered_text_is_what_the_model_made() {
         0
     );
     assert!(delivered.is_empty());
-    delivered.push(
-        r#"{"model":"m","choices":[{"delta":{"content":"a\"b\u00e9\n","x":["content","no"]}}]}"#.as_bytes(),
-    );
+    delivered.push(br#"{"model":"m","choices":[{"delta":{"content":"a\"b\u00e9\n","x":["content","no"]}}]}"#);
     delivered.push(
         br#"{"choices":[{"delta":{"content":null,"tool_calls":[{"id":"call_1","function":{"name":"f","arguments":"{\"a\":1}"}}]}}]}"#,
     );
-    delivered.push(br#"{"choices":[{"delta":{"reasoning_content":"hm"}}]}"#);
-    assert_eq!(delivered.text, "a\"b\u{e9}\nf{\"a\":1}");
-    assert_eq!(delivered.reasoning, "hm");
+    delivered.push(br#"{"choices":[{"delta":{"reasoning_content":"hm"}}],"usage":{"content":"no"}}"#);
+    assert_eq!(delivered.choices().len(), 1);
+    assert_eq!(delivered.choices()[0].text, "a\"b\u{e9}\nf{\"a\":1}");
+    assert_eq!(delivered.choices()[0].reasoning, "hm");
     for broken in
         [&b"\"choices\""[..], b"\"choices\":[{\"content\":\"a\\", b"\"choices\" \"content\":\"\\ud800\"", b""]
     {
         delivered.push(broken);
     }
+}
+
+#[test]
+fn choices_whose_pieces_come_mixed_are_kept_apart() {
+    let mut delivered = Delivered::default();
+    for (index, text) in [(0, "hel"), (1, "wor"), (0, "lo"), (1, "ld")] {
+        let event = format!(
+            r#"{{"choices":[{{"delta":{{"tool_calls":[{{"index":7}}],"content":"{text}"}},"index":{index}}}]}}"#
+        );
+        delivered.push(event.as_bytes());
+    }
+    delivered.push(br#"{"choices":[{"index":99999999999,"delta":{"content":"far"}}]}"#);
+    let texts: Vec<&str> = delivered.choices().iter().map(|spoken| spoken.text.as_str()).collect();
+    assert_eq!((texts[0], texts[1], texts[127], texts.len()), ("hello", "world", "far", 128));
+}
+
+#[test]
+fn of_a_very_long_answer_a_part_is_kept_and_the_rest_measured() {
+    let mut delivered = Delivered::default();
     let long = format!(r#"{{"choices":[{{"delta":{{"content":"{}"}}}}]}}"#, "é".repeat(700_000));
     assert_eq!(delivered.push(long.as_bytes()), 1_400_000);
-    assert!(delivered.text.len() <= 1024 * 1024);
-    assert!(delivered.beyond_bytes > 300_000);
+    assert_eq!((delivered.kept_bytes(), delivered.beyond_bytes()), (1024 * 1024, 1_400_000 - 1024 * 1024));
+    // A body of which only the beginning was seen.
+    let mut delivered = Delivered::default();
+    assert_eq!(delivered.push(br#"{"choices":[{"message":{"content":"half"},"logprobs":{"#), 4);
 }
 
 fn fault(status: u16, body: &str) -> Kind {

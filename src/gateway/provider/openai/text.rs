@@ -2,49 +2,106 @@
 //! the upstream gives no usage.
 
 use memchr::{memchr, memchr2, memmem};
+use serde::Deserialize;
+use serde_json::value::RawValue;
 
 /// Text kept of one answer, in bytes; what goes beyond is only measured.
 pub const KEPT_BYTES_MAX: usize = 1024 * 1024;
+/// Choices told apart; what claims a higher index joins the last.
+const CHOICES_MAX: usize = 128;
 
 /// The text of an answer so far, or of its first MiB.
 #[derive(Debug, Default)]
 pub struct Delivered {
+    /// By the index of the choice, because their pieces come mixed.
+    choices: Vec<Spoken>,
+    kept_bytes: usize,
+    beyond_bytes: u64,
+}
+
+/// The text of one choice.
+#[derive(Debug, Default)]
+pub struct Spoken {
     /// Said, refused and called (names and arguments of tools).
     pub text: String,
     /// Thought aloud (`reasoning_content`, `reasoning`).
     pub reasoning: String,
-    /// Bytes beyond what is kept.
-    pub beyond_bytes: u64,
+}
+
+#[derive(Deserialize)]
+struct Message<'a> {
+    #[serde(borrow)]
+    choices: Vec<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Choice {
+    #[serde(default)]
+    index: usize,
 }
 
 impl Delivered {
     /// Adds the text of an event or of a whole body; says how many bytes of
-    /// text that was. Reads only from the choices on, and only strings that
-    /// the model made.
+    /// text that was. Reads only the choices, and of them only strings that
+    /// the model made. A body that ends in the middle counts as one choice.
     pub fn push(&mut self, json: &[u8]) -> usize {
         let Some(from) = memmem::find(json, b"\"choices\"") else { return 0 };
+        match serde_json::from_slice::<Message<'_>>(json) {
+            Ok(message) => message.choices.iter().map(|choice| self.push_choice(choice.get())).sum(),
+            Err(_) => self.push_text(0, json.get(from..).unwrap_or_default()),
+        }
+    }
+
+    fn push_choice(&mut self, choice: &str) -> usize {
+        let index = serde_json::from_str::<Choice>(choice).map_or(0, |choice| choice.index);
+        self.push_text(index.min(CHOICES_MAX - 1), choice.as_bytes())
+    }
+
+    fn push_text(&mut self, index: usize, json: &[u8]) -> usize {
+        if self.choices.len() <= index {
+            self.choices.resize_with(index + 1, Spoken::default);
+        }
+        let Some(spoken) = self.choices.get_mut(index) else { return 0 };
         let mut added = 0;
-        members(json.get(from..).unwrap_or_default(), |name, value| {
+        members(json, |name, value| {
             let kept = match name {
-                b"content" | b"refusal" | b"arguments" | b"name" | b"transcript" => &mut self.text,
-                b"reasoning_content" | b"reasoning" => &mut self.reasoning,
+                b"content" | b"refusal" | b"arguments" | b"name" | b"transcript" => &mut spoken.text,
+                b"reasoning_content" | b"reasoning" => &mut spoken.reasoning,
                 _ => return,
             };
             let before = kept.len();
             push_unescaped(value, kept);
-            added += kept.len() - before;
-            if kept.len() > KEPT_BYTES_MAX {
-                let keep = kept.floor_char_boundary(KEPT_BYTES_MAX);
-                self.beyond_bytes = self.beyond_bytes.saturating_add((kept.len() - keep) as u64);
-                kept.truncate(keep);
+            let more = kept.len() - before;
+            added += more;
+            let room = KEPT_BYTES_MAX.saturating_sub(self.kept_bytes);
+            if more > room {
+                kept.truncate(kept.floor_char_boundary(before + room));
             }
+            let stays = kept.len() - before;
+            self.kept_bytes += stays;
+            self.beyond_bytes = self.beyond_bytes.saturating_add((more - stays) as u64);
         });
         added
     }
 
     /// Nothing has been delivered.
     pub fn is_empty(&self) -> bool {
-        self.text.is_empty() && self.reasoning.is_empty() && self.beyond_bytes == 0
+        self.kept_bytes == 0 && self.beyond_bytes == 0
+    }
+
+    /// The choices that have begun, by their index.
+    pub fn choices(&self) -> &[Spoken] {
+        &self.choices
+    }
+
+    /// Bytes of text kept.
+    pub fn kept_bytes(&self) -> usize {
+        self.kept_bytes
+    }
+
+    /// Bytes of text beyond what is kept.
+    pub fn beyond_bytes(&self) -> u64 {
+        self.beyond_bytes
     }
 }
 
