@@ -113,7 +113,8 @@ pub(super) fn recover(
             }
             if requests.len() + movements.len() >= ROWS_AT_ONCE {
                 projections.write_batch(shard, n, &requests, &movements)?;
-                (requests.clear(), movements.clear());
+                requests.clear();
+                movements.clear();
                 cursor = n;
             }
             Ok(())

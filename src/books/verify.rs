@@ -132,7 +132,7 @@ impl Verifier<'_> {
                 }
             }
         }
-        if batch.n % BATCHES_PER_CHECK == 0 {
+        if batch.n.is_multiple_of(BATCHES_PER_CHECK) {
             self.check_state();
         }
         if batch.n <= cursor && self.charges.len() >= 10_000 {

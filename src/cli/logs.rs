@@ -44,14 +44,16 @@ pub fn run(context: &mut Context, Logs::Tail(tail): &Logs) -> Done {
     rows.reverse();
     let mut last = rows.last().and_then(|row| row["id"].as_str()).map(str::to_owned);
     show(context, &rows)?;
-    while tail.follow {
+    if !tail.follow {
+        return Ok(Exit::Fine);
+    }
+    loop {
         std::thread::sleep(FOLLOW_EVERY);
         let after = last.clone().unwrap_or_else(|| "req_00000000000000000000000000".to_owned());
         let rows = page(&client, &tail.query(&format!("after={after}")))?;
         show(context, &rows)?;
         last = rows.last().and_then(|row| row["id"].as_str()).map(str::to_owned).or(last);
     }
-    Ok(Exit::Fine)
 }
 
 impl Tail {

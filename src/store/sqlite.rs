@@ -145,7 +145,7 @@ pub(super) fn query_each(
     each: &mut dyn FnMut(Row) -> Result<ControlFlow<()>>,
 ) -> Result<()> {
     let mut statement = conn.prepare_cached(sql)?;
-    let names: Arc<[String]> = statement.column_names().into_iter().map(str::to_owned).collect();
+    let names: Arc<[String]> = statement.column_names().map(str::to_owned).collect();
     let mut rows = statement.query(rusqlite::params_from_iter(params))?;
     while let Some(row) = rows.next()? {
         let values = (0..names.len()).map(|at| read(row, at)).collect::<Result<Vec<_>>>()?;

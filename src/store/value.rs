@@ -42,7 +42,6 @@ macro_rules! value_from {
     ($($from:ty => $make:expr),* $(,)?) => {
         $(impl From<$from> for Value {
             fn from(from: $from) -> Self {
-                #[expect(clippy::redundant_closure_call, reason = "the macro takes any conversion")]
                 ($make)(from)
             }
         })*

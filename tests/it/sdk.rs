@@ -1,5 +1,4 @@
 //! The official OpenAI SDKs for Python and Node, unmodified (`tests/sdk`).
-#![expect(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};

@@ -1,6 +1,5 @@
 //! The simulated upstream, spoken to over its socket: its answers, its
 //! failures, and that no answer leaves before its row of the bill.
-#![expect(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
 
 use std::path::Path;
 

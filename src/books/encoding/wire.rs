@@ -181,10 +181,6 @@ impl<'a> Reader<'a> {
         Ok(items)
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     pub fn end(&self) -> Decoded<()> {
         if self.0.is_empty() { Ok(()) } else { Err(DecodeError::Trailing) }
     }
