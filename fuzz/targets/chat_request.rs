@@ -1,6 +1,7 @@
 //! The chat request: any body that a client can send.
 
 #![no_main]
+#![expect(clippy::panic, reason = "a panic is how a fuzz target reports")]
 
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
