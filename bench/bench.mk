@@ -20,6 +20,7 @@ bench-quick: bench-tools
 	cargo build --release --bin tallygate
 	$(BENCH_BIN) bench --rounds 3 --millis 700
 
-# The parts alone: decide, reserve and settle, batch encoding, commit.
+# The parts alone: decide, windows, batch encoding, commit; reserve and settle in the ledger.
 bench-micro:
-	cargo bench --workspace
+	cargo bench -p tallygate --bench books
+	cargo bench -p ledger --benches

@@ -1,0 +1,257 @@
+//! What the parts of a paid call cost without the network: the decision, the windows, the encoding of a
+//! batch, and the commit with the projections behind it.
+//!
+//! `cargo bench --bench books`; the books lie in a temporary directory, so the commit is as fast as the
+//! disk under it syncs.
+
+use std::collections::VecDeque;
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use ledger::{
+    Book, Command, CounterKey, CreditSource, Effect, LotId, LotKind, Nano, Reference, Timestamp, TokenClass, Usage,
+    WindowKind,
+};
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use tallygate::books::encoding::Buffers;
+use tallygate::books::{Books, BooksConfig, Held, Record, Reserve};
+use tallygate::clock::{Clock, SystemClock};
+use tallygate::directory::{Change, Object, Snapshot};
+use tallygate::gateway::facts::{
+    CallBody, CallRecord, Checked, Client, Credential, Decided, Ending, Endpoint, Facts, Outcome, Readings,
+    UsageSource,
+};
+use tallygate::gateway::ladder::{self, HoldPolicy, Layer, Verdict};
+use tallygate::id::{AccountId, ChannelId, KeyId, ModelId, PriceId, RequestId};
+use tallygate::store::{self, StoreConfig};
+
+const POLICY: HoldPolicy =
+    HoldPolicy { output_share_ppm: 250_000, output_tokens_floor: 1_000, output_tokens_min: 16 };
+const ACCOUNT: AccountId = AccountId::from_raw(1);
+const KEY: KeyId = KeyId::from_raw(2);
+/// Calls that are under way at a time.
+const OPEN_CALLS: usize = 64;
+
+fn document<T: DeserializeOwned>(value: serde_json::Value) -> Arc<T> {
+    Arc::new(serde_json::from_value(value).expect("a valid document"))
+}
+
+/// One account with a key that has two limits, one priced model, one channel.
+fn directory() -> Snapshot {
+    let now = "2026-01-01T00:00:00Z";
+    let (account, key) = (ACCOUNT.to_string(), KEY.to_string());
+    let model = ModelId::from_raw(3).to_string();
+    let (price, channel) = (PriceId::from_raw(4).to_string(), ChannelId::from_raw(5).to_string());
+    let limit = |window: &str, value: &str| json!({"metric": "spend", "window": window, "value": value, "origin": "owner"});
+    let objects = [
+        Object::Account(document(json!({
+            "id": account, "name": "bench", "time_zone": "Asia/Shanghai", "created_at": now
+        }))),
+        Object::Key(document(json!({
+            "id": key, "account": account, "name": "bench", "environment": "live", "hash": "00".repeat(32),
+            "masked": "tg-live-…", "limits": [limit("day", "900000"), limit("month", "9000000")], "created_at": now
+        }))),
+        Object::Model(document(json!({
+            "id": model, "name": "bench", "output_tokens_max": 4096, "owned_by": "bench", "created_at": now
+        }))),
+        Object::Price(document(json!({
+            "id": price, "model": model, "version": 1, "effective_at": now, "created_at": now,
+            "per_million": {"input": "1.25", "output": "10"}
+        }))),
+        Object::Channel(document(json!({
+            "id": channel, "name": "bench", "provider": "openai", "base_url": "http://127.0.0.1:1/v1",
+            "credential": "", "models": {"bench": "bench"}, "environments": ["live"], "created_at": now
+        }))),
+    ];
+    let mut snapshot = Snapshot::default();
+    snapshot.apply(objects.map(|object| Change { version: 1, object }));
+    snapshot
+}
+
+fn facts(n: u64) -> Facts {
+    let at_ms = SystemClock.now_ms();
+    Facts {
+        request: RequestId::from_raw((u128::from(at_ms.unsigned_abs()) << 80) | u128::from(n)),
+        at_ms,
+        config_version: 1,
+        address: Checked::Passed(Endpoint::ChatCompletions),
+        credential: Checked::Passed(Credential { key: KEY, account: ACCOUNT }),
+        body: Checked::Passed(CallBody {
+            model: "bench".into(),
+            stream: false,
+            body_bytes: 500,
+            input_tokens_bound: 420,
+            image_parts: 0,
+            audio_parts: 0,
+            output_cap: Some(256),
+            choices: 1,
+        }),
+        client: Client {
+            address: Some([127, 0, 0, 1].into()),
+            sdk: "OpenAI/Python 2.8.0".into(),
+            retry_count: 0,
+        },
+    }
+}
+
+fn layers(snapshot: &Snapshot, at_ms: i64) -> Vec<Layer> {
+    let zone = &snapshot.account(ACCOUNT).expect("the account").zone;
+    let limits = &snapshot.key(KEY).expect("the key").limits;
+    WindowKind::ALL
+        .into_iter()
+        .enumerate()
+        .map(|(i, window)| Layer {
+            counter: CounterKey {
+                layer: ledger::Layer::Key,
+                subject: KEY.raw(),
+                model: 0,
+                metric: ledger::Metric::Spend,
+                window,
+            },
+            window: window.instance(Timestamp(at_ms), zone),
+            limit: limits.get(i).copied(),
+        })
+        .collect()
+}
+
+fn outcome() -> Outcome {
+    let mut usage = Usage::default();
+    usage.set(TokenClass::Input, 92);
+    usage.set(TokenClass::Output, 20);
+    Outcome {
+        status: 200,
+        ending: Ending::Complete,
+        usage,
+        usage_source: UsageSource::Upstream,
+        upstream_status: Some(200),
+        upstream_request: Some("chatcmpl-0000000000000abc".into()),
+        upstream_error: None,
+        code: None,
+        first_byte_us: Some(51_000),
+        latency_us: 51_200,
+    }
+}
+
+fn decision(c: &mut Criterion) {
+    let snapshot = directory();
+    let facts = facts(1);
+    let readings = Readings { available: Nano(100_000_000_000), held: Nano(0), ..Readings::default() };
+    let verdict = ladder::decide(&snapshot, &facts, &readings, &POLICY);
+    assert!(matches!(verdict, Verdict::Admit(_)), "{verdict:?}");
+    c.bench_function("decide", |b| {
+        b.iter(|| matches!(ladder::decide(&snapshot, black_box(&facts), black_box(&readings), &POLICY), Verdict::Admit(_)));
+    });
+    c.bench_function("windows of a key (day, month, total)", |b| {
+        b.iter(|| layers(&snapshot, black_box(facts.at_ms)));
+    });
+}
+
+/// The books in a fresh directory, with money for ever.
+fn books(dir: &std::path::Path) -> Books {
+    let stores = store::open(&StoreConfig::embedded(dir)).expect("a fresh store");
+    let config = BooksConfig {
+        shard: 0,
+        node: "bench".into(),
+        ports: 1,
+        clock: Arc::new(SystemClock),
+        on_fatal: Box::new(|why| panic!("{why}")),
+    };
+    // The lock is of no use here: nobody else knows the directory.
+    let books = Books::open(stores.journal, stores.projections, config).expect("open books");
+    let credit = Command::Credit {
+        account: ACCOUNT.in_book(Book::Live),
+        lot: LotId(1),
+        kind: LotKind::Purchased,
+        priority: 0,
+        expires_at: None,
+        amount: Nano(9_000_000_000_000_000),
+        source: CreditSource::Payment,
+        reference: Reference::new("order:bench"),
+    };
+    books.execute_blocking(&credit).expect("a credit");
+    books
+}
+
+fn hold(books: &Books, snapshot: &Snapshot, n: u64) -> Held {
+    let facts = facts(n);
+    let layers = layers(snapshot, facts.at_ms);
+    let decided = Decided { facts, readings: None, refusal: None, admitted: None };
+    let (_, held) = books
+        .decide(ACCOUNT.in_book(Book::Live), &layers, decided, |decided| {
+            let readings = decided.readings.as_ref()?;
+            match ladder::decide(snapshot, &decided.facts, readings, &POLICY) {
+                Verdict::Admit(admission) => Some(Reserve { amount: admission.sizing.hold, overdraft: Nano::ZERO }),
+                Verdict::Refuse(_) => None,
+            }
+        })
+        .expect("books that work");
+    held.expect("an admitted call")
+}
+
+/// Decides, holds and settles so many calls, some of them under way at a time.
+fn calls(books: &Books, snapshot: &Snapshot, from: u64, count: u64) {
+    let mut open: VecDeque<Held> = VecDeque::with_capacity(OPEN_CALLS);
+    for n in from..from + count {
+        if open.len() == OPEN_CALLS
+            && let Some(held) = open.pop_front()
+        {
+            held.settle(Nano(315_000), outcome()).expect("a settlement");
+        }
+        open.push_back(hold(books, snapshot, n));
+    }
+    let last = open.drain(..).map(|held| held.settle(Nano(315_000), outcome()).expect("a settlement").ticket).last();
+    if let Some(ticket) = last {
+        books.durability().wait_blocking(ticket).expect("a commit");
+    }
+}
+
+fn encoding(c: &mut Criterion) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (books, snapshot) = (books(dir.path()), directory());
+    let records: Vec<Record> = (0..64)
+        .map(|n| {
+            let held = hold(&books, &snapshot, n);
+            let call = CallRecord { decided: Arc::clone(held.decided()), outcome: Some(Box::new(outcome())) };
+            held.settle(Nano(315_000), outcome()).expect("a settlement");
+            let (_, effects): (_, Vec<Effect>) = books.find_call(call.decided.facts.request).expect("in the tail");
+            Record { effects, call: Some(call) }
+        })
+        .collect();
+    let mut group = c.benchmark_group("encode a batch of 64 calls");
+    group.throughput(Throughput::Elements(64));
+    let mut buffers = Buffers::default();
+    group.bench_function("encode", |b| b.iter(|| black_box(buffers.encode(black_box(&records)))));
+    let (effects, facts) = buffers.encode(&records);
+    group.bench_function("hash", |b| {
+        b.iter(|| black_box(store::chain::sha256(black_box(&effects)).len() + store::chain::sha256(black_box(&facts)).len()));
+    });
+    group.finish();
+}
+
+fn commit(c: &mut Criterion) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (books, snapshot) = (books(dir.path()), directory());
+    let mut next = 0;
+    let mut run = |count: u64, projected: bool| -> Duration {
+        let start = Instant::now();
+        calls(&books, &snapshot, next, count);
+        next += count;
+        if projected {
+            books.flush_blocking().expect("projections");
+        }
+        start.elapsed()
+    };
+    // Warm: the files have their size, the statements are prepared.
+    run(20_000, true);
+    let mut group = c.benchmark_group("decide, hold, settle");
+    group.sample_size(10).measurement_time(Duration::from_secs(8)).throughput(Throughput::Elements(1));
+    group.bench_function("until durable", |b| b.iter_custom(|count| run(count, false)));
+    group.bench_function("until durable and projected", |b| b.iter_custom(|count| run(count, true)));
+    group.finish();
+}
+
+criterion_group!(benches, decision, encoding, commit);
+criterion_main!(benches);
