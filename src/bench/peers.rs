@@ -14,7 +14,9 @@ use std::time::{Duration, Instant};
 /// The core of the peers; the load and the upstream have the other one.
 pub const PEER_CORE: usize = 0;
 pub const LOAD_CORE: usize = 1;
-const START_LIMIT: Duration = Duration::from_secs(20);
+/// Time for a started process to come to rest before its memory is read.
+pub const SETTLE: Duration = Duration::from_millis(200);
+const START_LIMIT: Duration = Duration::from_secs(60);
 
 pub struct Peer {
     pub name: &'static str,
@@ -80,7 +82,7 @@ impl Peer {
             }
             rig.idle(Duration::from_millis(1))?;
         }
-        rig.idle(Duration::from_millis(200))?;
+        rig.idle(SETTLE)?;
         peer.idle = peer.memory();
         Ok(peer)
     }

@@ -30,6 +30,8 @@ pub struct Report {
     pub memory: Vec<PeerMemory>,
     /// From the start of the process to its first 200 on `/readyz`, on an existing database.
     pub ready_ms: Option<Spread>,
+    /// Whether `verify` found the books of the gateway clean after all calls.
+    pub books_clean: Option<bool>,
     pub targets: Vec<Target>,
 }
 
@@ -102,6 +104,11 @@ impl Spread {
             _ => min,
         };
         Some(Self { median, min, max })
+    }
+
+    /// Of durations, in milliseconds.
+    pub fn of_ms(durations: &[Duration]) -> Option<Self> {
+        Self::of(durations.iter().map(|duration| duration.as_secs_f64() * 1000.0))
     }
 
     fn or_zero(values: impl IntoIterator<Item = f64>) -> Self {

@@ -45,6 +45,10 @@ fn write_all(report: &Report, out: &mut String) -> std::fmt::Result {
     if let Some(ready) = report.ready_ms {
         writeln!(out, "\nStart to ready on an existing database: {} ms", spread(ready, 0))?;
     }
+    if let Some(clean) = report.books_clean {
+        let found = if clean { "clean" } else { "NOT CLEAN" };
+        writeln!(out, "\n`tallygate verify` after all calls: {found}")?;
+    }
     if !report.targets.is_empty() {
         writeln!(out, "\n## Targets\n\n| what | measured | limit | goal | met |\n|---|---|---|---|---|")?;
         for target in &report.targets {
