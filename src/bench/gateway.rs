@@ -38,7 +38,7 @@ pub struct Prepared {
 }
 
 /// Fills a fresh data directory. `extra_keys` more keys show what a large directory costs.
-pub fn prepare(dir: &Path, upstream: SocketAddr, extra_keys: u32) -> io::Result<Prepared> {
+pub fn prepare(dir: &Path, listen: SocketAddr, upstream: SocketAddr, extra_keys: u32) -> io::Result<Prepared> {
     std::fs::create_dir_all(dir)?;
     let flags = vec![("store.data_dir", dir.display().to_string())];
     let config = Config::load(&Sources { flags, ..Sources::default() }).map_err(other)?;
@@ -73,7 +73,10 @@ pub fn prepare(dir: &Path, upstream: SocketAddr, extra_keys: u32) -> io::Result<
     };
     app.books.execute_blocking(&credit).map_err(other)?;
     app.books.close_blocking();
-    Ok(Prepared { dir: dir.to_owned(), addr: peers::free_addr()?, key })
+    let config = format!("[server]\nlisten = \"{listen}\"\n[store]\ndata_dir = \"{}\"\n", dir.display());
+    let prepared = Prepared { dir: dir.to_owned(), addr: listen, key };
+    std::fs::write(prepared.config(), config)?;
+    Ok(prepared)
 }
 
 /// Keys of one transaction.
@@ -108,17 +111,19 @@ fn models(app: &App, upstream: SocketAddr) -> io::Result<()> {
 }
 
 impl Prepared {
+    /// The configuration to serve it with.
+    pub fn config(&self) -> PathBuf {
+        self.dir.join("bench.toml")
+    }
+
+    pub fn key(&self) -> &Secret {
+        &self.key
+    }
+
     /// `tallygate serve` on the directory; ready when `/readyz` says so.
     pub fn start(&self, rig: &mut Rig) -> io::Result<Peer> {
-        let file = self.dir.join("bench.toml");
-        let config = format!(
-            "[server]\nlisten = \"{}\"\n[store]\ndata_dir = \"{}\"\n",
-            self.addr,
-            self.dir.display()
-        );
-        std::fs::write(&file, config)?;
         let mut command = process::pinned(peers::PEER_CORE, &std::env::current_exe()?);
-        command.arg("serve").arg("--config").arg(&file);
+        command.arg("serve").arg("--config").arg(self.config());
         let ready = |addr| peers::answers(addr, "/readyz");
         let mut peer = Peer::start("tallygate", command, self.addr, &self.dir, rig, ready)?;
         peer.key = self.key.expose().to_owned();

@@ -69,6 +69,18 @@ enum Part {
         #[arg(long)]
         listen: SocketAddr,
     },
+    /// Make a data directory ready to be served, for a profiler or another load generator; prints the key.
+    Prepare {
+        #[arg(long)]
+        dir: PathBuf,
+        #[arg(long)]
+        listen: SocketAddr,
+        #[arg(long)]
+        upstream: SocketAddr,
+        /// More keys in the directory.
+        #[arg(long, default_value_t = 0)]
+        keys: u32,
+    },
     /// Run the bare proxy alone.
     Bare {
         #[arg(long)]
@@ -80,14 +92,20 @@ enum Part {
 
 /// Runs the command; prints the report, as JSON if asked to.
 pub fn run(args: &BenchArgs, json: bool) -> io::Result<ExitCode> {
-    match args.part {
+    match &args.part {
         Some(Part::Upstream { listen }) => {
-            let mut rig = Rig::listening(listen)?;
+            let mut rig = Rig::listening(*listen)?;
             loop {
                 rig.idle(Duration::from_secs(3600))?;
             }
         }
-        Some(Part::Bare { listen, upstream }) => bare::run(listen, upstream).map(|()| ExitCode::SUCCESS),
+        Some(Part::Bare { listen, upstream }) => bare::run(*listen, *upstream).map(|()| ExitCode::SUCCESS),
+        Some(Part::Prepare { dir, listen, upstream, keys }) => {
+            let prepared = gateway::prepare(dir, *listen, *upstream, *keys)?;
+            writeln!(io::stdout(), "tallygate serve --config {}", prepared.config().display())?;
+            writeln!(io::stdout(), "{}", prepared.key().expose())?;
+            Ok(ExitCode::SUCCESS)
+        }
         None => {
             let report = measure(args)?;
             show(args, json, &report)?;
@@ -113,7 +131,7 @@ fn measure_in(args: &BenchArgs, dir: &std::path::Path) -> io::Result<Report> {
     }
     process::pin_self(peers::LOAD_CORE)?;
     let mut rig = Rig::new()?;
-    let prepared = gateway::prepare(&dir.join("tallygate"), rig.upstream_addr()?, args.keys)?;
+    let prepared = gateway::prepare(&dir.join("tallygate"), peers::free_addr()?, rig.upstream_addr()?, args.keys)?;
     let mut peers = vec![
         Peer::nginx(&mut rig, &dir.join("nginx"))?,
         Peer::bare(&mut rig, &dir.join("bare"))?,
