@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs the pinned official SDKs below a folder (default: target/sdk), once.
 # usage: tests/sdk/install.sh [FOLDER]
-# Needs python3 with venv, node 18 or later, npm.
+# Needs python3 with venv, node (run with 20; the SDK from 7 on wants 22), npm.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 into=${1:-$here/../../target/sdk}
