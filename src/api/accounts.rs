@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::directory::{Account, DirectoryError, Versioned};
-use crate::id::AccountId;
+use crate::directory::{Account, DirectoryError, Environment, Versioned};
+use crate::id::{AccountId, LotId};
 
 use super::problem::Problem;
 use super::route::{Call, PAGE, Param, Reply, Route};
@@ -74,8 +74,32 @@ fn list(call: &Call<'_>) -> Result<Reply, Problem> {
 }
 
 fn create(call: &Call<'_>) -> Result<Reply, Problem> {
-    let created = call.app.directory.create_account(call.actor(), &|account| apply(account, &call.fields()))?;
+    let created = call.app.directory.create_account(call.actor(), &|account| {
+        account.time_zone = call.app.config.ledger.time_zone.as_str().into();
+        apply(account, &call.fields())
+    })?;
+    give_test_credit(call, created.document.id)?;
     Ok(Reply::created(view(&created)).at(created.version))
+}
+
+/// Play money for the test book, as the configuration has it.
+fn give_test_credit(call: &Call<'_>, account: AccountId) -> Result<(), Problem> {
+    let amount = ledger::Nano::parse_decimal(&call.app.config.ledger.test_credit).unwrap_or_default();
+    if !amount.is_positive() {
+        return Ok(());
+    }
+    let command = ledger::Command::Credit {
+        account: super::book(account, Environment::Test),
+        lot: ledger::LotId(LotId::new(&*call.app.clock, &*call.app.entropy).raw()),
+        kind: ledger::LotKind::Granted,
+        priority: u8::MAX,
+        expires_at: None,
+        amount,
+        source: ledger::CreditSource::Promotion,
+        reference: ledger::Reference::new(format!("test-credit:{account}")),
+    };
+    call.app.books.execute_blocking(&command)?;
+    Ok(())
 }
 
 fn get(call: &Call<'_>) -> Result<Reply, Problem> {

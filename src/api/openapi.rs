@@ -80,13 +80,13 @@ fn operation(route: &Route, schemas: &mut Map<String, Value>) -> Value {
 fn tag(route: &Route) -> &'static str {
     match route.who {
         Who::Operator => route.path.split('/').nth(2).unwrap_or("api"),
-        Who::Key | Who::Anybody => "self-service",
+        Who::Key | Who::KeyOrStranger => "self-service",
     }
 }
 
 fn security(who: Who) -> Value {
     match who {
-        Who::Anybody => json!([]),
+        Who::KeyOrStranger => json!([{"callerKey": []}, {}]),
         Who::Key => json!([{"callerKey": []}]),
         Who::Operator => json!([{"adminToken": []}]),
     }

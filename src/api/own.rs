@@ -111,8 +111,11 @@ static KEY_ROUTES: [Route; 2] =
     both!(get, "/key", "ownKey", "Every limit of this key, and what it can spend now", &OWN_KEY, key);
 static RECEIPT_ROUTES: [Route; 2] =
     both!(get, "/requests/{id}", "ownReceipt", "The receipt of one of this key's calls", &RECEIPT, own_receipt);
-static WHY_ROUTES: [Route; 2] =
-    both!(get, "/requests/{id}/why", "ownWhy", "Why one of this key's calls was allowed or refused", &WHY, own_why);
+static WHY_ROUTES: [Route; 2] = {
+    let [v1, api] =
+        both!(get, "/requests/{id}/why", "ownWhy", "Why one of this key's calls was allowed or refused", &WHY, own_why);
+    [v1.who(Who::KeyOrStranger), api.who(Who::KeyOrStranger)]
+};
 static SIMULATE_ROUTES: [Route; 2] = both!(
     post,
     "/simulate",
@@ -151,7 +154,7 @@ pub fn limit_view(limit: &LimitUse) -> Value {
 
 /// The key that is asking.
 pub fn asking(call: &Call<'_>) -> Result<std::sync::Arc<Key>, Problem> {
-    let id: KeyId = call.caller.ok_or(Problem::NotFound)?.key;
+    let id: KeyId = call.caller.as_ref().map_err(|refusal| Problem::Refused(refusal.clone()))?.key;
     call.app.directory.snapshot().key(id).cloned().ok_or(Problem::NotFound)
 }
 
@@ -209,10 +212,18 @@ fn bound_by(usable: &Usable) -> Value {
 fn own_case(call: &Call<'_>) -> Result<Case, Problem> {
     let key = asking(call)?;
     let case = Case::of(call.app, requests::find(call, call.path_id::<RequestId>("id")?)?)?;
-    match case.key() {
-        Some(of) if of == key.id => Ok(case),
-        _ => Err(Problem::NotFound),
+    if case.key() == Some(key.id) { Ok(case) } else { Err(Problem::NotFound) }
+}
+
+/// One of the asking key's own calls, or one that was refused before any key was known.
+fn own_or_nobodys_case(call: &Call<'_>) -> Result<Case, Problem> {
+    if let Ok(stored) = call.path_id::<RequestId>("id").and_then(|id| requests::find(call, id)) {
+        let case = Case::of(call.app, stored)?;
+        if case.key().is_none() {
+            return Ok(case);
+        }
     }
+    own_case(call)
 }
 
 fn own_receipt(call: &Call<'_>) -> Result<Reply, Problem> {
@@ -220,7 +231,7 @@ fn own_receipt(call: &Call<'_>) -> Result<Reply, Problem> {
 }
 
 fn own_why(call: &Call<'_>) -> Result<Reply, Problem> {
-    Reply::of(&why::explain(&own_case(call)?, Audience::Caller, call.language))
+    Reply::of(&why::explain(&own_or_nobodys_case(call)?, Audience::Caller, call.language))
 }
 
 fn run_simulation(call: &Call<'_>) -> Result<Reply, Problem> {

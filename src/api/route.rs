@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::app::App;
-use crate::catalogue::Language;
+use crate::catalogue::{Language, Refusal};
 use crate::directory::{Document, FieldError, Versioned};
 use crate::gateway::facts::Credential;
 
@@ -38,10 +38,11 @@ impl Method {
 /// Who may call a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Who {
-    Anybody,
     /// A caller with a key that is known and not revoked; nothing else of the ladder is asked, so that a
     /// limited or frozen key may still ask why. Sees its own calls alone.
     Key,
+    /// The same, but a call whose key was never known may be asked about by anybody.
+    KeyOrStranger,
     /// The admin token, or the admin socket.
     Operator,
 }
@@ -174,8 +175,8 @@ pub struct Call<'a> {
     /// Version that the caller last saw, by `If-Match` or the field `version`.
     pub expected: Option<u64>,
     pub operator: Option<&'static str>,
-    /// Whose key it is, on routes for callers.
-    pub caller: Option<Credential>,
+    /// Whose key it is, on routes for callers; else why it is nobody's.
+    pub caller: Result<Credential, Box<Refusal>>,
     pub language: Language,
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::body::{Body, to_bytes};
 use axum::extract::{RawPathParams, Request};
-use axum::http::header::{self, HeaderMap, HeaderValue};
+use axum::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use axum::http::{StatusCode, request::Parts};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, get, on};
@@ -15,9 +15,8 @@ use serde_json::{Map, Value};
 use crate::app::App;
 use crate::catalogue::{self, Code, Language, Refusal, RenderContext};
 use crate::directory::{FieldError, KeyStatus};
-use crate::gateway::facts::Credential;
+use crate::gateway::{self, facts::{Checked, Credential}};
 use crate::id::RequestId;
-use crate::keytext::{CredentialFinding, credential_from_headers};
 
 use super::problem::Problem;
 use super::route::{Call, Method, Principal, Reply, Route, Who};
@@ -25,6 +24,7 @@ use super::{openapi, routes};
 
 /// Largest body of a management request.
 const BODY_BYTES_MAX: usize = 1 << 20;
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// What every answer needs to know. Cheap to clone.
 #[derive(Clone)]
@@ -143,7 +143,7 @@ pub fn fits(pattern: &str, path: &str) -> bool {
 async fn answer(site: &Site, route: &'static Route, request: Request) -> Response {
     let language = language_of(request.headers());
     match run(&site.app, route, request, language).await {
-        Ok(reply) => response(reply, language),
+        Ok(reply) => response(site, reply, language),
         Err(problem) => ApiError::new(site, language, problem).into_response(),
     }
 }
@@ -161,7 +161,7 @@ async fn run(
     let query = query_of(route, &parts)?;
     let bytes_max = match route.who {
         Who::Key => usize::try_from(app.config.limits.request_body_bytes_max).unwrap_or(usize::MAX),
-        Who::Anybody | Who::Operator => BODY_BYTES_MAX,
+        Who::KeyOrStranger | Who::Operator => BODY_BYTES_MAX,
     };
     let raw = read(body, bytes_max).await?;
     let mut body = fields(route, &raw)?;
@@ -175,12 +175,14 @@ async fn run(
     done.map_err(|panic| Problem::Internal(Box::new(panic)))?
 }
 
+type Caller = Result<Credential, Box<Refusal>>;
+
 /// Checks who calls, before anything of the body is read.
-fn admit(app: &App, who: Who, parts: &Parts) -> Result<(Option<&'static str>, Option<Credential>), Problem> {
+fn admit(app: &App, who: Who, parts: &Parts) -> Result<(Option<&'static str>, Caller), Problem> {
     match who {
-        Who::Anybody => Ok((None, None)),
-        Who::Operator => Ok((Some(operator(app, parts)?), None)),
-        Who::Key => Ok((None, Some(identify(app, &parts.headers)?))),
+        Who::Operator => Ok((Some(operator(app, parts)?), Err(Box::new(Refusal::new(Code::MissingKey))))),
+        Who::Key => Ok((None, Ok(identify(app, &parts.headers)?))),
+        Who::KeyOrStranger => Ok((None, identify(app, &parts.headers).map_err(Problem::refusal))),
     }
 }
 
@@ -199,19 +201,18 @@ fn operator(app: &App, parts: &Parts) -> Result<&'static str, Problem> {
 
 /// The key of a request: rungs 1 and 2 of the ladder and nothing more.
 pub fn identify(app: &App, headers: &HeaderMap) -> Result<Credential, Problem> {
-    let presented = match credential_from_headers(headers) {
-        CredentialFinding::Missing => return Err(Refusal::new(Code::MissingKey).into()),
-        CredentialFinding::Malformed(problem) => {
-            let (en, zh) = (problem.describe(Language::En), problem.describe(Language::Zh));
-            let refusal = Refusal::new(Code::MalformedKey).param("class", problem.class());
-            return Err(refusal.param("problem", (&*en, &*zh)).into());
-        }
-        CredentialFinding::Presented(key) => key,
+    let credential = match gateway::identify::credential(headers, &app.directory) {
+        Checked::Passed(credential) => credential,
+        Checked::Refused(refusal) => return Err(Problem::Refused(refusal)),
+        Checked::NotReached => return Err(Refusal::new(Code::MissingKey).into()),
     };
-    let key = app.directory.find_key(presented.expose()).ok_or_else(|| Refusal::new(Code::UnknownKey))?;
-    match key.status {
-        KeyStatus::Revoked => Err(Refusal::new(Code::KeyRevoked).param("key", key.id.to_string()).into()),
-        KeyStatus::Enabled => Ok(Credential { key: key.id, account: key.account }),
+    let status = app.directory.snapshot().key(credential.key).map(|key| key.status);
+    match status {
+        Some(KeyStatus::Enabled) => Ok(credential),
+        Some(KeyStatus::Revoked) => {
+            Err(Refusal::new(Code::KeyRevoked).param("key", credential.key.to_string()).into())
+        }
+        None => Err(Refusal::new(Code::UnknownKey).into()),
     }
 }
 
@@ -263,11 +264,15 @@ fn expected(headers: &HeaderMap, body: &mut Map<String, Value>) -> Result<Option
     }
 }
 
-fn response(reply: Reply, language: Language) -> Response {
+fn response(site: &Site, reply: Reply, language: Language) -> Response {
+    let request_id = RequestId::new(&*site.app.clock, &*site.app.entropy).to_string();
     let mut response = (reply.status, json_text(reply.body.to_string())).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::CONTENT_LANGUAGE, HeaderValue::from_static(language.as_str()));
+    if let Ok(id) = HeaderValue::from_str(&request_id) {
+        headers.insert(X_REQUEST_ID, id);
+    }
     if let Some(version) = reply.version
         && let Ok(tag) = HeaderValue::from_str(&format!("\"{version}\""))
     {

@@ -85,7 +85,8 @@ impl Page {
             (w("set by", "设置者"), &figure.origin),
             (w("resets at", "重置时间"), &figure.resets_at),
         ];
-        all.into_iter().filter_map(|(name, value)| Some((name, value.as_deref()?))).collect()
+        let scope = Some((w("whose", "对象"), figure.scope.as_str()));
+        scope.into_iter().chain(all.into_iter().filter_map(|(name, value)| Some((name, value.as_deref()?)))).collect()
     }
 }
 

@@ -6,10 +6,11 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use crate::app::App;
-use crate::catalogue::{Code, Language, Refusal};
+use crate::catalogue::Language;
 use crate::directory::Key;
-use crate::gateway::facts::{Admitted, CallBody, Checked, Client, CounterReading, Credential, Decided, Endpoint, Facts, Readings};
-use crate::gateway::request::{ChatRequest, RequestFault};
+use crate::gateway::facts::{Admitted, Checked, Client, CounterReading, Credential, Decided, Endpoint, Facts, Readings};
+use crate::gateway::identify;
+use crate::gateway::request::ChatRequest;
 use crate::gateway::ladder::{self, Verdict};
 use crate::id::RequestId;
 
@@ -36,7 +37,7 @@ pub fn chat(app: &App, key: &Key, body: &Bytes, language: Language) -> Simulatio
         config_version: snapshot.version(),
         address: Checked::Passed(Endpoint::ChatCompletions),
         credential: Checked::Passed(Credential { key: key.id, account: key.account }),
-        body: chat_body(body),
+        body: identify::call_body(body.len(), &ChatRequest::parse(body)),
         client: Client::default(),
     };
     let readings = read(app, &snapshot, key, at.0);
@@ -80,30 +81,4 @@ fn read(app: &App, snapshot: &crate::directory::Snapshot, key: &Key, at_ms: i64)
         held: balance.held,
         counters: layers.iter().map(reading).collect(),
     }
-}
-
-/// What a decision needs of a chat body.
-fn chat_body(body: &Bytes) -> Checked<CallBody> {
-    let request = match ChatRequest::parse(body) {
-        Ok(request) => request,
-        Err(RequestFault::InvalidParameter { field, what, got }) => {
-            let reason = format!("expected {what}, got {got}");
-            return refused(Refusal::new(Code::InvalidParameter).field(field).param("reason", reason));
-        }
-        Err(fault) => return refused(Refusal::new(Code::InvalidJson).param("reason", fault.to_string())),
-    };
-    Checked::Passed(CallBody {
-        model: request.model,
-        stream: request.stream,
-        body_bytes: body.len() as u64,
-        input_tokens_bound: request.input_tokens_bound,
-        image_parts: request.parts.images,
-        audio_parts: request.parts.audio,
-        output_cap: request.output_cap.map(|(_, cap)| cap),
-        choices: request.choices,
-    })
-}
-
-fn refused(refusal: Refusal) -> Checked<CallBody> {
-    Checked::Refused(Box::new(refusal))
 }

@@ -206,7 +206,10 @@ pub struct Figure {
 pub struct GuideStep {
     pub name: &'static str,
     pub title: &'static str,
+    /// Whether there is a purse or a limit of this kind at all.
+    pub applies: bool,
     pub state: State,
+    pub would: Option<&'static str>,
     pub figures: Vec<Figure>,
 }
 
@@ -301,22 +304,27 @@ fn told(case: &Case, shows_money: bool, language: Language) -> Option<Told> {
 }
 
 fn rung_view(step: &Step, shows_money: bool, language: Language) -> RungView {
-    let (state, would) = match step.state {
-        StepState::Pass => (State::Pass, None),
-        StepState::Fail => (State::Fail, None),
-        StepState::NotReached { would } => (State::NotReached, would),
+    let state = match step.state {
+        StepState::Pass => State::Pass,
+        StepState::Fail => State::Fail,
+        StepState::NotReached { .. } => State::NotReached,
     };
     RungView {
         rung: step.rung,
         name: step.name,
         title: rung_title(step.rung, language),
         state,
-        would: would.map(|would| match would {
-            Would::Pass => "pass",
-            Would::Fail => "fail",
-        }),
+        would: would_text(step.state),
         code: step.code,
         figures: step.figures.iter().map(|view| figure(view, shows_money)).collect(),
+    }
+}
+
+fn would_text(state: StepState) -> Option<&'static str> {
+    match state {
+        StepState::NotReached { would: Some(Would::Pass) } => Some("pass"),
+        StepState::NotReached { would: Some(Would::Fail) } => Some("fail"),
+        StepState::NotReached { would: None } | StepState::Pass | StepState::Fail => None,
     }
 }
 
@@ -393,8 +401,14 @@ fn guide(steps: &[Step], checked: bool, shows_money: bool, language: Language) -
             Some(StepState::NotReached { .. }) | None => State::NotReached,
             Some(StepState::Pass | StepState::Fail) => State::Pass,
         };
-        let title = if language == Language::Zh { zh } else { en };
-        GuideStep { name, title, state, figures: own.iter().map(|view| figure(view, shows_money)).collect() }
+        GuideStep {
+            name,
+            title: if language == Language::Zh { zh } else { en },
+            applies: !own.is_empty(),
+            state,
+            would: rung.and_then(|step| would_text(step.state)),
+            figures: own.iter().map(|view| figure(view, shows_money)).collect(),
+        }
     };
     order.into_iter().map(step).collect()
 }

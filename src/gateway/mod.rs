@@ -5,7 +5,7 @@ pub mod answer;
 mod edge;
 mod exchange;
 pub mod facts;
-mod identify;
+pub mod identify;
 pub mod ladder;
 mod meter;
 mod models;

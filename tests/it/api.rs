@@ -26,6 +26,7 @@ fn every_management_route_asks_who_calls() {
         let request = Request::builder().method(route.method.as_str()).uri(&path).body(Body::empty()).unwrap();
         let answer = app.send(request);
         assert_eq!(answer.status, 401, "{} {path}: {:#}", route.method.as_str(), answer.body);
+        assert_eq!(answer.headers["www-authenticate"], "Bearer");
     }
 }
 
@@ -409,4 +410,15 @@ fn the_description_is_served_and_the_server_is_ready() {
     assert_eq!(app.get_bare("/readyz").status, 200);
     assert_eq!(app.get_bare("/openapi.json").ok()["openapi"], "3.1.0");
     assert_eq!(app.get_bare("/errors.json").ok()["errors"].as_array().unwrap().is_empty(), false);
+}
+
+#[test]
+fn a_new_account_can_be_tried_out_with_play_money() {
+    let app = TestApp::new();
+    let account = app.account("one");
+    let balance = |environment: &str| {
+        app.get(&format!("/api/accounts/{account}/balance?environment={environment}")).text("/available").to_owned()
+    };
+    assert_eq!((balance("live"), balance("test")), ("0".to_owned(), "100".to_owned()));
+    app.get(&format!("/api/accounts/{account}/balance?environment=prod")).refused(400, "invalid_value");
 }

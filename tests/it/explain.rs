@@ -22,18 +22,10 @@ fn scene(limits: Value) -> Scene {
     Scene { app, account, key, text }
 }
 
+/// Number, state, and what it would have said, of every rung.
 fn states(why: &Value) -> Vec<(u64, &str, Option<&str>)> {
-    let rung = |rung: &'_ Value| -> (u64, String, Option<String>) {
-        let text = |name: &str| rung[name].as_str().map(str::to_owned);
-        (rung["rung"].as_u64().unwrap(), text("state").unwrap(), text("would"))
-    };
-    let _ = rung;
-    why["ladder"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|rung| (rung["rung"].as_u64().unwrap(), rung["state"].as_str().unwrap(), rung["would"].as_str()))
-        .collect()
+    let rungs = why["ladder"].as_array().unwrap().iter();
+    rungs.map(|rung| (rung["rung"].as_u64().unwrap(), rung["state"].as_str().unwrap(), rung["would"].as_str())).collect()
 }
 
 /// B8: price version × token class × quantity, multiplier, one rounding, hold, settlement, lots.
@@ -109,21 +101,40 @@ fn c1_a_spent_key_limit_is_told_rung_by_rung() {
     assert_eq!(guide[2], (&json!("key_limit"), &json!("fail")));
 }
 
-/// S30: available, held, needed, short by.
+/// S30: available, held, needed, short by, and whose account.
 #[test]
 fn s30_a_balance_that_does_not_suffice_shows_its_numbers() {
     let scene = scene(json!([]));
-    let path = format!("/api/accounts/{}/balance", scene.account);
-    while scene.app.get(&path).text("/available").parse::<f64>().unwrap() >= 1.0 {
-        scene.app.call(&scene.key, "m", (1_000_000, 1_000));
-    }
-    scene.app.call(&scene.key, "m", (990_000, 2_000));
-    let (_, poor) = (scene.app.get(&path), scene.app.call(&scene.key, "m", (1, 1)));
-    let why = scene.app.get_as(&scene.text, &format!("/v1/requests/{poor}/why")).ok();
+    // Input costs 1.00, and 2.00 for the answer that may follow must be held besides.
+    scene.app.call(&scene.key, "m", (4_999_000, 0));
+    let refused = scene.app.call(&scene.key, "m", (1, 1));
+    let why = scene.app.get_as(&scene.text, &format!("/v1/requests/{refused}/why")).ok();
+    assert_eq!(why["refusal"]["code"], "balance_insufficient");
     let balance = why["ladder"].as_array().unwrap().iter().find(|rung| rung["rung"] == 13).unwrap();
     let figure = &balance["figures"][0];
-    assert_eq!(figure["scope"], "account");
-    assert!(figure["available"].is_string() && figure["needed"].is_string(), "{figure:#}");
+    assert_eq!((&figure["scope"], &figure["id"]), (&json!("account"), &json!(scene.account)));
+    assert_eq!((&figure["available"], &figure["held"]), (&json!("0.001"), &json!("0")));
+    assert_eq!((&figure["needed"], &figure["short_by"]), (&json!("0.0025"), &json!("0.0015")));
+    let guide = why["guide"].as_array().unwrap();
+    assert_eq!((&guide[0]["name"], &guide[0]["state"]), (&json!("account_balance"), &json!("fail")));
+}
+
+/// C7: a call whose key was never known is logged, explained to anybody, and says that nobody looked at money.
+#[test]
+fn c7_a_call_of_no_known_key_is_explained_to_anybody() {
+    let scene = scene(json!([]));
+    let request = scene.app.refused_before_the_key();
+    for path in [format!("/v1/requests/{request}/why"), format!("/api/v1/requests/{request}/why")] {
+        let why = scene.app.get_bare(&path).ok();
+        assert_eq!((&why["refusal"]["code"], &why["balance_checked"]), (&json!("unknown_key"), &json!(false)));
+        assert!(why["balance_note"].as_str().unwrap().starts_with("The balance was not checked"));
+        assert_eq!(states(&why)[..3], [(1, "pass", None), (2, "fail", None), (6, "not_reached", None)]);
+        // Even with a key that is not right, and with one that is somebody's.
+        assert_eq!(scene.app.get_as("tg-live-damaged", &path).ok(), why);
+        assert_eq!(scene.app.get_as(&scene.text, &path).ok(), why);
+    }
+    let row = scene.app.get(&format!("/api/requests/{request}/row")).ok();
+    assert_eq!((&row["status"], &row["balance_checked"], &row["key"]), (&json!(401), &json!(false), &Value::Null));
 }
 
 /// S35's half that exists here: an old Why shows the configuration as it was.

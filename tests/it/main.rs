@@ -4,6 +4,7 @@
 mod api;
 mod cli;
 mod console;
+mod directory;
 mod explain;
 mod sdk;
 mod store;

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tallygate::api::{self, Principal};
 use tallygate::app::App;
 use tallygate::books::verify::verify;
+use tallygate::catalogue::{Code, Refusal};
 use tallygate::clock::{Clock, ManualClock, SeededEntropy};
 use tallygate::config::{Config, Sources};
 use tallygate::gateway::facts::{
@@ -193,6 +194,25 @@ impl TestApp {
         (created.text("/id").to_owned(), created.text("/key").to_owned())
     }
 
+    /// Records a call whose key nobody knows, as the gateway would. Answers the request's id.
+    pub fn refused_before_the_key(&self) -> String {
+        let app = self.app();
+        let refusal = || Box::new(Refusal::new(Code::UnknownKey));
+        let facts = Facts {
+            request: RequestId::new(&*app.clock, &*app.entropy),
+            at_ms: app.books.now().0,
+            config_version: app.directory.snapshot().version(),
+            address: Checked::Passed(Endpoint::ChatCompletions),
+            credential: Checked::Refused(refusal()),
+            body: Checked::NotReached,
+            client: Client::default(),
+        };
+        let request = facts.request;
+        let decided = Decided { facts, readings: None, refusal: Some(refusal()), admitted: None };
+        app.books.record_refusal(decided).unwrap();
+        request.to_string()
+    }
+
     /// Plays a call through the ladder and the books, as the gateway would, with this many tokens in and out.
     /// Answers the request's id.
     pub fn call(&self, key: &str, model: &str, tokens: (u64, u64)) -> String {
@@ -262,7 +282,7 @@ impl TestApp {
             usage_source: if delivered { UsageSource::Upstream } else { UsageSource::None },
             upstream_status: Some(if delivered { 200 } else { 500 }),
             upstream_error: (!delivered).then(|| "the upstream's own words".into()),
-            code: (!delivered).then_some(tallygate::catalogue::Code::UpstreamError),
+            code: (!delivered).then_some(Code::UpstreamError),
             latency_us: 1_500,
             ..Outcome::gateway_fault()
         };
