@@ -74,14 +74,14 @@ impl Exchange {
         let sent = tokio::select! {
             biased;
             sent = worker.upstreams.send(call) => sent,
-            () = stopped => return self.abandon().await,
+            () = stopped => return Box::pin(self.abandon()).await,
         };
         match sent {
-            Err(why) => self.fail(Failure::from(&why), None).await,
+            Err(why) => Box::pin(self.fail(Failure::from(&why), None)).await,
             Ok(answer) if answer.status.is_success() => {
                 let upstream_request = upstream_request(&answer);
                 if self.request.stream && is_event_stream(&answer) {
-                    self.stream(answer, upstream_request).await;
+                    Box::pin(self.stream(answer, upstream_request)).await;
                 } else {
                     self.whole(answer, upstream_request).await;
                 }
@@ -89,7 +89,7 @@ impl Exchange {
             Ok(mut answer) => {
                 let upstream_request = upstream_request(&answer);
                 let failure = self.read_error(&mut answer).await;
-                self.fail(failure, upstream_request).await;
+                Box::pin(self.fail(failure, upstream_request)).await;
             }
         }
     }
@@ -250,7 +250,7 @@ impl Exchange {
             tokio::select! {
                 biased;
                 collected = timeout(total, answer.body.collect(WHOLE_BYTES_MAX)) => collected,
-                () = stopped => return self.abandon().await,
+                () = stopped => return Box::pin(self.abandon()).await,
             }
         };
         use super::upstream::Collected;
@@ -263,7 +263,7 @@ impl Exchange {
             }
             Ok(Ok(Collected::Whole(body))) => self.finish_whole(body, content_type, upstream_request).await,
             Ok(Ok(Collected::Begun(begun))) => {
-                self.large(begun, answer.body, content_type, upstream_request).await;
+                Box::pin(self.large(begun, answer.body, content_type, upstream_request)).await;
             }
         }
     }

@@ -58,7 +58,8 @@ pub async fn serve(worker: Rc<Worker>, request: Request<Incoming>, peer: Option<
     };
     let found = identify::destination(request.method(), request.uri().path(), &worker.gateway.public_url);
     match found {
-        Ok(Destination::Elsewhere) => elsewhere(&worker, request, peer).await,
+        // Boxed: a call must not carry the room that other requests need.
+        Ok(Destination::Elsewhere) => Box::pin(elsewhere(&worker, request, peer)).await,
         Ok(Destination::Models(name)) => arrival.models(&request, peer, name.as_deref()),
         Ok(Destination::Call(endpoint)) => arrival.call(endpoint, request, peer).await,
         Err(refusal) => {
