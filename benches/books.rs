@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use ledger::{
-    Book, Command, CounterKey, CreditSource, Effect, LotId, LotKind, Nano, Reference, Timestamp, TokenClass, Usage,
-    WindowKind,
+    Book, Command, CounterKey, CreditSource, Effect, LotId, LotKind, Nano, Reference, Timestamp, TokenClass,
+    Usage, WindowKind,
 };
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -145,7 +145,12 @@ fn decision(c: &mut Criterion) {
     let verdict = ladder::decide(&snapshot, &facts, &readings, &POLICY);
     assert!(matches!(verdict, Verdict::Admit(_)), "{verdict:?}");
     c.bench_function("decide", |b| {
-        b.iter(|| matches!(ladder::decide(&snapshot, black_box(&facts), black_box(&readings), &POLICY), Verdict::Admit(_)));
+        b.iter(|| {
+            matches!(
+                ladder::decide(&snapshot, black_box(&facts), black_box(&readings), &POLICY),
+                Verdict::Admit(_)
+            )
+        });
     });
     c.bench_function("windows of a key (day, month, total)", |b| {
         b.iter(|| layers(&snapshot, black_box(facts.at_ms)));
@@ -186,7 +191,9 @@ fn hold(books: &Books, snapshot: &Snapshot, n: u64) -> Held {
         .decide(ACCOUNT.in_book(Book::Live), &layers, decided, |decided| {
             let readings = decided.readings.as_ref()?;
             match ladder::decide(snapshot, &decided.facts, readings, &POLICY) {
-                Verdict::Admit(admission) => Some(Reserve { amount: admission.sizing.hold, overdraft: Nano::ZERO }),
+                Verdict::Admit(admission) => {
+                    Some(Reserve { amount: admission.sizing.hold, overdraft: Nano::ZERO })
+                }
                 Verdict::Refuse(_) => None,
             }
         })
@@ -205,7 +212,8 @@ fn calls(books: &Books, snapshot: &Snapshot, from: u64, count: u64) {
         }
         open.push_back(hold(books, snapshot, n));
     }
-    let last = open.drain(..).map(|held| held.settle(Nano(315_000), outcome()).expect("a settlement").ticket).last();
+    let last =
+        open.drain(..).map(|held| held.settle(Nano(315_000), outcome()).expect("a settlement").ticket).last();
     if let Some(ticket) = last {
         books.durability().wait_blocking(ticket).expect("a commit");
     }
@@ -219,7 +227,8 @@ fn encoding(c: &mut Criterion) {
             let held = hold(&books, &snapshot, n);
             let call = CallRecord { decided: Arc::clone(held.decided()), outcome: Some(Box::new(outcome())) };
             held.settle(Nano(315_000), outcome()).expect("a settlement");
-            let (_, effects): (_, Vec<Effect>) = books.find_call(call.decided.facts.request).expect("in the tail");
+            let (_, effects): (_, Vec<Effect>) =
+                books.find_call(call.decided.facts.request).expect("in the tail");
             Record { effects, call: Some(call) }
         })
         .collect();
@@ -229,7 +238,12 @@ fn encoding(c: &mut Criterion) {
     group.bench_function("encode", |b| b.iter(|| black_box(buffers.encode(black_box(&records)))));
     let (effects, facts) = buffers.encode(&records);
     group.bench_function("hash", |b| {
-        b.iter(|| black_box(store::chain::sha256(black_box(&effects)).len() + store::chain::sha256(black_box(&facts)).len()));
+        b.iter(|| {
+            black_box(
+                store::chain::sha256(black_box(&effects)).len()
+                    + store::chain::sha256(black_box(&facts)).len(),
+            )
+        });
     });
     group.finish();
 }

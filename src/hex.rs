@@ -33,7 +33,10 @@ pub fn decode_vec(text: &str) -> Option<Vec<u8>> {
         return None;
     }
     let digit = |byte: &u8| char::from(*byte).to_digit(16);
-    digits.chunks_exact(2).map(|pair| u8::try_from(digit(pair.first()?)? * 16 + digit(pair.get(1)?)?).ok()).collect()
+    digits
+        .chunks_exact(2)
+        .map(|pair| u8::try_from(digit(pair.first()?)? * 16 + digit(pair.get(1)?)?).ok())
+        .collect()
 }
 
 #[cfg(test)]

@@ -20,7 +20,12 @@ pub static ACCOUNT: Shape = Shape {
         field!("kind", KINDS, Required, "Kind of account"),
         field!("time_zone", Kind::Text, Required, "IANA zone in which its days and months begin"),
         field!("overdraft", Kind::Money, Required, "How far below zero the balance may go"),
-        field!("callers_see_account_money", Kind::Bool, Required, "Whether refusals show callers its amounts"),
+        field!(
+            "callers_see_account_money",
+            Kind::Bool,
+            Required,
+            "Whether refusals show callers its amounts"
+        ),
         field!("remark", Kind::Text, Nullable, "Note of the operator"),
         field!("created_at", Kind::Time, Required, "When it was made"),
         field!("version", COUNT, Required, "Name it in a change to be told of a conflict"),
@@ -33,7 +38,12 @@ static ACCOUNT_INPUT: Shape = Shape {
         field!("name", Kind::Text, Required, "What people call it"),
         field!("email", Kind::Text, OptionalNullable, "Address of its owner; unique"),
         field!("kind", KINDS, Optional, "Default: personal"),
-        field!("time_zone", Kind::Text, Optional, "IANA zone in which its days and months begin; default: UTC"),
+        field!(
+            "time_zone",
+            Kind::Text,
+            Optional,
+            "IANA zone in which its days and months begin; default: UTC"
+        ),
         field!("overdraft", Kind::Money, Optional, "How far below zero the balance may go; default: 0"),
         field!("callers_see_account_money", Kind::Bool, OptionalNullable, "null: as its kind has it"),
         field!("remark", Kind::Text, OptionalNullable, "Note of the operator"),
@@ -42,11 +52,24 @@ static ACCOUNT_INPUT: Shape = Shape {
 };
 
 pub static ROUTES: &[Route] = &[
-    Route::list("/api/accounts", "listAccounts", "Accounts in the order in which they were made", &ACCOUNT, list)
-        .query(&[Param { name: "email", about: "Only the account with this address" }, PAGE[0], PAGE[1]]),
+    Route::list(
+        "/api/accounts",
+        "listAccounts",
+        "Accounts in the order in which they were made",
+        &ACCOUNT,
+        list,
+    )
+    .query(&[Param { name: "email", about: "Only the account with this address" }, PAGE[0], PAGE[1]]),
     Route::post("/api/accounts", "createAccount", "Makes an account", &ACCOUNT_INPUT, &ACCOUNT, create),
     Route::get("/api/accounts/{id}", "getAccount", "One account", &ACCOUNT, get),
-    Route::patch("/api/accounts/{id}", "changeAccount", "Changes what is named of an account; its balance changes by ledger entries alone", &ACCOUNT_INPUT, &ACCOUNT, change),
+    Route::patch(
+        "/api/accounts/{id}",
+        "changeAccount",
+        "Changes what is named of an account; its balance changes by ledger entries alone",
+        &ACCOUNT_INPUT,
+        &ACCOUNT,
+        change,
+    ),
 ];
 
 pub fn view(stored: &Versioned<Account>) -> Value {

@@ -19,7 +19,12 @@ static SUBSCRIPTION: Shape = Shape {
     fields: &[
         field!("object", Kind::Text, Required, "billing_subscription"),
         field!("has_payment_method", Kind::Bool, Required, "Always true: the books are prepaid"),
-        field!("hard_limit_usd", Kind::Any, Required, "What was and what can still be spent, in the ledger currency"),
+        field!(
+            "hard_limit_usd",
+            Kind::Any,
+            Required,
+            "What was and what can still be spent, in the ledger currency"
+        ),
         field!("soft_limit_usd", Kind::Any, Required, "The same"),
         field!("system_hard_limit_usd", Kind::Any, Required, "The same"),
         field!("access_until", COUNT, Required, "Seconds since 1970; 0: no end"),
@@ -30,7 +35,12 @@ static USAGE: Shape = Shape {
     name: "BillingUsage",
     fields: &[
         field!("object", Kind::Text, Required, "list"),
-        field!("total_usage", Kind::Any, Required, "Spent by this key in all, in hundredths of the ledger currency"),
+        field!(
+            "total_usage",
+            Kind::Any,
+            Required,
+            "Spent by this key in all, in hundredths of the ledger currency"
+        ),
     ],
 };
 
@@ -48,9 +58,15 @@ pub static ROUTES: &[Route] = &[
         subscription,
     )
     .who(Who::Key),
-    Route::get("/v1/dashboard/billing/usage", "billingUsage", "The use, as older clients read it", &USAGE, usage)
-        .who(Who::Key)
-        .query(&DATES),
+    Route::get(
+        "/v1/dashboard/billing/usage",
+        "billingUsage",
+        "The use, as older clients read it",
+        &USAGE,
+        usage,
+    )
+    .who(Who::Key)
+    .query(&DATES),
     Route::get(
         "/api/v1/dashboard/billing/subscription",
         "billingSubscriptionApi",
@@ -59,9 +75,15 @@ pub static ROUTES: &[Route] = &[
         subscription,
     )
     .who(Who::Key),
-    Route::get("/api/v1/dashboard/billing/usage", "billingUsageApi", "The use, as older clients read it", &USAGE, usage)
-        .who(Who::Key)
-        .query(&DATES),
+    Route::get(
+        "/api/v1/dashboard/billing/usage",
+        "billingUsageApi",
+        "The use, as older clients read it",
+        &USAGE,
+        usage,
+    )
+    .who(Who::Key)
+    .query(&DATES),
 ];
 
 fn spent(call: &Call<'_>, key: &Key) -> Nano {

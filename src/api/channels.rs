@@ -25,8 +25,18 @@ static CHANNEL: Shape = Shape {
         field!("name", Kind::Text, Required, "What people call it; unique"),
         field!("provider", PROVIDERS, Required, "Whose wire format it speaks"),
         field!("base_url", Kind::Text, Required, "Up to and including the version segment"),
-        field!("models", Kind::Map(&Kind::Text), Required, "Model as callers name it → as this upstream names it"),
-        field!("groups", Kind::List(&Kind::Text), Required, "Ids of groups that may use it; empty: every group"),
+        field!(
+            "models",
+            Kind::Map(&Kind::Text),
+            Required,
+            "Model as callers name it → as this upstream names it"
+        ),
+        field!(
+            "groups",
+            Kind::List(&Kind::Text),
+            Required,
+            "Ids of groups that may use it; empty: every group"
+        ),
         field!("environments", Kind::List(&ENVIRONMENT), Required, "Keys that may use it"),
         field!("priority", PRIORITY, Required, "Higher is tried first"),
         field!("status", STATUS, Required, "A disabled channel gets no new calls"),
@@ -41,10 +51,25 @@ static CHANNEL_INPUT: Shape = Shape {
     fields: &[
         field!("name", Kind::Text, Required, "What people call it; unique"),
         field!("provider", PROVIDERS, Optional, "Whose wire format it speaks; default: openai"),
-        field!("base_url", Kind::Text, Required, "Up to and including the version segment, without a slash at the end"),
+        field!(
+            "base_url",
+            Kind::Text,
+            Required,
+            "Up to and including the version segment, without a slash at the end"
+        ),
         field!("credential", Kind::Secret, Required, "The provider's key; sealed and never shown again"),
-        field!("models", Kind::Map(&Kind::Text), Required, "Model as callers name it → as this upstream names it"),
-        field!("groups", Kind::List(&Kind::Text), Optional, "Ids of groups that may use it; empty: every group"),
+        field!(
+            "models",
+            Kind::Map(&Kind::Text),
+            Required,
+            "Model as callers name it → as this upstream names it"
+        ),
+        field!(
+            "groups",
+            Kind::List(&Kind::Text),
+            Optional,
+            "Ids of groups that may use it; empty: every group"
+        ),
         field!("environments", Kind::List(&ENVIRONMENT), Optional, "Keys that may use it; default: live"),
         field!("priority", PRIORITY, Optional, "Higher is tried first; default: 0"),
         field!("status", STATUS, Optional, "Default: enabled"),
@@ -54,8 +79,14 @@ static CHANNEL_INPUT: Shape = Shape {
 };
 
 pub static ROUTES: &[Route] = &[
-    Route::list("/api/channels", "listChannels", "Channels in the order in which they were made", &CHANNEL, list)
-        .query(&[Param { name: "name", about: "Only the channel of this name" }, PAGE[0], PAGE[1]]),
+    Route::list(
+        "/api/channels",
+        "listChannels",
+        "Channels in the order in which they were made",
+        &CHANNEL,
+        list,
+    )
+    .query(&[Param { name: "name", about: "Only the channel of this name" }, PAGE[0], PAGE[1]]),
     Route::post("/api/channels", "createChannel", "Makes a channel", &CHANNEL_INPUT, &CHANNEL, create),
     Route::get("/api/channels/{id}", "getChannel", "One channel", &CHANNEL, get),
     Route::patch(
@@ -115,7 +146,8 @@ fn change(call: &Call<'_>) -> Result<Reply, Problem> {
     let (id, fields) = (call.path_id::<ChannelId>("id")?, call.fields());
     let edit = |channel: &mut Channel| apply(channel, &fields);
     let credential = credential(&fields);
-    let stored = call.app.directory.edit_channel(call.actor(), id, call.expected, credential.as_ref(), &edit)?;
+    let stored =
+        call.app.directory.edit_channel(call.actor(), id, call.expected, credential.as_ref(), &edit)?;
     Ok(Reply::ok(view(&stored)).at(stored.version))
 }
 
@@ -130,11 +162,14 @@ fn apply(channel: &mut Channel, fields: &Fields<'_>) -> Result<(), DirectoryErro
         channel.base_url = url.into();
     }
     if let Some(models) = fields.object("models") {
-        let sent = models.iter().map(|(asked, sent)| (asked.as_str().into(), sent.as_str().unwrap_or_default().into()));
+        let sent = models
+            .iter()
+            .map(|(asked, sent)| (asked.as_str().into(), sent.as_str().unwrap_or_default().into()));
         channel.models = sent.collect::<BTreeMap<_, _>>();
     }
     if let Some(groups) = fields.list("groups") {
-        channel.groups = all("groups", groups, |field, text| shape::parse(field, text.as_str().unwrap_or_default()))?;
+        channel.groups =
+            all("groups", groups, |field, text| shape::parse(field, text.as_str().unwrap_or_default()))?;
     }
     if let Some(environments) = fields.list("environments") {
         channel.environments = all("environments", environments, shape::named)?;

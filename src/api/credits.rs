@@ -90,7 +90,12 @@ static CREDIT_INPUT: Shape = Shape {
         field!("environment", ENVIRONMENT, Optional, "Live books or test books; default: live"),
         field!("priority", PRIORITY, Optional, "Lower is spent first, among lots of a kind; default: 100"),
         field!("expires_at", Kind::Time, OptionalNullable, "From then on what is left cannot be spent"),
-        field!("reference", Kind::Text, Required, "Name from outside, such as order:2026-17; posts once for ever"),
+        field!(
+            "reference",
+            Kind::Text,
+            Required,
+            "Name from outside, such as order:2026-17; posts once for ever"
+        ),
         field!("reason", Kind::Text, Required, "Why, for the operation log"),
     ],
 };
@@ -127,7 +132,13 @@ fn balance(call: &Call<'_>) -> Result<Reply, Problem> {
     Ok(Reply::ok(view(account, environment, call.app.currency(), &balance, call.app.books.now())))
 }
 
-fn view(account: AccountId, environment: Environment, currency: &str, balance: &Balance, now: Timestamp) -> Value {
+fn view(
+    account: AccountId,
+    environment: Environment,
+    currency: &str,
+    balance: &Balance,
+    now: Timestamp,
+) -> Value {
     let families = &balance.families;
     json!({
         "account": account,
@@ -193,12 +204,17 @@ fn create(call: &Call<'_>) -> Result<Reply, Problem> {
 }
 
 /// What a reference posted when it posted.
-fn first_posting(call: &Call<'_>, account: ledger::AccountId, reference: &Reference) -> Result<Effect, Problem> {
+fn first_posting(
+    call: &Call<'_>,
+    account: ledger::AccountId,
+    reference: &Reference,
+) -> Result<Effect, Problem> {
     call.app.books.flush_blocking().map_err(BooksError::from)?;
     let sql = "SELECT body FROM movements WHERE account = ?1 AND reference = ?2";
     let row = call.app.projections.db().query_one(sql, store_params![account.0, &*reference.0])?;
     let row = row.ok_or_else(|| Problem::Internal("a posted reference has no movement".into()))?;
-    let effects = crate::books::encoding::decode_effects(row.blob(0)?).map_err(|why| Problem::Internal(Box::new(why)))?;
+    let effects = crate::books::encoding::decode_effects(row.blob(0)?)
+        .map_err(|why| Problem::Internal(Box::new(why)))?;
     effects.into_iter().next().ok_or_else(|| Problem::Internal("a movement without an effect".into()))
 }
 

@@ -34,7 +34,14 @@ pub static ROUTES: &[Route] = &[
         .query(&[Param { name: "name", about: "Only the group of this name" }, PAGE[0], PAGE[1]]),
     Route::post("/api/groups", "createGroup", "Makes a group", &GROUP_INPUT, &GROUP, create),
     Route::get("/api/groups/{id}", "getGroup", "One group", &GROUP, get),
-    Route::patch("/api/groups/{id}", "changeGroup", "Changes what is named of a group; calls admitted before keep their multiplier", &GROUP_INPUT, &GROUP, change),
+    Route::patch(
+        "/api/groups/{id}",
+        "changeGroup",
+        "Changes what is named of a group; calls admitted before keep their multiplier",
+        &GROUP_INPUT,
+        &GROUP,
+        change,
+    ),
 ];
 
 fn view(stored: &Versioned<Group>) -> Value {

@@ -61,7 +61,12 @@ static CREATED_KEY: Shape = Shape {
     name: "CreatedKey",
     fields: key_fields!(
         field!("key", Kind::Secret, Required, "The key itself: shown this once"),
-        field!("notices", Kind::List(&Kind::Object(&NOTICE)), Required, "Limits under which no call can pass")
+        field!(
+            "notices",
+            Kind::List(&Kind::Object(&NOTICE)),
+            Required,
+            "Limits under which no call can pass"
+        )
     ),
 };
 
@@ -72,7 +77,12 @@ static KEY_INPUT: Shape = Shape {
         field!("name", Kind::Text, Required, "What people call it"),
         field!("environment", ENVIRONMENT, Optional, "Default: live"),
         field!("group", Kind::Text, OptionalNullable, "Id of its group"),
-        field!("limits", Kind::List(&Kind::Object(&LIMIT_INPUT)), Optional, "Spend limits, one for each window"),
+        field!(
+            "limits",
+            Kind::List(&Kind::Object(&LIMIT_INPUT)),
+            Optional,
+            "Spend limits, one for each window"
+        ),
         field!("import", Kind::Secret, Optional, "Text of a key from elsewhere that is to work here as well"),
     ],
 };
@@ -88,20 +98,28 @@ static KEY_CHANGE: Shape = Shape {
     ],
 };
 
-pub static ROUTES: &[Route] = &[
-    Route::list("/api/keys", "listKeys", "Keys in the order in which they were made", &KEY, list)
-        .query(&[Param { name: "account", about: "Only keys of this account" }, PAGE[0], PAGE[1]]),
-    Route::post(
-        "/api/keys",
-        "createKey",
-        "Makes a key. Its text is in this answer and nowhere else",
-        &KEY_INPUT,
-        &CREATED_KEY,
-        create,
-    ),
-    Route::get("/api/keys/{id}", "getKey", "One key with the use of its limits", &KEY, get),
-    Route::patch("/api/keys/{id}", "changeKey", "Changes what is named of a key, or revokes it", &KEY_CHANGE, &KEY, change),
-];
+pub static ROUTES: &[Route] =
+    &[
+        Route::list("/api/keys", "listKeys", "Keys in the order in which they were made", &KEY, list)
+            .query(&[Param { name: "account", about: "Only keys of this account" }, PAGE[0], PAGE[1]]),
+        Route::post(
+            "/api/keys",
+            "createKey",
+            "Makes a key. Its text is in this answer and nowhere else",
+            &KEY_INPUT,
+            &CREATED_KEY,
+            create,
+        ),
+        Route::get("/api/keys/{id}", "getKey", "One key with the use of its limits", &KEY, get),
+        Route::patch(
+            "/api/keys/{id}",
+            "changeKey",
+            "Changes what is named of a key, or revokes it",
+            &KEY_CHANGE,
+            &KEY,
+            change,
+        ),
+    ];
 
 fn view(call: &Call<'_>, stored: &Versioned<Key>) -> Value {
     let key = &*stored.document;
@@ -139,11 +157,13 @@ fn list(call: &Call<'_>) -> Result<Reply, Problem> {
 
 fn create(call: &Call<'_>) -> Result<Reply, Problem> {
     let fields = call.fields();
-    let account = fields.parsed::<AccountId>("account")?.ok_or_else(|| FieldError::new("account", "is missing"))?;
+    let account =
+        fields.parsed::<AccountId>("account")?.ok_or_else(|| FieldError::new("account", "is missing"))?;
     let environment = fields.one_of("environment")?.unwrap_or(Environment::Live);
     let import = fields.text("import").map(Secret::new);
     let edit = |key: &mut Key| apply(key, &fields);
-    let created = call.app.directory.create_key(call.actor(), KeyOrder { account, environment }, import, &edit)?;
+    let created =
+        call.app.directory.create_key(call.actor(), KeyOrder { account, environment }, import, &edit)?;
     let mut body = view(call, &created.key);
     if let Value::Object(body) = &mut body {
         body.insert("key".into(), created.text.expose().into());
@@ -217,7 +237,10 @@ fn notices(call: &Call<'_>, key: &Key) -> Value {
                 format!("限额 {} 低于最便宜的模型（{model}）一次最小调用的冻结金额 {cost}。", limit.value)
             }
             crate::catalogue::Language::En => {
-                format!("The limit {} is less than what the smallest call of the cheapest model ({model}) holds: {cost}.", limit.value)
+                format!(
+                    "The limit {} is less than what the smallest call of the cheapest model ({model}) holds: {cost}.",
+                    limit.value
+                )
             }
         };
         Some(json!({"code": "limit_low", "field": field, "message": message}))

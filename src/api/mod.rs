@@ -30,10 +30,13 @@ pub use shape::{Shape, ShapeError};
 
 /// Whether a successful answer is what its route says; for tests. Addresses outside of the table have no shape.
 pub fn check_answer(method: &str, path: &str, body: &serde_json::Value) -> Result<(), String> {
-    let Some(route) = routes().find(|route| route.method.as_str() == method && serve::fits(route.path, path)) else {
+    let Some(route) = routes().find(|route| route.method.as_str() == method && serve::fits(route.path, path))
+    else {
         return Ok(());
     };
-    let check = |shape: &Shape, value: &serde_json::Value| shape.check(value, false).map_err(|why| format!("{why:?}"));
+    let check = |shape: &Shape, value: &serde_json::Value| {
+        shape.check(value, false).map_err(|why| format!("{why:?}"))
+    };
     match route.answer {
         route::Answer::One(shape) => check(shape, body),
         route::Answer::Page(shape) => {

@@ -31,9 +31,24 @@ static MODEL_INPUT: Shape = Shape {
     fields: &[
         field!("name", Kind::Text, Required, "As callers name it; never changes"),
         field!("status", STATUS, Optional, "Default: active"),
-        field!("output_tokens_max", COUNT, Optional, "Output tokens of one choice, at the most; default: 4096"),
-        field!("image_tokens_max", COUNT, OptionalNullable, "Tokens of one image part, at the most; null: refused"),
-        field!("audio_tokens_max", COUNT, OptionalNullable, "Tokens of one audio part, at the most; null: refused"),
+        field!(
+            "output_tokens_max",
+            COUNT,
+            Optional,
+            "Output tokens of one choice, at the most; default: 4096"
+        ),
+        field!(
+            "image_tokens_max",
+            COUNT,
+            OptionalNullable,
+            "Tokens of one image part, at the most; null: refused"
+        ),
+        field!(
+            "audio_tokens_max",
+            COUNT,
+            OptionalNullable,
+            "Tokens of one audio part, at the most; null: refused"
+        ),
         field!("owned_by", Kind::Text, Optional, "As the model list shows it"),
         field!("version", COUNT, Optional, "In a change: the version that was seen"),
     ],
@@ -42,9 +57,23 @@ static MODEL_INPUT: Shape = Shape {
 pub static ROUTES: &[Route] = &[
     Route::list("/api/models", "listModels", "Models in the order in which they were made", &MODEL, list)
         .query(&[Param { name: "name", about: "Only the model of this name" }, PAGE[0], PAGE[1]]),
-    Route::post("/api/models", "createModel", "Makes a model; it can be called once it has a price and a channel", &MODEL_INPUT, &MODEL, create),
+    Route::post(
+        "/api/models",
+        "createModel",
+        "Makes a model; it can be called once it has a price and a channel",
+        &MODEL_INPUT,
+        &MODEL,
+        create,
+    ),
     Route::get("/api/models/{id}", "getModel", "One model", &MODEL, get),
-    Route::patch("/api/models/{id}", "changeModel", "Changes what is named of a model", &MODEL_INPUT, &MODEL, change),
+    Route::patch(
+        "/api/models/{id}",
+        "changeModel",
+        "Changes what is named of a model",
+        &MODEL_INPUT,
+        &MODEL,
+        change,
+    ),
 ];
 
 fn view(stored: &Versioned<Model>) -> Value {

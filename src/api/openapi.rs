@@ -37,10 +37,16 @@ pub fn document() -> Value {
 }
 
 fn operation(route: &Route, schemas: &mut Map<String, Value>) -> Value {
-    let mut parameters: Vec<_> = path_params(route.path).map(|name| parameter(name, "path", "", true)).collect();
+    let mut parameters: Vec<_> =
+        path_params(route.path).map(|name| parameter(name, "path", "", true)).collect();
     parameters.extend(route.query.iter().map(|param| parameter(param.name, "query", param.about, false)));
     if route.method == Method::Patch {
-        parameters.push(parameter("If-Match", "header", "The version that was seen, as ETag showed it", false));
+        parameters.push(parameter(
+            "If-Match",
+            "header",
+            "The version that was seen, as ETag showed it",
+            false,
+        ));
     }
     let answer = match route.answer {
         Answer::One(shape) => reference(shape, schemas, false),
@@ -133,7 +139,9 @@ fn property(field: &'static Field, schemas: &mut Map<String, Value>) -> Value {
     let nullable = matches!(field.need, Need::Nullable | Need::OptionalNullable);
     let kind = schema(&field.kind, schemas);
     let mut property = match (nullable, kind) {
-        (true, kind) if !kind.as_object().is_some_and(Map::is_empty) => json!({"anyOf": [kind, {"type": "null"}]}),
+        (true, kind) if !kind.as_object().is_some_and(Map::is_empty) => {
+            json!({"anyOf": [kind, {"type": "null"}]})
+        }
         (_, kind) => kind,
     };
     if let Value::Object(property) = &mut property {

@@ -61,8 +61,18 @@ static OWN_KEY: Shape = Shape {
         field!("group", Kind::Text, Nullable, "Name of its group"),
         field!("currency", Kind::Text, Required, "Ledger currency"),
         field!("limits", Kind::List(&Kind::Object(&LIMIT)), Required, "Every limit with its use"),
-        field!("balance", Kind::Object(&OWN_BALANCE), Nullable, "null: the account does not show it to callers"),
-        field!("usable_now", Kind::Money, Nullable, "The least over all layers; null where it would tell the balance"),
+        field!(
+            "balance",
+            Kind::Object(&OWN_BALANCE),
+            Nullable,
+            "null: the account does not show it to callers"
+        ),
+        field!(
+            "usable_now",
+            Kind::Money,
+            Nullable,
+            "The least over all layers; null where it would tell the balance"
+        ),
         field!("bound_by", Kind::Object(&BOUND_BY), Required, "The purse that binds"),
     ],
 };
@@ -81,7 +91,12 @@ static USER_BALANCE: Shape = Shape {
     name: "UserBalance",
     fields: &[
         field!("is_available", Kind::Bool, Required, "Whether this key can pay for anything now"),
-        field!("balance_infos", Kind::List(&Kind::Object(&BALANCE_INFO)), Required, "Empty where the account does not show it"),
+        field!(
+            "balance_infos",
+            Kind::List(&Kind::Object(&BALANCE_INFO)),
+            Required,
+            "Empty where the account does not show it"
+        ),
     ],
 };
 
@@ -90,7 +105,12 @@ static SIMULATE_INPUT: Shape = Shape { name: "ChatRequest", fields: &[] };
 static SIMULATION: Shape = Shape {
     name: "Simulation",
     fields: &[
-        field!("would", Kind::OneOf(&["pass", "fail"]), Required, "What a call with this body would meet now"),
+        field!(
+            "would",
+            Kind::OneOf(&["pass", "fail"]),
+            Required,
+            "What a call with this body would meet now"
+        ),
         field!("hold", Kind::Money, Nullable, "What it would hold"),
         field!("output_cap", Kind::Any, Nullable, "Output tokens of one choice, at the most"),
         field!("why", Kind::Object(&WHY), Required, "Every rung, as a Why shows it"),
@@ -109,11 +129,23 @@ macro_rules! both {
 
 static KEY_ROUTES: [Route; 2] =
     both!(get, "/key", "ownKey", "Every limit of this key, and what it can spend now", &OWN_KEY, key);
-static RECEIPT_ROUTES: [Route; 2] =
-    both!(get, "/requests/{id}", "ownReceipt", "The receipt of one of this key's calls", &RECEIPT, own_receipt);
+static RECEIPT_ROUTES: [Route; 2] = both!(
+    get,
+    "/requests/{id}",
+    "ownReceipt",
+    "The receipt of one of this key's calls",
+    &RECEIPT,
+    own_receipt
+);
 static WHY_ROUTES: [Route; 2] = {
-    let [v1, api] =
-        both!(get, "/requests/{id}/why", "ownWhy", "Why one of this key's calls was allowed or refused", &WHY, own_why);
+    let [v1, api] = both!(
+        get,
+        "/requests/{id}/why",
+        "ownWhy",
+        "Why one of this key's calls was allowed or refused",
+        &WHY,
+        own_why
+    );
     [v1.who(Who::KeyOrStranger), api.who(Who::KeyOrStranger)]
 };
 static SIMULATE_ROUTES: [Route; 2] = both!(
@@ -168,7 +200,8 @@ fn key(call: &Call<'_>) -> Result<Reply, Problem> {
     let key = asking(call)?;
     let usable = usable::of(call.app, &key);
     let shown = shows_money(call, &key);
-    let group = key.group.and_then(|id| call.app.directory.snapshot().group(id).map(|group| group.name.to_string()));
+    let group =
+        key.group.and_then(|id| call.app.directory.snapshot().group(id).map(|group| group.name.to_string()));
     let balance = shown.then(|| {
         json!({
             "available": usable.balance.available.to_string(),

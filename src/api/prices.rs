@@ -14,8 +14,18 @@ static PER_MILLION: Shape = Shape {
     name: "PricePerMillion",
     fields: &[
         field!("input", Kind::Money, Required, "Input tokens that no other class counts"),
-        field!("cache_read", Kind::Money, Optional, "Input read from the upstream's cache; default: as input"),
-        field!("cache_write", Kind::Money, Optional, "Input written to the upstream's cache; default: as input"),
+        field!(
+            "cache_read",
+            Kind::Money,
+            Optional,
+            "Input read from the upstream's cache; default: as input"
+        ),
+        field!(
+            "cache_write",
+            Kind::Money,
+            Optional,
+            "Input written to the upstream's cache; default: as input"
+        ),
         field!("output", Kind::Money, Required, "Output tokens that no other class counts"),
         field!("reasoning", Kind::Money, Optional, "Output that the caller does not see; default: as output"),
         field!("audio_in", Kind::Money, Optional, "Default: as input"),
@@ -32,7 +42,12 @@ static PRICE: Shape = Shape {
         field!("model_name", Kind::Text, Required, "Name of the model"),
         field!("price_version", COUNT, Required, "Counts from 1 for each model"),
         field!("effective_at", Kind::Time, Required, "Calls accepted from then on cost this"),
-        field!("per_million", Kind::Object(&PER_MILLION), Required, "Price of a million tokens of each class"),
+        field!(
+            "per_million",
+            Kind::Object(&PER_MILLION),
+            Required,
+            "Price of a million tokens of each class"
+        ),
         field!("per_call", Kind::Money, Required, "Added once per call"),
         field!("in_force", Kind::Bool, Required, "Whether a call accepted now costs this"),
         field!("created_at", Kind::Time, Required, "When it was made"),
@@ -44,7 +59,12 @@ static PRICE_INPUT: Shape = Shape {
     fields: &[
         field!("model", Kind::Text, Required, "Id or name of the model"),
         field!("effective_at", Kind::Time, Optional, "Not in the past; default: now"),
-        field!("per_million", Kind::Object(&PER_MILLION), Required, "Price of a million tokens of each class"),
+        field!(
+            "per_million",
+            Kind::Object(&PER_MILLION),
+            Required,
+            "Price of a million tokens of each class"
+        ),
         field!("per_call", Kind::Money, Optional, "Added once per call; default: 0"),
     ],
 };
@@ -67,7 +87,8 @@ fn view(call: &Call<'_>, price: &Price) -> Value {
     let snapshot = call.app.directory.snapshot();
     let entry = snapshot.model_by_id(price.model);
     let now_ms = call.app.clock.now_ms();
-    let in_force = entry.and_then(|entry| entry.price_at(now_ms)).is_some_and(|current| current.id == price.id);
+    let in_force =
+        entry.and_then(|entry| entry.price_at(now_ms)).is_some_and(|current| current.id == price.id);
     let classes = TokenClass::ALL.iter().zip(&price.per_million);
     let per_million: Map<String, Value> = classes
         .filter_map(|(class, price)| Some((class.as_str().to_owned(), Value::String((*price)?.to_string()))))

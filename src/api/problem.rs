@@ -56,9 +56,7 @@ impl From<Refusal> for Problem {
 
 impl From<FieldError> for Problem {
     fn from(error: FieldError) -> Self {
-        let refusal = Refusal::new(Code::InvalidValue)
-            .field(error.field)
-            .param("reason", error.reason);
+        let refusal = Refusal::new(Code::InvalidValue).field(error.field).param("reason", error.reason);
         refusal.into()
     }
 }
@@ -78,7 +76,9 @@ impl From<DirectoryError> for Problem {
                 Refusal::new(Code::AlreadyExists).field(field).param("what", name).into()
             }
             DirectoryError::Store(error) => error.into(),
-            error @ (DirectoryError::Corrupt { .. } | DirectoryError::Sealing(_)) => Problem::Internal(Box::new(error)),
+            error @ (DirectoryError::Corrupt { .. } | DirectoryError::Sealing(_)) => {
+                Problem::Internal(Box::new(error))
+            }
         }
     }
 }
@@ -99,7 +99,10 @@ impl From<BooksError> for Problem {
     fn from(error: BooksError) -> Self {
         match error {
             BooksError::Refused(LedgerError::ReferenceReused { reference }) => {
-                Refusal::new(Code::ReferenceConflict).field("reference").param("reference", &*reference.0).into()
+                Refusal::new(Code::ReferenceConflict)
+                    .field("reference")
+                    .param("reference", &*reference.0)
+                    .into()
             }
             BooksError::Refused(why @ (LedgerError::TooLarge | LedgerError::BadAmount { .. })) => {
                 FieldError::new("amount", why.to_string()).into()

@@ -65,7 +65,12 @@ pub static RECEIPT: Shape = Shape {
         field!("sum", Kind::Any, Nullable, "per_call, multiplier, exact, rounded_off, cost"),
         field!("usage_source", Kind::Text, Nullable, "upstream, counted or none"),
         field!("hold", Kind::Any, Nullable, "amount, at, output_cap, output_cap_reason, lots"),
-        field!("settlement", Kind::Any, Nullable, "at, kind, reason, cost, charged, returned, overrun, loss, lots"),
+        field!(
+            "settlement",
+            Kind::Any,
+            Nullable,
+            "at, kind, reason, cost, charged, returned, overrun, loss, lots"
+        ),
         field!("refunded", Kind::Money, Required, "Given back after the charge"),
     ],
 };
@@ -76,9 +81,19 @@ pub static WHY: Shape = Shape {
         field!("request_id", Kind::Text, Nullable, "null in a simulation"),
         field!("at", Kind::Time, Required, "Time of the decision"),
         field!("audience", Kind::OneOf(&["caller", "owner", "operator"]), Required, "Whose eyes it is for"),
-        field!("verdict", Kind::OneOf(&["admitted", "refused", "failed"]), Required, "failed: admitted, and then it failed"),
+        field!(
+            "verdict",
+            Kind::OneOf(&["admitted", "refused", "failed"]),
+            Required,
+            "failed: admitted, and then it failed"
+        ),
         field!("summary", Kind::Text, Required, "The answer in one sentence"),
-        field!("refusal", Kind::Any, Nullable, "code, status, rung, layer, fault, retryable, title, message, hint, charged, next, doc_path"),
+        field!(
+            "refusal",
+            Kind::Any,
+            Nullable,
+            "code, status, rung, layer, fault, retryable, title, message, hint, charged, next, doc_path"
+        ),
         field!("balance_checked", Kind::Bool, Required, "Whether anybody looked at money"),
         field!("balance_note", Kind::Text, Nullable, "Says so where it was not"),
         field!("call", Kind::Any, Required, "What was asked, without any content"),
@@ -137,7 +152,8 @@ fn list(call: &Call<'_>) -> Result<Reply, Problem> {
     let (sql, params) = filter.statement(limit);
     let rows = call.app.projections.db().query(&sql, &params)?;
     let last = rows.last().filter(|_| rows.len() == limit as usize);
-    let next = last.map(|row| row.bytes(0).map(|id| RequestId::from_raw(u128::from_be_bytes(id)).to_string()));
+    let next =
+        last.map(|row| row.bytes(0).map(|id| RequestId::from_raw(u128::from_be_bytes(id)).to_string()));
     let views: Result<Vec<_>, Problem> = rows.iter().map(row_view).collect();
     Ok(Reply::page(views?, next.transpose()?))
 }

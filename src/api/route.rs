@@ -160,7 +160,9 @@ impl Route {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Principal {
     /// Came over the admin socket, or showed the admin token. `actor` is written beside every change.
-    Operator { actor: &'static str },
+    Operator {
+        actor: &'static str,
+    },
     Anonymous,
 }
 

@@ -15,7 +15,10 @@ use serde_json::{Map, Value};
 use crate::app::App;
 use crate::catalogue::{self, Code, Language, Refusal, RenderContext};
 use crate::directory::{FieldError, KeyStatus};
-use crate::gateway::{self, facts::{Checked, Credential}};
+use crate::gateway::{
+    self,
+    facts::{Checked, Credential},
+};
 use crate::id::RequestId;
 
 use super::problem::Problem;
@@ -64,7 +67,9 @@ pub fn router(app: Arc<App>, public_url: &str) -> Router {
         .route("/errors.json", get(|| async { json_text(catalogue::errors_json()) }))
         .merge(crate::console::router(pages))
         .fallback(move |request: Request| async move { unknown(&lost, &request) })
-        .method_not_allowed_fallback(move |request: Request| async move { wrong_verb(&wrong_method, &request) })
+        .method_not_allowed_fallback(
+            move |request: Request| async move { wrong_verb(&wrong_method, &request) },
+        )
 }
 
 fn json_text(text: String) -> Response {
@@ -124,7 +129,8 @@ fn unknown(site: &Site, request: &Request) -> ApiError {
 
 fn wrong_verb(site: &Site, request: &Request) -> ApiError {
     let path = request.uri().path();
-    let allowed: Vec<_> = routes().filter(|route| fits(route.path, path)).map(|route| route.method.as_str()).collect();
+    let allowed: Vec<_> =
+        routes().filter(|route| fits(route.path, path)).map(|route| route.method.as_str()).collect();
     let allowed = if allowed.is_empty() { "GET".to_owned() } else { allowed.join(", ") };
     let refusal = Refusal::new(Code::MethodNotAllowed)
         .param("path", path)
@@ -168,7 +174,8 @@ async fn run(
     let expected = expected(&parts.headers, &mut body)?;
     let app = Arc::clone(app);
     let work = move || {
-        let call = Call { app: &app, path: &path, query: &query, body, raw, expected, operator, caller, language };
+        let call =
+            Call { app: &app, path: &path, query: &query, body, raw, expected, operator, caller, language };
         (route.run)(&call)
     };
     let done = tokio::task::spawn_blocking(work).await;
@@ -232,7 +239,8 @@ fn query_of(route: &Route, parts: &Parts) -> Result<Vec<(String, String)>, Probl
 
 async fn read(body: Body, bytes_max: usize) -> Result<Bytes, Problem> {
     to_bytes(body, bytes_max).await.map_err(|error| {
-        let too_large = std::error::Error::source(&error).is_some_and(|why| why.is::<http_body_util::LengthLimitError>());
+        let too_large =
+            std::error::Error::source(&error).is_some_and(|why| why.is::<http_body_util::LengthLimitError>());
         match too_large {
             true => Refusal::new(Code::BodyTooLarge).param("limit_bytes", bytes_max as u64).into(),
             false => Refusal::new(Code::InvalidJson).param("reason", "the body broke off").into(),
@@ -243,9 +251,8 @@ async fn read(body: Body, bytes_max: usize) -> Result<Bytes, Problem> {
 /// The body as an object of the route's shape.
 fn fields(route: &Route, raw: &[u8]) -> Result<Map<String, Value>, Problem> {
     let Some(shape) = route.body.filter(|shape| !shape.fields.is_empty()) else { return Ok(Map::new()) };
-    let value: Value = serde_json::from_slice(raw).map_err(|why| {
-        Problem::from(Refusal::new(Code::InvalidJson).param("reason", why.to_string()))
-    })?;
+    let value: Value = serde_json::from_slice(raw)
+        .map_err(|why| Problem::from(Refusal::new(Code::InvalidJson).param("reason", why.to_string())))?;
     shape.check(&value, route.partial()).map_err(|error| Problem::of_shape(shape, error))?;
     match value {
         Value::Object(fields) => Ok(fields),

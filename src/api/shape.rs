@@ -47,7 +47,10 @@ pub enum Kind {
     Money,
     /// Decimal string with up to six places, not negative.
     Multiplier,
-    Integer { min: i64, max: i64 },
+    Integer {
+        min: i64,
+        max: i64,
+    },
     Bool,
     /// RFC 3339, UTC.
     Time,
@@ -74,7 +77,10 @@ pub const COUNT: Kind = Kind::Integer { min: 0, max: i64::MAX };
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ShapeError {
     /// A field that the shape does not have.
-    Unknown { field: String, near: Option<&'static str> },
+    Unknown {
+        field: String,
+        near: Option<&'static str>,
+    },
     Invalid(FieldError),
 }
 
@@ -248,7 +254,8 @@ impl<'a> Fields<'a> {
     }
 
     pub fn money(&self, name: &str) -> Result<Option<ledger::Nano>, FieldError> {
-        let read = |text| ledger::Nano::parse_decimal(text).map_err(|why| FieldError::new(name, why.to_string()));
+        let read =
+            |text| ledger::Nano::parse_decimal(text).map_err(|why| FieldError::new(name, why.to_string()));
         self.text(name).map(read).transpose()
     }
 
@@ -286,8 +293,18 @@ mod tests {
         name: "Thing",
         fields: &[
             Field { name: "name", kind: Kind::Text, need: Need::Required, about: "" },
-            Field { name: "limits", kind: Kind::List(&Kind::Object(&LIMIT)), need: Need::Optional, about: "" },
-            Field { name: "count", kind: Kind::Integer { min: 1, max: 9 }, need: Need::OptionalNullable, about: "" },
+            Field {
+                name: "limits",
+                kind: Kind::List(&Kind::Object(&LIMIT)),
+                need: Need::Optional,
+                about: "",
+            },
+            Field {
+                name: "count",
+                kind: Kind::Integer { min: 1, max: 9 },
+                need: Need::OptionalNullable,
+                about: "",
+            },
         ],
     };
 
@@ -304,8 +321,16 @@ mod tests {
         let cases = [
             (json!({"name": "a", "limit": []}), "limit", "unknown, near Some(\"limits\")"),
             (json!({"name": "a", "xyz": 1}), "xyz", "unknown, near None"),
-            (json!({"name": "a", "limits": [{"value": "1"}, {"valeu": "1"}]}), "limits[1].valeu", "unknown, near Some(\"value\")"),
-            (json!({"name": "a", "limits": [{"value": 5}]}), "limits[0].value", "must be a decimal number as a string, such as \"5.00\""),
+            (
+                json!({"name": "a", "limits": [{"value": "1"}, {"valeu": "1"}]}),
+                "limits[1].valeu",
+                "unknown, near Some(\"value\")",
+            ),
+            (
+                json!({"name": "a", "limits": [{"value": 5}]}),
+                "limits[0].value",
+                "must be a decimal number as a string, such as \"5.00\"",
+            ),
             (json!({"name": "a", "limits": {}}), "limits", "must be a list"),
             (json!({"name": "a", "count": 10}), "count", "must be from 1 to 9"),
             (json!({"name": "a", "count": 1.5}), "count", "must be a whole number"),

@@ -42,15 +42,31 @@ static KEY_TEXT: Shape = Shape {
 static KEY_FINDINGS: Shape = Shape {
     name: "KeyFindings",
     fields: &[
-        field!("text", Kind::Any, Required, "form, environment, class, problem, code_point, position, masked"),
+        field!(
+            "text",
+            Kind::Any,
+            Required,
+            "form, environment, class, problem, code_point, position, masked"
+        ),
         field!("key", Kind::Any, Nullable, "What is known of the key; null: nothing"),
-        field!("would_pass", Kind::Bool, Required, "Whether the smallest call of the cheapest model would pass now"),
+        field!(
+            "would_pass",
+            Kind::Bool,
+            Required,
+            "Whether the smallest call of the cheapest model would pass now"
+        ),
         field!("summary", Kind::Text, Required, "The answer in one sentence"),
     ],
 };
 
 pub static ROUTES: &[Route] = &[
-    Route::get("/api/verify", "verify", "Reads the whole journal and checks every invariant", &REPORT, run_verify),
+    Route::get(
+        "/api/verify",
+        "verify",
+        "Reads the whole journal and checks every invariant",
+        &REPORT,
+        run_verify,
+    ),
     Route::post(
         "/api/doctor/key",
         "doctorKey",

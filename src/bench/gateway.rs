@@ -12,9 +12,7 @@ use crate::app::App;
 use crate::clock::{SystemClock, SystemEntropy};
 use crate::config::{Config, Sources};
 use crate::directory::documents::Window;
-use crate::directory::{
-    CapField, Channel, Environment, Key, KeyOrder, Limit, Metric, Model, Origin, Price,
-};
+use crate::directory::{CapField, Channel, Environment, Key, KeyOrder, Limit, Metric, Model, Origin, Price};
 use crate::id::LotId;
 use crate::secret::Secret;
 use ledger::{Book, Command, CreditSource, LotKind, Nano, Reference, TokenClass};
@@ -38,12 +36,18 @@ pub struct Prepared {
 }
 
 /// Fills a fresh data directory. `extra_keys` more keys show what a large directory costs.
-pub fn prepare(dir: &Path, listen: SocketAddr, upstream: SocketAddr, extra_keys: u32) -> io::Result<Prepared> {
+pub fn prepare(
+    dir: &Path,
+    listen: SocketAddr,
+    upstream: SocketAddr,
+    extra_keys: u32,
+) -> io::Result<Prepared> {
     std::fs::create_dir_all(dir)?;
     let flags = vec![("store.data_dir", dir.display().to_string())];
     let config = Config::load(&Sources { flags, ..Sources::default() }).map_err(other)?;
     let entropy = Arc::new(SystemEntropy::new());
-    let app = App::open(config, Arc::new(SystemClock), entropy, 1, crate::app::exit_on_fatal()).map_err(other)?;
+    let app =
+        App::open(config, Arc::new(SystemClock), entropy, 1, crate::app::exit_on_fatal()).map_err(other)?;
     let account = app.directory.create_account(ACTOR, &|account| {
         account.name = "Benchmark".into();
         Ok(())

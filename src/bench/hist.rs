@@ -79,7 +79,8 @@ mod tests {
 
     #[test]
     fn every_value_lies_at_most_one_part_in_1024_below_the_top_of_its_bucket() {
-        for ns in (0..3000).chain((12..63).flat_map(|p| [(1u64 << p) - 1, 1 << p, (1 << p) + (1 << (p - 2))])) {
+        for ns in (0..3000).chain((12..63).flat_map(|p| [(1u64 << p) - 1, 1 << p, (1 << p) + (1 << (p - 2))]))
+        {
             let top = upper(bucket(ns));
             assert!(top >= ns && top - ns <= ns / SUB, "{ns} → {top}");
         }

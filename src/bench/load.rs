@@ -116,7 +116,11 @@ impl Load {
         stream.set_nonblocking(true)?;
         let mut stream = TcpStream::from_std(stream);
         let index = self.connections.len();
-        registry.register(&mut stream, Token(LOAD_TOKENS + index), Interest::READABLE | Interest::WRITABLE)?;
+        registry.register(
+            &mut stream,
+            Token(LOAD_TOKENS + index),
+            Interest::READABLE | Interest::WRITABLE,
+        )?;
         self.connections.push(Some(Connection {
             stream,
             sent: 0,
@@ -267,7 +271,11 @@ impl Connection {
     /// Takes in what was read; true when the answer is whole.
     fn advance(&mut self, report: &mut LoadReport) -> io::Result<bool> {
         let Some(due) = self.due else {
-            return if self.input.is_empty() { Ok(false) } else { Err(io::Error::other("bytes without a call")) };
+            return if self.input.is_empty() {
+                Ok(false)
+            } else {
+                Err(io::Error::other("bytes without a call"))
+            };
         };
         if matches!(self.body, Body::Head) {
             let Some(head) = http1::head(&self.input) else { return Ok(false) };

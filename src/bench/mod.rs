@@ -131,7 +131,8 @@ fn measure_in(args: &BenchArgs, dir: &std::path::Path) -> io::Result<Report> {
     }
     process::pin_self(peers::LOAD_CORE)?;
     let mut rig = Rig::new()?;
-    let prepared = gateway::prepare(&dir.join("tallygate"), peers::free_addr()?, rig.upstream_addr()?, args.keys)?;
+    let prepared =
+        gateway::prepare(&dir.join("tallygate"), peers::free_addr()?, rig.upstream_addr()?, args.keys)?;
     let mut peers = vec![
         Peer::nginx(&mut rig, &dir.join("nginx"))?,
         Peer::bare(&mut rig, &dir.join("bare"))?,

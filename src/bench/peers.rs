@@ -71,8 +71,7 @@ impl Peer {
         let log = std::fs::File::create(dir.join("output.log"))?;
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let child = command.spawn().map_err(|e| io::Error::other(format!("{name} does not start: {e}")))?;
-        let mut peer =
-            Self { name, addr, key: "none".into(), process: Some(child), idle: Memory::default() };
+        let mut peer = Self { name, addr, key: "none".into(), process: Some(child), idle: Memory::default() };
         let start = Instant::now();
         while !ready(addr) {
             if start.elapsed() > START_LIMIT || peer.has_ended() {
@@ -123,7 +122,10 @@ impl Drop for Peer {
 
 fn terminate(pid: u32) {
     let Ok(pid) = libc::pid_t::try_from(pid) else { return };
-    #[expect(unsafe_code, reason = "std offers no signal but SIGKILL, which would leave nginx's worker behind")]
+    #[expect(
+        unsafe_code,
+        reason = "std offers no signal but SIGKILL, which would leave nginx's worker behind"
+    )]
     // SAFETY: kill takes two integers and touches no memory of this process.
     unsafe {
         libc::kill(pid, libc::SIGTERM);

@@ -43,7 +43,8 @@ impl CpuSample {
     /// counted in ticks of 10 ms.
     pub fn since(&self, before: &Self) -> u64 {
         if before.tasks.keys().all(|task| self.tasks.contains_key(task)) {
-            let used = |(task, ns): (_, &u64)| ns.saturating_sub(before.tasks.get(task).copied().unwrap_or(0));
+            let used =
+                |(task, ns): (_, &u64)| ns.saturating_sub(before.tasks.get(task).copied().unwrap_or(0));
             self.tasks.iter().map(used).sum()
         } else {
             self.ticks.saturating_sub(before.ticks) * TICK_NS

@@ -66,8 +66,7 @@ fn row(peer: &PeerReport) -> String {
         _ => "–".into(),
     };
     // The upstream without a proxy has no process of its own to be measured.
-    let cpu =
-        if peer.cpu_us_per_call.max > 0.0 { spread(peer.cpu_us_per_call, 1) } else { "–".into() };
+    let cpu = if peer.cpu_us_per_call.max > 0.0 { spread(peer.cpu_us_per_call, 1) } else { "–".into() };
     format!(
         "| {} | {cpu} | {} | {} | {} | {} | {} | {added} | {} | {} |",
         peer.peer,

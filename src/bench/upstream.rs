@@ -11,8 +11,8 @@ use super::http1::{self, Framing};
 use mio::event::Event;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
-use std::collections::{BinaryHeap, VecDeque};
 use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -213,8 +213,26 @@ fn delay_of(body: &[u8]) -> Duration {
 }
 
 const TEXT: [&str; STREAM_CHUNKS] = [
-    "The ", "books ", "of ", "this ", "call ", "are ", "kept ", "by ", "the ", "gateway, ", "and ", "every ",
-    "cent ", "has ", "a ", "place ", "it ", "came ", "from", ".",
+    "The ",
+    "books ",
+    "of ",
+    "this ",
+    "call ",
+    "are ",
+    "kept ",
+    "by ",
+    "the ",
+    "gateway, ",
+    "and ",
+    "every ",
+    "cent ",
+    "has ",
+    "a ",
+    "place ",
+    "it ",
+    "came ",
+    "from",
+    ".",
 ];
 const USAGE: &str = r#"{"prompt_tokens":92,"completion_tokens":20,"total_tokens":112,"prompt_tokens_details":{"cached_tokens":0},"completion_tokens_details":{"reasoning_tokens":0}}"#;
 
@@ -230,7 +248,8 @@ fn push_id(call: u64, out: &mut Vec<u8>) {
 fn whole_answer(call: u64, out: &mut Vec<u8>) {
     const BEFORE: &[u8] = br#"{"id":""#;
     const AFTER: &[u8] = br#"","object":"chat.completion","created":1767225600,"model":"bench","choices":[{"index":0,"message":{"role":"assistant","content":""#;
-    const END: &[u8] = br#"","refusal":null,"annotations":[]},"logprobs":null,"finish_reason":"stop"}],"usage":"#;
+    const END: &[u8] =
+        br#"","refusal":null,"annotations":[]},"logprobs":null,"finish_reason":"stop"}],"usage":"#;
     let id = "chatcmpl-".len() + ID_DIGITS;
     let text: usize = TEXT.iter().map(|t| t.len()).sum();
     let length = BEFORE.len() + id + AFTER.len() + text + END.len() + USAGE.len() + 1;

@@ -67,7 +67,12 @@ pub const MODELS: [&str; 2] = [AT_ONCE, AFTER_50_MS];
 
 impl Scenario {
     pub fn plan(&self, host: SocketAddr, key: &str, time: Duration) -> Plan {
-        Plan { pace: self.pace, time, request: request(host, key, self.model, self.stream), stream: self.stream }
+        Plan {
+            pace: self.pace,
+            time,
+            request: request(host, key, self.model, self.stream),
+            stream: self.stream,
+        }
     }
 }
 

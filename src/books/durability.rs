@@ -97,11 +97,7 @@ impl Durability {
     }
 
     fn state(&self, ticket: Ticket) -> Option<Result<(), Stopped>> {
-        if self.durable() >= ticket.batch {
-            Some(Ok(()))
-        } else {
-            self.stopped().then_some(Err(Stopped))
-        }
+        if self.durable() >= ticket.batch { Some(Ok(())) } else { self.stopped().then_some(Err(Stopped)) }
     }
 
     /// Waits until the ticket's batch is on disk. The port must be served.

@@ -60,7 +60,11 @@ impl StoredCall {
 }
 
 /// A call as it stands now: a receipt asked for right after its answer is there. Blocks on the store.
-pub fn call(books: &Books, projections: &Projections, id: RequestId) -> Result<Option<StoredCall>, LookupError> {
+pub fn call(
+    books: &Books,
+    projections: &Projections,
+    id: RequestId,
+) -> Result<Option<StoredCall>, LookupError> {
     // The tail first: what leaves it meanwhile is in the projections by then.
     let tail = books.find_call(id);
     let row = projections.request(id.raw()).map_err(LookupError::Store)?;

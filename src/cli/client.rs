@@ -31,7 +31,10 @@ pub struct Client {
 enum Way {
     Socket(std::path::PathBuf),
     /// The books are closed when it is dropped.
-    Here { app: Arc<App>, router: axum::Router },
+    Here {
+        app: Arc<App>,
+        router: axum::Router,
+    },
 }
 
 impl Client {
@@ -64,8 +67,9 @@ impl Client {
             .body(body.map_or_else(Body::empty, |body| Body::from(body.to_string())))
             .map_err(Failure::unanswered)?;
         let (status, bytes) = self.runtime.block_on(self.send(request))?;
-        let answer: Value = serde_json::from_slice(&bytes)
-            .map_err(|_| Failure::unanswered(format!("{method} {path} was answered with {status} and no JSON")))?;
+        let answer: Value = serde_json::from_slice(&bytes).map_err(|_| {
+            Failure::unanswered(format!("{method} {path} was answered with {status} and no JSON"))
+        })?;
         if (200..300).contains(&status) { Ok(answer) } else { Err(refused(status, &answer)) }
     }
 
@@ -80,8 +84,9 @@ impl Client {
             }
             Way::Socket(path) => {
                 let stream = UnixStream::connect(path).await?;
-                let (mut sender, connection) =
-                    hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(Failure::unanswered)?;
+                let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+                    .await
+                    .map_err(Failure::unanswered)?;
                 tokio::spawn(connection);
                 sender.send_request(request).await.map_err(Failure::unanswered)?.map(Body::new)
             }
@@ -102,7 +107,9 @@ impl Drop for Client {
 
 fn here(config: Config) -> Result<Way, Failure> {
     let public_url = config.public_url();
-    let on_fatal = Box::new(|error: &crate::store::AppendError| tracing::error!(%error, "the journal cannot be written"));
+    let on_fatal = Box::new(
+        |error: &crate::store::AppendError| tracing::error!(%error, "the journal cannot be written"),
+    );
     let app = App::open(config, Arc::new(SystemClock), Arc::new(SystemEntropy::new()), 1, on_fatal);
     let app = Arc::new(app.map_err(opening)?);
     let router = api::router(Arc::clone(&app), &public_url);

@@ -81,7 +81,8 @@ fn show(context: &mut Context, rows: &[Value]) -> Result<(), Failure> {
 
 /// Time, id, status, code, model, charge, latency, key.
 fn line(row: &Value) -> String {
-    let latency = row["latency_us"].as_u64().map_or_else(|| "–".to_owned(), |us| format!("{} ms", us / 1_000));
+    let latency =
+        row["latency_us"].as_u64().map_or_else(|| "–".to_owned(), |us| format!("{} ms", us / 1_000));
     format!(
         "{:<24} {} {:>3} {:<24} {:<24} {:>12} {:>9} {}",
         cell(&row["at"]),

@@ -70,7 +70,8 @@ fn rung_row(rung: &Value) -> Vec<String> {
     let figures = rung["figures"].as_array().map(Vec::as_slice).unwrap_or_default();
     let figure = |figure: &Value| {
         let fields = figure.as_object().into_iter().flatten();
-        let shown = fields.filter(|(name, value)| !value.is_null() && !matches!(name.as_str(), "hidden" | "id"));
+        let shown =
+            fields.filter(|(name, value)| !value.is_null() && !matches!(name.as_str(), "hidden" | "id"));
         shown.map(|(name, value)| format!("{name} {}", cell(value))).collect::<Vec<_>>().join(", ")
     };
     vec![

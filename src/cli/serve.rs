@@ -77,7 +77,8 @@ pub fn demo(context: &mut Context, args: DemoArgs) -> Done {
 
 /// What a gateway writes about itself goes to the standard error; `RUST_LOG` is stronger than the setting.
 fn log_to_stderr(config: &Config) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(config.log.level.as_str()));
+    let filter =
+        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(config.log.level.as_str()));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // A process has one log: the first one stays.
     let _first = match config.log.format {
@@ -96,7 +97,9 @@ pub fn migrate(context: &mut Context) -> Done {
     };
     let done = match store::open(&stores) {
         Ok(_) => "the schema is up to date",
-        Err(error) if error.kind() == StoreErrorKind::Taken => "a running server has brought the schema up to date",
+        Err(error) if error.kind() == StoreErrorKind::Taken => {
+            "a running server has brought the schema up to date"
+        }
         Err(error) => return Err(Failure::unanswered(error)),
     };
     match context.json {

@@ -46,9 +46,10 @@ pub struct Frame {
 impl Frame {
     fn new(site: &Site, request: &Request) -> Self {
         let asked = request.uri().query().and_then(|query| {
-            query.split('&').find_map(|pair| pair.strip_prefix("lang=")).and_then(|tag| {
-                Language::ALL.into_iter().find(|language| language.as_str() == tag)
-            })
+            query
+                .split('&')
+                .find_map(|pair| pair.strip_prefix("lang="))
+                .and_then(|tag| Language::ALL.into_iter().find(|language| language.as_str() == tag))
         });
         let mut nonce = [0; 16];
         Entropy::fill(&*site.app.entropy, &mut nonce);

@@ -3,8 +3,8 @@
 
 use askama::Template;
 use axum::body::to_bytes;
-use axum::extract::{Form, Request};
 use axum::extract::FromRequest as _;
+use axum::extract::{Form, Request};
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Deserialize;
@@ -12,9 +12,9 @@ use serde::Deserialize;
 use crate::api::Site;
 use crate::books;
 use crate::catalogue::{Code, Language};
+use crate::explain::doctor;
 use crate::explain::receipt::{self, Receipt};
 use crate::explain::why::{self, Audience, Case, Figure, State, Why};
-use crate::explain::doctor;
 use crate::id::RequestId;
 use crate::secret::Secret;
 
@@ -86,7 +86,10 @@ impl Page {
             (w("resets at", "重置时间"), &figure.resets_at),
         ];
         let scope = Some((w("whose", "对象"), figure.scope.as_str()));
-        scope.into_iter().chain(all.into_iter().filter_map(|(name, value)| Some((name, value.as_deref()?)))).collect()
+        scope
+            .into_iter()
+            .chain(all.into_iter().filter_map(|(name, value)| Some((name, value.as_deref()?))))
+            .collect()
     }
 }
 
@@ -132,7 +135,8 @@ async fn answer(site: Site, frame: Frame, key: Option<Secret>) -> Response {
 fn page(site: &Site, frame: Frame, key: Option<Secret>) -> Option<Page> {
     let id = frame.subject().parse::<RequestId>().ok()?;
     let stored = books::lookup::call(&site.app.books, &site.app.projections, id);
-    let stored = stored.inspect_err(|error| tracing::error!(%error, "a call could not be looked up")).ok()??;
+    let stored =
+        stored.inspect_err(|error| tracing::error!(%error, "a call could not be looked up")).ok()??;
     let case = Case::of(&site.app, stored);
     let case = case.inspect_err(|error| tracing::error!(%error, "a call could not be explained")).ok()?;
     let (open, complaint) = may_see(site, &case, key.as_ref(), frame.language);

@@ -61,7 +61,8 @@ impl Seed {
         match std::fs::read_to_string(&path) {
             Ok(text) => {
                 let seed = hex::decode::<32>(text.trim());
-                let seed = seed.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "not a demo's seed"))?;
+                let seed =
+                    seed.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "not a demo's seed"))?;
                 Ok((Seed(seed), false))
             }
             Err(missing) if missing.kind() == io::ErrorKind::NotFound => {

@@ -41,7 +41,11 @@ impl Ready<'_> {
         writeln!(out, "Tallygate demo\n")?;
         writeln!(out, "  base URL      {}", self.base_url)?;
         writeln!(out, "  answer pages  {}/errors", self.console_url)?;
-        writeln!(out, "  upstream      {} (simulated), its bill at {}", self.upstream.url, self.upstream.bill_url)?;
+        writeln!(
+            out,
+            "  upstream      {} (simulated), its bill at {}",
+            self.upstream.url, self.upstream.bill_url
+        )?;
         writeln!(out, "  admin token   {}\n", self.admin.token)?;
         for key in &KEYS {
             let text = self.keys.get(key.name).map_or("", |text| text);

@@ -10,7 +10,8 @@ use crate::app::App;
 use crate::books::BooksError;
 use crate::directory::documents::Window;
 use crate::directory::{
-    CapField, Channel, DirectoryError, Environment, Key, KeyOrder, KeyStatus, Limit, Metric, Model, Origin, Price,
+    CapField, Channel, DirectoryError, Environment, Key, KeyOrder, KeyStatus, Limit, Metric, Model, Origin,
+    Price,
 };
 use crate::id::{AccountId, LotId};
 use crate::keytext;
@@ -104,13 +105,17 @@ const IMAGE_TOKENS_MAX: u32 = 2_000;
 fn channel(app: &App, upstream_url: &str, upstream_key: &Secret) -> Result<(), DirectoryError> {
     let known = app.directory.snapshot().channels().find(|channel| &*channel.name == CHANNEL).cloned();
     if let Some(known) = known {
-        return app.directory.edit_channel(ACTOR, known.id, None, None, &|channel: &mut Channel| {
-            channel.base_url = upstream_url.into();
-            Ok(())
-        }).map(drop);
+        return app
+            .directory
+            .edit_channel(ACTOR, known.id, None, None, &|channel: &mut Channel| {
+                channel.base_url = upstream_url.into();
+                Ok(())
+            })
+            .map(drop);
     }
     let served = CHAT_MODELS.iter().filter(|model| model.name != WITHOUT_CHANNEL);
-    let served: BTreeMap<Box<str>, Box<str>> = served.map(|model| (model.name.into(), model.name.into())).collect();
+    let served: BTreeMap<Box<str>, Box<str>> =
+        served.map(|model| (model.name.into(), model.name.into())).collect();
     app.directory.create_channel(ACTOR, upstream_key, &|channel: &mut Channel| {
         channel.name = CHANNEL.into();
         channel.base_url = upstream_url.into();
@@ -145,7 +150,8 @@ fn account(app: &App, which: DemoAccount) -> Result<AccountId, SeedError> {
         DemoAccount::Empty => ("Demo, nothing topped up", None),
         DemoAccount::Low => ("Demo, almost spent", Some(LITTLE)),
     };
-    let known = app.directory.snapshot().accounts().find(|account| &*account.name == name).map(|known| known.id);
+    let known =
+        app.directory.snapshot().accounts().find(|account| &*account.name == name).map(|known| known.id);
     let id = match known {
         Some(id) => id,
         None => {
@@ -163,7 +169,13 @@ fn account(app: &App, which: DemoAccount) -> Result<AccountId, SeedError> {
     if which == DemoAccount::Funded {
         // The setting was checked when it was read.
         let amount = Nano::parse_decimal(&app.config.ledger.test_credit).unwrap_or(Nano::ZERO);
-        self::credit(app, live.in_book(ledger::Book::Test), amount, LotKind::Granted, format!("demo-test:{name}"))?;
+        self::credit(
+            app,
+            live.in_book(ledger::Book::Test),
+            amount,
+            LotKind::Granted,
+            format!("demo-test:{name}"),
+        )?;
     }
     Ok(id)
 }
@@ -206,7 +218,8 @@ pub fn limit_to_used(app: &App, text: &Secret, window: Window) -> Result<(), See
         .iter()
         .find(|layer| layer.counter.window == kind)
         .map(|layer| app.books.counter(&layer.counter, layer.window.start).used);
-    let limit = Limit { metric: Metric::Spend, window, value: Nano(used.unwrap_or(0)), origin: Origin::Owner };
+    let limit =
+        Limit { metric: Metric::Spend, window, value: Nano(used.unwrap_or(0)), origin: Origin::Owner };
     app.directory.edit(ACTOR, key.id.raw(), None, &|key: &mut Key| {
         key.limits = vec![limit];
         Ok(())

@@ -54,7 +54,8 @@ pub fn email(field: &str, text: &str) -> Checked {
             && domain.split('.').count() >= 2
             && domain.split('.').all(|label| !label.is_empty())
     });
-    let clean = !text.chars().any(|c| c.is_whitespace() || c.is_control() || matches!(c, '<' | '>' | ',' | '"'));
+    let clean =
+        !text.chars().any(|c| c.is_whitespace() || c.is_control() || matches!(c, '<' | '>' | ',' | '"'));
     match shaped && clean && text.len() <= EMAIL_BYTES_MAX {
         true => Ok(()),
         false => Err(FieldError::new(field, "is not an e-mail address")),
@@ -104,7 +105,8 @@ pub fn base_url(field: &str, text: &str) -> Checked {
 
 /// The first value that stands twice.
 pub fn distinct<T: PartialEq>(field: &str, values: &[T]) -> Checked {
-    let twice = values.iter().enumerate().find(|(at, value)| values.iter().take(*at).any(|other| other == *value));
+    let twice =
+        values.iter().enumerate().find(|(at, value)| values.iter().take(*at).any(|other| other == *value));
     match twice {
         Some((at, _)) => Err(FieldError::new(format!("{field}[{at}]"), "stands twice")),
         None => Ok(()),
@@ -121,8 +123,15 @@ mod tests {
             assert_eq!(base_url("base_url", good), Ok(()), "{good}");
         }
         for bad in [
-            "", "api.example.com", "/v1", "ftp://host/v1", "https://user:pw@host/v1", "https://host/v1/",
-            "https://host/v1?key=1", "https://host/v1#x", "https:///v1",
+            "",
+            "api.example.com",
+            "/v1",
+            "ftp://host/v1",
+            "https://user:pw@host/v1",
+            "https://host/v1/",
+            "https://host/v1?key=1",
+            "https://host/v1#x",
+            "https:///v1",
         ] {
             assert!(base_url("base_url", bad).is_err(), "{bad}");
         }

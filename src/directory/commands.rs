@@ -12,16 +12,16 @@ use ledger::Nano;
 use parking_lot::Mutex;
 
 use crate::clock::{Clock, Entropy};
+use crate::hex;
 use crate::id::{AccountId, ChannelId, GroupId, KeyId, ModelId, PriceId};
 use crate::keytext;
-use crate::hex;
 use crate::secret::{MasterKey, MasterKeyError, Secret};
 use crate::store::Db;
 
 use super::decimal;
 use super::documents::{
-    Account, AccountKind, CapField, Channel, ChannelStatus, Environment, Group, Key, KeyHash, KeyStatus, Model,
-    ModelStatus, Price, ProviderKind,
+    Account, AccountKind, CapField, Channel, ChannelStatus, Environment, Group, Key, KeyHash, KeyStatus,
+    Model, ModelStatus, Price, ProviderKind,
 };
 use super::error::{DirectoryError, Kind};
 use super::rules::Document;
@@ -113,7 +113,11 @@ impl Directory {
     }
 
     /// The object that has this unique name: spaces are `account_email`, `model`, `channel` and `group`.
-    pub fn find_by_name<D: Document>(&self, space: &str, name: &str) -> Result<Option<Versioned<D>>, DirectoryError> {
+    pub fn find_by_name<D: Document>(
+        &self,
+        space: &str,
+        name: &str,
+    ) -> Result<Option<Versioned<D>>, DirectoryError> {
         stored::by_name(&self.db, space, name)
     }
 
@@ -122,43 +126,62 @@ impl Directory {
         stored::history(&self.db, kind, id, limit)
     }
 
-    pub fn create_account(&self, actor: &str, edit: Edit<'_, Account>) -> Result<Versioned<Account>, DirectoryError> {
+    pub fn create_account(
+        &self,
+        actor: &str,
+        edit: Edit<'_, Account>,
+    ) -> Result<Versioned<Account>, DirectoryError> {
         let id = self.fresh(AccountId::new, |snapshot, id| snapshot.account(id).is_some());
-        self.create(actor, edit, Account {
-            id,
-            name: "".into(),
-            email: None,
-            kind: AccountKind::Personal,
-            time_zone: "UTC".into(),
-            overdraft: Nano::ZERO,
-            callers_see_account_money: None,
-            remark: None,
-            created_at: self.now()?,
-        })
+        self.create(
+            actor,
+            edit,
+            Account {
+                id,
+                name: "".into(),
+                email: None,
+                kind: AccountKind::Personal,
+                time_zone: "UTC".into(),
+                overdraft: Nano::ZERO,
+                callers_see_account_money: None,
+                remark: None,
+                created_at: self.now()?,
+            },
+        )
     }
 
-    pub fn create_model(&self, actor: &str, edit: Edit<'_, Model>) -> Result<Versioned<Model>, DirectoryError> {
+    pub fn create_model(
+        &self,
+        actor: &str,
+        edit: Edit<'_, Model>,
+    ) -> Result<Versioned<Model>, DirectoryError> {
         let id = self.fresh(ModelId::new, |snapshot, id| snapshot.model_by_id(id).is_some());
-        self.create(actor, edit, Model {
-            id,
-            name: "".into(),
-            status: ModelStatus::Active,
-            output_tokens_max: 4_096,
-            image_tokens_max: None,
-            audio_tokens_max: None,
-            owned_by: "tallygate".into(),
-            created_at: self.now()?,
-        })
+        self.create(
+            actor,
+            edit,
+            Model {
+                id,
+                name: "".into(),
+                status: ModelStatus::Active,
+                output_tokens_max: 4_096,
+                image_tokens_max: None,
+                audio_tokens_max: None,
+                owned_by: "tallygate".into(),
+                created_at: self.now()?,
+            },
+        )
     }
 
-    pub fn create_group(&self, actor: &str, edit: Edit<'_, Group>) -> Result<Versioned<Group>, DirectoryError> {
+    pub fn create_group(
+        &self,
+        actor: &str,
+        edit: Edit<'_, Group>,
+    ) -> Result<Versioned<Group>, DirectoryError> {
         let id = self.fresh(GroupId::new, |snapshot, id| snapshot.group(id).is_some());
-        self.create(actor, edit, Group {
-            id,
-            name: "".into(),
-            multiplier_ppm: decimal::PPM,
-            created_at: self.now()?,
-        })
+        self.create(
+            actor,
+            edit,
+            Group { id, name: "".into(), multiplier_ppm: decimal::PPM, created_at: self.now()? },
+        )
     }
 
     /// Adds the next version of a model's price. `effective_at` is now unless `edit` sets it.
@@ -172,7 +195,8 @@ impl Directory {
             let prices = snapshot.model_by_id(model).map(|entry| entry.prices.as_slice()).unwrap_or_default();
             prices.iter().map(|price| price.version).max().unwrap_or(0)
         };
-        let taken = |snapshot: &Snapshot, id| snapshot.models().flat_map(|entry| &entry.prices).any(|p| p.id == id);
+        let taken =
+            |snapshot: &Snapshot, id| snapshot.models().flat_map(|entry| &entry.prices).any(|p| p.id == id);
         let now = self.now()?;
         let mut price = Price {
             id: self.fresh(PriceId::new, taken),
@@ -200,20 +224,24 @@ impl Directory {
         edit: Edit<'_, Channel>,
     ) -> Result<Versioned<Channel>, DirectoryError> {
         let id = self.fresh(ChannelId::new, |snapshot, id| snapshot.channel(id).is_some());
-        self.create(actor, edit, Channel {
-            id,
-            name: "".into(),
-            provider: ProviderKind::Openai,
-            base_url: "".into(),
-            credential: self.seal(id, credential)?,
-            models: Default::default(),
-            groups: Vec::new(),
-            environments: vec![Environment::Live],
-            priority: 0,
-            status: ChannelStatus::Enabled,
-            output_cap_field: CapField::MaxCompletionTokens,
-            created_at: self.now()?,
-        })
+        self.create(
+            actor,
+            edit,
+            Channel {
+                id,
+                name: "".into(),
+                provider: ProviderKind::Openai,
+                base_url: "".into(),
+                credential: self.seal(id, credential)?,
+                models: Default::default(),
+                groups: Vec::new(),
+                environments: vec![Environment::Live],
+                priority: 0,
+                status: ChannelStatus::Enabled,
+                output_cap_field: CapField::MaxCompletionTokens,
+                created_at: self.now()?,
+            },
+        )
     }
 
     /// Changes a channel; `credential` replaces its key.
@@ -252,18 +280,22 @@ impl Directory {
             return Err(DirectoryError::NameTaken { field: "import", name: masked });
         }
         let id = self.fresh(KeyId::new, |snapshot, id| snapshot.key(id).is_some());
-        let key = self.create(actor, edit, Key {
-            id,
-            account: order.account,
-            name: "".into(),
-            environment: order.environment,
-            hash,
-            masked: masked.into(),
-            status: KeyStatus::Enabled,
-            group: None,
-            limits: Vec::new(),
-            created_at: self.now()?,
-        })?;
+        let key = self.create(
+            actor,
+            edit,
+            Key {
+                id,
+                account: order.account,
+                name: "".into(),
+                environment: order.environment,
+                hash,
+                masked: masked.into(),
+                status: KeyStatus::Enabled,
+                group: None,
+                limits: Vec::new(),
+                created_at: self.now()?,
+            },
+        )?;
         Ok(CreatedKey { key, text })
     }
 
@@ -319,9 +351,14 @@ impl Directory {
         let now = self.now()?;
         self.commit(actor, |writer, snapshot| {
             let before = writer.current::<D>(id)?;
-            let before = before.ok_or_else(|| DirectoryError::NotFound { kind: D::KIND, id: D::text_of(id) })?;
+            let before =
+                before.ok_or_else(|| DirectoryError::NotFound { kind: D::KIND, id: D::text_of(id) })?;
             if let Some(expected) = expected.filter(|expected| *expected != before.version) {
-                return Err(DirectoryError::EditConflict { kind: D::KIND, expected, current: before.version });
+                return Err(DirectoryError::EditConflict {
+                    kind: D::KIND,
+                    expected,
+                    current: before.version,
+                });
             }
             let mut after = D::clone(&before.document);
             edit(&mut after)?;
@@ -429,12 +466,19 @@ impl Directory {
     pub fn credential(&self, channel: &Channel) -> Result<Secret, DirectoryError> {
         let damaged = || DirectoryError::Sealing(MasterKeyError::Damaged);
         let sealed = hex::decode_vec(&channel.credential).ok_or_else(damaged)?;
-        let plain = self.master.open(&sealing_purpose(channel.id), &sealed).map_err(DirectoryError::Sealing)?;
+        let plain =
+            self.master.open(&sealing_purpose(channel.id), &sealed).map_err(DirectoryError::Sealing)?;
         std::str::from_utf8(plain.expose()).map(Secret::new).map_err(|_| damaged())
     }
 
     /// Keeps a note of an operator's act beside the versions of the directory, with who did it and when.
-    pub fn note(&self, actor: &str, kind: &str, id: u64, body: &serde_json::Value) -> Result<(), DirectoryError> {
+    pub fn note(
+        &self,
+        actor: &str,
+        kind: &str,
+        id: u64,
+        body: &serde_json::Value,
+    ) -> Result<(), DirectoryError> {
         let body = body.to_string().into_bytes();
         self.commit(actor, |writer, _| Ok((Vec::new(), writer.note(kind, id, &body)?)))
     }

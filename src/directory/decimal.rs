@@ -31,7 +31,8 @@ pub mod money {
 
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Nano, D::Error> {
         let text = Cow::<'de, str>::deserialize(deserializer)?;
-        Nano::parse_decimal(&text).map_err(|why| D::Error::custom(format!("`{text}` is not an amount: {why}")))
+        Nano::parse_decimal(&text)
+            .map_err(|why| D::Error::custom(format!("`{text}` is not an amount: {why}")))
     }
 }
 
@@ -76,7 +77,8 @@ pub mod per_million {
             let class = TokenClass::ALL.iter().position(|class| class.as_str() == name);
             let slot = class.and_then(|index| table.get_mut(index));
             let slot = slot.ok_or_else(|| D::Error::custom(format!("`{name}` is not a token class")))?;
-            let price = Nano::parse_decimal(&text).map_err(|why| D::Error::custom(format!("{name}: {why}")))?;
+            let price =
+                Nano::parse_decimal(&text).map_err(|why| D::Error::custom(format!("{name}: {why}")))?;
             if price.0 < 0 {
                 return Err(D::Error::custom(format!("{name}: a price cannot be negative")));
             }

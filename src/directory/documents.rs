@@ -263,7 +263,8 @@ impl Serialize for KeyHash {
 impl<'de> Deserialize<'de> for KeyHash {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
-        let bytes = crate::hex::decode::<32>(&text).ok_or_else(|| serde::de::Error::custom("not a key hash"))?;
+        let bytes =
+            crate::hex::decode::<32>(&text).ok_or_else(|| serde::de::Error::custom("not a key hash"))?;
         Ok(KeyHash(bytes))
     }
 }

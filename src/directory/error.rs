@@ -18,7 +18,8 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Kind; 6] = [Kind::Account, Kind::Key, Kind::Model, Kind::Price, Kind::Channel, Kind::Group];
+    pub const ALL: [Kind; 6] =
+        [Kind::Account, Kind::Key, Kind::Model, Kind::Price, Kind::Channel, Kind::Group];
 
     /// As it is stored and shown.
     pub const fn as_str(self) -> &'static str {
@@ -62,13 +63,27 @@ impl FieldError {
 #[derive(Debug)]
 pub enum DirectoryError {
     Invalid(FieldError),
-    NotFound { kind: Kind, id: String },
+    NotFound {
+        kind: Kind,
+        id: String,
+    },
     /// The object was changed since the version that the editor had seen.
-    EditConflict { kind: Kind, expected: u64, current: u64 },
+    EditConflict {
+        kind: Kind,
+        expected: u64,
+        current: u64,
+    },
     /// Another object has this name already.
-    NameTaken { field: &'static str, name: String },
+    NameTaken {
+        field: &'static str,
+        name: String,
+    },
     /// A stored document cannot be read.
-    Corrupt { kind: Kind, version: u64, source: serde_json::Error },
+    Corrupt {
+        kind: Kind,
+        version: u64,
+        source: serde_json::Error,
+    },
     /// A channel's credential cannot be sealed or opened.
     Sealing(MasterKeyError),
     Store(StoreError),

@@ -18,8 +18,8 @@ mod stored;
 
 pub use commands::{CreatedKey, Directory, KeyOrder};
 pub use documents::{
-    Account, AccountKind, CapField, Channel, ChannelStatus, Environment, Group, Key, KeyStatus, Limit, Metric, Model,
-    ModelStatus, Origin, Price, ProviderKind,
+    Account, AccountKind, CapField, Channel, ChannelStatus, Environment, Group, Key, KeyStatus, Limit,
+    Metric, Model, ModelStatus, Origin, Price, ProviderKind,
 };
 pub use error::{DirectoryError, FieldError, Kind};
 pub use rules::Document;

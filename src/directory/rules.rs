@@ -56,7 +56,11 @@ fn unchanged<T: PartialEq>(field: &str, before: Option<&T>, now: &T) -> Result<(
     }
 }
 
-fn present<T>(field: impl Into<String>, found: Option<T>, id: impl std::fmt::Display) -> Result<(), FieldError> {
+fn present<T>(
+    field: impl Into<String>,
+    found: Option<T>,
+    id: impl std::fmt::Display,
+) -> Result<(), FieldError> {
     match found {
         Some(_) => Ok(()),
         None => Err(FieldError::new(field, format!("there is no {id}"))),
@@ -75,7 +79,8 @@ impl Document for Account {
     }
 
     fn unique_names(&self) -> Vec<UniqueName> {
-        let email = self.email.iter().map(|email| UniqueName::new("account_email", "email", email.to_lowercase()));
+        let email =
+            self.email.iter().map(|email| UniqueName::new("account_email", "email", email.to_lowercase()));
         email.collect()
     }
 
@@ -118,7 +123,9 @@ impl Document for Key {
         if let Some(group) = self.group {
             present("group", snapshot.group(group), group)?;
         }
-        if before.is_some_and(|before| before.status == KeyStatus::Revoked) && self.status != KeyStatus::Revoked {
+        if before.is_some_and(|before| before.status == KeyStatus::Revoked)
+            && self.status != KeyStatus::Revoked
+        {
             return Err(FieldError::new("status", "a revoked key stays revoked: create a new one"));
         }
         limits(&self.limits)
@@ -211,7 +218,10 @@ impl Document for Price {
             match price {
                 Some(price) => checks::not_negative(&field, *price)?,
                 None if matches!(class, TokenClass::Input | TokenClass::Output) => {
-                    return Err(FieldError::new(field, "is missing: every price has one for input and one for output"));
+                    return Err(FieldError::new(
+                        field,
+                        "is missing: every price has one for input and one for output",
+                    ));
                 }
                 None => {}
             }

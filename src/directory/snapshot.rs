@@ -210,12 +210,15 @@ impl Root {
 
     fn put_model(&mut self, model: Arc<Model>) {
         let before = self.names.insert(model.id, model.name.clone());
-        let prices = before.and_then(|name| self.models.remove(&name)).map(|entry| entry.prices).unwrap_or_default();
+        let prices =
+            before.and_then(|name| self.models.remove(&name)).map(|entry| entry.prices).unwrap_or_default();
         self.models.insert(model.name.clone(), ModelEntry { model, prices, channels: Vec::new() });
     }
 
     fn put_price(&mut self, price: Arc<Price>) {
-        let Some(entry) = self.names.get(&price.model).and_then(|name| self.models.get_mut(name)) else { return };
+        let Some(entry) = self.names.get(&price.model).and_then(|name| self.models.get_mut(name)) else {
+            return;
+        };
         entry.prices.retain(|known| known.id != price.id);
         entry.prices.push(price);
         entry.prices.sort_by_key(|price| std::cmp::Reverse((price.effective_at, price.version)));
@@ -223,11 +226,16 @@ impl Root {
 
     /// Lists with each model the enabled channels that serve it.
     fn link_channels(&mut self) {
-        let mut channels: Vec<_> =
-            self.channels.values().filter(|channel| channel.status == ChannelStatus::Enabled).cloned().collect();
+        let mut channels: Vec<_> = self
+            .channels
+            .values()
+            .filter(|channel| channel.status == ChannelStatus::Enabled)
+            .cloned()
+            .collect();
         channels.sort_by_key(|channel| (std::cmp::Reverse(channel.priority), channel.id));
         for (name, entry) in &mut self.models {
-            entry.channels = channels.iter().filter(|channel| channel.models.contains_key(name)).cloned().collect();
+            entry.channels =
+                channels.iter().filter(|channel| channel.models.contains_key(name)).cloned().collect();
         }
     }
 }

@@ -41,8 +41,16 @@ pub enum ObjectId {
     Key(KeyId),
 }
 
-pub(super) fn decode<D: DeserializeOwned>(kind: Kind, version: u64, body: &[u8]) -> Result<Arc<D>, DirectoryError> {
-    serde_json::from_slice(body).map(Arc::new).map_err(|source| DirectoryError::Corrupt { kind, version, source })
+pub(super) fn decode<D: DeserializeOwned>(
+    kind: Kind,
+    version: u64,
+    body: &[u8],
+) -> Result<Arc<D>, DirectoryError> {
+    serde_json::from_slice(body).map(Arc::new).map_err(|source| DirectoryError::Corrupt {
+        kind,
+        version,
+        source,
+    })
 }
 
 fn object(kind: Kind, version: u64, body: &[u8]) -> Result<Object, DirectoryError> {
@@ -67,7 +75,12 @@ fn change(row: &Row) -> Result<Change, DirectoryError> {
 }
 
 /// Streams the rows of a query (version, kind, body) into a snapshot.
-fn take_in(db: &Db, snapshot: &mut Snapshot, sql: &str, params: &[crate::store::Value]) -> Result<(), DirectoryError> {
+fn take_in(
+    db: &Db,
+    snapshot: &mut Snapshot,
+    sql: &str,
+    params: &[crate::store::Value],
+) -> Result<(), DirectoryError> {
     let mut chunk = Vec::with_capacity(LOAD_CHUNK);
     let mut failed = None;
     db.query_each(sql, params, |row| {
@@ -137,7 +150,11 @@ fn versioned<D: Document>(row: &Row) -> Result<Versioned<D>, DirectoryError> {
 }
 
 /// Documents of one kind in the order of their ids, `limit` of them after the id `after`.
-pub(super) fn page<D: Document>(db: &Db, after: u64, limit: u32) -> Result<Vec<Versioned<D>>, DirectoryError> {
+pub(super) fn page<D: Document>(
+    db: &Db,
+    after: u64,
+    limit: u32,
+) -> Result<Vec<Versioned<D>>, DirectoryError> {
     let sql = "SELECT version, body FROM directory_current WHERE kind = ?1 AND id > ?2 ORDER BY id LIMIT ?3";
     db.query(sql, store_params![D::KIND.as_str(), after, limit])?.iter().map(versioned).collect()
 }
@@ -190,8 +207,11 @@ impl<'t, 'c> Writer<'t, 'c> {
         let (kind, id) = (D::KIND, document.raw_id());
         self.claim(id, &before.map(D::unique_names).unwrap_or_default(), &document.unique_names())?;
         let version = self.last + 1;
-        let body = serde_json::to_vec(&*document)
-            .map_err(|source| DirectoryError::Corrupt { kind, version, source })?;
+        let body = serde_json::to_vec(&*document).map_err(|source| DirectoryError::Corrupt {
+            kind,
+            version,
+            source,
+        })?;
         self.log(version, kind.as_str(), id, &body)?;
         self.tx.execute(
             "INSERT INTO directory_current (kind, id, version, body) VALUES (?1, ?2, ?3, ?4)
@@ -240,7 +260,11 @@ impl<'t, 'c> Writer<'t, 'c> {
 }
 
 /// The object that has this name in its space.
-pub(super) fn by_name<D: Document>(db: &Db, space: &str, name: &str) -> Result<Option<Versioned<D>>, DirectoryError> {
+pub(super) fn by_name<D: Document>(
+    db: &Db,
+    space: &str,
+    name: &str,
+) -> Result<Option<Versioned<D>>, DirectoryError> {
     let sql = "SELECT id FROM directory_names WHERE kind = ?1 AND name = ?2";
     match db.query_one(sql, store_params![space, name])? {
         Some(row) => current(db, row.id(0)?),

@@ -146,15 +146,23 @@ fn summary(
         return text.to_owned();
     }
     let Some((hold, model)) = smallest else {
-        let text = if zh { "没有任何可用且已定价的模型。" } else { "No active model has a price yet." };
+        let text = if zh {
+            "没有任何可用且已定价的模型。"
+        } else {
+            "No active model has a price yet."
+        };
         return text.to_owned();
     };
     match (affords(usable, smallest), zh) {
         (true, false) => format!("The key works: {usable} can be spent now (bound by {bound_by})."),
         (true, true) => format!("Key 可用：当前可用 {usable}（受 {bound_by} 限制）。"),
         (false, false) => {
-            format!("A call would be refused: {usable} can be spent now (bound by {bound_by}), the smallest call of {model} holds {hold}.")
+            format!(
+                "A call would be refused: {usable} can be spent now (bound by {bound_by}), the smallest call of {model} holds {hold}."
+            )
         }
-        (false, true) => format!("调用会被拒绝：当前可用 {usable}（受 {bound_by} 限制），{model} 的最小调用需冻结 {hold}。"),
+        (false, true) => format!(
+            "调用会被拒绝：当前可用 {usable}（受 {bound_by} 限制），{model} 的最小调用需冻结 {hold}。"
+        ),
     }
 }

@@ -8,10 +8,12 @@ use serde::Serialize;
 use crate::app::App;
 use crate::catalogue::Language;
 use crate::directory::Key;
-use crate::gateway::facts::{Admitted, Checked, Client, CounterReading, Credential, Decided, Endpoint, Facts, Readings};
+use crate::gateway::facts::{
+    Admitted, Checked, Client, CounterReading, Credential, Decided, Endpoint, Facts, Readings,
+};
 use crate::gateway::identify;
-use crate::gateway::request::ChatRequest;
 use crate::gateway::ladder::{self, Verdict};
+use crate::gateway::request::ChatRequest;
 use crate::id::RequestId;
 
 use super::usable;
@@ -47,14 +49,17 @@ pub fn chat(app: &App, key: &Key, body: &Bytes, language: Language) -> Simulatio
         Verdict::Refuse(refusal) => (Some(refusal), None),
         Verdict::Admit(admission) => {
             let sizing = admission.sizing;
-            (None, Some(Admitted {
-                price: admission.price.id,
-                multiplier_ppm: admission.multiplier_ppm,
-                channel: admission.channel.id,
-                hold: sizing.hold,
-                output_cap: sizing.output_cap,
-                cap_reason: sizing.cap_reason,
-            }))
+            (
+                None,
+                Some(Admitted {
+                    price: admission.price.id,
+                    multiplier_ppm: admission.multiplier_ppm,
+                    channel: admission.channel.id,
+                    hold: sizing.hold,
+                    output_cap: sizing.output_cap,
+                    cap_reason: sizing.cap_reason,
+                }),
+            )
         }
     };
     let decided = Arc::new(Decided { facts, readings: Some(readings), refusal, admitted });
@@ -74,7 +79,12 @@ fn read(app: &App, snapshot: &crate::directory::Snapshot, key: &Key, at_ms: i64)
     let layers = usable::layers(snapshot, key, at_ms);
     let reading = |layer: &ladder::Layer| {
         let counter = app.books.counter(&layer.counter, layer.window.start);
-        CounterReading { counter: layer.counter, window: layer.window, used: counter.used, held: counter.held }
+        CounterReading {
+            counter: layer.counter,
+            window: layer.window,
+            used: counter.used,
+            held: counter.held,
+        }
     };
     Readings {
         available: balance.available,

@@ -46,10 +46,14 @@ impl Case {
         let snapshot = match current.version() == facts.config_version {
             true => current,
             false => {
-                let objects = facts.credential.passed().map(|credential| {
-                    [ObjectId::Account(credential.account), ObjectId::Key(credential.key)]
-                });
-                Arc::new(app.directory.as_of(facts.config_version, objects.as_ref().map_or(&[], |ids| &ids[..]))?)
+                let objects = facts
+                    .credential
+                    .passed()
+                    .map(|credential| [ObjectId::Account(credential.account), ObjectId::Key(credential.key)]);
+                Arc::new(
+                    app.directory
+                        .as_of(facts.config_version, objects.as_ref().map_or(&[], |ids| &ids[..]))?,
+                )
             }
         };
         Ok(Case {
@@ -363,7 +367,11 @@ fn asked(case: &Case, audience: Audience) -> Asked {
         sdk: Some(facts.client.sdk.to_string()).filter(|sdk| !sdk.is_empty()),
         retry_count: facts.client.retry_count,
         // Who was never known may be told to anybody, so the address is not.
-        client_address: facts.client.address.filter(|_| audience != Audience::Caller).map(|ip| ip.to_string()),
+        client_address: facts
+            .client
+            .address
+            .filter(|_| audience != Audience::Caller)
+            .map(|ip| ip.to_string()),
         ..Asked::default()
     };
     if let Checked::Passed(body) = &facts.body {
@@ -419,7 +427,9 @@ fn falls_short(view: &LimitView) -> bool {
     match view.limit {
         None => view.short_by.is_some() || view.available.is_some_and(|left| left < needed || left.0 <= 0),
         Some(limit) => {
-            let left = limit.saturating_sub(view.used.unwrap_or_default()).saturating_sub(view.held.unwrap_or_default());
+            let left = limit
+                .saturating_sub(view.used.unwrap_or_default())
+                .saturating_sub(view.held.unwrap_or_default());
             left < needed || left.0 <= 0
         }
     }

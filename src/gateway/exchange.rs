@@ -21,7 +21,7 @@ use crate::directory::{CapField as ChannelCapField, Price};
 
 use super::answer::AnswerBody;
 use super::facts::{Admitted, Ending};
-use super::meter::{MeteredCall, Meter};
+use super::meter::{Meter, MeteredCall};
 use super::provider::openai::{self, UpstreamFault, UpstreamFaultKind};
 use super::request::{CapField, ChatRequest, Edits};
 use super::respond::{self, Addressee};
@@ -69,7 +69,8 @@ impl Exchange {
         let worker = Rc::clone(&self.worker);
         let route = Rc::clone(&self.route);
         let headers = self.upstream_headers();
-        let call = Call { target: &route.target, method: Method::POST, path, headers: &headers, body: fields };
+        let call =
+            Call { target: &route.target, method: Method::POST, path, headers: &headers, body: fields };
         let stopped = worker.gateway.stopped();
         let sent = tokio::select! {
             biased;
@@ -434,5 +435,8 @@ fn content_type(answer: &Answer) -> HeaderValue {
 }
 
 fn is_event_stream(answer: &Answer) -> bool {
-    answer.headers.text("content-type").is_some_and(|found| found.trim_start().starts_with("text/event-stream"))
+    answer
+        .headers
+        .text("content-type")
+        .is_some_and(|found| found.trim_start().starts_with("text/event-stream"))
 }

@@ -167,7 +167,9 @@ pub enum CapReason {
 
 impl CapReason {
     pub fn from_code(code: u8) -> Option<Self> {
-        [CapReason::Caller, CapReason::Model, CapReason::Money].into_iter().find(|reason| *reason as u8 == code)
+        [CapReason::Caller, CapReason::Model, CapReason::Money]
+            .into_iter()
+            .find(|reason| *reason as u8 == code)
     }
 
     pub fn as_str(self) -> &'static str {

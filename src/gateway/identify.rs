@@ -66,7 +66,9 @@ fn misplaced(path: &str, public_url: &str) -> Option<Refusal> {
         path.strip_suffix(tail).is_some_and(|base| base == "/" || base.ends_with("/v1/") || base == "/api/")
     });
     is_known.then(|| {
-        Refusal::new(Code::WrongBaseUrl).param("path", shown(path)).param("base_url", format!("{public_url}/v1"))
+        Refusal::new(Code::WrongBaseUrl)
+            .param("path", shown(path))
+            .param("base_url", format!("{public_url}/v1"))
     })
 }
 
@@ -89,7 +91,9 @@ pub fn check_media_type(headers: &HeaderMap) -> Result<(), Refusal> {
     if media_type.eq_ignore_ascii_case("application/json") {
         return Ok(());
     }
-    Err(Refusal::new(Code::UnsupportedMediaType).param("expected", "application/json").param("found", shown(found)))
+    Err(Refusal::new(Code::UnsupportedMediaType)
+        .param("expected", "application/json")
+        .param("found", shown(found)))
 }
 
 pub fn body_too_large(limit_bytes: u64) -> Refusal {
@@ -206,7 +210,9 @@ mod tests {
 
     #[test]
     fn everything_else_is_served_elsewhere() {
-        for path in ["/", "/api/accounts", "/api/models", "/v1/key", "/v1/requests/req_1/why", "/why/req_1", "/livez"] {
+        for path in
+            ["/", "/api/accounts", "/api/models", "/v1/key", "/v1/requests/req_1/why", "/why/req_1", "/livez"]
+        {
             assert_eq!(go(Method::GET, path), Ok(Destination::Elsewhere), "{path}");
         }
     }

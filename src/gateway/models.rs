@@ -24,11 +24,17 @@ struct List<'a> {
 }
 
 /// All models, or the one that is named.
-pub fn answer(snapshot: &Snapshot, caller: Caller<'_>, at_ms: i64, name: Option<&str>) -> Result<Bytes, Refusal> {
+pub fn answer(
+    snapshot: &Snapshot,
+    caller: Caller<'_>,
+    at_ms: i64,
+    name: Option<&str>,
+) -> Result<Bytes, Refusal> {
     let can_call = |entry: &&ModelEntry| is_callable(entry, caller, at_ms);
     let json = match name {
         Some(name) => {
-            let entry = snapshot.model(name).filter(can_call).ok_or_else(|| model_not_found(snapshot, name))?;
+            let entry =
+                snapshot.model(name).filter(can_call).ok_or_else(|| model_not_found(snapshot, name))?;
             serde_json::to_vec(&shape(entry))
         }
         None => {

@@ -57,7 +57,12 @@ pub fn language(headers: &HeaderMap) -> Language {
 }
 
 /// The head of a good answer.
-pub fn head(request: RequestId, content_type: HeaderValue, admitted: &Admitted, cost: Option<Nano>) -> HeaderMap {
+pub fn head(
+    request: RequestId,
+    content_type: HeaderValue,
+    admitted: &Admitted,
+    cost: Option<Nano>,
+) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(6);
     headers.insert(header::CONTENT_TYPE, content_type);
     if let Ok(id) = HeaderValue::from_bytes(&request.text()) {

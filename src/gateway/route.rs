@@ -38,7 +38,8 @@ impl Routes {
         let target = Target::parse(&channel.base_url).map_err(|why| why.to_string())?;
         let credential = directory.credential(channel).map_err(|why| why.to_string())?;
         let bearer = format!("Bearer {}", credential.expose());
-        let mut bearer = HeaderValue::from_str(&bearer).map_err(|_| "the credential is no header value".to_owned())?;
+        let mut bearer =
+            HeaderValue::from_str(&bearer).map_err(|_| "the credential is no header value".to_owned())?;
         bearer.set_sensitive(true);
         let headers = vec![
             (header::AUTHORIZATION, bearer),

@@ -138,7 +138,8 @@ fn acceptor(gateway: &Gateway) -> Result<Option<TlsAcceptor>, ServeError> {
     let config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(ServeError::Tls)?;
-    let mut config = config.with_no_client_auth().with_single_cert(certificates, key).map_err(ServeError::Tls)?;
+    let mut config =
+        config.with_no_client_auth().with_single_cert(certificates, key).map_err(ServeError::Tls)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Some(TlsAcceptor::from(Arc::new(config))))
 }
@@ -236,8 +237,12 @@ async fn connection(
     }
 }
 
-async fn serve_http1<S>(worker: Rc<Worker>, stream: S, peer: Option<IpAddr>, mut closing: watch::Receiver<bool>)
-where
+async fn serve_http1<S>(
+    worker: Rc<Worker>,
+    stream: S,
+    peer: Option<IpAddr>,
+    mut closing: watch::Receiver<bool>,
+) where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + 'static,
 {
     let gateway = Arc::clone(&worker.gateway);
@@ -274,8 +279,12 @@ where
 /// The smallest buffer that hyper takes.
 const MIN_BUFFER_BYTES: usize = 8 * 1024;
 
-async fn serve_http2<S>(worker: Rc<Worker>, stream: S, peer: Option<IpAddr>, mut closing: watch::Receiver<bool>)
-where
+async fn serve_http2<S>(
+    worker: Rc<Worker>,
+    stream: S,
+    peer: Option<IpAddr>,
+    mut closing: watch::Receiver<bool>,
+) where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + 'static,
 {
     let header_bytes_max = u32::try_from(worker.gateway.header_bytes_max).unwrap_or(u32::MAX);

@@ -1,7 +1,6 @@
 //! A streamed answer: events go on as they come; from the finish reason on they wait until the settlement is
 //! on disk. A caller that leaves does not end the reading: the upstream is drained to its usage, bounded.
 
-
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
 use ledger::ReleaseReason;
@@ -192,11 +191,8 @@ impl Exchange {
             ..self.ended(200, ending, upstream_request)
         };
         let delivered = complete || watch.meter.has_delivered();
-        let settled = if delivered {
-            self.settle(watch.meter, ended).await
-        } else {
-            self.give_back(ended).await
-        };
+        let settled =
+            if delivered { self.settle(watch.meter, ended).await } else { self.give_back(ended).await };
         let (rest, settled) = match settled {
             Ok(settled) => settled,
             Err(why) => return tracing::error!(%why, "a stream could not be settled and was not ended"),

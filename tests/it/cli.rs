@@ -64,7 +64,11 @@ fn a_gateway_is_set_up_from_nothing_by_commands() {
     assert_eq!((&credit["amount"], &credit["replayed"]), (&"5".into(), &false.into()));
     let again = run(&dir, "--json credit ann@example.com 5.00 --reference order:1 --reason transfer").json();
     assert_eq!(again["replayed"], true);
-    let key = run(&dir, "--json keys create ann@example.com --name app --group half --limit day=2 --limit-origin owner").json();
+    let key = run(
+        &dir,
+        "--json keys create ann@example.com --name app --group half --limit day=2 --limit-origin owner",
+    )
+    .json();
     assert_eq!(key["account"], account["id"]);
     assert_eq!((&key["limits"][0]["value"], &key["limits"][0]["source"]), (&"2".into(), &"owner".into()));
     let balance = run(&dir, "--json accounts balance ann@example.com").json();
@@ -109,7 +113,8 @@ fn exit_codes_tell_no_from_wrong_usage_from_no_answer() {
         let ran = run(&dir, line);
         assert_eq!(ran.exit, exit, "{line}: {} {}", ran.out, ran.err);
     }
-    let lost = run_args(["tallygate", "--data", "/proc/nowhere", "accounts", "list"].map(OsString::from).to_vec());
+    let lost =
+        run_args(["tallygate", "--data", "/proc/nowhere", "accounts", "list"].map(OsString::from).to_vec());
     assert_eq!(lost.exit, Exit::Unanswered, "{}", lost.err);
 }
 
@@ -138,7 +143,8 @@ fn the_configuration_is_printed_without_its_secrets() {
 #[test]
 fn s33_the_doctor_names_the_damage_and_not_the_key() {
     let whole = "tg-test-00000000000000000000000000000000000000002in2Dx";
-    let examine = |text: &str| run_args(["tallygate", "--json", "doctor", "key", text].map(OsString::from).to_vec());
+    let examine =
+        |text: &str| run_args(["tallygate", "--json", "doctor", "key", text].map(OsString::from).to_vec());
     let intact = examine(whole);
     assert_eq!(intact.json()["form"], "intact");
     let cut = examine(&whole[..50]);

@@ -30,7 +30,9 @@ fn k4_every_code_has_its_page() {
     assert_eq!(status, 200);
     for code in Code::ALL {
         assert!(index.contains(&format!("/errors/{code}?lang=en")), "{code}");
-        for (lang, language) in [("en", tallygate::catalogue::Language::En), ("zh", tallygate::catalogue::Language::Zh)] {
+        for (lang, language) in
+            [("en", tallygate::catalogue::Language::En), ("zh", tallygate::catalogue::Language::Zh)]
+        {
             let (status, html) = page(&app, &format!("/errors/{code}?lang={lang}"));
             assert_eq!(status, 200, "{code}");
             assert!(html.contains(&format!("<html lang=\"{lang}\">")), "{code}");
@@ -71,7 +73,10 @@ fn a_why_page_shows_its_numbers_to_the_key_that_made_the_call_alone() {
     assert!(!bare.contains("0.00123") && !bare.contains(&account), "{bare}");
     let opened = text(&with_key(&app, &path, &text_of_key));
     assert!(opened.contains("0.00123") && opened.contains("not reached"), "{opened}");
-    assert!(!opened.contains(&text_of_key) && !opened.contains("<form"), "the key is not shown back: {opened}");
+    assert!(
+        !opened.contains(&text_of_key) && !opened.contains("<form"),
+        "the key is not shown back: {opened}"
+    );
     let refused = text(&with_key(&app, &path, &stranger));
     assert!(refused.contains("did not make this call") && !refused.contains("0.00123"), "{refused}");
     assert!(!refused.contains(&stranger), "{refused}");

@@ -25,7 +25,9 @@ fn scene(limits: Value) -> Scene {
 /// Number, state, and what it would have said, of every rung.
 fn states(why: &Value) -> Vec<(u64, &str, Option<&str>)> {
     let rungs = why["ladder"].as_array().unwrap().iter();
-    rungs.map(|rung| (rung["rung"].as_u64().unwrap(), rung["state"].as_str().unwrap(), rung["would"].as_str())).collect()
+    rungs
+        .map(|rung| (rung["rung"].as_u64().unwrap(), rung["state"].as_str().unwrap(), rung["would"].as_str()))
+        .collect()
 }
 
 /// B8: price version × token class × quantity, multiplier, one rounding, hold, settlement, lots.
@@ -78,7 +80,10 @@ fn c1_a_spent_key_limit_is_told_rung_by_rung() {
     scene.app.call(&scene.key, "m", (1_000, 500));
     let request = scene.app.call(&scene.key, "m", (1_000, 500));
     let why = scene.app.get_as(&scene.text, &format!("/v1/requests/{request}/why")).ok();
-    assert_eq!((&why["verdict"], &why["refusal"]["code"]), (&json!("refused"), &json!("key_budget_exhausted")));
+    assert_eq!(
+        (&why["verdict"], &why["refusal"]["code"]),
+        (&json!("refused"), &json!("key_budget_exhausted"))
+    );
     assert_eq!(
         states(&why),
         [
@@ -92,11 +97,15 @@ fn c1_a_spent_key_limit_is_told_rung_by_rung() {
         ]
     );
     let budget = &why["ladder"][4]["figures"][0];
-    assert_eq!((&budget["limit"], &budget["used"], &budget["needed"]), (&json!("0.003"), &json!("0.002"), &json!("0.0025")));
+    assert_eq!(
+        (&budget["limit"], &budget["used"], &budget["needed"]),
+        (&json!("0.003"), &json!("0.002"), &json!("0.0025"))
+    );
     assert_eq!((&budget["origin"], &budget["resets_at"]), (&json!("owner"), &json!("2026-11-23T00:00:00Z")));
     assert_eq!(why["balance_checked"], true);
     assert_eq!(why["refusal"]["charged"], "0");
-    let guide: Vec<_> = why["guide"].as_array().unwrap().iter().map(|step| (&step["name"], &step["state"])).collect();
+    let guide: Vec<_> =
+        why["guide"].as_array().unwrap().iter().map(|step| (&step["name"], &step["state"])).collect();
     assert_eq!(guide[0], (&json!("account_balance"), &json!("not_reached")));
     assert_eq!(guide[2], (&json!("key_limit"), &json!("fail")));
 }
@@ -126,7 +135,10 @@ fn c7_a_call_of_no_known_key_is_explained_to_anybody() {
     let request = scene.app.refused_before_the_key();
     for path in [format!("/v1/requests/{request}/why"), format!("/api/v1/requests/{request}/why")] {
         let why = scene.app.get_bare(&path).ok();
-        assert_eq!((&why["refusal"]["code"], &why["balance_checked"]), (&json!("unknown_key"), &json!(false)));
+        assert_eq!(
+            (&why["refusal"]["code"], &why["balance_checked"]),
+            (&json!("unknown_key"), &json!(false))
+        );
         assert!(why["balance_note"].as_str().unwrap().starts_with("The balance was not checked"));
         assert_eq!(states(&why)[..3], [(1, "pass", None), (2, "fail", None), (6, "not_reached", None)]);
         // Even with a key that is not right, and with one that is somebody's.
@@ -134,7 +146,10 @@ fn c7_a_call_of_no_known_key_is_explained_to_anybody() {
         assert_eq!(scene.app.get_as(&scene.text, &path).ok(), why);
     }
     let row = scene.app.get(&format!("/api/requests/{request}/row")).ok();
-    assert_eq!((&row["status"], &row["balance_checked"], &row["key"]), (&json!(401), &json!(false), &Value::Null));
+    assert_eq!(
+        (&row["status"], &row["balance_checked"], &row["key"]),
+        (&json!(401), &json!(false), &Value::Null)
+    );
 }
 
 /// S35's half that exists here: an old Why shows the configuration as it was.
@@ -161,7 +176,10 @@ fn a_simulation_decides_and_leaves_no_trace() {
     let passed = scene.app.post_as(&scene.text, "/v1/simulate", body("m")).ok();
     assert_eq!((&passed["would"], &passed["output_cap"]), (&json!("pass"), &json!(100)));
     let wrong = scene.app.post_as(&scene.text, "/v1/simulate", body("mm")).ok();
-    assert_eq!((&wrong["would"], &wrong["why"]["refusal"]["code"]), (&json!("fail"), &json!("model_not_found")));
+    assert_eq!(
+        (&wrong["would"], &wrong["why"]["refusal"]["code"]),
+        (&json!("fail"), &json!("model_not_found"))
+    );
     let malformed = scene.app.post_as(&scene.text, "/v1/simulate", json!({"model": 5})).ok();
     assert_eq!(malformed["why"]["refusal"]["code"], "invalid_parameter");
     assert_eq!(scene.app.get("/api/requests").ok()["data"], json!([]));
@@ -177,7 +195,8 @@ fn an_explanation_speaks_the_callers_language() {
         .header("authorization", format!("Bearer {}", scene.text))
         .header("accept-language", "zh-CN,zh;q=0.9");
     let why = scene.app.send(ask.body(axum::body::Body::empty()).unwrap()).ok();
-    let is_chinese = |text: &Value| text.as_str().unwrap().chars().any(|c| ('\u{4e00}'..='\u{9fff}').contains(&c));
+    let is_chinese =
+        |text: &Value| text.as_str().unwrap().chars().any(|c| ('\u{4e00}'..='\u{9fff}').contains(&c));
     assert!(is_chinese(&why["summary"]) && is_chinese(&why["refusal"]["hint"]), "{why:#}");
     assert!(is_chinese(&why["ladder"][0]["title"]) && is_chinese(&why["guide"][0]["title"]), "{why:#}");
 }

@@ -8,8 +8,8 @@ use ledger::{TokenClass, Usage};
 
 use crate::catalogue::{Code, LimitView, Refusal, Value};
 use crate::gateway::facts::{
-    Admitted, CallBody, CallRecord, CapReason, Checked, Client, CounterReading, Credential, Decided, Endpoint, Ending,
-    Facts, Outcome, Readings, UsageSource,
+    Admitted, CallBody, CallRecord, CapReason, Checked, Client, CounterReading, Credential, Decided, Ending,
+    Endpoint, Facts, Outcome, Readings, UsageSource,
 };
 use crate::id::{AccountId, ChannelId, KeyId, PriceId, RequestId};
 
@@ -115,7 +115,10 @@ fn write_checked<T>(to: &mut Writer<'_>, checked: &Checked<T>, write: impl FnOnc
     }
 }
 
-fn read_checked<T>(from: &mut Reader<'_>, read: impl FnOnce(&mut Reader<'_>) -> Decoded<T>) -> Decoded<Checked<T>> {
+fn read_checked<T>(
+    from: &mut Reader<'_>,
+    read: impl FnOnce(&mut Reader<'_>) -> Decoded<T>,
+) -> Decoded<Checked<T>> {
     match from.u8()? {
         0 => Ok(Checked::NotReached),
         1 => read(from).map(Checked::Passed),

@@ -1,9 +1,9 @@
 //! Effects of the ledger, byte by byte.
 
 use ledger::{
-    AccountId, CostAccrued, CounterKey, CreditSource, Credited, Debit, Effect, Expired, Held, HeldLayer, HoldId,
-    HoldOwner, Layer, LotId, LotKind, Metric, Nano, Reference, Refunded, ReleaseReason, Released, Settled, Timestamp,
-    WindowInstance, WindowKind, Withdrawal, Withdrawn,
+    AccountId, CostAccrued, CounterKey, CreditSource, Credited, Debit, Effect, Expired, Held, HeldLayer,
+    HoldId, HoldOwner, Layer, LotId, LotKind, Metric, Nano, Reference, Refunded, ReleaseReason, Released,
+    Settled, Timestamp, WindowInstance, WindowKind, Withdrawal, Withdrawn,
 };
 
 use super::wire::{DecodeError, Reader, Writer};

@@ -1,6 +1,8 @@
 //! The checkpoint: the whole books as of one batch.
 
-use ledger::{AccountId, AccountState, CounterState, Families, HoldId, Lot, LotId, LotKind, State, Timestamp};
+use ledger::{
+    AccountId, AccountState, CounterState, Families, HoldId, Lot, LotId, LotKind, State, Timestamp,
+};
 
 use super::effect;
 use super::wire::{DecodeError, Reader, Writer};

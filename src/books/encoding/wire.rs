@@ -169,7 +169,10 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads a count, then each item. An item takes at least one byte, so the count is bounded by what is left.
-    pub fn list<T, L: Extend<T> + Default>(&mut self, mut read: impl FnMut(&mut Self) -> Decoded<T>) -> Decoded<L> {
+    pub fn list<T, L: Extend<T> + Default>(
+        &mut self,
+        mut read: impl FnMut(&mut Self) -> Decoded<T>,
+    ) -> Decoded<L> {
         let count = self.u64()?;
         if count > self.0.len() as u64 {
             return Err(DecodeError::Truncated);
@@ -219,6 +222,9 @@ mod tests {
 
     #[test]
     fn a_count_beyond_the_bytes_allocates_nothing() {
-        assert_eq!(Reader(&[0xff, 0xff, 0xff, 0x7f]).list::<_, Vec<u8>>(Reader::u8), Err(DecodeError::Truncated));
+        assert_eq!(
+            Reader(&[0xff, 0xff, 0xff, 0x7f]).list::<_, Vec<u8>>(Reader::u8),
+            Err(DecodeError::Truncated)
+        );
     }
 }

@@ -167,7 +167,8 @@ impl KeyFields {
 
 fn limit(text: &str, origin: &str) -> Result<Value, Failure> {
     let pair = text.split_once('=');
-    let (window, value) = pair.ok_or_else(|| Failure::usage(format!("--limit {text}: expected WINDOW=AMOUNT")))?;
+    let (window, value) =
+        pair.ok_or_else(|| Failure::usage(format!("--limit {text}: expected WINDOW=AMOUNT")))?;
     Ok(json!({"metric": "spend", "window": window, "value": value, "origin": origin}))
 }
 
@@ -300,7 +301,11 @@ impl ChannelFields {
             put(&mut body, "models", Some(self.models.iter().map(pair).collect::<Map<_, _>>()));
         }
         if !self.groups.is_empty() {
-            put(&mut body, "groups", Some(self.groups.iter().map(|text| group(text)).collect::<Result<Vec<_>, _>>()?));
+            put(
+                &mut body,
+                "groups",
+                Some(self.groups.iter().map(|text| group(text)).collect::<Result<Vec<_>, _>>()?),
+            );
         }
         if !self.environments.is_empty() {
             put(&mut body, "environments", Some(self.environments));

@@ -12,8 +12,7 @@ pub fn check(case: &Case<'_>) -> Result<(), Refusal> {
     }
     let code = if usable.0 <= 0 { Code::BalanceExhausted } else { Code::BalanceInsufficient };
     let view = view(case, Some(sizing.hold));
-    Err(Refusal::new(code)
-        .limit(view))
+    Err(Refusal::new(code).limit(view))
 }
 
 pub fn figures(case: &Case<'_>) -> Vec<LimitView> {

@@ -24,8 +24,7 @@ pub fn figures(case: &Case<'_>) -> Vec<LimitView> {
 }
 
 fn refuse(case: &Case<'_>, reading: &CounterReading, limit: Limit, needed: ledger::Nano) -> Refusal {
-    Refusal::new(Code::KeyBudgetExhausted)
-        .limit(view(case, reading, limit, Some(needed)))
+    Refusal::new(Code::KeyBudgetExhausted).limit(view(case, reading, limit, Some(needed)))
 }
 
 fn view(case: &Case<'_>, reading: &CounterReading, limit: Limit, needed: Option<ledger::Nano>) -> LimitView {

@@ -26,7 +26,8 @@ pub struct HoldPolicy {
 
 impl HoldPolicy {
     /// For rungs that never look at money.
-    pub const NONE: HoldPolicy = HoldPolicy { output_share_ppm: 0, output_tokens_floor: 0, output_tokens_min: 0 };
+    pub const NONE: HoldPolicy =
+        HoldPolicy { output_share_ppm: 0, output_tokens_floor: 0, output_tokens_min: 0 };
 }
 
 /// One counter that a call is held in, and the limit that it is held against.
@@ -68,7 +69,12 @@ pub struct Case<'a> {
 }
 
 impl<'a> Case<'a> {
-    pub fn new(snapshot: &'a Snapshot, facts: &'a Facts, readings: &'a Readings, policy: &HoldPolicy) -> Self {
+    pub fn new(
+        snapshot: &'a Snapshot,
+        facts: &'a Facts,
+        readings: &'a Readings,
+        policy: &HoldPolicy,
+    ) -> Self {
         let caller = Caller::of(snapshot, facts);
         let call = facts.body.passed();
         let model = call.and_then(|call| snapshot.model(&call.model));
@@ -76,9 +82,9 @@ impl<'a> Case<'a> {
         let group = caller.and_then(|caller| caller.key.group);
         let multiplier_ppm =
             group.and_then(|id| snapshot.group(id)).map_or(decimal::PPM, |group| group.multiplier_ppm);
-        let channel = caller.zip(model).and_then(|(caller, model)| {
-            model.channels_for(caller.key.environment, group).next()
-        });
+        let channel = caller
+            .zip(model)
+            .and_then(|(caller, model)| model.channels_for(caller.key.environment, group).next());
         let mut case = Case {
             snapshot,
             facts,

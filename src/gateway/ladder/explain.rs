@@ -25,7 +25,9 @@ pub enum StepState {
     Pass,
     Fail,
     /// An earlier rung refused. What this one would have said, if enough was known to tell.
-    NotReached { would: Option<Would> },
+    NotReached {
+        would: Option<Would>,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -68,7 +68,12 @@ pub struct Admission<'a> {
 }
 
 /// Decides a call from everything that is known of it.
-pub fn decide<'a>(snapshot: &'a Snapshot, facts: &'a Facts, readings: &'a Readings, policy: &HoldPolicy) -> Verdict<'a> {
+pub fn decide<'a>(
+    snapshot: &'a Snapshot,
+    facts: &'a Facts,
+    readings: &'a Readings,
+    policy: &HoldPolicy,
+) -> Verdict<'a> {
     let case = Case::new(snapshot, facts, readings, policy);
     for rung in RUNGS {
         if let Err(refusal) = (rung.check)(&case) {

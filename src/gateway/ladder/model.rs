@@ -37,7 +37,9 @@ pub fn near_misses(snapshot: &Snapshot, asked: &str) -> Vec<String> {
     let mut near: Vec<(usize, &str)> = snapshot
         .models()
         .filter(|entry| entry.model.status == ModelStatus::Active)
-        .map(|entry| (strsim::damerau_levenshtein(&asked, &entry.model.name.to_lowercase()), &*entry.model.name))
+        .map(|entry| {
+            (strsim::damerau_levenshtein(&asked, &entry.model.name.to_lowercase()), &*entry.model.name)
+        })
         .filter(|(distance, _)| *distance <= DISTANCE_MAX)
         .collect();
     near.sort_unstable();

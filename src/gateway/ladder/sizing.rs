@@ -40,8 +40,7 @@ pub fn size(case: &Case<'_>, policy: &HoldPolicy) -> Option<Result<Sizing, Refus
     let rates = price.rates();
     let multiplier = i128::from(case.multiplier_ppm);
     let costs = Costs {
-        fixed: (i128::from(rates.per_call.0) * MILLION
-            + input_tokens * i128::from(rates.dearest_input().0))
+        fixed: (i128::from(rates.per_call.0) * MILLION + input_tokens * i128::from(rates.dearest_input().0))
             * multiplier,
         output_token: i128::from(call.choices) * i128::from(rates.dearest_output().0) * multiplier,
     };

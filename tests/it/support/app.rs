@@ -53,7 +53,10 @@ impl Answer {
     }
 
     pub fn text(&self, pointer: &str) -> &str {
-        self.body.pointer(pointer).and_then(Value::as_str).unwrap_or_else(|| panic!("no {pointer}: {:#}", self.body))
+        self.body
+            .pointer(pointer)
+            .and_then(Value::as_str)
+            .unwrap_or_else(|| panic!("no {pointer}: {:#}", self.body))
     }
 
     #[track_caller]
@@ -87,7 +90,13 @@ impl TestApp {
         let clock = Arc::new(ManualClock::new(NOW_MS));
         let app = open(&dir, &clock, b"test");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        TestApp { router: api::router(Arc::clone(&app), "http://gateway.test"), app: Some(app), clock, runtime, dir }
+        TestApp {
+            router: api::router(Arc::clone(&app), "http://gateway.test"),
+            app: Some(app),
+            clock,
+            runtime,
+            dir,
+        }
     }
 
     pub fn app(&self) -> &Arc<App> {
@@ -112,7 +121,8 @@ impl TestApp {
             let body = serde_json::from_slice(&bytes)
                 .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&bytes).into_owned()));
             if (200..300).contains(&status) {
-                api::check_answer(&method, &path, &body).unwrap_or_else(|why| panic!("{method} {path}: {why}"));
+                api::check_answer(&method, &path, &body)
+                    .unwrap_or_else(|why| panic!("{method} {path}: {why}"));
             }
             Answer { status, headers, body }
         })
@@ -263,7 +273,10 @@ impl TestApp {
                         output_cap: admission.sizing.output_cap,
                         cap_reason: admission.sizing.cap_reason,
                     });
-                    Some(tallygate::books::Reserve { amount: admission.sizing.hold, overdraft: account.account.overdraft })
+                    Some(tallygate::books::Reserve {
+                        amount: admission.sizing.hold,
+                        overdraft: account.account.overdraft,
+                    })
                 }
             }
         };
