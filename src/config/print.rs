@@ -57,7 +57,7 @@ pub fn reference() -> String {
         "# Configuration\n\n\
          Settings come from a TOML file (`--config FILE`), from the environment and from flags; what comes\n\
          later in this list is stronger. A name that is not known, or a value that is not possible, is refused\n\
-         at the start with its place: the file and its line, or the variable. `tallygate doctor config` prints\n\
+         at the start with its place: the file and its line, or the variable. `tallygate config show` prints\n\
          what is in effect, each value with where it came from, secrets hidden.\n\n\
          A variable's name is `TALLYGATE_`, the section, two underscores and the setting, in capitals:\n\
          `TALLYGATE_SERVER__LISTEN`. A secret can also be given as the path of a file that holds it, in a\n\
