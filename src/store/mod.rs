@@ -86,7 +86,7 @@ fn open_embedded(data_dir: &Path, lock: DataDirLock) -> Result<Stores> {
     migrate::migrate(&directory, &migrate::DIRECTORY)?;
     let projections = Db::sqlite(SqlitePool::new(
         data_dir.join(PROJECTIONS_FILE),
-        FileOptions { full_sync: false, page_bytes: 8192, read_only: false, autocheckpoint_pages: 2000 },
+        FileOptions { full_sync: false, page_bytes: 4096, read_only: false, autocheckpoint_pages: 4000 },
     ));
     migrate::migrate(&projections, &migrate::PROJECTIONS)?;
     Ok(Stores {

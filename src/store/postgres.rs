@@ -3,13 +3,15 @@
 //! Promises: a connection that broke is never used again; one that lay idle is asked before it is
 //! used; a client is never closed on an async worker's thread.
 
+mod tls;
+
 use super::error::{Result, StoreError, StoreErrorKind};
 use super::pool::{Lease, Pool};
 use super::value::{Row, Value};
 use crate::secret::Secret;
 use ::postgres::fallible_iterator::FallibleIterator;
 use ::postgres::types::{IsNull, ToSql, Type, to_sql_checked};
-use ::postgres::{Client, Config, NoTls, Statement};
+use ::postgres::{Client, Config, Statement};
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -53,8 +55,7 @@ impl PgServer {
         if config.get_application_name().is_none() {
             config.application_name("tallygate");
         }
-        let mut client =
-            config.connect(NoTls).map_err(|error| StoreError::from(error).during("cannot connect"))?;
+        let mut client = tls::connect(config).map_err(|error| error.during("cannot connect"))?;
         client.batch_execute(self.session)?;
         Ok(PgConn { client: Owned(Some(client)), statements: HashMap::new(), conflict: false })
     }

@@ -9,7 +9,7 @@ mod sqlite;
 
 use super::db::{Backend, Db};
 use super::error::{Result, StoreError};
-use super::value::Row;
+use super::value::{Row, Value};
 use crate::store_params;
 
 /// One line of the request log. Written when the request is held, and again when it is settled.
@@ -69,7 +69,11 @@ pub struct MovementRow {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RequestsOf {
     Account(u64),
-    Key(u64),
+    /// Read among the requests of the key's account.
+    Key {
+        account: u64,
+        key: u64,
+    },
 }
 
 /// The projections of one installation. Cheap to clone.
@@ -125,15 +129,18 @@ impl Projections {
 
     /// Requests newest first, those before `before_ms` (exclusive), at most `limit`.
     pub fn requests(&self, of: RequestsOf, before_ms: i64, limit: u32) -> Result<Vec<RequestRow>> {
-        let (column, id) = match of {
-            RequestsOf::Account(id) => ("account", id),
-            RequestsOf::Key(id) => ("key", id),
+        let (account, key) = match of {
+            RequestsOf::Account(account) => (account, None),
+            RequestsOf::Key { account, key } => (account, Some(key)),
         };
+        let only_key = if key.is_some() { "AND key = ?4" } else { "" };
         let sql = format!(
-            "SELECT {REQUEST_COLUMNS} FROM requests WHERE {column} = ?1 AND at_ms < ?2 \
+            "SELECT {REQUEST_COLUMNS} FROM requests WHERE account = ?1 AND at_ms < ?2 {only_key} \
              ORDER BY at_ms DESC, id DESC LIMIT ?3"
         );
-        let rows = self.db.query(&sql, store_params![id, before_ms, limit])?;
+        let mut params = store_params![account, before_ms, limit].to_vec();
+        params.extend(key.map(Value::from));
+        let rows = self.db.query(&sql, &params)?;
         rows.into_iter().map(request_from_row).collect()
     }
 

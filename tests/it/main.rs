@@ -10,5 +10,6 @@ mod sdk;
 mod store;
 mod store_journal;
 mod store_power;
+mod store_tls;
 mod support;
 mod upstream;

@@ -257,7 +257,8 @@ fn requests_are_listed_newest_first(backend: Backend) {
     };
     assert_eq!(ids(RequestsOf::Account(7), i64::MAX, 10), [6, 4, 2]);
     assert_eq!(ids(RequestsOf::Account(7), 60, 1), [4]);
-    assert_eq!(ids(RequestsOf::Key(9), i64::MAX, 10), [5, 3, 1]);
+    assert_eq!(ids(RequestsOf::Key { account: 8, key: 9 }, i64::MAX, 10), [5, 3, 1]);
+    assert!(ids(RequestsOf::Key { account: 8, key: 8 }, i64::MAX, 10).is_empty());
 }
 
 fn no_error_shows_a_parameter(backend: Backend) {

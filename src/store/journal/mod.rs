@@ -109,7 +109,7 @@ pub trait JournalStore: Send {
     /// Appends one batch and syncs it. `n` must be the last number + 1 and `prev_hash` its hash.
     fn append(&mut self, batch: &Batch) -> Result<(), AppendError>;
 
-    /// Housekeeping that must not hold up an append: call it when there is nothing to commit.
+    /// Starts housekeeping that does not hold up an append; call it when there is nothing to commit.
     fn maintain(&mut self) -> Result<()>;
 
     /// Forgets the facts of at most `limit` batches with `n < before_n`, oldest first; returns how

@@ -17,6 +17,8 @@ const RESOLVE_FOR: Duration = Duration::from_secs(30);
 const RESOLVE_PAUSE: Duration = Duration::from_millis(100);
 
 const LEASE_MS: i64 = 3_000;
+/// Under unbroken load an append prolongs the lease this often.
+const RENEW_EVERY: Duration = Duration::from_secs(1);
 /// The server's clock in milliseconds since the Unix epoch: leases are compared by it alone.
 const NOW_MS: &str = "(EXTRACT(EPOCH FROM clock_timestamp()) * 1000)::BIGINT";
 
@@ -28,6 +30,8 @@ pub(in crate::store) struct PostgresJournal {
     server: PgServer,
     reader: JournalReader,
     conn: Option<PgConn>,
+    /// When the lease was last prolonged.
+    renewed: Instant,
 }
 
 /// What one attempt to append came to.
@@ -42,7 +46,7 @@ impl PostgresJournal {
     pub(in crate::store) fn open(server: PgServer) -> Result<Self> {
         let reader = JournalReader::new(Db::postgres(PgPool::new(server.clone())));
         let conn = Some(server.connect()?);
-        Ok(Self { server, reader, conn })
+        Ok(Self { server, reader, conn, renewed: Instant::now() })
     }
 
     /// Runs `work` on the writing connection, opened again if it was lost.
@@ -81,6 +85,31 @@ impl PostgresJournal {
             Ok(0) => Attempt::NotInserted,
             Ok(_) => Attempt::Done,
             Err(error) => Attempt::Failed(error),
+        }
+    }
+
+    /// Appends, and when the answer is lost, asks again until it is known what became of the batch.
+    fn append_resolved(&mut self, batch: &Batch) -> Result<(), AppendError> {
+        let deadline = Instant::now() + RESOLVE_FOR;
+        loop {
+            let failed = match self.attempt(batch) {
+                Attempt::Done => return Ok(()),
+                Attempt::NotInserted => match self.is_stored(batch) {
+                    Ok(true) => return Ok(()),
+                    Ok(false) => return Err(AppendError::Fenced),
+                    Err(error) => error,
+                },
+                Attempt::Failed(error) => error,
+            };
+            // The server answered that it refuses: nothing was stored. Else the answer is lost, and
+            // the next attempt finds the batch by its number and hash.
+            if failed.kind() != StoreErrorKind::Unavailable {
+                return Err(AppendError::Definite(failed));
+            }
+            if Instant::now() >= deadline {
+                return Err(AppendError::Unresolved(failed));
+            }
+            std::thread::sleep(RESOLVE_PAUSE);
         }
     }
 
@@ -124,7 +153,10 @@ impl JournalStore for PostgresJournal {
         let renewed = self.on_connection(|conn| conn.execute(&sql, store_params![shard, epoch]))?;
         match renewed {
             0 => Err(StoreError::new(StoreErrorKind::Fenced, "the books were taken over by another node")),
-            _ => Ok(()),
+            _ => {
+                self.renewed = Instant::now();
+                Ok(())
+            }
         }
     }
 
@@ -134,27 +166,14 @@ impl JournalStore for PostgresJournal {
     }
 
     fn append(&mut self, batch: &Batch) -> Result<(), AppendError> {
-        let deadline = Instant::now() + RESOLVE_FOR;
-        loop {
-            let failed = match self.attempt(batch) {
-                Attempt::Done => return Ok(()),
-                Attempt::NotInserted => match self.is_stored(batch) {
-                    Ok(true) => return Ok(()),
-                    Ok(false) => return Err(AppendError::Fenced),
-                    Err(error) => error,
-                },
-                Attempt::Failed(error) => error,
-            };
-            // The server answered that it refuses: nothing was stored. Else the answer is lost, and
-            // the next attempt finds the batch by its number and hash.
-            if failed.kind() != StoreErrorKind::Unavailable {
-                return Err(AppendError::Definite(failed));
+        self.append_resolved(batch)?;
+        if self.renewed.elapsed() >= RENEW_EVERY {
+            // The batch is stored, whatever comes of this; a lost lease shows at the next append.
+            if let Err(error) = self.renew(batch.shard, batch.epoch) {
+                tracing::warn!(%error, "journal: the lease could not be prolonged");
             }
-            if Instant::now() >= deadline {
-                return Err(AppendError::Unresolved(failed));
-            }
-            std::thread::sleep(RESOLVE_PAUSE);
         }
+        Ok(())
     }
 
     fn maintain(&mut self) -> Result<()> {

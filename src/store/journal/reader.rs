@@ -9,8 +9,9 @@ use crate::store::value::{Row, Value};
 use crate::store_params;
 use std::ops::ControlFlow;
 
-/// Batches per page. A batch of 256 calls has about 120 kB, so a page stays within a few MB.
-const PAGE: u32 = 32;
+/// A page ends after so many batches or bytes, whichever comes first.
+const PAGE_BATCHES: u32 = 256;
+const PAGE_BYTES_MAX: usize = 1 << 20;
 
 /// Reads batches on connections of its own. Cheap to clone.
 #[derive(Clone)]
@@ -34,35 +35,45 @@ impl JournalReader {
     }
 
     /// Calls `each` with every batch from `from_n` on, in order, until it breaks or the end. Returns
-    /// the last number given out. Batches appended meanwhile are included.
+    /// the last number given out. Batches appended meanwhile are included. `each` may take its time:
+    /// no statement is open while it runs.
     pub fn read(
         &self,
         shard: u32,
         from_n: u64,
         each: &mut dyn FnMut(Batch) -> Result<ControlFlow<()>>,
     ) -> Result<Option<u64>> {
-        let sql = format!(
-            "SELECT {BATCH_COLUMNS} FROM journal WHERE shard = ?1 AND n >= ?2 ORDER BY n LIMIT {PAGE}"
-        );
         let mut next = from_n;
         let mut given = None;
         loop {
-            let from = next;
-            let mut in_page = 0;
-            let mut broken = false;
-            self.db.query_each(&sql, store_params![shard, from], |row| {
-                let batch = batch_from_row(row)?;
-                given = Some(batch.n);
-                next = batch.n.saturating_add(1);
-                in_page += 1;
-                let flow = each(batch)?;
-                broken = flow.is_break();
-                Ok(flow)
-            })?;
-            if broken || in_page < PAGE {
+            let page = self.page(shard, next)?;
+            if page.is_empty() {
                 return Ok(given);
             }
+            for batch in page {
+                given = Some(batch.n);
+                next = batch.n.saturating_add(1);
+                if each(batch)?.is_break() {
+                    return Ok(given);
+                }
+            }
         }
+    }
+
+    /// The next batches from `from_n` on: at least one if there is any.
+    fn page(&self, shard: u32, from_n: u64) -> Result<Vec<Batch>> {
+        let sql = format!(
+            "SELECT {BATCH_COLUMNS} FROM journal WHERE shard = ?1 AND n >= ?2 ORDER BY n LIMIT {PAGE_BATCHES}"
+        );
+        let mut page = Vec::new();
+        let mut bytes = 0;
+        self.db.query_each(&sql, store_params![shard, from_n], |row| {
+            let batch = batch_from_row(row)?;
+            bytes += batch.effects.len() + batch.facts.as_ref().map_or(0, Vec::len);
+            page.push(batch);
+            Ok(if bytes >= PAGE_BYTES_MAX { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        })?;
+        Ok(page)
     }
 }
 

@@ -7,6 +7,9 @@
 //! Who cleans up: every test process holds a shared lock while it runs. A small shell process waits
 //! until nobody has held it for some seconds, then stops the server and removes everything. A test
 //! that crashes or is killed gives its lock back like any other, so nothing stays behind.
+//!
+//! The server does not sync: tests ask what it knows, not what its disk keeps. With
+//! `TALLYGATE_TEST_PG_SYNC=on` it does (a cluster of its own), for measurements.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::MetadataExt;
@@ -80,7 +83,7 @@ impl Cluster {
     fn join() -> Self {
         let checkout = tallygate::store::chain::sha256(env!("CARGO_MANIFEST_DIR").as_bytes());
         let tag: String = checkout.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
-        let folder = std::env::temp_dir().join(format!("tallygate-test-pg-{tag}"));
+        let folder = std::env::temp_dir().join(format!("tallygate-test-pg-{tag}{}", sync_mark()));
         let lock = folder.with_extension("lock");
         let in_use = share(&lock);
         std::fs::create_dir_all(folder.join("start")).unwrap();
@@ -108,6 +111,14 @@ fn share(path: &Path) -> File {
             return file;
         }
     }
+}
+
+fn syncs() -> bool {
+    std::env::var("TALLYGATE_TEST_PG_SYNC").is_ok_and(|value| value == "on")
+}
+
+fn sync_mark() -> &'static str {
+    if syncs() { "-sync" } else { "" }
 }
 
 fn is_running(folder: &Path) -> bool {
@@ -169,9 +180,9 @@ fn start(folder: &Path) {
         .args(["--no-sync", "--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C.UTF-8"])
         .arg("-D")
         .arg(&data));
+    let sync = if syncs() { "" } else { "-c fsync=off -c full_page_writes=off" };
     let options = format!(
-        "-c listen_addresses='' -c unix_socket_directories='{}' -c fsync=off -c full_page_writes=off \
-         -c max_connections=200 -c shared_buffers=32MB",
+        "-c listen_addresses='' -c unix_socket_directories='{}' -c max_connections=200 {sync}",
         folder.join("socket").display()
     );
     let log = data.join("server.log");

@@ -11,7 +11,7 @@ CREATE TABLE journal (
     effects    {bytes} NOT NULL,
     facts      {bytes},
     PRIMARY KEY (shard, n)
-){key_table};
+){row_table};
 
 -- Who may append. A new owner raises the epoch; an append carries its epoch and fails once it is old.
 CREATE TABLE books_owner (

@@ -14,8 +14,9 @@ CREATE TABLE requests (
     money   {bytes} NOT NULL
 ){key_table};
 
+-- The one other way in. Requests of a key are found among those of its account: a second index would
+-- cost as much as all the rest of the row (docs/adr/0001-journal-and-storage.md).
 CREATE INDEX requests_account ON requests (account, at_ms);
-CREATE INDEX requests_key ON requests (key, at_ms);
 
 -- Money movements that are not calls: credits, refunds, compensation, adjustments, expiries.
 CREATE TABLE movements (
