@@ -76,11 +76,13 @@ impl App {
             None => MasterKey::load_or_create(&data_dir),
         };
         let master_key = Arc::new(master_key.map_err(AppError::MasterKey)?);
-        let directory = Directory::open(stores.directory, Arc::clone(&master_key), clock.clone(), entropy.clone());
+        let directory =
+            Directory::open(stores.directory, Arc::clone(&master_key), clock.clone(), entropy.clone());
         let directory = Arc::new(directory.map_err(AppError::Directory)?);
         let journal = stores.journal.reader();
         let books = BooksConfig { shard: 0, node: "local".into(), ports, clock: clock.clone(), on_fatal };
-        let books = Books::open(stores.journal, stores.projections.clone(), books).map_err(AppError::Books)?;
+        let books =
+            Books::open(stores.journal, stores.projections.clone(), books).map_err(AppError::Books)?;
         Ok(App {
             config,
             clock,
@@ -124,19 +126,30 @@ pub fn exit_on_fatal() -> OnFatal {
 /// Exit status of a process whose journal could not be written.
 const FATAL_EXIT: i32 = 70;
 
-/// Waits for SIGINT or SIGTERM. To be called outside of any runtime.
-pub fn wait_for_stop() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let waited = runtime.and_then(|runtime| {
-        runtime.block_on(async {
-            let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-            tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
-            Ok(())
-        })
-    });
-    if let Err(why) = waited {
-        tracing::error!(%why, "signals cannot be received");
+/// SIGINT and SIGTERM, listened to from the moment this is made: to be made before anybody is told that the
+/// program is ready, or a stop that follows at once would end it without order.
+pub struct StopSignals {
+    runtime: tokio::runtime::Runtime,
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl StopSignals {
+    /// To be called outside of any runtime.
+    pub fn listen() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let entered = runtime.enter();
+        let (interrupt, terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        drop(entered);
+        Ok(StopSignals { runtime, interrupt, terminate })
+    }
+
+    /// Waits for either.
+    pub fn wait(mut self) {
+        self.runtime.block_on(async {
+            tokio::select! { _ = self.interrupt.recv() => {}, _ = self.terminate.recv() => {} }
+        });
     }
 }
 
@@ -152,16 +165,18 @@ pub fn serve(mut config: Config) -> Result<(), RunError> {
     let entropy = Arc::new(crate::clock::SystemEntropy::new());
     let app = App::open(config, Arc::new(crate::clock::SystemClock), entropy, workers, exit_on_fatal());
     let app = Arc::new(app.map_err(RunError::App)?);
+    let signals = StopSignals::listen().map_err(RunError::Signals)?;
     tracing::info!(address = %bound.address, workers, "ready");
     let followed = Arc::clone(&app);
-    let following = std::thread::Builder::new().name("directory".into()).spawn(move || follow_directory(&followed));
+    let following =
+        std::thread::Builder::new().name("directory".into()).spawn(move || follow_directory(&followed));
     if let Err(why) = following {
         tracing::error!(%why, "changes of other nodes cannot be followed");
     }
     let router = crate::api::router(Arc::clone(&app), &public_url);
     let gateway = Gateway::new(Arc::clone(&app), router, public_url);
     let server = Server::start(Arc::new(gateway), bound, workers).map_err(RunError::Serve)?;
-    wait_for_stop();
+    signals.wait();
     tracing::info!("stopping");
     server.stop_blocking(patience);
     app.books.close_blocking();
@@ -190,6 +205,7 @@ fn follow_directory(app: &App) {
 pub enum RunError {
     App(AppError),
     Serve(crate::gateway::server::ServeError),
+    Signals(std::io::Error),
 }
 
 impl fmt::Display for RunError {
@@ -197,6 +213,7 @@ impl fmt::Display for RunError {
         match self {
             RunError::App(why) => write!(f, "{why}"),
             RunError::Serve(why) => write!(f, "{why}"),
+            RunError::Signals(why) => write!(f, "signals cannot be received: {why}"),
         }
     }
 }
@@ -206,6 +223,7 @@ impl std::error::Error for RunError {
         match self {
             RunError::App(why) => Some(why),
             RunError::Serve(why) => Some(why),
+            RunError::Signals(why) => Some(why),
         }
     }
 }

@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue, Method, header};
 
-use crate::app::{App, AppError};
+use crate::app::{App, AppError, StopSignals};
 use crate::clock::{SystemClock, SystemEntropy};
 use crate::config::{Config, ConfigError, Sources};
 use crate::directory::documents::Window;
+use crate::gateway::Gateway;
 use crate::gateway::server::{self, ServeError, Server};
 use crate::gateway::upstream::{Call, Settings, Target, Tls, Upstreams};
-use crate::gateway::Gateway;
 use crate::secret::Secret;
 
 use super::companion;
@@ -45,6 +45,7 @@ pub enum DemoError {
     Serve(ServeError),
     Seed(SeedError),
     FirstCall(String),
+    Signals(io::Error),
     Output(io::Error),
 }
 
@@ -57,6 +58,7 @@ impl fmt::Display for DemoError {
             DemoError::Serve(why) => write!(f, "{why}"),
             DemoError::Seed(why) => write!(f, "{why}"),
             DemoError::FirstCall(why) => write!(f, "a first call of the demo failed: {why}"),
+            DemoError::Signals(why) => write!(f, "signals cannot be received: {why}"),
             DemoError::Output(why) => write!(f, "cannot say that the demo is ready: {why}"),
         }
     }
@@ -65,7 +67,7 @@ impl fmt::Display for DemoError {
 impl std::error::Error for DemoError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            DemoError::Folder { why, .. } | DemoError::Output(why) => Some(why),
+            DemoError::Folder { why, .. } | DemoError::Signals(why) | DemoError::Output(why) => Some(why),
             DemoError::Config(why) => Some(why),
             DemoError::App(why) => Some(why),
             DemoError::Serve(why) => Some(why),
@@ -88,7 +90,13 @@ pub fn run(args: &DemoArgs, out: &mut dyn io::Write) -> Result<(), DemoError> {
     let public_url = format!("http://{}", bound.address);
     let config = config(args, &seed, &public_url)?;
     let workers = crate::app::workers(&config);
-    let app = App::open(config, Arc::new(SystemClock), Arc::new(SystemEntropy::new()), workers, crate::app::exit_on_fatal());
+    let app = App::open(
+        config,
+        Arc::new(SystemClock),
+        Arc::new(SystemEntropy::new()),
+        workers,
+        crate::app::exit_on_fatal(),
+    );
     let app = Arc::new(app.map_err(DemoError::App)?);
     seed::seed(&app, &seed, &upstream.url, &upstream_key).map_err(DemoError::Seed)?;
 
@@ -96,6 +104,7 @@ pub fn run(args: &DemoArgs, out: &mut dyn io::Write) -> Result<(), DemoError> {
     let gateway = Arc::new(Gateway::new(Arc::clone(&app), router, public_url.clone()));
     let server = Server::start(gateway, bound, workers).map_err(DemoError::Serve)?;
     spend(&app, &seed, &public_url)?;
+    let signals = StopSignals::listen().map_err(DemoError::Signals)?;
     let ready = Ready {
         base_url: format!("{public_url}/v1"),
         console_url: public_url,
@@ -107,7 +116,7 @@ pub fn run(args: &DemoArgs, out: &mut dyn io::Write) -> Result<(), DemoError> {
     };
     let told = if args.ready_json { ready.print_json(out) } else { ready.print_table(out) };
     told.map_err(DemoError::Output)?;
-    crate::app::wait_for_stop();
+    signals.wait();
     server.stop_blocking(std::time::Duration::from_millis(app.config.limits.shutdown_ms));
     app.books.close_blocking();
     companion::stop(&args.dir);
