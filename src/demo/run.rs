@@ -151,8 +151,15 @@ fn config(args: &DemoArgs, seed: &Seed, public_url: &str) -> Result<Config, Demo
     if let Some(url) = &args.database {
         flags.push(("store.database_url", url.expose().to_owned()));
     }
-    Config::load(&Sources { flags, ..Sources::default() }).map_err(DemoError::Config)
+    let mut sources = Sources::of_process(None, flags);
+    // What a demo is made of is its own: a folder, a database or a secret that was set for a real gateway
+    // must never meet it.
+    sources.env.retain(|(name, _)| OPEN_SETTINGS.iter().any(|section| name.starts_with(section)));
+    Config::load(&sources).map_err(DemoError::Config)
 }
+
+/// What the environment may set for a demo.
+const OPEN_SETTINGS: [&str; 2] = ["TALLYGATE_LIMITS__", "TALLYGATE_HOLDS__"];
 
 /// Has the keys whose limit is to be spent make a real call, and limits them to what it cost.
 fn spend(app: &App, seed: &Seed, public_url: &str) -> Result<(), DemoError> {
