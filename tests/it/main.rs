@@ -1,15 +1,26 @@
 //! The integration tests: one binary, a module per part.
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends where it cannot go on")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test ends where it cannot go on"
+)]
 
 mod api;
 mod cli;
 mod console;
+mod demo;
 mod directory;
+mod durability;
 mod explain;
+mod gateway;
+mod gateway_money;
+mod gateway_stream;
 mod sdk;
 mod store;
 mod store_journal;
 mod store_power;
 mod store_tls;
 mod support;
+mod torture;
 mod upstream;

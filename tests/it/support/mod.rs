@@ -3,6 +3,9 @@
 pub mod app;
 pub mod backend;
 pub mod child;
+pub mod demo;
+pub mod http;
+pub mod load;
 pub mod postgres;
 pub mod powercut;
 pub mod proxy;

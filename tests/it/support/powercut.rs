@@ -35,20 +35,26 @@ impl PowerCut {
 
     /// Sets the folder to what was durable. The process must have ended.
     pub fn restore(self) {
-        for entry in fs::read_dir(&self.folder).unwrap() {
-            fs::remove_file(entry.unwrap().path()).unwrap();
+        for path in plain_files(&self.folder) {
+            fs::remove_file(path).unwrap();
         }
         copy_files(&self.shadow.path().join("names"), &self.folder);
     }
 }
 
 fn copy_files(from: &Path, to: &Path) {
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        if entry.file_name() != ".new" {
-            fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    for path in plain_files(from) {
+        let name = path.file_name().unwrap();
+        if name != ".new" {
+            fs::copy(&path, to.join(name)).unwrap();
         }
     }
+}
+
+/// Folders inside of the folder and sockets are not the layer's business.
+fn plain_files(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
+    entries.filter(|entry| entry.file_type().unwrap().is_file()).map(|entry| entry.path()).collect()
 }
 
 /// Builds the layer once per process.
