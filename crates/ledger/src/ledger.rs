@@ -8,6 +8,7 @@ use crate::counters::{Counter, CounterKey, Counters, Metric, Slot};
 use crate::effect::{
     Credited, Debit, Effect, Held, HeldLayer, Refunded, Released, Settled, Withdrawn, total,
 };
+use crate::fits::Origin;
 use crate::holds::Hold;
 use crate::ids::{AccountId, HoldId, Reference, Timestamp};
 use crate::money::Nano;
@@ -33,7 +34,7 @@ impl Ledger {
     /// Plans and applies. What was planned fits, so it is not checked a second time.
     pub fn execute(&mut self, command: &Command, now: Timestamp) -> Result<Effect, LedgerError> {
         let effect = self.plan(command, now)?;
-        debug_assert_eq!(self.fits(&effect), Ok(()), "{effect:?}");
+        debug_assert_eq!(self.fits(&effect, Origin::Plan), Ok(()), "{effect:?}");
         self.make(&effect);
         Ok(effect)
     }
@@ -79,9 +80,10 @@ impl Ledger {
     }
 
     /// Makes an effect true. An error means that the effect was not planned on this state; the state is
-    /// then as it was.
+    /// then as it was. The end of a call may be applied earlier than it was planned, right after its hold:
+    /// a lot can lack money until the effects in between have followed.
     pub fn apply(&mut self, effect: &Effect) -> Result<(), LedgerError> {
-        self.fits(effect)?;
+        self.fits(effect, Origin::Journal)?;
         self.make(effect);
         Ok(())
     }

@@ -11,6 +11,10 @@ use crate::ledger::Ledger;
 use crate::money::Nano;
 use crate::plant::planted;
 
+/// Counters and debts end at half of what can be counted. A journal may write the end of a call early (see
+/// `fits`), and the sums on that way must fit too.
+pub(crate) const CEILING: i64 = i64::MAX / 2;
+
 pub(crate) type Planned = Result<Effect, LedgerError>;
 
 impl Ledger {
@@ -65,6 +69,9 @@ impl Ledger {
     ) -> Planned {
         not_negative(amount)?;
         not_negative(overdraft)?;
+        if overdraft.0 > CEILING {
+            return Err(LedgerError::TooLarge);
+        }
         if self.holds.contains_key(&hold) {
             return Err(LedgerError::HoldExists { hold });
         }
@@ -116,7 +123,7 @@ impl Ledger {
             let (used, held) = (counter.used, counter.held);
             return Err(LedgerError::LayerExhausted { index, layer: *layer, used, held });
         }
-        if needed > i128::from(i64::MAX) { Err(LedgerError::TooLarge) } else { Ok(()) }
+        if needed > i128::from(CEILING) { Err(LedgerError::TooLarge) } else { Ok(()) }
     }
 
     fn open_hold(&self, hold: HoldId) -> Result<&Hold, LedgerError> {
@@ -146,7 +153,7 @@ impl Ledger {
         let room = spend.map(|layer| {
             let counter = self.counters.get(&layer.counter, layer.window.start);
             // Without a limit, what the figure itself can count is the limit.
-            let limit = layer.limit.unwrap_or(i64::MAX);
+            let limit = layer.limit.unwrap_or(CEILING).min(CEILING);
             Nano(limit.saturating_sub(counter.used).saturating_sub(counter.held))
         });
         let room = room.fold(purse, Ord::min).max(Nano::ZERO);

@@ -207,7 +207,7 @@ fn what_cannot_be_counted_is_refused_before_it_happens() {
     for source in [CreditSource::Compensation, CreditSource::Payment, CreditSource::Adjustment] {
         assert_eq!(books.credit_from(source, 1), Err(LedgerError::TooLarge));
     }
-    let all = books.call(1, i64::MAX, i64::MAX, i64::MAX);
+    let all = books.call(1, i64::MAX, 0, i64::MAX);
     assert_eq!(books.available(), 0);
     books.refund(&all, i64::MAX).unwrap();
     assert_eq!(books.available(), i64::MAX);
@@ -220,7 +220,7 @@ fn a_hold_can_be_settled_whatever_it_cost() {
     let mut books = Books::default();
     books.credit(1, LotKind::Purchased, i64::MAX, None).unwrap();
     for hold in 1..=3 {
-        books.hold(hold, i64::MAX / 4, i64::MAX, vec![layer(day(0), None, i64::MAX / 4)]).unwrap();
+        books.hold(hold, i64::MAX / 8, i64::MAX / 2, vec![layer(day(0), None, i64::MAX / 8)]).unwrap();
     }
     for hold in 1..=3 {
         let settle = Command::Settle { hold: HoldId(hold), charge: Nano(i64::MAX) };
@@ -250,4 +250,20 @@ fn an_effect_of_other_books_changes_nothing() {
     let before = books.ledger.state();
     assert!(books.ledger.apply(&Effect::Settled(forged)).is_err());
     assert_eq!(books.ledger.state(), before);
+}
+
+#[test]
+fn an_overrun_that_a_journal_writes_before_the_money_that_paid_it_is_replayed() {
+    let mut books = Books::default();
+    books.credit(1, LotKind::Purchased, 5, None).unwrap();
+    let held = books.hold(1, 5, 0, vec![]).unwrap();
+    let credited = books.credit(2, LotKind::Purchased, 10, None).unwrap();
+    let settled = books.run(&Command::Settle { hold: HoldId(1), charge: Nano(12) }).unwrap();
+    let mut replayed = Books::default();
+    replayed.credit(1, LotKind::Purchased, 5, None).unwrap();
+    for effect in [held, settled, credited] {
+        replayed.ledger.apply(&effect).unwrap();
+    }
+    assert_eq!(replayed.ledger.state(), books.ledger.state());
+    assert_eq!(replayed.available(), 3);
 }

@@ -5,7 +5,7 @@ use ledger::{
 };
 use ledger::{Released, Settled};
 
-use super::{AuditAccount, Auditor, Family, LARGEST, Outcome, REMEMBERED_MS, nano};
+use super::{AuditAccount, Auditor, CEILING, Family, LARGEST, Outcome, REMEMBERED_MS, nano};
 
 impl Auditor {
     pub(super) fn reserve(&self, mut wish: Held, layers: &[LayerHold]) -> Outcome {
@@ -13,6 +13,9 @@ impl Auditor {
             if amount.0 < 0 {
                 return Err(LedgerError::BadAmount { amount });
             }
+        }
+        if i128::from(wish.overdraft.0) > CEILING {
+            return Err(LedgerError::TooLarge);
         }
         if self.holds.contains_key(&wish.hold) {
             return Err(LedgerError::HoldExists { hold: wish.hold });
@@ -65,7 +68,7 @@ impl Auditor {
             Some(limit) if layer.amount > 0 && after > i128::from(limit) => {
                 Err(LedgerError::LayerExhausted { index, layer: *layer, used, held })
             }
-            _ if after > LARGEST => Err(LedgerError::TooLarge),
+            _ if after > CEILING => Err(LedgerError::TooLarge),
             _ => Ok(()),
         }
     }
@@ -111,7 +114,7 @@ impl Auditor {
         for layer in hold.layers.iter().filter(|layer| layer.counter.metric == Metric::Spend) {
             let used = self.window(&layer.counter, layer.window.start).map_or(0, |window| window.used());
             let held = self.held_of_layer(&layer.counter, layer.window.start);
-            room = room.min(layer.limit.map_or(LARGEST, i128::from) - used - held);
+            room = room.min(layer.limit.map_or(CEILING, i128::from).min(CEILING) - used - held);
         }
         room.max(0)
     }

@@ -5,7 +5,7 @@ use ledger::{
     LotId, LotKind, Metric, Nano, Reference, Refunded, Timestamp, Withdrawal, Withdrawn,
 };
 
-use super::{AuditAccount, Auditor, Family, LARGEST, Outcome, nano};
+use super::{AuditAccount, Auditor, CEILING, Family, LARGEST, Outcome, nano};
 
 const REOPENED_MS: i64 = 30 * 86_400_000;
 
@@ -205,7 +205,7 @@ impl Auditor {
             Withdrawal::OrderRefund => (Family::OrderRefunds, amount.0.into()),
             Withdrawal::Chargeback => (Family::Chargebacks, amount.0.into()),
         };
-        if account.owed() + owes > LARGEST {
+        if owes > 0 && account.owed() + owes > CEILING {
             return Err(LedgerError::TooLarge);
         }
         self.fits(*id, account, 0, family, moved)?;

@@ -17,6 +17,8 @@ use ledger::{
 use crate::figures::kind;
 
 pub const LARGEST: i128 = i64::MAX as i128;
+/// Of counters and debts.
+pub const CEILING: i128 = LARGEST / 2;
 /// How long after its end a window is remembered at least.
 const REMEMBERED_MS: i64 = 3_600_000;
 
