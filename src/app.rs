@@ -160,7 +160,7 @@ pub fn serve(mut config: Config) -> Result<(), RunError> {
     let bound = server::bind(&config.server.listen.to_string()).map_err(RunError::Serve)?;
     // A port that the system chose is known only now.
     config.server.listen = bound.address;
-    let (workers, public_url) = (workers(&config), config.public_url());
+    let (workers, public_url) = (workers(&config), config.public_url_at(bound.address));
     let patience = std::time::Duration::from_millis(config.limits.shutdown_ms);
     let entropy = Arc::new(crate::clock::SystemEntropy::new());
     let app = App::open(config, Arc::new(crate::clock::SystemClock), entropy, workers, exit_on_fatal());

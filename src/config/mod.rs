@@ -98,13 +98,6 @@ config! {
         /// A call that cannot be given so many output tokens is refused.
         output_tokens_min: u32 = 16, Between(1, 1_000_000);
     }
-    /// How long details of calls are kept. Money is kept for ever.
-    retention: Retention {
-        /// Why pages.
-        why_days: u32 = 30, Between(1, 36_500);
-        /// Request log.
-        log_days: u32 = 395, Between(1, 36_500);
-    }
     /// The books.
     ledger: Ledger {
         /// Currency of all amounts, three letters. Cannot change once there are books.
