@@ -82,7 +82,9 @@ impl fmt::Display for BooksError {
         match self {
             BooksError::Refused(why) => write!(f, "the ledger refused: {why}"),
             BooksError::Overloaded => f.write_str("too many records wait for the disk"),
-            BooksError::ClockJumped { by_ms } => write!(f, "the wall clock is {by_ms} ms away from the boot clock"),
+            BooksError::ClockJumped { by_ms } => {
+                write!(f, "the wall clock is {by_ms} ms away from the boot clock")
+            }
             BooksError::Stopped => f.write_str("the books are closed"),
         }
     }
@@ -355,7 +357,12 @@ impl State {
         let balance = self.ledger.brief_balance(account, now);
         let counters = layers.iter().map(|layer| {
             let counter = self.ledger.counter(&layer.counter, layer.window.start);
-            CounterReading { counter: layer.counter, window: layer.window, used: counter.used, held: counter.held }
+            CounterReading {
+                counter: layer.counter,
+                window: layer.window,
+                used: counter.used,
+                held: counter.held,
+            }
         });
         Readings { available: balance.available, held: balance.held, counters: counters.collect() }
     }

@@ -60,7 +60,9 @@ impl ChargeState {
             Effect::Held(_) => (ChargeState::Held, Nano::ZERO),
             Effect::Settled(settled) => (ChargeState::Settled, settled.charged()),
             Effect::Released(_) => (ChargeState::Released, Nano::ZERO),
-            Effect::Refunded(refund) => (ChargeState::Refunded, before.1.saturating_sub(total(&refund.credits))),
+            Effect::Refunded(refund) => {
+                (ChargeState::Refunded, before.1.saturating_sub(total(&refund.credits)))
+            }
             _ => before,
         })
     }
@@ -163,7 +165,15 @@ impl Projector {
         last: Link,
     ) -> Self {
         // A recovery that had to replay leaves a checkpoint behind at once.
-        Projector { shared, journal, projections, shard, ledger, last, since_checkpoint: RECORDS_PER_CHECKPOINT }
+        Projector {
+            shared,
+            journal,
+            projections,
+            shard,
+            ledger,
+            last,
+            since_checkpoint: RECORDS_PER_CHECKPOINT,
+        }
     }
 
     pub fn run(mut self) {

@@ -166,19 +166,20 @@ impl Books {
             clock: config.clock,
             epoch,
         });
-        let projector = Projector::new(Arc::clone(&shared), journal.reader(), projections, shard, ledger, last);
-        let committer = Committer { shared: Arc::clone(&shared), journal, shard, last, on_fatal: config.on_fatal };
-        let threads = vec![
-            spawn("committer", move || committer.run())?,
-            spawn("projector", move || projector.run())?,
-        ];
+        let projector =
+            Projector::new(Arc::clone(&shared), journal.reader(), projections, shard, ledger, last);
+        let committer =
+            Committer { shared: Arc::clone(&shared), journal, shard, last, on_fatal: config.on_fatal };
+        let threads =
+            vec![spawn("committer", move || committer.run())?, spawn("projector", move || projector.run())?];
         Ok(Books { shared, threads: Mutex::new(threads) })
     }
 }
 
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<std::thread::JoinHandle<()>, OpenError> {
     let thread = std::thread::Builder::new().name(name.to_owned()).spawn(run);
-    thread.map_err(|why| OpenError::Store(StoreError::unavailable("a thread cannot be started").caused_by(why)))
+    thread
+        .map_err(|why| OpenError::Store(StoreError::unavailable("a thread cannot be started").caused_by(why)))
 }
 
 /// Releases the holds of processes that are gone. A crash before settlement is free for the customer.
@@ -189,7 +190,8 @@ fn release_orphans(
     now: Timestamp,
 ) -> Result<Vec<Record>, OpenError> {
     let is_orphan = |owner: HoldOwner| matches!(owner, HoldOwner::Process(of) if of != epoch);
-    let mut orphans: Vec<_> = ledger.open_holds().filter(|hold| is_orphan(hold.owner)).map(|hold| hold.id).collect();
+    let mut orphans: Vec<_> =
+        ledger.open_holds().filter(|hold| is_orphan(hold.owner)).map(|hold| hold.id).collect();
     orphans.sort_unstable();
     let mut records = Vec::with_capacity(orphans.len());
     for hold in orphans {

@@ -166,7 +166,7 @@ fn what_is_printed_can_be_read_again() {
     let printed =
         Config::load(&env(&[("TALLYGATE_HOLDS__OUTPUT_SHARE_PPM", "7")])).unwrap().print_effective();
     assert!(printed.contains("output_share_ppm = 7  # environment, TALLYGATE_HOLDS__OUTPUT_SHARE_PPM\n"));
-    assert!(printed.contains("why_days = 30  # default\n"));
+    assert!(printed.contains("output_tokens_min = 16  # default\n"));
     assert!(printed.contains("# database_url is not set  # default\n"));
     assert_eq!(Config::load(&file(&dir, &printed)).unwrap().holds.output_share_ppm, 7);
 }

@@ -26,11 +26,11 @@ use super::exchange::Exchange;
 use super::facts::{Admitted, Checked, Credential, Decided, Endpoint, Facts};
 use super::identify::{self, Destination};
 use super::ladder::{self, Caller, Verdict};
+use super::models;
 use super::request::{ChatRequest, RequestFault};
 use super::respond::{self, Addressee};
 use super::route::Route;
 use super::worker::Worker;
-use super::models;
 
 /// A request that has arrived, before anything is known of its caller.
 struct Arrival {
@@ -48,7 +48,11 @@ struct Admission {
 }
 
 /// Answers one request.
-pub async fn serve(worker: Rc<Worker>, request: Request<Incoming>, peer: Option<IpAddr>) -> Response<AnswerBody> {
+pub async fn serve(
+    worker: Rc<Worker>,
+    request: Request<Incoming>,
+    peer: Option<IpAddr>,
+) -> Response<AnswerBody> {
     let app = &worker.gateway.app;
     let arrival = Arrival {
         request: RequestId::new(&*app.clock, &*app.entropy),
@@ -69,7 +73,11 @@ pub async fn serve(worker: Rc<Worker>, request: Request<Incoming>, peer: Option<
     }
 }
 
-async fn elsewhere(worker: &Worker, mut request: Request<Incoming>, peer: Option<IpAddr>) -> Response<AnswerBody> {
+async fn elsewhere(
+    worker: &Worker,
+    mut request: Request<Incoming>,
+    peer: Option<IpAddr>,
+) -> Response<AnswerBody> {
     if let Some(peer) = peer {
         request.extensions_mut().insert(peer);
     }
@@ -121,7 +129,9 @@ impl Arrival {
         let response = self.addressee(sees_money(&snapshot, &facts)).refusal(&refusal);
         let refusal = Some(Box::new(refusal));
         let recorded = match Caller::of(&snapshot, &facts) {
-            None => books.record_refusal(Decided { facts, readings: None, refusal, admitted: None }).map(drop),
+            None => {
+                books.record_refusal(Decided { facts, readings: None, refusal, admitted: None }).map(drop)
+            }
             Some(caller) => {
                 let (account, layers) = (book_account(caller), ladder::layers(caller, facts.at_ms));
                 let decided = Decided { facts, readings: None, refusal, admitted: None };
@@ -139,12 +149,19 @@ impl Arrival {
         tracing::error!(%why, request = %self.request, "a call was refused without the books");
         let code = match why {
             BooksError::Overloaded => Code::GatewayOverloaded,
-            BooksError::Refused(_) | BooksError::ClockJumped { .. } | BooksError::Stopped => Code::BooksUnavailable,
+            BooksError::Refused(_) | BooksError::ClockJumped { .. } | BooksError::Stopped => {
+                Code::BooksUnavailable
+            }
         };
         Addressee { logged: false, ..self.addressee(false) }.refusal(&Refusal::new(code))
     }
 
-    fn models(&self, request: &Request<Incoming>, peer: Option<IpAddr>, name: Option<&str>) -> Response<AnswerBody> {
+    fn models(
+        &self,
+        request: &Request<Incoming>,
+        peer: Option<IpAddr>,
+        name: Option<&str>,
+    ) -> Response<AnswerBody> {
         let facts = self.facts(Checked::Passed(Endpoint::Models), request.headers(), peer);
         let snapshot = self.worker.gateway.app.directory.snapshot();
         let refused = ladder::decide_before_body(&snapshot, &facts);
@@ -154,7 +171,8 @@ impl Arrival {
         match models::answer(&snapshot, caller, facts.at_ms, name) {
             Ok(json) => {
                 let mut headers = HeaderMap::with_capacity(2);
-                headers.insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
+                headers
+                    .insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
                 if let Ok(id) = http::HeaderValue::from_bytes(&self.request.text()) {
                     headers.insert(respond::X_REQUEST_ID, id);
                 }
@@ -164,7 +182,12 @@ impl Arrival {
         }
     }
 
-    async fn call(self, endpoint: Endpoint, request: Request<Incoming>, peer: Option<IpAddr>) -> Response<AnswerBody> {
+    async fn call(
+        self,
+        endpoint: Endpoint,
+        request: Request<Incoming>,
+        peer: Option<IpAddr>,
+    ) -> Response<AnswerBody> {
         let gateway = Arc::clone(&self.worker.gateway);
         let mut facts = self.facts(self.check_address(endpoint, &request), request.headers(), peer);
         if ladder::decide_before_body(&gateway.app.directory.snapshot(), &facts).is_err() {
@@ -199,7 +222,9 @@ impl Arrival {
             let mut first: Option<Bytes> = None;
             let mut whole = BytesMut::new();
             while let Some(frame) = body.frame().await {
-                let Ok(frame) = frame else { return Err(Refusal::new(Code::RequestTimeout).param("limit_ms", 0)) };
+                let Ok(frame) = frame else {
+                    return Err(Refusal::new(Code::RequestTimeout).param("limit_ms", 0));
+                };
                 let Ok(data) = frame.into_data() else { continue };
                 let length = first.as_ref().map_or(0, Bytes::len) + whole.len() + data.len();
                 if length as u64 > gateway.body_bytes_max {
@@ -260,7 +285,12 @@ impl Arrival {
     }
 
     /// Runs the ladder and notes its verdict. Called with the books locked: no I/O, no waiting.
-    fn judge(&self, snapshot: &Snapshot, decided: &mut Decided, admission: &mut Option<Admission>) -> Option<Reserve> {
+    fn judge(
+        &self,
+        snapshot: &Snapshot,
+        decided: &mut Decided,
+        admission: &mut Option<Admission>,
+    ) -> Option<Reserve> {
         let gateway = &self.worker.gateway;
         let readings = decided.readings.take().unwrap_or_default();
         let verdict = ladder::decide(snapshot, &decided.facts, &readings, &gateway.policy);

@@ -23,7 +23,8 @@ fn every_management_route_asks_who_calls() {
     let app = TestApp::new();
     for route in tallygate::api::routes() {
         let path = route.path.replace("{id}", "acc_0000000000000");
-        let request = Request::builder().method(route.method.as_str()).uri(&path).body(Body::empty()).unwrap();
+        let request =
+            Request::builder().method(route.method.as_str()).uri(&path).body(Body::empty()).unwrap();
         let answer = app.send(request);
         assert_eq!(answer.status, 401, "{} {path}: {:#}", route.method.as_str(), answer.body);
         assert_eq!(answer.headers["www-authenticate"], "Bearer");
@@ -37,12 +38,14 @@ fn accounts_are_made_changed_and_listed() {
     assert_eq!(made.status, 201);
     let id = made.text("/id").to_owned();
     assert_eq!(made.text("/time_zone"), "UTC");
-    let changed = app.patch(&format!("/api/accounts/{id}"), json!({"remark": "good payer", "time_zone": "Asia/Shanghai"}));
+    let changed = app
+        .patch(&format!("/api/accounts/{id}"), json!({"remark": "good payer", "time_zone": "Asia/Shanghai"}));
     assert_eq!(changed.text("/remark"), "good payer");
     assert_eq!(app.get(&format!("/api/accounts/{id}")).ok(), changed.body);
     let found = app.get("/api/accounts?email=ANN%40example.com").ok();
     assert_eq!(found["data"][0]["id"], id);
-    app.post("/api/accounts", json!({"name": "Anna", "email": "Ann@Example.com"})).refused(409, "already_exists");
+    app.post("/api/accounts", json!({"name": "Anna", "email": "Ann@Example.com"}))
+        .refused(409, "already_exists");
     app.patch(&format!("/api/accounts/{id}"), json!({"email": null})).ok();
     app.post("/api/accounts", json!({"name": "Anna", "email": "Ann@Example.com"})).ok();
 }
@@ -55,7 +58,9 @@ fn lists_are_paged_by_cursor() {
     let mut path = "/api/accounts?limit=2".to_owned();
     loop {
         let page = app.get(&path).ok();
-        seen.extend(page["data"].as_array().unwrap().iter().map(|row| row["id"].as_str().unwrap().to_owned()));
+        seen.extend(
+            page["data"].as_array().unwrap().iter().map(|row| row["id"].as_str().unwrap().to_owned()),
+        );
         match page["next_cursor"].as_str() {
             Some(cursor) => path = format!("/api/accounts?limit=2&cursor={cursor}"),
             None => break,
@@ -80,7 +85,11 @@ fn s25_a_field_that_is_not_known_is_refused_by_name() {
             json!({"account": account, "name": "x", "limits": [{"window": "day", "value": "5", "budgets": 1}]}),
             "limits[0].budgets",
         ),
-        ("/api/prices", json!({"model": "m", "per_million": {"input": "1", "outputs": "1"}}), "per_million.outputs"),
+        (
+            "/api/prices",
+            json!({"model": "m", "per_million": {"input": "1", "outputs": "1"}}),
+            "per_million.outputs",
+        ),
     ];
     for (path, body, field) in cases {
         let answer = app.post(path, body);
@@ -101,7 +110,8 @@ fn s25_a_value_that_cannot_be_is_refused_by_its_field() {
     app.model("m");
     let key = |limits: serde_json::Value| json!({"account": account, "name": "k", "limits": limits});
     let channel = |field: &str, value: serde_json::Value| {
-        let mut body = json!({"name": "c", "base_url": "http://h/v1", "credential": "x", "models": {"m": "m"}});
+        let mut body =
+            json!({"name": "c", "base_url": "http://h/v1", "credential": "x", "models": {"m": "m"}});
         body[field] = value;
         body
     };
@@ -151,7 +161,9 @@ fn bad_bodies_and_addresses_get_a_code_of_the_catalogue() {
     let app = TestApp::new();
     let post = |body: Vec<u8>| {
         let request = Request::builder().method("POST").uri("/api/accounts");
-        app.send(request.header("authorization", format!("Bearer {ADMIN_TOKEN}")).body(Body::from(body)).unwrap())
+        app.send(
+            request.header("authorization", format!("Bearer {ADMIN_TOKEN}")).body(Body::from(body)).unwrap(),
+        )
     };
     post(b"{\"name\": ".to_vec()).refused(400, "invalid_json");
     post(b"{\"name\": \"\xff\"}".to_vec()).refused(400, "invalid_json");
@@ -190,7 +202,8 @@ fn a_reference_posts_once_and_answers_the_same_again() {
     let app = TestApp::new();
     let account = app.account("one");
     let path = format!("/api/accounts/{account}/credits");
-    let order = json!({"amount": "10.00", "kind": "purchased", "reference": "order:1", "reason": "bank transfer"});
+    let order =
+        json!({"amount": "10.00", "kind": "purchased", "reference": "order:1", "reason": "bank transfer"});
     let first = app.post(&path, order.clone());
     assert_eq!((first.status, &first.body["replayed"]), (201, &json!(false)));
     app.clock.advance_ms(5_000);
@@ -287,7 +300,9 @@ fn a_price_version_never_changes_and_the_next_one_waits_for_its_time() {
     app.post("/api/prices", later).ok();
     let versions = |app: &TestApp| {
         let prices = app.get("/api/prices?model=m").ok();
-        let of = |price: &serde_json::Value| (price["price_version"].as_u64().unwrap(), price["in_force"].as_bool().unwrap());
+        let of = |price: &serde_json::Value| {
+            (price["price_version"].as_u64().unwrap(), price["in_force"].as_bool().unwrap())
+        };
         prices["data"].as_array().unwrap().iter().map(of).collect::<Vec<_>>()
     };
     assert_eq!(versions(&app), [(2, false), (1, true)]);
@@ -302,9 +317,17 @@ fn everything_is_there_after_a_restart() {
     app.model("m");
     app.credit(&account, "3.5");
     let (id, text) = app.key(&account, json!({"limits": [{"window": "day", "value": "1"}]}));
-    let before = [app.get(&format!("/api/keys/{id}")).ok(), app.get("/api/channels").ok(), app.get("/api/prices").ok()];
+    let before = [
+        app.get(&format!("/api/keys/{id}")).ok(),
+        app.get("/api/channels").ok(),
+        app.get("/api/prices").ok(),
+    ];
     app.restart();
-    let after = [app.get(&format!("/api/keys/{id}")).ok(), app.get("/api/channels").ok(), app.get("/api/prices").ok()];
+    let after = [
+        app.get(&format!("/api/keys/{id}")).ok(),
+        app.get("/api/channels").ok(),
+        app.get("/api/prices").ok(),
+    ];
     assert_eq!(before, after);
     assert_eq!(app.get_as(&text, "/v1/key").text("/balance/available"), "3.5");
 }
@@ -316,7 +339,8 @@ fn c5_a_key_learns_what_it_can_spend_and_what_binds() {
     let account = app.account("one");
     app.model("m");
     app.credit(&account, "5");
-    let (id, text) = app.key(&account, json!({"limits": [{"window": "day", "value": "0.01", "origin": "owner"}]}));
+    let (id, text) =
+        app.key(&account, json!({"limits": [{"window": "day", "value": "0.01", "origin": "owner"}]}));
     app.call(&id, "m", (1_000, 500));
     let key = app.get_as(&text, "/v1/key").ok();
     assert_eq!(key["limits"][0]["used"], "0.002");
@@ -328,7 +352,8 @@ fn c5_a_key_learns_what_it_can_spend_and_what_binds() {
     let balance = app.get_as(&text, "/user/balance").ok();
     assert_eq!(balance["balance_infos"][0]["total_balance"], "4.998");
     assert_eq!(balance["is_available"], true);
-    let usage = app.get_as(&text, "/v1/dashboard/billing/usage?start_date=2026-11-01&end_date=2026-11-30").ok();
+    let usage =
+        app.get_as(&text, "/v1/dashboard/billing/usage?start_date=2026-11-01&end_date=2026-11-30").ok();
     assert_eq!(usage["total_usage"].to_string(), "0.2");
 }
 
@@ -344,7 +369,11 @@ fn an_account_that_hides_its_money_hides_it_everywhere() {
         app.get_as(&text, "/v1/key"),
         app.get_as(&text, "/user/balance"),
         app.get_as(&text, "/v1/dashboard/billing/subscription"),
-        app.post_as(&text, "/v1/simulate", json!({"model": "m", "messages": [{"role": "user", "content": "hi"}]})),
+        app.post_as(
+            &text,
+            "/v1/simulate",
+            json!({"model": "m", "messages": [{"role": "user", "content": "hi"}]}),
+        ),
     ];
     for page in pages {
         assert!(!page.ok().to_string().contains("7.77"));
@@ -388,7 +417,12 @@ fn the_request_log_is_filtered_and_paged() {
     calls.reverse();
     let ids = |path: &str| {
         let page = app.get(path).ok();
-        page["data"].as_array().unwrap().iter().map(|row| row["id"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+        page["data"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|row| row["id"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
     };
     assert_eq!(ids(&format!("/api/requests?account={one}")), calls);
     assert_eq!(ids("/api/requests?code=balance_exhausted"), std::slice::from_ref(&refused));
@@ -417,7 +451,9 @@ fn a_new_account_can_be_tried_out_with_play_money() {
     let app = TestApp::new();
     let account = app.account("one");
     let balance = |environment: &str| {
-        app.get(&format!("/api/accounts/{account}/balance?environment={environment}")).text("/available").to_owned()
+        app.get(&format!("/api/accounts/{account}/balance?environment={environment}"))
+            .text("/available")
+            .to_owned()
     };
     assert_eq!((balance("live"), balance("test")), ("0".to_owned(), "100".to_owned()));
     app.get(&format!("/api/accounts/{account}/balance?environment=prod")).refused(400, "invalid_value");
