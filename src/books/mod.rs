@@ -375,7 +375,10 @@ impl State {
     /// Adds the end of a call to the record of its hold, or as a record of its own once that is written.
     fn finish(&mut self, held: &Held, effect: Effect, outcome: Outcome) -> Ticket {
         let outcome = Some(Box::new(outcome));
-        if held.ticket.batch == self.next_batch
+        // What was charged beyond the hold may be paid by a credit that came after it, so it keeps its place.
+        let in_order = !matches!(&effect, Effect::Settled(settled) if !settled.overrun.is_empty());
+        if in_order
+            && held.ticket.batch == self.next_batch
             && let Some(Record { effects, call: Some(call) }) = self.pending.get_mut(held.index)
         {
             effects.push(effect);
