@@ -1,4 +1,4 @@
-//! `doctor key`: what is wrong with a key. The text is examined on this machine; with a data directory, the
+//! `doctor`: what is wrong with a key or with the configuration. A key's text is examined on this machine; with a data directory, the
 //! directory and the books are asked, too.
 
 use std::io::Read as _;
@@ -6,6 +6,7 @@ use std::io::Read as _;
 use serde_json::{Value, json};
 
 use crate::catalogue::Language;
+use crate::config::Config;
 use crate::explain::doctor;
 
 use super::{Context, Done, Exit, Failure};
@@ -14,6 +15,8 @@ use super::{Context, Done, Exit, Failure};
 pub enum Doctor {
     /// Examine a key. Without KEY and --env it is read from the standard input.
     Key(KeyArgs),
+    /// Check the configuration and print what is in effect.
+    Config,
 }
 
 #[derive(Debug, clap::Args)]
@@ -26,8 +29,26 @@ pub struct KeyArgs {
     env: Option<String>,
 }
 
-pub fn run(context: &mut Context, Doctor::Key(args): Doctor) -> Done {
-    let text = read(&args)?;
+pub fn run(context: &mut Context, doctor: Doctor) -> Done {
+    match doctor {
+        Doctor::Key(args) => key(context, &args),
+        Doctor::Config => config(context),
+    }
+}
+
+/// A configuration that cannot be used is what was asked about, so it is a finding.
+fn config(context: &mut Context) -> Done {
+    match Config::load(&context.sources) {
+        Ok(config) => context.out.text(&config.print_effective()),
+        Err(problems) => {
+            context.out.text(&problems.to_string())?;
+            Ok(Exit::No)
+        }
+    }
+}
+
+fn key(context: &mut Context, args: &KeyArgs) -> Done {
+    let text = read(args)?;
     let language = if context.language == "zh" { Language::Zh } else { Language::En };
     let finding = doctor::text(&text, language);
     let has_data = context.sources.file.is_some() || !context.sources.flags.is_empty();

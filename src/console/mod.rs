@@ -6,6 +6,7 @@
 //! Must never: hold a rule, or show a call to somebody whose key did not make it, beyond its code.
 
 mod errors;
+mod home;
 mod why;
 
 use askama::Template;
@@ -22,8 +23,11 @@ use crate::clock::Entropy;
 
 /// The pages, below the addresses that refusals link to.
 pub fn router(site: Site) -> Router {
+    let (start, look_up) = (site.clone(), site.clone());
     let (index, one, show, unlock) = (site.clone(), site.clone(), site.clone(), site);
     Router::new()
+        .route("/", get(move |request: Request| async move { home::home(&start, &request) }))
+        .route("/why", get(move |request: Request| async move { home::look_up(&look_up, &request) }))
         .route("/errors", get(move |request: Request| async move { errors::index(&index, &request) }))
         .route("/errors/{code}", get(move |request: Request| async move { errors::one(&one, &request) }))
         .route(
@@ -106,6 +110,12 @@ impl Frame {
         }
         response
     }
+}
+
+/// A parameter of the query string that needs no decoding.
+fn parameter<'r>(request: &'r Request, name: &str) -> Option<&'r str> {
+    let pairs = request.uri().query()?.split('&').filter_map(|pair| pair.split_once('='));
+    pairs.into_iter().find(|(known, _)| *known == name).map(|(_, value)| value)
 }
 
 /// A page that says one thing.

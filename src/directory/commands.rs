@@ -8,55 +8,33 @@ use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Guard};
 use jiff::Timestamp;
-use ledger::Nano;
 use parking_lot::Mutex;
 
 use crate::clock::{Clock, Entropy};
 use crate::hex;
-use crate::id::{AccountId, ChannelId, GroupId, KeyId, ModelId, PriceId};
-use crate::keytext;
+use crate::id::ChannelId;
 use crate::secret::{MasterKey, MasterKeyError, Secret};
 use crate::store::Db;
 
-use super::decimal;
-use super::documents::{
-    Account, AccountKind, CapField, Channel, ChannelStatus, Environment, Group, Key, KeyHash, KeyStatus,
-    Model, ModelStatus, Price, ProviderKind,
-};
+use super::documents::{Channel, Key, KeyHash};
 use super::error::{DirectoryError, Kind};
 use super::rules::Document;
 use super::snapshot::{Change, Snapshot};
 use super::stored::{self, ObjectId, Revision, Versioned, Writer};
 
-/// Shortest foreign key that can be imported, in bytes.
-const IMPORTED_KEY_BYTES_MIN: usize = 16;
-
 /// See the module.
 pub struct Directory {
     db: Db,
-    snapshot: ArcSwap<Snapshot>,
+    pub(super) snapshot: ArcSwap<Snapshot>,
     /// Held by the one who changes the snapshot.
     writing: Mutex<()>,
     master: Arc<MasterKey>,
-    clock: Arc<dyn Clock>,
-    entropy: Arc<dyn Entropy>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) entropy: Arc<dyn Entropy>,
 }
 
-/// What a new key needs beyond its text. The rest is set by the editor.
-#[derive(Clone, Copy, Debug)]
-pub struct KeyOrder {
-    pub account: AccountId,
-    pub environment: Environment,
-}
-
-/// A key just made. Its text is nowhere else.
-#[derive(Debug)]
-pub struct CreatedKey {
-    pub key: Versioned<Key>,
-    pub text: Secret,
-}
-
-type Edit<'e, D> = &'e dyn Fn(&mut D) -> Result<(), DirectoryError>;
+/// Sets the fields of a document, or says why it cannot.
+pub type Edit<'e, D> = &'e dyn Fn(&mut D) -> Result<(), DirectoryError>;
 
 impl Directory {
     /// Loads the directory as it is now.
@@ -126,124 +104,6 @@ impl Directory {
         stored::history(&self.db, kind, id, limit)
     }
 
-    pub fn create_account(
-        &self,
-        actor: &str,
-        edit: Edit<'_, Account>,
-    ) -> Result<Versioned<Account>, DirectoryError> {
-        let id = self.fresh(AccountId::new, |snapshot, id| snapshot.account(id).is_some());
-        self.create(
-            actor,
-            edit,
-            Account {
-                id,
-                name: "".into(),
-                email: None,
-                kind: AccountKind::Personal,
-                time_zone: "UTC".into(),
-                overdraft: Nano::ZERO,
-                callers_see_account_money: None,
-                remark: None,
-                created_at: self.now()?,
-            },
-        )
-    }
-
-    pub fn create_model(
-        &self,
-        actor: &str,
-        edit: Edit<'_, Model>,
-    ) -> Result<Versioned<Model>, DirectoryError> {
-        let id = self.fresh(ModelId::new, |snapshot, id| snapshot.model_by_id(id).is_some());
-        self.create(
-            actor,
-            edit,
-            Model {
-                id,
-                name: "".into(),
-                status: ModelStatus::Active,
-                output_tokens_max: 4_096,
-                image_tokens_max: None,
-                audio_tokens_max: None,
-                owned_by: "tallygate".into(),
-                created_at: self.now()?,
-            },
-        )
-    }
-
-    pub fn create_group(
-        &self,
-        actor: &str,
-        edit: Edit<'_, Group>,
-    ) -> Result<Versioned<Group>, DirectoryError> {
-        let id = self.fresh(GroupId::new, |snapshot, id| snapshot.group(id).is_some());
-        self.create(
-            actor,
-            edit,
-            Group { id, name: "".into(), multiplier_ppm: decimal::PPM, created_at: self.now()? },
-        )
-    }
-
-    /// Adds the next version of a model's price. `effective_at` is now unless `edit` sets it.
-    pub fn add_price(
-        &self,
-        actor: &str,
-        model: ModelId,
-        edit: Edit<'_, Price>,
-    ) -> Result<Versioned<Price>, DirectoryError> {
-        let newest = |snapshot: &Snapshot| {
-            let prices = snapshot.model_by_id(model).map(|entry| entry.prices.as_slice()).unwrap_or_default();
-            prices.iter().map(|price| price.version).max().unwrap_or(0)
-        };
-        let taken =
-            |snapshot: &Snapshot, id| snapshot.models().flat_map(|entry| &entry.prices).any(|p| p.id == id);
-        let now = self.now()?;
-        let mut price = Price {
-            id: self.fresh(PriceId::new, taken),
-            model,
-            version: 0,
-            effective_at: now,
-            per_million: Default::default(),
-            per_call: Nano::ZERO,
-            created_at: now,
-        };
-        edit(&mut price)?;
-        self.commit(actor, |writer, snapshot| {
-            let price = Price { version: newest(snapshot) + 1, ..price.clone() };
-            price.check(None, snapshot, now)?;
-            let written = writer.put(None, Arc::new(price))?;
-            Ok((vec![written.change()], written))
-        })
-    }
-
-    /// `credential` is the provider's key; it is sealed and never shown again.
-    pub fn create_channel(
-        &self,
-        actor: &str,
-        credential: &Secret,
-        edit: Edit<'_, Channel>,
-    ) -> Result<Versioned<Channel>, DirectoryError> {
-        let id = self.fresh(ChannelId::new, |snapshot, id| snapshot.channel(id).is_some());
-        self.create(
-            actor,
-            edit,
-            Channel {
-                id,
-                name: "".into(),
-                provider: ProviderKind::Openai,
-                base_url: "".into(),
-                credential: self.seal(id, credential)?,
-                models: Default::default(),
-                groups: Vec::new(),
-                environments: vec![Environment::Live],
-                priority: 0,
-                status: ChannelStatus::Enabled,
-                output_cap_field: CapField::MaxCompletionTokens,
-                created_at: self.now()?,
-            },
-        )
-    }
-
     /// Changes a channel; `credential` replaces its key.
     pub fn edit_channel(
         &self,
@@ -260,83 +120,6 @@ impl Directory {
             }
             edit(channel)
         })
-    }
-
-    /// Makes a key. `import` is the text of a foreign key that is to work here as well; without it a text is
-    /// drawn. Either way the text is kept as a keyed hash alone.
-    pub fn create_key(
-        &self,
-        actor: &str,
-        order: KeyOrder,
-        import: Option<Secret>,
-        edit: Edit<'_, Key>,
-    ) -> Result<CreatedKey, DirectoryError> {
-        let text = match import {
-            Some(text) => importable(text)?,
-            None => self.draw(order.environment),
-        };
-        let (masked, hash) = (keytext::mask(text.expose()), self.hash(&text));
-        if self.snapshot.load().key_by_hash(&hash).is_some() {
-            return Err(DirectoryError::NameTaken { field: "import", name: masked });
-        }
-        let id = self.fresh(KeyId::new, |snapshot, id| snapshot.key(id).is_some());
-        let key = self.create(
-            actor,
-            edit,
-            Key {
-                id,
-                account: order.account,
-                name: "".into(),
-                environment: order.environment,
-                hash,
-                masked: masked.into(),
-                status: KeyStatus::Enabled,
-                group: None,
-                limits: Vec::new(),
-                created_at: self.now()?,
-            },
-        )?;
-        Ok(CreatedKey { key, text })
-    }
-
-    /// Makes many keys of one account in one transaction, such as for an import or a measurement.
-    pub fn create_keys(
-        &self,
-        actor: &str,
-        order: KeyOrder,
-        count: u32,
-        edit: Edit<'_, Key>,
-    ) -> Result<Vec<Secret>, DirectoryError> {
-        let mut seen = std::collections::HashSet::new();
-        let mut made = Vec::new();
-        for _ in 0..count {
-            let text = self.draw(order.environment);
-            let id = self.fresh(KeyId::new, |snapshot, id| snapshot.key(id).is_some() || seen.contains(&id));
-            seen.insert(id);
-            let mut key = Key {
-                id,
-                account: order.account,
-                name: "".into(),
-                environment: order.environment,
-                hash: self.hash(&text),
-                masked: keytext::mask(text.expose()).into(),
-                status: KeyStatus::Enabled,
-                group: None,
-                limits: Vec::new(),
-                created_at: self.now()?,
-            };
-            edit(&mut key)?;
-            made.push((Arc::new(key), text));
-        }
-        let now = self.now()?;
-        self.commit(actor, |writer, snapshot| {
-            let written = made.iter().map(|(key, _)| {
-                key.check(None, snapshot, now)?;
-                Ok(writer.put(None, Arc::clone(key))?.change())
-            });
-            Ok((written.collect::<Result<_, DirectoryError>>()?, ()))
-        })?;
-        Ok(made.into_iter().map(|(_, text)| text).collect())
     }
 
     /// Changes a document. `expected` is the version that the editor saw; another one is a conflict. A change
@@ -371,24 +154,9 @@ impl Directory {
         })
     }
 
-    fn create<D: Document>(
-        &self,
-        actor: &str,
-        edit: Edit<'_, D>,
-        mut document: D,
-    ) -> Result<Versioned<D>, DirectoryError> {
-        let now = self.now()?;
-        edit(&mut document)?;
-        self.commit(actor, |writer, snapshot| {
-            document.check(None, snapshot, now)?;
-            let written = writer.put(None, Arc::new(document.clone()))?;
-            Ok((vec![written.change()], written))
-        })
-    }
-
     /// Runs `work` in one transaction and then shows its changes to the next decision. `work` may run more
     /// than once, each time on the directory as the store has it by then.
-    fn commit<T>(
+    pub(super) fn commit<T>(
         &self,
         actor: &str,
         mut work: impl FnMut(&mut Writer<'_, '_>, &Snapshot) -> Result<(Vec<Change>, T), DirectoryError>,
@@ -416,14 +184,14 @@ impl Directory {
         Ok(written)
     }
 
-    fn now(&self) -> Result<Timestamp, DirectoryError> {
+    pub(super) fn now(&self) -> Result<Timestamp, DirectoryError> {
         let now_ms = self.clock.now_ms();
         Timestamp::from_millisecond(now_ms)
             .map_err(|_| DirectoryError::invalid("created_at", "the machine's clock shows no possible time"))
     }
 
     /// An id that no object of the snapshot has: two of one millisecond may be alike.
-    fn fresh<I: Copy>(
+    pub(super) fn fresh<I: Copy>(
         &self,
         draw: impl Fn(&dyn Clock, &dyn Entropy) -> I,
         taken: impl Fn(&Snapshot, I) -> bool,
@@ -442,19 +210,11 @@ impl Directory {
         self.snapshot.load().key_by_hash(&KeyHash(self.master.key_hash(text))).cloned()
     }
 
-    fn draw(&self, environment: Environment) -> Secret {
-        let environment = match environment {
-            Environment::Live => keytext::Environment::Live,
-            Environment::Test => keytext::Environment::Test,
-        };
-        Secret::new(keytext::ApiKey::generate(&*self.entropy, environment).expose())
-    }
-
-    fn hash(&self, text: &Secret) -> KeyHash {
+    pub(super) fn hash(&self, text: &Secret) -> KeyHash {
         KeyHash(self.master.key_hash(text.expose().as_bytes()))
     }
 
-    fn seal(&self, id: ChannelId, credential: &Secret) -> Result<Box<str>, DirectoryError> {
+    pub(super) fn seal(&self, id: ChannelId, credential: &Secret) -> Result<Box<str>, DirectoryError> {
         if credential.expose().chars().any(|c| !c.is_ascii_graphic()) {
             return Err(DirectoryError::invalid("credential", "must be visible ASCII without blanks"));
         }
@@ -487,16 +247,4 @@ impl Directory {
 /// A sealed credential opens for its own channel alone.
 fn sealing_purpose(id: ChannelId) -> String {
     format!("channel credential {id}")
-}
-
-/// A foreign key must be one that a caller can send, and long enough not to be guessed.
-fn importable(text: Secret) -> Result<Secret, DirectoryError> {
-    let fault = if text.expose().len() < IMPORTED_KEY_BYTES_MIN {
-        "must have at least 16 characters"
-    } else if !text.expose().bytes().all(|byte| byte.is_ascii_graphic()) {
-        "must be visible ASCII without blanks"
-    } else {
-        return Ok(text);
-    };
-    Err(DirectoryError::invalid("import", fault))
 }

@@ -9,6 +9,7 @@
 
 mod checks;
 mod commands;
+mod create;
 pub mod decimal;
 pub mod documents;
 mod error;
@@ -16,7 +17,8 @@ mod rules;
 pub mod snapshot;
 mod stored;
 
-pub use commands::{CreatedKey, Directory, KeyOrder};
+pub use commands::{Directory, Edit};
+pub use create::{CreatedKey, KeyOrder};
 pub use documents::{
     Account, AccountKind, CapField, Channel, ChannelStatus, Environment, Group, Key, KeyStatus, Limit,
     Metric, Model, ModelStatus, Origin, Price, ProviderKind,

@@ -127,6 +127,11 @@ fn a_wrong_setting_is_wrong_usage_and_names_its_place() {
     let ran = run_args(args.to_vec());
     assert_eq!(ran.exit, Exit::Usage);
     assert!(ran.err.contains("tallygate.toml:2"), "{}", ran.err);
+    let args =
+        ["tallygate".into(), "--config".into(), dir.path().join("tallygate.toml").into(), "doctor".into()];
+    let ran = run_args(args.into_iter().chain(["config".into()]).collect());
+    assert_eq!(ran.exit, Exit::No);
+    assert!(ran.out.contains("tallygate.toml:2"), "{}", ran.out);
 }
 
 #[test]

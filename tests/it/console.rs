@@ -45,7 +45,7 @@ fn k4_every_code_has_its_page() {
 #[test]
 fn pages_allow_nothing_from_elsewhere() {
     let app = TestApp::new();
-    for path in ["/errors", "/errors/unknown_key", "/why/req_00000000000000000000000000"] {
+    for path in ["/", "/errors", "/errors/unknown_key", "/why/req_00000000000000000000000000"] {
         let answer = app.get_bare(path);
         let policy = answer.headers["content-security-policy"].to_str().unwrap().to_owned();
         assert!(policy.starts_with("default-src 'none'; style-src 'nonce-"), "{policy}");
@@ -93,4 +93,16 @@ fn a_page_speaks_the_readers_language() {
     let answer = app.send(request.body(Body::empty()).unwrap());
     assert_eq!(answer.headers["content-language"], "zh");
     assert!(text(&answer).contains("怎么办"));
+}
+
+#[test]
+fn the_first_page_leads_to_the_explanation_of_a_call() {
+    let app = TestApp::new();
+    let (status, home) = page(&app, "/?lang=zh");
+    assert_eq!(status, 200);
+    assert!(home.contains("http://gateway.test/v1") && home.contains("action=\"/why\""), "{home}");
+    let answer = app.get_bare("/why?id=+req_00000000000000000000000000%20&lang=zh");
+    assert_eq!(answer.status, 303);
+    assert_eq!(answer.headers["location"], "/why/req_00000000000000000000000000?lang=zh");
+    assert_eq!(page(&app, "/why?id=//elsewhere.example").0, 404);
 }
