@@ -204,8 +204,14 @@ impl Load {
                 connection.flush(&self.plan.request)?;
             }
             if event.is_readable() {
-                connection.fill(&mut self.read_buffer)?;
-                return connection.advance(&mut self.report);
+                // The end may have come together with the last bytes; no other event tells of it.
+                let ended = connection.fill(&mut self.read_buffer, event.is_read_closed())?;
+                let whole = connection.advance(&mut self.report)?;
+                return if ended && !whole {
+                    Err(io::Error::other("closed by the proxy"))
+                } else {
+                    Ok(whole)
+                };
             }
             Ok(false)
         };
@@ -251,17 +257,19 @@ impl Connection {
         Ok(())
     }
 
-    fn fill(&mut self, buffer: &mut [u8]) -> io::Result<()> {
+    /// Takes in what is there; true if nothing will come any more.
+    fn fill(&mut self, buffer: &mut [u8], to_end: bool) -> io::Result<bool> {
         loop {
             match self.stream.read(buffer) {
-                Ok(0) => return Err(io::Error::other("closed by the proxy")),
+                Ok(0) => return Ok(true),
                 Ok(n) => {
                     self.input.extend_from_slice(buffer.get(..n).unwrap_or_default());
-                    if n < buffer.len() {
-                        return Ok(());
+                    // A short read has emptied the socket; the next bytes raise a new event.
+                    if n < buffer.len() && !to_end {
+                        return Ok(false);
                     }
                 }
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(false),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => return Err(e),
             }

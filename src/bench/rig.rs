@@ -86,3 +86,60 @@ fn wait(poll: &mut Poll, events: &mut Events, deadline: Instant) -> io::Result<(
         other => other,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::load::Pace;
+    use crate::bench::workload::{SCENARIOS, Scenario};
+    use std::io::{Read, Write};
+
+    fn run(scenario: Scenario, pace: Pace, target: Option<SocketAddr>) -> LoadReport {
+        let mut rig = Rig::new().expect("a rig");
+        let target = target.unwrap_or(rig.upstream_addr().expect("an address"));
+        let plan = Scenario { pace, ..scenario }.plan(target, "key", Duration::from_millis(120));
+        rig.run(target, plan).expect("a run")
+    }
+
+    #[test]
+    fn every_scenario_is_answered_whole_by_the_upstream_itself() {
+        for scenario in SCENARIOS {
+            let report = run(scenario, Pace::Closed { connections: 3 }, None);
+            assert!(report.good >= 3 && report.bad == 0, "{}: {:?}", scenario.name, report.first_bad);
+        }
+    }
+
+    #[test]
+    fn an_open_loop_sends_at_its_rate_and_counts_from_the_time_due() {
+        let report = run(SCENARIOS[3], Pace::Open { per_second: 100 }, None);
+        assert_eq!(report.bad, 0, "{:?}", report.first_bad);
+        let sent = report.last_byte.quantile_ns(1000);
+        assert!(sent >= 50_000_000, "an answer after {sent} ns, before the upstream gave it");
+    }
+
+    /// A server that answers every connection with the same bytes.
+    fn server(answer: &'static str) -> SocketAddr {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a listener");
+        let addr = listener.local_addr().expect("an address");
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.expect("a connection");
+                let _ = stream.read(&mut [0; 4096]);
+                let _ = stream.write_all(answer.as_bytes());
+            }
+        });
+        addr
+    }
+
+    #[test]
+    fn answers_that_are_not_the_upstreams_count_as_bad() {
+        let wrong = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
+        let cut = "HTTP/1.1 200 OK\r\ncontent-length: 200\r\n\r\n{\"id\":";
+        let refused = "HTTP/1.1 402 Payment Required\r\ncontent-length: 2\r\n\r\n{}";
+        for (answer, what) in [(wrong, "not the answer"), (cut, "closed"), (refused, "status 402")] {
+            let report = run(SCENARIOS[0], Pace::Closed { connections: 1 }, Some(server(answer)));
+            assert_eq!(report.good, 0);
+            assert!(report.first_bad.is_some_and(|bad| bad.contains(what)), "{what}");
+        }
+    }
+}

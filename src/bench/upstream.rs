@@ -130,8 +130,9 @@ impl Upstream {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(n) => {
                     connection.input.extend_from_slice(self.read_buffer.get(..n).unwrap_or_default());
-                    // A short read has emptied the socket; the next bytes raise a new event.
-                    if n < self.read_buffer.len() {
+                    // A short read has emptied the socket; the next bytes raise a new event. The end
+                    // does not, when it came together with them.
+                    if n < self.read_buffer.len() && !event.is_read_closed() {
                         break;
                     }
                 }
