@@ -4,11 +4,12 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::json;
 
-use crate::support::demo::Demo;
+use crate::support::demo::{Demo, wait_until};
 use crate::support::http::Ask;
 use crate::support::load::{Audit, Dice, load};
 use crate::support::powercut::PowerCut;
@@ -27,15 +28,16 @@ fn what_a_client_got_whole_survives_power_cuts() {
             power.watch(&mut command);
             command
         });
-        let moment = Duration::from_millis(100 + dice.below(300));
-        let seen = load(&mut demo, &mut dice, |demo| {
+        let moment = Duration::from_millis(dice.below(300));
+        let seen = load(&mut demo, &mut dice, |demo, answered| {
+            wait_until("there is load", || answered.load(Ordering::SeqCst) >= 20);
             std::thread::park_timeout(moment);
             demo.kill();
         });
         power.restore();
         demo.restart();
         let counts = audit.round(&demo, &seen);
-        assert!(counts.whole > before, "round {round} had no load: {counts:?}");
+        assert!(counts.whole >= before + 20, "round {round}: {counts:?}");
         assert_eq!(demo.verify()["open_holds"], 0, "round {round}");
         before = counts.whole;
     }

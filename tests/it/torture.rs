@@ -35,7 +35,7 @@ fn s16_nothing_that_a_client_got_whole_is_lost_by_sigkill_or_sigterm() {
     for round in 0..rounds {
         let clean = round % CYCLE == CYCLE - 1;
         let moment = Duration::from_millis(20 + dice.below(400));
-        let seen = load(&mut demo, &mut dice, |demo| {
+        let seen = load(&mut demo, &mut dice, |demo, _| {
             std::thread::park_timeout(moment);
             if clean { demo.stop() } else { demo.kill() }
         });
@@ -48,11 +48,13 @@ fn s16_nothing_that_a_client_got_whole_is_lost_by_sigkill_or_sigterm() {
             nothing_was_lost(before, counts);
             assert!(seen.iter().all(|call| call.whole), "round {round}: a stop broke an answer off");
         }
-        assert!(counts.whole > before.whole, "round {round} had no load");
         assert_eq!(demo.verify()["open_holds"], 0, "round {round}");
         before = counts;
         eprintln!("round {round}: {counts:?}");
     }
+    // A moment may come before the first answer of a round; but there was load.
+    let enough = 10 * usize::try_from(rounds).unwrap();
+    assert!(before.whole >= enough, "{before:?}");
 }
 
 /// After a stop in good order there is no call of this round that the bill knows and we do not charge.

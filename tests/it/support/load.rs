@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
 
@@ -51,25 +51,32 @@ impl Seen {
     }
 }
 
-/// Load on 16 connections for as long as `during` takes, or until the gateway is gone.
-pub fn load(demo: &mut Demo, dice: &mut Dice, during: impl FnOnce(&mut Demo)) -> Vec<Seen> {
+/// Load on 16 connections for as long as `during` takes, or until the gateway is gone. `during` can see how
+/// many whole answers there were by now.
+pub fn load(demo: &mut Demo, dice: &mut Dice, during: impl FnOnce(&mut Demo, &AtomicUsize)) -> Vec<Seen> {
     let (address, keys) = (demo.address(), [demo.key("healthy"), demo.key("test_env")]);
-    let over = AtomicBool::new(false);
+    let (over, answered) = (AtomicBool::new(false), AtomicUsize::new(0));
     let seeds: Vec<_> = (0..CONNECTIONS).map(|_| dice.below(u64::MAX)).collect();
     std::thread::scope(|threads| {
-        let (over, keys) = (&over, &keys);
+        let (over, answered, keys) = (&over, &answered, &keys);
         let callers: Vec<_> = seeds
             .into_iter()
-            .map(|seed| threads.spawn(move || call(address, keys, Dice(seed), over)))
+            .map(|seed| threads.spawn(move || call(address, keys, Dice(seed), over, answered)))
             .collect();
-        during(demo);
+        during(demo, answered);
         over.store(true, Ordering::SeqCst);
         callers.into_iter().flat_map(|caller| caller.join().unwrap()).collect()
     })
 }
 
 /// One client: calls until it is over or its connection breaks.
-fn call(address: SocketAddr, keys: &[String; 2], mut dice: Dice, over: &AtomicBool) -> Vec<Seen> {
+fn call(
+    address: SocketAddr,
+    keys: &[String; 2],
+    mut dice: Dice,
+    over: &AtomicBool,
+    answered: &AtomicUsize,
+) -> Vec<Seen> {
     let mut seen = Vec::new();
     let Ok(mut connection) = Connection::open(address) else { return seen };
     while !over.load(Ordering::SeqCst) {
@@ -94,6 +101,7 @@ fn call(address: SocketAddr, keys: &[String; 2], mut dice: Dice, over: &AtomicBo
         let Ok(reply) = connection.ask(&ask) else { break };
         assert_eq!(reply.head.status == 200, reply.answer_id().is_some() || !reply.whole, "{}", reply.text());
         seen.push(Seen::new(&reply));
+        answered.fetch_add(usize::from(reply.is_whole_answer()), Ordering::SeqCst);
         if !reply.whole {
             break;
         }
