@@ -1,5 +1,6 @@
 //! `serve`, `demo`, `migrate`, and the demo's upstream: the commands that run something.
 
+use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -79,7 +80,10 @@ pub fn demo(context: &mut Context, args: DemoArgs) -> Done {
 fn log_to_stderr(config: &Config) {
     let filter =
         EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(config.log.level.as_str()));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Colours are for terminals; in a file they are noise.
+    let colours = std::io::stderr().is_terminal();
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr);
     // A process has one log: the first one stays.
     let _first = match config.log.format {
         LogFormat::Json => builder.json().try_init(),
