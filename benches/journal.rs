@@ -5,6 +5,8 @@
 //! Groups ending in `cpu` count the CPU time of the appending thread alone, the others wall time.
 //! `cargo bench --bench journal -- syscalls N` appends 200 batches of N calls and ends, for strace.
 
+#![expect(clippy::expect_used, clippy::print_stdout, reason = "a measurement that cannot be made ends")]
+
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
 use std::fs::{File, OpenOptions};

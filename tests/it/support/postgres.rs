@@ -210,6 +210,7 @@ rm -rf "$FOLDER"
 rm -f "$LOCK"
 "#;
 
+#[expect(clippy::zombie_processes, reason = "the keeper outlives the test that started it")]
 fn start_keeper(folder: &Path, lock: &Path) {
     let mut keeper = Command::new("setsid");
     keeper
