@@ -4,6 +4,12 @@
 //! memory file system). Per group one line per variant; `time` is per batch, `thrpt` counts calls.
 //! Groups ending in `cpu` count the CPU time of the appending thread alone, the others wall time.
 //! `cargo bench --bench journal -- syscalls N` appends 200 batches of N calls and ends, for strace.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a measurement ends where it cannot go on, and prints what it finds"
+)]
 
 #![expect(clippy::expect_used, clippy::print_stdout, reason = "a measurement that cannot be made ends")]
 
