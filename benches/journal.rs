@@ -10,7 +10,6 @@
     clippy::print_stdout,
     reason = "a measurement ends where it cannot go on, and prints what it finds"
 )]
-#![expect(clippy::expect_used, clippy::print_stdout, reason = "a measurement that cannot be made ends")]
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};

@@ -224,7 +224,6 @@ fn start_keeper(folder: &Path, lock: &Path) {
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .process_group(0);
-    #[expect(clippy::zombie_processes, reason = "the keeper outlives this process and ends by itself")]
     let child = keeper.spawn().unwrap();
     std::fs::write(folder.join("start/keeper.pid"), child.id().to_string()).unwrap();
 }
