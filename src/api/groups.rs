@@ -7,7 +7,7 @@ use crate::id::GroupId;
 
 use super::problem::Problem;
 use super::route::{Call, PAGE, Param, Reply, Route};
-use super::shape::{COUNT, Field, Fields, Kind, Need, Shape, field};
+use super::shape::{self, COUNT, Field, Fields, Kind, Need, Shape, field};
 
 static GROUP: Shape = Shape {
     name: "Group",
@@ -15,6 +15,12 @@ static GROUP: Shape = Shape {
         field!("id", Kind::Text, Required, "Public id, grp_…"),
         field!("name", Kind::Text, Required, "What people call it; unique"),
         field!("multiplier", Kind::Multiplier, Required, "Every price is multiplied by it"),
+        field!(
+            "models",
+            Kind::List(&Kind::Text),
+            Required,
+            "Its models, * at the end for any rest; empty: all"
+        ),
         field!("created_at", Kind::Time, Required, "When it was made"),
         field!("version", COUNT, Required, "Name it in a change to be told of a conflict"),
     ],
@@ -25,6 +31,12 @@ static GROUP_INPUT: Shape = Shape {
     fields: &[
         field!("name", Kind::Text, Required, "What people call it; unique"),
         field!("multiplier", Kind::Multiplier, Optional, "Every price is multiplied by it; default: 1"),
+        field!(
+            "models",
+            Kind::List(&Kind::Text),
+            Optional,
+            "Its models, * at the end for any rest; empty: all"
+        ),
         field!("version", COUNT, Optional, "In a change: the version that was seen"),
     ],
 };
@@ -50,6 +62,7 @@ fn view(stored: &Versioned<Group>) -> Value {
         "id": group.id,
         "name": group.name,
         "multiplier": decimal::multiplier_text(group.multiplier_ppm),
+        "models": group.models,
         "created_at": group.created_at,
         "version": stored.version,
     })
@@ -83,6 +96,9 @@ fn change(call: &Call<'_>) -> Result<Reply, Problem> {
 fn apply(group: &mut Group, fields: &Fields<'_>) -> Result<(), DirectoryError> {
     if let Some(name) = fields.text("name") {
         group.name = name.into();
+    }
+    if let Some(models) = fields.list("models") {
+        group.models = shape::decode("models", models)?;
     }
     if let Some(text) = fields.text("multiplier") {
         let ppm = decimal::parse_multiplier(text);

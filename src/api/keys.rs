@@ -12,7 +12,7 @@ use crate::secret::Secret;
 use super::own;
 use super::problem::Problem;
 use super::route::{Call, PAGE, Param, Reply, Route};
-use super::shape::{COUNT, Field, Fields, Kind, Need, Shape, field};
+use super::shape::{self, COUNT, Field, Fields, Kind, Need, Shape, field};
 
 const ENVIRONMENT: Kind = Kind::OneOf(&["live", "test"]);
 const STATUS: Kind = Kind::OneOf(&["enabled", "revoked"]);
@@ -27,6 +27,25 @@ static LIMIT_INPUT: Shape = Shape {
         field!("origin", ORIGIN, Optional, "Who set it, as refusals tell; default: operator"),
     ],
 };
+
+static ALLOWANCE: Shape = Shape {
+    name: "Allowance",
+    fields: &[
+        field!(
+            "endpoints",
+            Kind::List(&Kind::Text),
+            Optional,
+            "Paths behind /v1/: chat/completions; empty: all"
+        ),
+        field!(
+            "models",
+            Kind::List(&Kind::Text),
+            Optional,
+            "Names, or beginnings of names with * behind; empty: all"
+        ),
+    ],
+};
+const ALLOWED: Kind = Kind::List(&Kind::Object(&ALLOWANCE));
 
 static NOTICE: Shape = Shape {
     name: "Notice",
@@ -48,6 +67,7 @@ macro_rules! key_fields {
             field!("status", STATUS, Required, "A revoked key stays revoked"),
             field!("group", Kind::Text, Nullable, "Id of its group"),
             field!("limits", Kind::List(&Kind::Object(&own::LIMIT)), Required, "Every limit with its use"),
+            field!("allowed", ALLOWED, Required, "Models at endpoints that it may use; empty: all of its group"),
             field!("created_at", Kind::Time, Required, "When it was made"),
             field!("version", COUNT, Required, "Name it in a change to be told of a conflict"),
             $($more),*
@@ -83,6 +103,7 @@ static KEY_INPUT: Shape = Shape {
             Optional,
             "Spend limits, one for each window"
         ),
+        field!("allowed", ALLOWED, Optional, "Models at endpoints that it may use; empty: all of its group"),
         field!("import", Kind::Secret, Optional, "Text of a key from elsewhere that is to work here as well"),
     ],
 };
@@ -93,6 +114,7 @@ static KEY_CHANGE: Shape = Shape {
         field!("name", Kind::Text, Required, "What people call it"),
         field!("group", Kind::Text, OptionalNullable, "Id of its group"),
         field!("limits", Kind::List(&Kind::Object(&LIMIT_INPUT)), Optional, "Replaces all limits"),
+        field!("allowed", ALLOWED, Optional, "Replaces the whole list"),
         field!("status", Kind::OneOf(&["revoked"]), Optional, "Revokes the key, for ever"),
         field!("version", COUNT, Optional, "The version that was seen"),
     ],
@@ -132,6 +154,7 @@ fn view(call: &Call<'_>, stored: &Versioned<Key>) -> Value {
         "status": key.status,
         "group": key.group,
         "limits": usable::limits(call.app, key).iter().map(own::limit_view).collect::<Vec<_>>(),
+        "allowed": key.allowed,
         "created_at": key.created_at,
         "version": stored.version,
     })
@@ -194,6 +217,9 @@ fn apply(key: &mut Key, fields: &Fields<'_>) -> Result<(), DirectoryError> {
     if let Some(limits) = fields.list("limits") {
         let read = limits.iter().enumerate().map(|(at, value)| limit(at, value));
         key.limits = read.filter_map(Result::transpose).collect::<Result<_, _>>()?;
+    }
+    if let Some(allowed) = fields.list("allowed") {
+        key.allowed = shape::decode("allowed", allowed)?;
     }
     if fields.one_of::<KeyStatus>("status")? == Some(KeyStatus::Revoked) {
         key.status = KeyStatus::Revoked;

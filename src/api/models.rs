@@ -7,9 +7,11 @@ use crate::id::ModelId;
 
 use super::problem::Problem;
 use super::route::{Call, PAGE, Param, Reply, Route};
-use super::shape::{COUNT, Field, Fields, Kind, Need, Shape, field};
+use super::shape::{self, COUNT, Field, Fields, Kind, Need, Shape, field};
 
 const STATUS: Kind = Kind::OneOf(&["active", "retired"]);
+
+const ENDPOINTS: Kind = Kind::List(&Kind::Text);
 
 static MODEL: Shape = Shape {
     name: "Model",
@@ -17,6 +19,7 @@ static MODEL: Shape = Shape {
         field!("id", Kind::Text, Required, "Public id, mdl_…"),
         field!("name", Kind::Text, Required, "As callers name it; never changes"),
         field!("status", STATUS, Required, "A retired model is refused as such"),
+        field!("endpoints", ENDPOINTS, Required, "Paths behind /v1/ at which it works"),
         field!("output_tokens_max", COUNT, Required, "Output tokens of one choice, at the most"),
         field!("image_tokens_max", COUNT, Nullable, "Tokens of one image part, at the most; null: refused"),
         field!("audio_tokens_max", COUNT, Nullable, "Tokens of one audio part, at the most; null: refused"),
@@ -31,6 +34,12 @@ static MODEL_INPUT: Shape = Shape {
     fields: &[
         field!("name", Kind::Text, Required, "As callers name it; never changes"),
         field!("status", STATUS, Optional, "Default: active"),
+        field!(
+            "endpoints",
+            ENDPOINTS,
+            Optional,
+            "Paths behind /v1/ at which it works; default: chat/completions"
+        ),
         field!(
             "output_tokens_max",
             COUNT,
@@ -82,6 +91,7 @@ fn view(stored: &Versioned<Model>) -> Value {
         "id": model.id,
         "name": model.name,
         "status": model.status,
+        "endpoints": model.endpoints().collect::<Vec<_>>(),
         "output_tokens_max": model.output_tokens_max,
         "image_tokens_max": model.image_tokens_max,
         "audio_tokens_max": model.audio_tokens_max,
@@ -122,6 +132,9 @@ fn apply(model: &mut Model, fields: &Fields<'_>) -> Result<(), DirectoryError> {
     }
     if let Some(status) = fields.one_of("status")? {
         model.status = status;
+    }
+    if let Some(endpoints) = fields.list("endpoints") {
+        model.endpoints = shape::decode("endpoints", endpoints)?;
     }
     if let Some(tokens) = fields.number("output_tokens_max")? {
         model.output_tokens_max = tokens;

@@ -270,6 +270,11 @@ pub fn named<T: serde::de::DeserializeOwned>(field: &str, value: &Value) -> Resu
     T::deserialize(value).map_err(|why| FieldError::new(field, why.to_string()))
 }
 
+/// Reads a list of such values; a fault is named with its place.
+pub fn decode<T: serde::de::DeserializeOwned>(field: &str, values: &[Value]) -> Result<Vec<T>, FieldError> {
+    values.iter().enumerate().map(|(at, value)| named(&format!("{field}[{at}]"), value)).collect()
+}
+
 /// Reads an id, a time or another value that has one text form.
 pub fn parse<T>(field: &str, text: &str) -> Result<T, FieldError>
 where

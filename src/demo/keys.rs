@@ -36,13 +36,19 @@ const fn live(name: &'static str, account: DemoAccount, shows: &'static str) -> 
     DemoKey { name, shows, account, environment: Environment::Live }
 }
 
-pub const KEYS: [DemoKey; 7] = [
+pub const KEYS: [DemoKey; 9] = [
     live("healthy", DemoAccount::Funded, "a call that works, and what it cost"),
     live("empty_balance", DemoAccount::Empty, "402 balance_exhausted"),
     live("low_balance", DemoAccount::Low, "402 balance_insufficient: available, needed, short by"),
     live("key_budget_spent", DemoAccount::Funded, "402 key_budget_exhausted: the month's limit of the key"),
     live("daily_spend", DemoAccount::Funded, "402 key_budget_exhausted: the day's limit of the key"),
     live("revoked", DemoAccount::Funded, "401 key_revoked"),
+    live(
+        "model_not_allowed",
+        DemoAccount::Funded,
+        "403 model_not_allowed_for_key: the key is for deepseek-chat",
+    ),
+    live("group_without_model", DemoAccount::Funded, "403 model_not_in_group: its group has DeepSeek alone"),
     DemoKey {
         name: "test_env",
         shows: "a test key: test books, no real money",

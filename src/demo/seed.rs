@@ -10,10 +10,10 @@ use crate::app::App;
 use crate::books::BooksError;
 use crate::directory::documents::Window;
 use crate::directory::{
-    CapField, Channel, DirectoryError, Environment, Key, KeyOrder, KeyStatus, Limit, Metric, Model, Origin,
-    Price,
+    Allowance, CapField, Channel, DirectoryError, Environment, Group, Key, KeyOrder, KeyStatus, Limit,
+    Metric, Model, Origin, Price,
 };
-use crate::id::{AccountId, LotId};
+use crate::id::{AccountId, GroupId, LotId};
 use crate::keytext;
 use crate::secret::Secret;
 
@@ -24,6 +24,8 @@ const ACTOR: &str = "demo";
 const CHANNEL: &str = "simulated upstream";
 /// Has a price and no channel that serves it.
 const WITHOUT_CHANNEL: &str = "demo-down";
+const DEEPSEEK: &str = "deepseek-chat";
+const DEEPSEEK_GROUP: &str = "deepseek";
 /// $1,000, and a hundredth of a cent.
 const PLENTY: Nano = Nano(1_000_000_000_000);
 const LITTLE: Nano = Nano(10_000);
@@ -134,14 +136,32 @@ fn key(app: &App, seed: &Seed, key: &DemoKey) -> Result<(), SeedError> {
         keytext::Environment::Test => Environment::Test,
     };
     let order = KeyOrder { account, environment };
+    let group = (key.name == "group_without_model").then(|| deepseek_group(app)).transpose()?;
     app.directory.create_key(ACTOR, order, Some(seed.key(key)), &|made: &mut Key| {
         made.name = key.name.into();
+        made.group = group;
+        if key.name == "model_not_allowed" {
+            made.allowed = vec![Allowance { endpoints: Vec::new(), models: vec![DEEPSEEK.into()] }];
+        }
         if key.name == "revoked" {
             made.status = KeyStatus::Revoked;
         }
         Ok(())
     })?;
     Ok(())
+}
+
+/// A group that does not contain the demo's first model.
+fn deepseek_group(app: &App) -> Result<GroupId, DirectoryError> {
+    if let Some(known) = app.directory.find_by_name::<Group>("group", DEEPSEEK_GROUP)? {
+        return Ok(known.document.id);
+    }
+    let made = app.directory.create_group(ACTOR, &|group: &mut Group| {
+        group.name = DEEPSEEK_GROUP.into();
+        group.models = vec![DEEPSEEK.into()];
+        Ok(())
+    })?;
+    Ok(made.document.id)
 }
 
 fn account(app: &App, which: DemoAccount) -> Result<AccountId, SeedError> {

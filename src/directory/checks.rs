@@ -39,6 +39,50 @@ pub fn token(field: &str, text: &str) -> Checked {
     }
 }
 
+/// Paths of model calls below the version segment, as the contract lists them.
+const ENDPOINTS: [&str; 11] = [
+    "chat/completions",
+    "completions",
+    "responses",
+    "messages",
+    "embeddings",
+    "images/generations",
+    "images/edits",
+    "audio/speech",
+    "audio/transcriptions",
+    "moderations",
+    "rerank",
+];
+const PATTERNS_MAX: usize = 2_000;
+
+pub fn endpoints(field: &str, endpoints: &[Box<str>]) -> Checked {
+    distinct(field, endpoints)?;
+    let unknown = endpoints.iter().enumerate().find(|(_, path)| !ENDPOINTS.contains(&&***path));
+    match unknown {
+        None => Ok(()),
+        Some((at, path)) => {
+            let reason = format!("`{path}` is no endpoint; known are {}", ENDPOINTS.join(", "));
+            Err(FieldError::new(format!("{field}[{at}]"), reason))
+        }
+    }
+}
+
+/// Names of models, or beginnings of names with `*` behind them. Models that do not exist yet may be named.
+pub fn model_patterns(field: &str, patterns: &[Box<str>]) -> Checked {
+    if patterns.len() > PATTERNS_MAX {
+        return Err(FieldError::new(field, "are more than 2,000"));
+    }
+    distinct(field, patterns)?;
+    for (at, pattern) in patterns.iter().enumerate() {
+        let field = format!("{field}[{at}]");
+        token(&field, pattern)?;
+        if pattern.strip_suffix('*').unwrap_or(pattern).contains('*') {
+            return Err(FieldError::new(field, "may have a * at its end only"));
+        }
+    }
+    Ok(())
+}
+
 pub fn remark(field: &str, text: &str) -> Checked {
     match text.len() > REMARK_BYTES_MAX {
         true => Err(FieldError::new(field, "must not be longer than 2,000 bytes")),

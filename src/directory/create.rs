@@ -73,6 +73,7 @@ impl Directory {
                 id,
                 name: "".into(),
                 status: ModelStatus::Active,
+                endpoints: Vec::new(),
                 output_tokens_max: 4_096,
                 image_tokens_max: None,
                 audio_tokens_max: None,
@@ -91,7 +92,13 @@ impl Directory {
         self.create(
             actor,
             edit,
-            Group { id, name: "".into(), multiplier_ppm: decimal::PPM, created_at: self.now()? },
+            Group {
+                id,
+                name: "".into(),
+                multiplier_ppm: decimal::PPM,
+                models: Vec::new(),
+                created_at: self.now()?,
+            },
         )
     }
 
@@ -186,6 +193,7 @@ impl Directory {
                 status: KeyStatus::Enabled,
                 group: None,
                 limits: Vec::new(),
+                allowed: Vec::new(),
                 created_at: self.now()?,
             },
         )?;
@@ -216,6 +224,7 @@ impl Directory {
                 status: KeyStatus::Enabled,
                 group: None,
                 limits: Vec::new(),
+                allowed: Vec::new(),
                 created_at: self.now()?,
             };
             edit(&mut key)?;

@@ -72,7 +72,36 @@ pub struct Key {
     /// Spend limits of the key; at most one for each window.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub limits: Vec<Limit>,
+    /// Which models the key may use at which endpoints; empty: all that its group reaches.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allowed: Vec<Allowance>,
     pub created_at: Timestamp,
+}
+
+/// Some models at some endpoints. An empty list stands for all.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Allowance {
+    /// Paths below the version segment: `chat/completions`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub endpoints: Vec<Box<str>>,
+    /// Names as callers send them; `*` at the end stands for any rest.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub models: Vec<Box<str>>,
+}
+
+impl Allowance {
+    pub fn covers(&self, endpoint: &str, model: &str) -> bool {
+        (self.endpoints.is_empty() || self.endpoints.iter().any(|known| **known == *endpoint))
+            && names(&self.models, model)
+    }
+}
+
+impl Key {
+    /// Whether the key's own list lets it use this model at this endpoint.
+    pub fn allows(&self, endpoint: &str, model: &str) -> bool {
+        self.allowed.is_empty() || self.allowed.iter().any(|allowed| allowed.covers(endpoint, model))
+    }
 }
 
 /// HMAC-SHA-256 of a key's text under a secret derived from the master key.
@@ -147,6 +176,9 @@ pub struct Model {
     pub name: Box<str>,
     #[serde(default)]
     pub status: ModelStatus,
+    /// Paths below the version segment at which the model works; empty: `chat/completions` alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub endpoints: Vec<Box<str>>,
     /// Output tokens of one choice, at the most.
     pub output_tokens_max: u32,
     /// Tokens that one image part can cost at the most; unset: image parts are refused.
@@ -157,6 +189,21 @@ pub struct Model {
     pub audio_tokens_max: Option<u32>,
     pub owned_by: Box<str>,
     pub created_at: Timestamp,
+}
+
+/// Where a model works that does not say.
+const CHAT_ENDPOINT: &str = "chat/completions";
+
+impl Model {
+    pub fn works_at(&self, endpoint: &str) -> bool {
+        self.endpoints().any(|known| known == endpoint)
+    }
+
+    /// Paths below the version segment at which the model works.
+    pub fn endpoints(&self) -> impl Iterator<Item = &str> {
+        let unsaid = self.endpoints.is_empty().then_some(CHAT_ENDPOINT);
+        unsaid.into_iter().chain(self.endpoints.iter().map(|endpoint| &**endpoint))
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -251,7 +298,25 @@ pub struct Group {
     /// Millionths: 1,000,000 charges the list price.
     #[serde(rename = "multiplier", with = "decimal::multiplier")]
     pub multiplier_ppm: u64,
+    /// Names of models, `*` at the end standing for any rest; empty: all that its channels serve.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub models: Vec<Box<str>>,
     pub created_at: Timestamp,
+}
+
+impl Group {
+    pub fn contains(&self, model: &str) -> bool {
+        names(&self.models, model)
+    }
+}
+
+/// Whether one of the patterns names the model; an empty list names every one.
+fn names(patterns: &[Box<str>], model: &str) -> bool {
+    let named = |pattern: &str| match pattern.strip_suffix('*') {
+        Some(begin) => model.starts_with(begin),
+        None => model == pattern,
+    };
+    patterns.is_empty() || patterns.iter().any(|pattern| named(pattern))
 }
 
 impl Serialize for KeyHash {

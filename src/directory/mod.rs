@@ -20,8 +20,8 @@ mod stored;
 pub use commands::{Directory, Edit};
 pub use create::{CreatedKey, KeyOrder};
 pub use documents::{
-    Account, AccountKind, CapField, Channel, ChannelStatus, Environment, Group, Key, KeyStatus, Limit,
-    Metric, Model, ModelStatus, Origin, Price, ProviderKind,
+    Account, AccountKind, Allowance, CapField, Channel, ChannelStatus, Environment, Group, Key, KeyStatus,
+    Limit, Metric, Model, ModelStatus, Origin, Price, ProviderKind,
 };
 pub use error::{DirectoryError, FieldError, Kind};
 pub use rules::Document;

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use crate::id::{AccountId, ChannelId, GroupId, KeyId, ModelId, PriceId};
 
 use super::checks;
-use super::documents::{Account, Channel, Group, Key, KeyStatus, Limit, Model, Price};
+use super::documents::{Account, Allowance, Channel, Group, Key, KeyStatus, Limit, Model, Price};
 use super::error::{FieldError, Kind};
 use super::snapshot::{Object, Snapshot};
 
@@ -19,6 +19,7 @@ use super::snapshot::{Object, Snapshot};
 const MULTIPLIER_PPM_MAX: u64 = 1_000_000_000;
 const OUTPUT_TOKENS_MAX: u32 = 10_000_000;
 const LIMITS_MAX: usize = 64;
+const ALLOWANCES_MAX: usize = 64;
 const CHANNEL_MODELS_MAX: usize = 2_000;
 
 /// A name that no two objects share: its space, the field that it stands in, and the name.
@@ -128,7 +129,8 @@ impl Document for Key {
         {
             return Err(FieldError::new("status", "a revoked key stays revoked: create a new one"));
         }
-        limits(&self.limits)
+        limits(&self.limits)?;
+        allowed(&self.allowed)
     }
 
     fn into_object(self: Arc<Self>) -> Object {
@@ -147,6 +149,21 @@ fn limits(limits: &[Limit]) -> Result<(), FieldError> {
             let field = format!("limits[{at}].window");
             return Err(FieldError::new(field, "has a limit of this metric already"));
         }
+    }
+    Ok(())
+}
+
+fn allowed(allowed: &[Allowance]) -> Result<(), FieldError> {
+    if allowed.len() > ALLOWANCES_MAX {
+        return Err(FieldError::new("allowed", "are more than 64"));
+    }
+    for (at, allowance) in allowed.iter().enumerate() {
+        if allowance.endpoints.is_empty() && allowance.models.is_empty() {
+            let reason = "names neither an endpoint nor a model: leave the list empty to allow all";
+            return Err(FieldError::new(format!("allowed[{at}]"), reason));
+        }
+        checks::endpoints(&format!("allowed[{at}].endpoints"), &allowance.endpoints)?;
+        checks::model_patterns(&format!("allowed[{at}].models"), &allowance.models)?;
     }
     Ok(())
 }
@@ -171,6 +188,7 @@ impl Document for Model {
         // Channels, policies and old receipts speak of a model by its name.
         unchanged("name", before.map(|before| &before.name), &self.name)?;
         checks::name("owned_by", &self.owned_by)?;
+        checks::endpoints("endpoints", &self.endpoints)?;
         let counts = [
             ("output_tokens_max", Some(self.output_tokens_max)),
             ("image_tokens_max", self.image_tokens_max),
@@ -293,6 +311,7 @@ impl Document for Group {
 
     fn check(&self, _: Option<&Self>, _: &Snapshot, _: Timestamp) -> Result<(), FieldError> {
         checks::name("name", &self.name)?;
+        checks::model_patterns("models", &self.models)?;
         match self.multiplier_ppm > MULTIPLIER_PPM_MAX {
             true => Err(FieldError::new("multiplier", "must not be more than 1000")),
             false => Ok(()),

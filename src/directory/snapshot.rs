@@ -33,6 +33,11 @@ impl ModelEntry {
         self.prices.iter().find(|price| price.effective_at.as_millisecond() <= at_ms)
     }
 
+    /// Whether any channel serves the model in this environment, whatever its groups.
+    pub fn is_served(&self, environment: Environment) -> bool {
+        self.channels.iter().any(|channel| channel.environments.contains(&environment))
+    }
+
     /// The channels that a key of this environment and group may use, best first.
     pub fn channels_for(
         &self,

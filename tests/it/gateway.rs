@@ -11,7 +11,7 @@ use crate::support::http::{Ask, Reply};
 const MODEL: &str = "gpt-5-mini";
 
 /// A refusal as callers know it: code, status, layer, fault, retryable.
-type Expected = (&'static str, u16, &'static str, &'static str, bool);
+pub type Expected = (&'static str, u16, &'static str, &'static str, bool);
 
 fn members(object: &Value) -> BTreeSet<&str> {
     object.as_object().unwrap().keys().map(String::as_str).collect()
@@ -19,7 +19,11 @@ fn members(object: &Value) -> BTreeSet<&str> {
 
 /// Holds a refusal against the contract: status, headers, every member of both objects.
 #[track_caller]
-fn assert_refused(demo: &Demo, reply: &Reply, (code, status, layer, fault, retryable): Expected) -> Value {
+pub fn assert_refused(
+    demo: &Demo,
+    reply: &Reply,
+    (code, status, layer, fault, retryable): Expected,
+) -> Value {
     let body = reply.json();
     let error = &body["error"];
     assert_eq!((reply.head.status, &error["code"]), (status, &json!(code)), "{body:#}");
@@ -79,12 +83,14 @@ fn assert_logged(demo: &Demo, reply: &Reply, code: &str, charge_state: &str) -> 
 #[test]
 fn s29_every_demo_key_answers_with_its_own_code() {
     let demo = Demo::start();
-    let refused: [(&str, Expected); 5] = [
+    let refused: [(&str, Expected); 7] = [
         ("empty_balance", ("balance_exhausted", 402, "account", "account", false)),
         ("low_balance", ("balance_insufficient", 402, "account", "account", false)),
         ("key_budget_spent", ("key_budget_exhausted", 402, "key", "account", false)),
         ("daily_spend", ("key_budget_exhausted", 402, "key", "account", false)),
         ("revoked", ("key_revoked", 401, "key", "account", false)),
+        ("model_not_allowed", ("model_not_allowed_for_key", 403, "key", "account", false)),
+        ("group_without_model", ("model_not_in_group", 403, "group", "account", false)),
     ];
     let names: Vec<_> = demo.ready()["keys"].as_object().unwrap().keys().cloned().collect();
     for name in &names {

@@ -146,6 +146,15 @@ pub struct KeyFields {
     /// Take all limits away.
     #[arg(long, conflicts_with = "limits")]
     no_limits: bool,
+    /// The key may use this model only, or those beginning so: gpt-*. Repeat it for several.
+    #[arg(long = "allow-model", value_name = "NAME")]
+    models: Vec<String>,
+    /// The key may use this endpoint only: chat/completions. Repeat it for several.
+    #[arg(long = "allow-endpoint", value_name = "PATH")]
+    endpoints: Vec<String>,
+    /// The key may use every model of its group at every endpoint.
+    #[arg(long, conflicts_with_all = ["models", "endpoints"])]
+    allow_all: bool,
 }
 
 impl KeyFields {
@@ -160,6 +169,12 @@ impl KeyFields {
             let origin = self.limit_origin.as_deref().unwrap_or("operator");
             let limits: Result<Vec<_>, _> = self.limits.iter().map(|text| limit(text, origin)).collect();
             put(&mut body, "limits", Some(limits?));
+        }
+        if self.allow_all {
+            put(&mut body, "allowed", Some(json!([])));
+        } else if !self.models.is_empty() || !self.endpoints.is_empty() {
+            let allowed = json!([{"models": self.models, "endpoints": self.endpoints}]);
+            put(&mut body, "allowed", Some(allowed));
         }
         Ok(body)
     }
@@ -202,6 +217,9 @@ pub struct ModelFields {
     /// active or retired.
     #[arg(long)]
     status: Option<String>,
+    /// Where it works: chat/completions, embeddings … Repeat it for several; replaces them all.
+    #[arg(long = "endpoint", value_name = "PATH")]
+    endpoints: Vec<String>,
     /// Output tokens of one choice, at the most.
     #[arg(long, value_name = "TOKENS")]
     output_tokens_max: Option<u32>,
@@ -220,6 +238,7 @@ impl ModelFields {
     pub fn body(self) -> Body {
         let mut body = Body::new();
         put(&mut body, "status", self.status);
+        put(&mut body, "endpoints", (!self.endpoints.is_empty()).then_some(self.endpoints));
         put(&mut body, "output_tokens_max", self.output_tokens_max);
         put(&mut body, "image_tokens_max", self.image_tokens_max);
         put(&mut body, "audio_tokens_max", self.audio_tokens_max);

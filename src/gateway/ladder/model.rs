@@ -1,9 +1,9 @@
 //! Rung 8: the model exists, may be used, and has a price.
 
 use crate::catalogue::{Code, Refusal};
-use crate::directory::{ModelStatus, Snapshot};
+use crate::directory::{ModelEntry, ModelStatus, Snapshot};
 
-use super::case::Case;
+use super::case::{Caller, Case};
 
 /// Near misses shown at most, and how many letters they may differ in.
 const NEAR_MISSES_MAX: usize = 3;
@@ -17,10 +17,42 @@ pub fn check(case: &Case<'_>) -> Result<(), Refusal> {
     if entry.model.status == ModelStatus::Retired {
         return Err(Refusal::new(Code::ModelRetired).field("model").param("model", &*call.model));
     }
+    if let Some(caller) = case.caller {
+        reachable(case, entry, caller)?;
+    }
     match case.price {
         Some(_) => Ok(()),
         None => Err(Refusal::new(Code::ModelUnpriced).field("model").param("model", &*call.model)),
     }
+}
+
+/// The key's group, then its own list, then what the model can do.
+fn reachable(case: &Case<'_>, entry: &ModelEntry, caller: Caller<'_>) -> Result<(), Refusal> {
+    let Some(endpoint) = case.facts.address.passed().map(|endpoint| endpoint.path()) else { return Ok(()) };
+    let (key, name) = (caller.key, &entry.model.name);
+    let group = key.group.and_then(|id| case.snapshot.group(id));
+    let listed = group.is_none_or(|group| group.contains(name));
+    if !listed || (case.channel.is_none() && entry.is_served(key.environment)) {
+        return Err(Refusal::new(Code::ModelNotInGroup)
+            .field("model")
+            .param("model", &**name)
+            .param("group", group.map_or("–", |group| &group.name)));
+    }
+    if !key.allows(endpoint, name) {
+        return Err(Refusal::new(Code::ModelNotAllowedForKey)
+            .field("model")
+            .param("model", &**name)
+            .param("key", key.id.to_string()));
+    }
+    if !entry.model.works_at(endpoint) {
+        let supported: Vec<_> = entry.model.endpoints().map(|path| format!("/v1/{path}")).collect();
+        return Err(Refusal::new(Code::EndpointNotSupportedByModel)
+            .field("model")
+            .param("model", &**name)
+            .param("endpoint", format!("/v1/{endpoint}"))
+            .param("supported", supported));
+    }
+    Ok(())
 }
 
 /// Names the models that come nearest.
