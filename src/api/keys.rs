@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::directory::{
-    DirectoryError, Environment, FieldError, Key, KeyOrder, KeyStatus, Limit, Metric, Origin, Versioned,
+    DirectoryError, Environment, FieldError, Key, KeyOrder, KeyStatus, Limit, Metric, Origin, StatusNote,
+    StatusOrigin, StatusReason, Versioned,
 };
 use crate::explain::usable;
 use crate::id::{AccountId, KeyId};
@@ -15,7 +16,16 @@ use super::route::{Call, PAGE, Param, Reply, Route};
 use super::shape::{self, COUNT, Field, Fields, Kind, Need, Shape, field};
 
 const ENVIRONMENT: Kind = Kind::OneOf(&["live", "test"]);
-const STATUS: Kind = Kind::OneOf(&["enabled", "revoked"]);
+const STATUS: Kind = Kind::OneOf(&["enabled", "disabled", "pending_review", "risk_frozen", "revoked"]);
+const REASON: Kind = Kind::OneOf(&[
+    "high_frequency",
+    "cross_region",
+    "leaked_key",
+    "repeated_refusals",
+    "appeal_approved",
+    "operator",
+    "owner",
+]);
 const ORIGIN: Kind = Kind::OneOf(&["default", "owner", "operator", "organization"]);
 
 static LIMIT_INPUT: Shape = Shape {
@@ -64,7 +74,11 @@ macro_rules! key_fields {
             field!("name", Kind::Text, Required, "What people call it"),
             field!("environment", ENVIRONMENT, Required, "A test key posts to test books"),
             field!("masked", Kind::Text, Required, "Enough to recognise one's own key"),
-            field!("status", STATUS, Required, "A revoked key stays revoked"),
+            field!("status", STATUS, Required, "As it was set; a revoked key stays revoked"),
+            field!("status_note", Kind::Any, Nullable, "Who set the status, why, since when, until when"),
+            field!("expires_at", Kind::Time, Nullable, "From then on it is refused as expired"),
+            field!("schedule", Kind::Any, Nullable, "When it may be used"),
+            field!("ip_ranges", IP_RANGES, Required, "Where it may be used from; empty: anywhere"),
             field!("group", Kind::Text, Nullable, "Id of its group"),
             field!("limits", Kind::List(&Kind::Object(&own::LIMIT)), Required, "Every limit with its use"),
             field!("allowed", ALLOWED, Required, "Models at endpoints that it may use; empty: all of its group"),
@@ -74,6 +88,33 @@ macro_rules! key_fields {
         ]
     };
 }
+
+const IP_RANGES: Kind = Kind::List(&Kind::Text);
+
+static WEEKLY_HOURS: Shape = Shape {
+    name: "WeeklyHours",
+    fields: &[
+        field!("days", Kind::List(&DAY), Required, "Days on which the hours begin"),
+        field!("from", Kind::Text, Required, "HH:MM"),
+        field!("until", Kind::Text, Required, "HH:MM, to 24:00; not after `from`: of the next day"),
+    ],
+};
+const DAY: Kind = Kind::OneOf(&["mon", "tue", "wed", "thu", "fri", "sat", "sun"]);
+
+static SCHEDULE: Shape = Shape {
+    name: "Schedule",
+    fields: &[
+        field!("from", Kind::Time, OptionalNullable, "Not before"),
+        field!("until", Kind::Time, OptionalNullable, "Not from then on"),
+        field!("time_zone", Kind::Text, OptionalNullable, "IANA name, for the hours; default: the account's"),
+        field!(
+            "weekly",
+            Kind::List(&Kind::Object(&WEEKLY_HOURS)),
+            Optional,
+            "Open in any of them; none: always"
+        ),
+    ],
+};
 
 static KEY: Shape = Shape { name: "Key", fields: key_fields!() };
 
@@ -104,6 +145,9 @@ static KEY_INPUT: Shape = Shape {
             "Spend limits, one for each window"
         ),
         field!("allowed", ALLOWED, Optional, "Models at endpoints that it may use; empty: all of its group"),
+        field!("expires_at", Kind::Time, OptionalNullable, "From then on it is refused as expired"),
+        field!("schedule", Kind::Object(&SCHEDULE), OptionalNullable, "When it may be used"),
+        field!("ip_ranges", IP_RANGES, Optional, "CIDR ranges that it may be used from; empty: anywhere"),
         field!("import", Kind::Secret, Optional, "Text of a key from elsewhere that is to work here as well"),
     ],
 };
@@ -115,7 +159,13 @@ static KEY_CHANGE: Shape = Shape {
         field!("group", Kind::Text, OptionalNullable, "Id of its group"),
         field!("limits", Kind::List(&Kind::Object(&LIMIT_INPUT)), Optional, "Replaces all limits"),
         field!("allowed", ALLOWED, Optional, "Replaces the whole list"),
-        field!("status", Kind::OneOf(&["revoked"]), Optional, "Revokes the key, for ever"),
+        field!("expires_at", Kind::Time, OptionalNullable, "From then on it is refused as expired"),
+        field!("schedule", Kind::Object(&SCHEDULE), OptionalNullable, "When it may be used"),
+        field!("ip_ranges", IP_RANGES, Optional, "Replaces all of them"),
+        field!("status", STATUS, Optional, "`revoked` is for ever"),
+        field!("status_reason", REASON, Optional, "With a status: why; default: operator"),
+        field!("status_text", Kind::Text, OptionalNullable, "With a status: why, for people"),
+        field!("status_until", Kind::Time, OptionalNullable, "With a status: it ends by itself then"),
         field!("version", COUNT, Optional, "The version that was seen"),
     ],
 };
@@ -136,7 +186,7 @@ pub static ROUTES: &[Route] =
         Route::patch(
             "/api/keys/{id}",
             "changeKey",
-            "Changes what is named of a key, or revokes it",
+            "Changes what is named of a key, its status among it",
             &KEY_CHANGE,
             &KEY,
             change,
@@ -152,6 +202,10 @@ fn view(call: &Call<'_>, stored: &Versioned<Key>) -> Value {
         "environment": key.environment,
         "masked": key.masked,
         "status": key.status,
+        "status_note": key.status_note,
+        "expires_at": key.expires_at,
+        "schedule": key.schedule,
+        "ip_ranges": key.ip_ranges,
         "group": key.group,
         "limits": usable::limits(call.app, key).iter().map(own::limit_view).collect::<Vec<_>>(),
         "allowed": key.allowed,
@@ -184,7 +238,7 @@ fn create(call: &Call<'_>) -> Result<Reply, Problem> {
         fields.parsed::<AccountId>("account")?.ok_or_else(|| FieldError::new("account", "is missing"))?;
     let environment = fields.one_of("environment")?.unwrap_or(Environment::Live);
     let import = fields.text("import").map(Secret::new);
-    let edit = |key: &mut Key| apply(key, &fields);
+    let edit = |key: &mut Key| apply(call, key, &fields);
     let created =
         call.app.directory.create_key(call.actor(), KeyOrder { account, environment }, import, &edit)?;
     let mut body = view(call, &created.key);
@@ -202,12 +256,12 @@ fn get(call: &Call<'_>) -> Result<Reply, Problem> {
 
 fn change(call: &Call<'_>) -> Result<Reply, Problem> {
     let (id, fields) = (call.path_id::<KeyId>("id")?.raw(), call.fields());
-    let edit = |key: &mut Key| apply(key, &fields);
+    let edit = |key: &mut Key| apply(call, key, &fields);
     let stored = call.app.directory.edit(call.actor(), id, call.expected, &edit)?;
     Ok(Reply::ok(view(call, &stored)).at(stored.version))
 }
 
-fn apply(key: &mut Key, fields: &Fields<'_>) -> Result<(), DirectoryError> {
+fn apply(call: &Call<'_>, key: &mut Key, fields: &Fields<'_>) -> Result<(), DirectoryError> {
     if let Some(name) = fields.text("name") {
         key.name = name.into();
     }
@@ -221,9 +275,39 @@ fn apply(key: &mut Key, fields: &Fields<'_>) -> Result<(), DirectoryError> {
     if let Some(allowed) = fields.list("allowed") {
         key.allowed = shape::decode("allowed", allowed)?;
     }
-    if fields.one_of::<KeyStatus>("status")? == Some(KeyStatus::Revoked) {
-        key.status = KeyStatus::Revoked;
+    if let Some(end) = fields.nullable_parsed("expires_at")? {
+        key.expires_at = end;
     }
+    if fields.has("schedule") {
+        key.schedule = fields.one_of::<Option<_>>("schedule")?.flatten();
+    }
+    if let Some(ranges) = fields.list("ip_ranges") {
+        key.ip_ranges = shape::decode("ip_ranges", ranges)?;
+    }
+    status(call, key, fields)
+}
+
+/// A status is set with who set it and why; without a change of status there is nothing to give reasons for.
+fn status(call: &Call<'_>, key: &mut Key, fields: &Fields<'_>) -> Result<(), DirectoryError> {
+    let Some(status) = fields.one_of::<KeyStatus>("status")? else {
+        let orphan =
+            ["status_reason", "status_text", "status_until"].into_iter().find(|name| fields.has(name));
+        return orphan.map_or(Ok(()), |name| Err(FieldError::new(name, "goes with `status`").into()));
+    };
+    let now = jiff::Timestamp::from_millisecond(call.app.clock.now_ms());
+    let until = fields.nullable_parsed("status_until")?.flatten();
+    if until.is_some() && matches!(status, KeyStatus::Enabled | KeyStatus::Revoked) {
+        return Err(FieldError::new("status_until", "goes with a status that can end by itself").into());
+    }
+    key.status = status;
+    key.status_note = Some(Box::new(StatusNote {
+        origin: StatusOrigin::Operator,
+        reason: fields.one_of("status_reason")?.unwrap_or(StatusReason::Operator),
+        since: now
+            .map_err(|_| FieldError::new("status", "cannot be set: the clock is beyond the calendar"))?,
+        until,
+        text: fields.text("status_text").map(Into::into),
+    }));
     Ok(())
 }
 

@@ -215,10 +215,11 @@ pub fn identify(app: &App, headers: &HeaderMap) -> Result<Credential, Problem> {
     };
     let status = app.directory.snapshot().key(credential.key).map(|key| key.status);
     match status {
-        Some(KeyStatus::Enabled) => Ok(credential),
         Some(KeyStatus::Revoked) => {
             Err(Refusal::new(Code::KeyRevoked).param("key", credential.key.to_string()).into())
         }
+        // Whatever else its state is: who is refused may ask why.
+        Some(_) => Ok(credential),
         None => Err(Refusal::new(Code::UnknownKey).into()),
     }
 }

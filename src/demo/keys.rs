@@ -36,13 +36,19 @@ const fn live(name: &'static str, account: DemoAccount, shows: &'static str) -> 
     DemoKey { name, shows, account, environment: Environment::Live }
 }
 
-pub const KEYS: [DemoKey; 9] = [
+pub const KEYS: [DemoKey; 15] = [
     live("healthy", DemoAccount::Funded, "a call that works, and what it cost"),
     live("empty_balance", DemoAccount::Empty, "402 balance_exhausted"),
     live("low_balance", DemoAccount::Low, "402 balance_insufficient: available, needed, short by"),
     live("key_budget_spent", DemoAccount::Funded, "402 key_budget_exhausted: the month's limit of the key"),
     live("daily_spend", DemoAccount::Funded, "402 key_budget_exhausted: the day's limit of the key"),
     live("revoked", DemoAccount::Funded, "401 key_revoked"),
+    live("disabled", DemoAccount::Funded, "403 key_disabled: since when, and by whom"),
+    live("pending_review", DemoAccount::Funded, "403 key_pending_review"),
+    live("risk_frozen", DemoAccount::Funded, "403 key_risk_frozen, with the reason"),
+    live("expired", DemoAccount::Funded, "403 key_expired"),
+    live("outside_schedule", DemoAccount::Funded, "403 key_outside_schedule, with the next opening"),
+    live("ip_denied", DemoAccount::Funded, "403 key_ip_not_allowed, with the caller's own address"),
     live(
         "model_not_allowed",
         DemoAccount::Funded,

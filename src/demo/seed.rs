@@ -11,7 +11,7 @@ use crate::books::BooksError;
 use crate::directory::documents::Window;
 use crate::directory::{
     Allowance, CapField, Channel, DirectoryError, Environment, Group, Key, KeyOrder, KeyStatus, Limit,
-    Metric, Model, Origin, Price,
+    Metric, Model, Origin, Price, Schedule, StatusNote, StatusOrigin, StatusReason,
 };
 use crate::id::{AccountId, GroupId, LotId};
 use crate::keytext;
@@ -136,6 +136,7 @@ fn key(app: &App, seed: &Seed, key: &DemoKey) -> Result<(), SeedError> {
         keytext::Environment::Test => Environment::Test,
     };
     let order = KeyOrder { account, environment };
+    let now = jiff::Timestamp::from_millisecond(app.clock.now_ms()).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
     let group = (key.name == "group_without_model").then(|| deepseek_group(app)).transpose()?;
     app.directory.create_key(ACTOR, order, Some(seed.key(key)), &|made: &mut Key| {
         made.name = key.name.into();
@@ -143,13 +144,39 @@ fn key(app: &App, seed: &Seed, key: &DemoKey) -> Result<(), SeedError> {
         if key.name == "model_not_allowed" {
             made.allowed = vec![Allowance { endpoints: Vec::new(), models: vec![DEEPSEEK.into()] }];
         }
-        if key.name == "revoked" {
-            made.status = KeyStatus::Revoked;
-        }
+        state(made, key.name, now);
         Ok(())
     })?;
     Ok(())
 }
+
+/// What is wrong with the keys that show a state.
+fn state(key: &mut Key, name: &str, now: jiff::Timestamp) {
+    let (status, origin, reason) = match name {
+        "revoked" => (KeyStatus::Revoked, StatusOrigin::Owner, StatusReason::Owner),
+        "disabled" => (KeyStatus::Disabled, StatusOrigin::Owner, StatusReason::Owner),
+        "pending_review" => (KeyStatus::PendingReview, StatusOrigin::Operator, StatusReason::Operator),
+        "risk_frozen" => (KeyStatus::RiskFrozen, StatusOrigin::RiskPolicy, StatusReason::HighFrequency),
+        _ => (KeyStatus::Enabled, StatusOrigin::Owner, StatusReason::Owner),
+    };
+    if status != KeyStatus::Enabled {
+        key.status = status;
+        key.status_note = Some(Box::new(StatusNote { origin, reason, since: now, until: None, text: None }));
+    }
+    match name {
+        "expired" => key.expires_at = Some(now),
+        // A year from now: whatever the day and the hour of the demo, it is closed.
+        "outside_schedule" => {
+            let from = now.checked_add(jiff::SignedDuration::from_hours(365 * 24)).ok();
+            key.schedule = Some(Box::new(Schedule { from, ..Schedule::default() }));
+        }
+        "ip_denied" => key.ip_ranges = DOCUMENTATION_NET.parse().ok().into_iter().collect(),
+        _ => {}
+    }
+}
+
+/// Nobody calls from there (RFC 5737).
+const DOCUMENTATION_NET: &str = "192.0.2.0/24";
 
 /// A group that does not contain the demo's first model.
 fn deepseek_group(app: &App) -> Result<GroupId, DirectoryError> {

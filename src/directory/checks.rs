@@ -39,6 +39,24 @@ pub fn token(field: &str, text: &str) -> Checked {
     }
 }
 
+const IP_RANGES_MAX: usize = 256;
+
+/// Ranges of addresses: in their shortest form, so that one that names a host by mistake is seen.
+pub fn ip_ranges(field: &str, ranges: &[ipnet::IpNet]) -> Checked {
+    if ranges.len() > IP_RANGES_MAX {
+        return Err(FieldError::new(field, "are more than 256"));
+    }
+    distinct(field, ranges)?;
+    let inexact = ranges.iter().enumerate().find(|(_, range)| range.trunc() != **range);
+    match inexact {
+        None => Ok(()),
+        Some((at, range)) => {
+            let reason = format!("{range} names an address within a range: did you mean {}?", range.trunc());
+            Err(FieldError::new(format!("{field}[{at}]"), reason))
+        }
+    }
+}
+
 /// Paths of model calls below the version segment, as the contract lists them.
 const ENDPOINTS: [&str; 11] = [
     "chat/completions",

@@ -11,7 +11,7 @@ use crate::secret::Secret;
 use super::commands::{Directory, Edit};
 use super::decimal;
 use super::documents::{
-    Account, AccountKind, CapField, Channel, ChannelStatus, Environment, Group, Key, KeyStatus, Model,
+    Account, AccountKind, CapField, Channel, ChannelStatus, Environment, Group, Key, KeyText, Model,
     ModelStatus, Price, ProviderKind,
 };
 use super::error::DirectoryError;
@@ -183,19 +183,13 @@ impl Directory {
         let key = self.create(
             actor,
             edit,
-            Key {
+            Key::new(
                 id,
-                account: order.account,
-                name: "".into(),
-                environment: order.environment,
-                hash,
-                masked: masked.into(),
-                status: KeyStatus::Enabled,
-                group: None,
-                limits: Vec::new(),
-                allowed: Vec::new(),
-                created_at: self.now()?,
-            },
+                order.account,
+                order.environment,
+                KeyText { hash, masked: masked.into() },
+                self.now()?,
+            ),
         )?;
         Ok(CreatedKey { key, text })
     }
@@ -214,19 +208,8 @@ impl Directory {
             let text = self.draw(order.environment);
             let id = self.fresh(KeyId::new, |snapshot, id| snapshot.key(id).is_some() || seen.contains(&id));
             seen.insert(id);
-            let mut key = Key {
-                id,
-                account: order.account,
-                name: "".into(),
-                environment: order.environment,
-                hash: self.hash(&text),
-                masked: keytext::mask(text.expose()).into(),
-                status: KeyStatus::Enabled,
-                group: None,
-                limits: Vec::new(),
-                allowed: Vec::new(),
-                created_at: self.now()?,
-            };
+            let text_kept = KeyText { hash: self.hash(&text), masked: keytext::mask(text.expose()).into() };
+            let mut key = Key::new(id, order.account, order.environment, text_kept, self.now()?);
             edit(&mut key)?;
             made.push((Arc::new(key), text));
         }

@@ -10,9 +10,14 @@ use jiff::Timestamp;
 use ledger::{Nano, TokenClass};
 use serde::{Deserialize, Serialize};
 
-use crate::id::{AccountId, ChannelId, GroupId, KeyId, ModelId, PriceId};
+use crate::id::{AccountId, ChannelId, GroupId, ModelId, PriceId};
 
 use super::decimal;
+
+pub use super::key::{
+    Allowance, Environment, Key, KeyHash, KeyStatus, KeyText, Limit, Metric, Origin, StatusNote,
+    StatusOrigin, StatusReason, Window,
+};
 
 /// Whose money: everything that is prepaid, limited and billed together.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -51,121 +56,6 @@ pub enum AccountKind {
     Personal,
     Enterprise,
     Education,
-}
-
-/// A caller's key. Its text is known to the caller alone.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Key {
-    pub id: KeyId,
-    pub account: AccountId,
-    pub name: Box<str>,
-    pub environment: Environment,
-    /// Keyed hash of the key's text.
-    pub hash: KeyHash,
-    /// Prefix, first and last characters: enough to recognise one's own key, useless to anybody else.
-    pub masked: Box<str>,
-    #[serde(default)]
-    pub status: KeyStatus,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub group: Option<GroupId>,
-    /// Spend limits of the key; at most one for each window.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub limits: Vec<Limit>,
-    /// Which models the key may use at which endpoints; empty: all that its group reaches.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub allowed: Vec<Allowance>,
-    pub created_at: Timestamp,
-}
-
-/// Some models at some endpoints. An empty list stands for all.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Allowance {
-    /// Paths below the version segment: `chat/completions`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub endpoints: Vec<Box<str>>,
-    /// Names as callers send them; `*` at the end stands for any rest.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub models: Vec<Box<str>>,
-}
-
-impl Allowance {
-    pub fn covers(&self, endpoint: &str, model: &str) -> bool {
-        (self.endpoints.is_empty() || self.endpoints.iter().any(|known| **known == *endpoint))
-            && names(&self.models, model)
-    }
-}
-
-impl Key {
-    /// Whether the key's own list lets it use this model at this endpoint.
-    pub fn allows(&self, endpoint: &str, model: &str) -> bool {
-        self.allowed.is_empty() || self.allowed.iter().any(|allowed| allowed.covers(endpoint, model))
-    }
-}
-
-/// HMAC-SHA-256 of a key's text under a secret derived from the master key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct KeyHash(pub [u8; 32]);
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Environment {
-    Live,
-    Test,
-}
-
-impl Environment {
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Environment::Live => "live",
-            Environment::Test => "test",
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum KeyStatus {
-    #[default]
-    Enabled,
-    Revoked,
-}
-
-/// A limit and where it was set. Zero blocks; the absence of a limit means unlimited.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Limit {
-    pub metric: Metric,
-    pub window: Window,
-    /// Nano-units of the ledger currency.
-    #[serde(with = "decimal::money")]
-    pub value: Nano,
-    pub origin: Origin,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Metric {
-    Spend,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Window {
-    Day,
-    Month,
-    Total,
-}
-
-/// Who set a limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Origin {
-    Default,
-    Owner,
-    Operator,
-    Organization,
 }
 
 /// A model as callers name it.
@@ -311,25 +201,10 @@ impl Group {
 }
 
 /// Whether one of the patterns names the model; an empty list names every one.
-fn names(patterns: &[Box<str>], model: &str) -> bool {
+pub(super) fn names(patterns: &[Box<str>], model: &str) -> bool {
     let named = |pattern: &str| match pattern.strip_suffix('*') {
         Some(begin) => model.starts_with(begin),
         None => model == pattern,
     };
     patterns.is_empty() || patterns.iter().any(|pattern| named(pattern))
-}
-
-impl Serialize for KeyHash {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&crate::hex::encode(&self.0))
-    }
-}
-
-impl<'de> Deserialize<'de> for KeyHash {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
-        let bytes =
-            crate::hex::decode::<32>(&text).ok_or_else(|| serde::de::Error::custom("not a key hash"))?;
-        Ok(KeyHash(bytes))
-    }
 }

@@ -13,7 +13,9 @@ mod create;
 pub mod decimal;
 pub mod documents;
 mod error;
+mod key;
 mod rules;
+pub mod schedule;
 pub mod snapshot;
 mod stored;
 
@@ -21,9 +23,11 @@ pub use commands::{Directory, Edit};
 pub use create::{CreatedKey, KeyOrder};
 pub use documents::{
     Account, AccountKind, Allowance, CapField, Channel, ChannelStatus, Environment, Group, Key, KeyStatus,
-    Limit, Metric, Model, ModelStatus, Origin, Price, ProviderKind,
+    KeyText, Limit, Metric, Model, ModelStatus, Origin, Price, ProviderKind, StatusNote, StatusOrigin,
+    StatusReason,
 };
 pub use error::{DirectoryError, FieldError, Kind};
 pub use rules::Document;
+pub use schedule::Schedule;
 pub use snapshot::{Change, ModelEntry, Object, Snapshot};
 pub use stored::{ObjectId, Revision, Versioned};

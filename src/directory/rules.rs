@@ -129,6 +129,11 @@ impl Document for Key {
         {
             return Err(FieldError::new("status", "a revoked key stays revoked: create a new one"));
         }
+        if let Some(text) = self.status_note.as_ref().and_then(|note| note.text.as_deref()) {
+            checks::remark("status_text", text)?;
+        }
+        self.schedule.iter().try_for_each(|schedule| schedule.check("schedule"))?;
+        checks::ip_ranges("ip_ranges", &self.ip_ranges)?;
         limits(&self.limits)?;
         allowed(&self.allowed)
     }

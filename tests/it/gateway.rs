@@ -83,12 +83,18 @@ fn assert_logged(demo: &Demo, reply: &Reply, code: &str, charge_state: &str) -> 
 #[test]
 fn s29_every_demo_key_answers_with_its_own_code() {
     let demo = Demo::start();
-    let refused: [(&str, Expected); 7] = [
+    let refused: [(&str, Expected); 13] = [
         ("empty_balance", ("balance_exhausted", 402, "account", "account", false)),
         ("low_balance", ("balance_insufficient", 402, "account", "account", false)),
         ("key_budget_spent", ("key_budget_exhausted", 402, "key", "account", false)),
         ("daily_spend", ("key_budget_exhausted", 402, "key", "account", false)),
         ("revoked", ("key_revoked", 401, "key", "account", false)),
+        ("disabled", ("key_disabled", 403, "key", "account", false)),
+        ("pending_review", ("key_pending_review", 403, "key", "account", false)),
+        ("risk_frozen", ("key_risk_frozen", 403, "key", "account", false)),
+        ("expired", ("key_expired", 403, "key", "account", false)),
+        ("outside_schedule", ("key_outside_schedule", 403, "key", "account", false)),
+        ("ip_denied", ("key_ip_not_allowed", 403, "key", "account", false)),
         ("model_not_allowed", ("model_not_allowed_for_key", 403, "key", "account", false)),
         ("group_without_model", ("model_not_in_group", 403, "group", "account", false)),
     ];

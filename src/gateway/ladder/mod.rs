@@ -9,6 +9,7 @@ mod budgets;
 mod case;
 mod channel;
 mod explain;
+mod key_state;
 mod model;
 mod request;
 mod sizing;
@@ -38,6 +39,7 @@ pub struct Rung {
 pub const RUNGS: &[Rung] = &[
     Rung { number: 1, name: "address", check: request::address, figures: no_figures },
     Rung { number: 2, name: "credential", check: request::credential, figures: no_figures },
+    Rung { number: 3, name: "key_state", check: key_state::check, figures: no_figures },
     Rung { number: 6, name: "request", check: request::body, figures: no_figures },
     Rung { number: 8, name: "model", check: model::check, figures: no_figures },
     Rung { number: 12, name: "budgets", check: budgets::check, figures: budgets::figures },

@@ -1,0 +1,283 @@
+//! A caller's key: what it is, whether and when it may be used, and what limits it.
+
+use ipnet::IpNet;
+use jiff::Timestamp;
+use ledger::Nano;
+use serde::{Deserialize, Serialize};
+
+use crate::id::{AccountId, GroupId, KeyId};
+
+use super::decimal;
+use super::documents::names;
+use super::schedule::Schedule;
+
+/// A caller's key. Its text is known to the caller alone.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Key {
+    pub id: KeyId,
+    pub account: AccountId,
+    pub name: Box<str>,
+    pub environment: Environment,
+    /// Keyed hash of the key's text.
+    pub hash: KeyHash,
+    /// Prefix, first and last characters: enough to recognise one's own key, useless to anybody else.
+    pub masked: Box<str>,
+    #[serde(default)]
+    pub status: KeyStatus,
+    /// Who set the status, why and since when; unset while nobody ever changed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status_note: Option<Box<StatusNote>>,
+    /// From this moment on the key is refused as expired.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
+    /// When the key may be used (生效时间范围).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<Box<Schedule>>,
+    /// Addresses that the key may be used from; empty: all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ip_ranges: Vec<IpNet>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<GroupId>,
+    /// Spend limits of the key; at most one for each window.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub limits: Vec<Limit>,
+    /// Which models the key may use at which endpoints; empty: all that its group reaches.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allowed: Vec<Allowance>,
+    pub created_at: Timestamp,
+}
+
+/// Some models at some endpoints. An empty list stands for all.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Allowance {
+    /// Paths below the version segment: `chat/completions`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub endpoints: Vec<Box<str>>,
+    /// Names as callers send them; `*` at the end stands for any rest.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub models: Vec<Box<str>>,
+}
+
+impl Allowance {
+    pub fn covers(&self, endpoint: &str, model: &str) -> bool {
+        (self.endpoints.is_empty() || self.endpoints.iter().any(|known| **known == *endpoint))
+            && names(&self.models, model)
+    }
+}
+
+impl Key {
+    /// A new key, enabled and without any restriction.
+    pub fn new(
+        id: KeyId,
+        account: AccountId,
+        environment: Environment,
+        text: KeyText,
+        now: Timestamp,
+    ) -> Self {
+        Key {
+            id,
+            account,
+            name: "".into(),
+            environment,
+            hash: text.hash,
+            masked: text.masked,
+            status: KeyStatus::Enabled,
+            status_note: None,
+            expires_at: None,
+            schedule: None,
+            ip_ranges: Vec::new(),
+            group: None,
+            limits: Vec::new(),
+            allowed: Vec::new(),
+            created_at: now,
+        }
+    }
+
+    /// The status at a moment: one that was set until then has ended.
+    pub fn status_at(&self, at: Timestamp) -> KeyStatus {
+        let until = self.status_note.as_ref().and_then(|note| note.until);
+        match until.is_some_and(|until| until <= at) && self.status != KeyStatus::Revoked {
+            true => KeyStatus::Enabled,
+            false => self.status,
+        }
+    }
+
+    /// Whether the key's own list lets it use this model at this endpoint.
+    pub fn allows(&self, endpoint: &str, model: &str) -> bool {
+        self.allowed.is_empty() || self.allowed.iter().any(|allowed| allowed.covers(endpoint, model))
+    }
+}
+
+/// What is kept of a key's text.
+#[derive(Clone, Debug)]
+pub struct KeyText {
+    pub hash: KeyHash,
+    pub masked: Box<str>,
+}
+
+/// HMAC-SHA-256 of a key's text under a secret derived from the master key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct KeyHash(pub [u8; 32]);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Environment {
+    Live,
+    Test,
+}
+
+impl Environment {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Environment::Live => "live",
+            Environment::Test => "test",
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KeyStatus {
+    /// 已启用
+    #[default]
+    Enabled,
+    /// 已停用
+    Disabled,
+    /// 待审核
+    PendingReview,
+    /// 风险冻结
+    RiskFrozen,
+    /// For good.
+    Revoked,
+}
+
+impl KeyStatus {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            KeyStatus::Enabled => "enabled",
+            KeyStatus::Disabled => "disabled",
+            KeyStatus::PendingReview => "pending_review",
+            KeyStatus::RiskFrozen => "risk_frozen",
+            KeyStatus::Revoked => "revoked",
+        }
+    }
+}
+
+/// How a key came to its status.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StatusNote {
+    pub origin: StatusOrigin,
+    pub reason: StatusReason,
+    pub since: Timestamp,
+    /// From this moment on the key counts as enabled again; unset: until somebody changes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+    /// For people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<Box<str>>,
+}
+
+/// Who changed a key's status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StatusOrigin {
+    RiskPolicy,
+    AbnormalUse,
+    Operator,
+    Owner,
+}
+
+/// Why, as a stable code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StatusReason {
+    /// 触发高频检测
+    HighFrequency,
+    /// 跨区域访问异常
+    CrossRegion,
+    LeakedKey,
+    RepeatedRefusals,
+    AppealApproved,
+    Operator,
+    Owner,
+}
+
+impl StatusOrigin {
+    /// English and Chinese.
+    pub fn words(self) -> (&'static str, &'static str) {
+        match self {
+            StatusOrigin::RiskPolicy => ("the risk policy", "风险策略"),
+            StatusOrigin::AbnormalUse => ("abnormal use", "异常使用检测"),
+            StatusOrigin::Operator => ("the operator", "平台管理员"),
+            StatusOrigin::Owner => ("the account's owner", "账户所有者"),
+        }
+    }
+}
+
+impl StatusReason {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            StatusReason::HighFrequency => "high_frequency",
+            StatusReason::CrossRegion => "cross_region",
+            StatusReason::LeakedKey => "leaked_key",
+            StatusReason::RepeatedRefusals => "repeated_refusals",
+            StatusReason::AppealApproved => "appeal_approved",
+            StatusReason::Operator => "operator",
+            StatusReason::Owner => "owner",
+        }
+    }
+}
+
+/// A limit and where it was set. Zero blocks; the absence of a limit means unlimited.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limit {
+    pub metric: Metric,
+    pub window: Window,
+    /// Nano-units of the ledger currency.
+    #[serde(with = "decimal::money")]
+    pub value: Nano,
+    pub origin: Origin,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Metric {
+    Spend,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Window {
+    Day,
+    Month,
+    Total,
+}
+
+/// Who set a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    Default,
+    Owner,
+    Operator,
+    Organization,
+}
+
+impl Serialize for KeyHash {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&crate::hex::encode(&self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for KeyHash {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+        let bytes =
+            crate::hex::decode::<32>(&text).ok_or_else(|| serde::de::Error::custom("not a key hash"))?;
+        Ok(KeyHash(bytes))
+    }
+}

@@ -1,0 +1,112 @@
+//! Rung 3 over real sockets: a key's status, end, hours and addresses; each refusal says what to do, and a
+//! refused key may still ask why.
+
+use serde_json::{Value, json};
+
+use crate::gateway::{Expected, assert_refused};
+use crate::support::demo::Demo;
+use crate::support::http::Ask;
+
+const MODEL: &str = "gpt-5-mini";
+
+const fn forbidden(code: &'static str) -> Expected {
+    (code, 403, "key", "account", false)
+}
+
+struct Scene {
+    demo: Demo,
+    id: String,
+    key: String,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let demo = Demo::start();
+        let account = demo.account("Key states", "1.00");
+        let made = demo.admin_post("/api/keys", &json!({"account": account, "name": "one"}));
+        let text = |name: &str| made[name].as_str().unwrap().to_owned();
+        Scene { id: text("id"), key: text("key"), demo }
+    }
+
+    fn change(&self, body: &Value) -> Value {
+        let ask = Ask::new("PATCH", format!("/api/keys/{}", self.id)).raw_body(body.to_string());
+        self.demo.ask(&ask.bearer(&self.demo.admin_token())).json()
+    }
+
+    #[track_caller]
+    fn refused(&self, code: &'static str) -> String {
+        let reply = self.demo.chat(&self.key, MODEL, "Hello");
+        let body = assert_refused(&self.demo, &reply, forbidden(code));
+        body["error"]["message"].as_str().unwrap().to_owned()
+    }
+}
+
+/// D1, D4: a status is in force with the next call, says since when and by whom, and ends by itself if it was
+/// set so.
+#[test]
+fn d1_a_status_is_in_force_at_once_and_can_end_by_itself() {
+    let scene = Scene::new();
+    scene.demo.chat(&scene.key, MODEL, "Hello").ok();
+    scene.change(&json!({"status": "risk_frozen", "status_reason": "leaked_key"}));
+    let message = scene.refused("key_risk_frozen");
+    assert!(message.contains("leaked_key"), "{message}");
+    scene.change(&json!({"status": "disabled", "status_text": "holidays"}));
+    assert!(scene.refused("key_disabled").contains("operator"));
+    scene.change(&json!({"status": "pending_review", "status_until": "2020-01-01T00:00:00Z"}));
+    scene.demo.chat(&scene.key, MODEL, "Hello").ok();
+    scene.change(&json!({"status": "disabled"}));
+    scene.change(&json!({"status": "enabled"}));
+    scene.demo.chat(&scene.key, MODEL, "Hello").ok();
+}
+
+/// Self-service passes rungs 1 and 2 alone: a frozen key may ask why, and see what it has.
+#[test]
+fn a_frozen_key_may_still_ask_why() {
+    let scene = Scene::new();
+    scene.change(&json!({"status": "risk_frozen", "status_reason": "cross_region"}));
+    let reply = scene.demo.chat(&scene.key, MODEL, "Hello");
+    let id = reply.head.request_id();
+    let why = scene.demo.own(&scene.key, &format!("/v1/requests/{id}/why"));
+    assert_eq!(why["refusal"]["code"], "key_risk_frozen");
+    let rung = |number: u64| why["ladder"].as_array().unwrap().iter().find(|rung| rung["rung"] == number);
+    assert_eq!(rung(3).unwrap()["state"], "fail");
+    assert_eq!(rung(13).unwrap()["state"], "not_reached");
+    assert_eq!(scene.demo.own(&scene.key, "/v1/key")["status"], "risk_frozen");
+}
+
+/// D8: the end, the hours and the addresses of a key.
+#[test]
+fn d8_a_key_has_an_end_hours_and_addresses() {
+    let scene = Scene::new();
+    scene.change(&json!({"expires_at": "2020-01-01T00:00:00Z"}));
+    assert!(scene.refused("key_expired").contains("2020-01-01"));
+    scene
+        .change(&json!({"expires_at": "2999-01-01T00:00:00Z", "schedule": {"from": "2998-01-01T00:00:00Z"}}));
+    assert!(scene.refused("key_outside_schedule").contains("2998-01-01"));
+    scene.change(&json!({"schedule": {"until": "2020-01-01T00:00:00Z"}}));
+    assert!(scene.refused("key_outside_schedule").contains("never again"));
+    scene.change(&json!({"schedule": null, "ip_ranges": ["192.0.2.0/24", "2001:db8::/32"]}));
+    assert!(scene.refused("key_ip_not_allowed").contains("127.0.0.1"));
+    scene.change(&json!({"ip_ranges": ["127.0.0.0/8"]}));
+    scene.demo.chat(&scene.key, MODEL, "Hello").ok();
+}
+
+/// S25: what cannot be meant is refused at save, with its place.
+#[test]
+fn s25_what_a_key_cannot_mean_is_refused_with_its_place() {
+    let scene = Scene::new();
+    let cases = [
+        (json!({"ip_ranges": ["10.0.0.0/8", "10.0.0.0/33"]}), "ip_ranges[1]"),
+        (json!({"ip_ranges": ["10.0.0.1/8"]}), "ip_ranges[0]"),
+        (json!({"schedule": {"time_zone": "Mars/Olympus"}}), "schedule.time_zone"),
+        (json!({"schedule": {"weekly": [{"days": ["mon"], "from": "9", "until": "18:00"}]}}), "schedule"),
+        (json!({"status_reason": "leaked_key"}), "status_reason"),
+        (json!({"status": "enabled", "status_until": "2030-01-01T00:00:00Z"}), "status_until"),
+    ];
+    for (body, field) in cases {
+        let error = &scene.change(&body)["error"];
+        assert_eq!((&error["code"], &error["param"]), (&json!("invalid_value"), &json!(field)), "{error:#}");
+    }
+    scene.change(&json!({"status": "revoked"}));
+    assert_eq!(scene.change(&json!({"status": "enabled"}))["error"]["param"], "status");
+}
