@@ -11,10 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use ledger::{
-    Book, Command, CounterKey, CreditSource, Effect, LotId, LotKind, Nano, Reference, Timestamp, TokenClass,
-    Usage, WindowKind,
-};
+use ledger::{Book, Command, CreditSource, Effect, LotId, LotKind, Nano, Reference, TokenClass, Usage};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use tallygate::books::encoding::Buffers;
@@ -25,7 +22,7 @@ use tallygate::gateway::facts::{
     CallBody, CallRecord, Checked, Client, Credential, Decided, Ending, Endpoint, Facts, Outcome, Readings,
     UsageSource,
 };
-use tallygate::gateway::ladder::{self, HoldPolicy, Layer, Verdict};
+use tallygate::gateway::ladder::{self, Caller, HoldPolicy, Layers, Verdict};
 use tallygate::id::{AccountId, ChannelId, KeyId, ModelId, PriceId, RequestId};
 use tallygate::store::{self, StoreConfig};
 
@@ -101,24 +98,9 @@ fn facts(n: u64) -> Facts {
     }
 }
 
-fn layers(snapshot: &Snapshot, at_ms: i64) -> Vec<Layer> {
-    let zone = &snapshot.account(ACCOUNT).expect("the account").zone;
-    let limits = &snapshot.key(KEY).expect("the key").limits;
-    WindowKind::ALL
-        .into_iter()
-        .enumerate()
-        .map(|(i, window)| Layer {
-            counter: CounterKey {
-                layer: ledger::Layer::Key,
-                subject: KEY.raw(),
-                model: 0,
-                metric: ledger::Metric::Spend,
-                window,
-            },
-            window: window.instance(Timestamp(at_ms), zone),
-            limit: limits.get(i).copied(),
-        })
-        .collect()
+fn layers(snapshot: &Snapshot, at_ms: i64) -> Layers<'_> {
+    let caller = Caller::of_key(snapshot, KEY).expect("the key");
+    ladder::layers(snapshot, caller, Some("bench"), at_ms)
 }
 
 fn outcome() -> Outcome {

@@ -2,9 +2,11 @@
 
 use serde_json::{Value, json};
 
+use crate::directory::organization::{self, EffectiveSwitch, SwitchSource};
 use crate::directory::{Account, DirectoryError, Environment, Versioned};
 use crate::id::{AccountId, LotId};
 
+use super::organizations::{SWITCHES, switches_view};
 use super::problem::Problem;
 use super::route::{Call, PAGE, Param, Reply, Route};
 use super::shape::{COUNT, Field, Fields, Kind, Need, Shape, field};
@@ -27,8 +29,32 @@ pub static ACCOUNT: Shape = Shape {
             "Whether refusals show callers its amounts"
         ),
         field!("remark", Kind::Text, Nullable, "Note of the operator"),
+        field!("organization", Kind::Text, Nullable, "Id of the organization that it stands under"),
+        field!("switches", Kind::Object(&SWITCHES), Required, "As they are set here"),
+        field!("in_force", Kind::Object(&IN_FORCE), Required, "The switches as they hold, and from where"),
         field!("created_at", Kind::Time, Required, "When it was made"),
         field!("version", COUNT, Required, "Name it in a change to be told of a conflict"),
+    ],
+};
+
+static SWITCH_IN_FORCE: Shape = Shape {
+    name: "SwitchInForce",
+    fields: &[
+        field!(
+            "value",
+            Kind::OneOf(&["on", "view_only", "suspended"]),
+            Required,
+            "The tightest on the way up"
+        ),
+        field!("source", Kind::Text, Required, "default, account, or the id of an organization"),
+    ],
+};
+
+static IN_FORCE: Shape = Shape {
+    name: "SwitchesInForce",
+    fields: &[
+        field!("api_service", Kind::Object(&SWITCH_IN_FORCE), Required, "Every call"),
+        field!("model_calls", Kind::Object(&SWITCH_IN_FORCE), Required, "Model calls"),
     ],
 };
 
@@ -47,6 +73,8 @@ static ACCOUNT_INPUT: Shape = Shape {
         field!("overdraft", Kind::Money, Optional, "How far below zero the balance may go; default: 0"),
         field!("callers_see_account_money", Kind::Bool, OptionalNullable, "null: as its kind has it"),
         field!("remark", Kind::Text, OptionalNullable, "Note of the operator"),
+        field!("organization", Kind::Text, OptionalNullable, "Id of the organization that it stands under"),
+        field!("switches", Kind::Object(&SWITCHES), Optional, "Replaces both"),
         field!("version", COUNT, Optional, "In a change: the version that was seen"),
     ],
 };
@@ -72,8 +100,9 @@ pub static ROUTES: &[Route] = &[
     ),
 ];
 
-pub fn view(stored: &Versioned<Account>) -> Value {
+pub fn view(call: &Call<'_>, stored: &Versioned<Account>) -> Value {
     let account = &*stored.document;
+    let in_force = organization::switches(&call.app.directory.snapshot(), account);
     json!({
         "id": account.id,
         "name": account.name,
@@ -83,17 +112,32 @@ pub fn view(stored: &Versioned<Account>) -> Value {
         "overdraft": account.overdraft.to_string(),
         "callers_see_account_money": account.callers_see_account_money(),
         "remark": account.remark,
+        "organization": account.organization,
+        "switches": switches_view(account.switches),
+        "in_force": {
+            "api_service": in_force_view(in_force.api_service),
+            "model_calls": in_force_view(in_force.model_calls),
+        },
         "created_at": account.created_at,
         "version": stored.version,
     })
 }
 
+fn in_force_view(effective: EffectiveSwitch) -> Value {
+    let source = match effective.source {
+        SwitchSource::Default => "default".to_owned(),
+        SwitchSource::Account => "account".to_owned(),
+        SwitchSource::Organization(id) => id.to_string(),
+    };
+    json!({"value": effective.switch, "source": source})
+}
+
 fn list(call: &Call<'_>) -> Result<Reply, Problem> {
     if let Some(email) = call.query_text("email") {
         let found = call.app.directory.find_by_name::<Account>("account_email", &email.to_lowercase())?;
-        return Ok(Reply::page(found.iter().map(view).collect(), None));
+        return Ok(Reply::page(found.iter().map(|stored| view(call, stored)).collect(), None));
     }
-    call.page_of::<Account>(view)
+    call.page_of::<Account>(|stored| view(call, stored))
 }
 
 fn create(call: &Call<'_>) -> Result<Reply, Problem> {
@@ -102,7 +146,7 @@ fn create(call: &Call<'_>) -> Result<Reply, Problem> {
         apply(account, &call.fields())
     })?;
     give_test_credit(call, created.document.id)?;
-    Ok(Reply::created(view(&created)).at(created.version))
+    Ok(Reply::created(view(call, &created)).at(created.version))
 }
 
 /// Play money for the test book, as the configuration has it.
@@ -127,14 +171,14 @@ fn give_test_credit(call: &Call<'_>, account: AccountId) -> Result<(), Problem> 
 
 fn get(call: &Call<'_>) -> Result<Reply, Problem> {
     let stored = call.find::<Account>(call.path_id::<AccountId>("id")?.raw())?;
-    Ok(Reply::ok(view(&stored)).at(stored.version))
+    Ok(Reply::ok(view(call, &stored)).at(stored.version))
 }
 
 fn change(call: &Call<'_>) -> Result<Reply, Problem> {
     let id = call.path_id::<AccountId>("id")?.raw();
     let edit = |account: &mut Account| apply(account, &call.fields());
     let stored = call.app.directory.edit(call.actor(), id, call.expected, &edit)?;
-    Ok(Reply::ok(view(&stored)).at(stored.version))
+    Ok(Reply::ok(view(call, &stored)).at(stored.version))
 }
 
 fn apply(account: &mut Account, fields: &Fields<'_>) -> Result<(), DirectoryError> {
@@ -158,6 +202,12 @@ fn apply(account: &mut Account, fields: &Fields<'_>) -> Result<(), DirectoryErro
     }
     if let Some(remark) = fields.nullable_text("remark") {
         account.remark = remark.map(Into::into);
+    }
+    if let Some(organization) = fields.nullable_parsed("organization")? {
+        account.organization = organization;
+    }
+    if let Some(switches) = fields.one_of("switches")? {
+        account.switches = switches;
     }
     Ok(())
 }

@@ -2,9 +2,12 @@
 
 use serde_json::{Value, json};
 
-use crate::directory::{DirectoryError, FieldError, Group, Versioned, decimal};
+use crate::directory::{DirectoryError, Environment, FieldError, Group, Versioned, decimal};
+use crate::explain::usable;
+use crate::gateway::ladder::Purse;
 use crate::id::GroupId;
 
+use super::limits;
 use super::problem::Problem;
 use super::route::{Call, PAGE, Param, Reply, Route};
 use super::shape::{self, COUNT, Field, Fields, Kind, Need, Shape, field};
@@ -21,6 +24,7 @@ static GROUP: Shape = Shape {
             Required,
             "Its models, * at the end for any rest; empty: all"
         ),
+        field!("limits", limits::USES, Required, "Quotas over all keys of the group, with their use"),
         field!("created_at", Kind::Time, Required, "When it was made"),
         field!("version", COUNT, Required, "Name it in a change to be told of a conflict"),
     ],
@@ -37,6 +41,7 @@ static GROUP_INPUT: Shape = Shape {
             Optional,
             "Its models, * at the end for any rest; empty: all"
         ),
+        field!("limits", limits::INPUT, Optional, "Replaces all limits"),
         field!("version", COUNT, Optional, "In a change: the version that was seen"),
     ],
 };
@@ -56,13 +61,16 @@ pub static ROUTES: &[Route] = &[
     ),
 ];
 
-fn view(stored: &Versioned<Group>) -> Value {
+fn view(call: &Call<'_>, stored: &Versioned<Group>) -> Value {
     let group = &*stored.document;
+    let snapshot = call.app.directory.snapshot();
+    let limits = usable::limits_of(call.app, &snapshot, &Purse::of_group(group, Environment::Live));
     json!({
         "id": group.id,
         "name": group.name,
         "multiplier": decimal::multiplier_text(group.multiplier_ppm),
         "models": group.models,
+        "limits": limits::views(&limits),
         "created_at": group.created_at,
         "version": stored.version,
     })
@@ -71,26 +79,26 @@ fn view(stored: &Versioned<Group>) -> Value {
 fn list(call: &Call<'_>) -> Result<Reply, Problem> {
     if let Some(name) = call.query_text("name") {
         let found = call.app.directory.find_by_name::<Group>("group", name)?;
-        return Ok(Reply::page(found.iter().map(view).collect(), None));
+        return Ok(Reply::page(found.iter().map(|stored| view(call, stored)).collect(), None));
     }
-    call.page_of::<Group>(view)
+    call.page_of::<Group>(|stored| view(call, stored))
 }
 
 fn create(call: &Call<'_>) -> Result<Reply, Problem> {
     let created = call.app.directory.create_group(call.actor(), &|group| apply(group, &call.fields()))?;
-    Ok(Reply::created(view(&created)).at(created.version))
+    Ok(Reply::created(view(call, &created)).at(created.version))
 }
 
 fn get(call: &Call<'_>) -> Result<Reply, Problem> {
     let stored = call.find::<Group>(call.path_id::<GroupId>("id")?.raw())?;
-    Ok(Reply::ok(view(&stored)).at(stored.version))
+    Ok(Reply::ok(view(call, &stored)).at(stored.version))
 }
 
 fn change(call: &Call<'_>) -> Result<Reply, Problem> {
     let id = call.path_id::<GroupId>("id")?.raw();
     let edit = |group: &mut Group| apply(group, &call.fields());
     let stored = call.app.directory.edit(call.actor(), id, call.expected, &edit)?;
-    Ok(Reply::ok(view(&stored)).at(stored.version))
+    Ok(Reply::ok(view(call, &stored)).at(stored.version))
 }
 
 fn apply(group: &mut Group, fields: &Fields<'_>) -> Result<(), DirectoryError> {
@@ -99,6 +107,9 @@ fn apply(group: &mut Group, fields: &Fields<'_>) -> Result<(), DirectoryError> {
     }
     if let Some(models) = fields.list("models") {
         group.models = shape::decode("models", models)?;
+    }
+    if let Some(limits) = fields.list("limits") {
+        group.limits = limits::read(limits)?;
     }
     if let Some(text) = fields.text("multiplier") {
         let ppm = decimal::parse_multiplier(text);

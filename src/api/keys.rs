@@ -3,14 +3,14 @@
 use serde_json::{Value, json};
 
 use crate::directory::{
-    DirectoryError, Environment, FieldError, Key, KeyOrder, KeyStatus, Limit, Metric, Origin, StatusNote,
+    DirectoryError, Environment, FieldError, Key, KeyOrder, KeyStatus, Limit, Metric, StatusNote,
     StatusOrigin, StatusReason, Versioned,
 };
 use crate::explain::usable;
 use crate::id::{AccountId, KeyId};
 use crate::secret::Secret;
 
-use super::own;
+use super::limits;
 use super::problem::Problem;
 use super::route::{Call, PAGE, Param, Reply, Route};
 use super::shape::{self, COUNT, Field, Fields, Kind, Need, Shape, field};
@@ -26,17 +26,6 @@ const REASON: Kind = Kind::OneOf(&[
     "operator",
     "owner",
 ]);
-const ORIGIN: Kind = Kind::OneOf(&["default", "owner", "operator", "organization"]);
-
-static LIMIT_INPUT: Shape = Shape {
-    name: "LimitInput",
-    fields: &[
-        field!("metric", Kind::OneOf(&["spend"]), Optional, "What is limited; default: spend"),
-        field!("window", Kind::OneOf(&["day", "month", "total"]), Required, "In the account's time zone"),
-        field!("value", Kind::Money, Nullable, "0 blocks; null means no limit"),
-        field!("origin", ORIGIN, Optional, "Who set it, as refusals tell; default: operator"),
-    ],
-};
 
 static ALLOWANCE: Shape = Shape {
     name: "Allowance",
@@ -80,7 +69,9 @@ macro_rules! key_fields {
             field!("schedule", Kind::Any, Nullable, "When it may be used"),
             field!("ip_ranges", IP_RANGES, Required, "Where it may be used from; empty: anywhere"),
             field!("group", Kind::Text, Nullable, "Id of its group"),
-            field!("limits", Kind::List(&Kind::Object(&own::LIMIT)), Required, "Every limit with its use"),
+            field!("project", Kind::Text, Nullable, "Id of its project"),
+            field!("member", Kind::Text, Nullable, "Id of the member or service account whose key it is"),
+            field!("limits", limits::USES, Required, "Every limit with its use"),
             field!("allowed", ALLOWED, Required, "Models at endpoints that it may use; empty: all of its group"),
             field!("created_at", Kind::Time, Required, "When it was made"),
             field!("version", COUNT, Required, "Name it in a change to be told of a conflict"),
@@ -90,31 +81,6 @@ macro_rules! key_fields {
 }
 
 const IP_RANGES: Kind = Kind::List(&Kind::Text);
-
-static WEEKLY_HOURS: Shape = Shape {
-    name: "WeeklyHours",
-    fields: &[
-        field!("days", Kind::List(&DAY), Required, "Days on which the hours begin"),
-        field!("from", Kind::Text, Required, "HH:MM"),
-        field!("until", Kind::Text, Required, "HH:MM, to 24:00; not after `from`: of the next day"),
-    ],
-};
-const DAY: Kind = Kind::OneOf(&["mon", "tue", "wed", "thu", "fri", "sat", "sun"]);
-
-static SCHEDULE: Shape = Shape {
-    name: "Schedule",
-    fields: &[
-        field!("from", Kind::Time, OptionalNullable, "Not before"),
-        field!("until", Kind::Time, OptionalNullable, "Not from then on"),
-        field!("time_zone", Kind::Text, OptionalNullable, "IANA name, for the hours; default: the account's"),
-        field!(
-            "weekly",
-            Kind::List(&Kind::Object(&WEEKLY_HOURS)),
-            Optional,
-            "Open in any of them; none: always"
-        ),
-    ],
-};
 
 static KEY: Shape = Shape { name: "Key", fields: key_fields!() };
 
@@ -138,15 +104,12 @@ static KEY_INPUT: Shape = Shape {
         field!("name", Kind::Text, Required, "What people call it"),
         field!("environment", ENVIRONMENT, Optional, "Default: live"),
         field!("group", Kind::Text, OptionalNullable, "Id of its group"),
-        field!(
-            "limits",
-            Kind::List(&Kind::Object(&LIMIT_INPUT)),
-            Optional,
-            "Spend limits, one for each window"
-        ),
+        field!("project", Kind::Text, OptionalNullable, "Id of its project"),
+        field!("member", Kind::Text, OptionalNullable, "Id of the member or service account whose key it is"),
+        field!("limits", limits::INPUT, Optional, "Spend and daily calls, over all models or of one"),
         field!("allowed", ALLOWED, Optional, "Models at endpoints that it may use; empty: all of its group"),
         field!("expires_at", Kind::Time, OptionalNullable, "From then on it is refused as expired"),
-        field!("schedule", Kind::Object(&SCHEDULE), OptionalNullable, "When it may be used"),
+        field!("schedule", Kind::Object(&limits::SCHEDULE), OptionalNullable, "When it may be used"),
         field!("ip_ranges", IP_RANGES, Optional, "CIDR ranges that it may be used from; empty: anywhere"),
         field!("import", Kind::Secret, Optional, "Text of a key from elsewhere that is to work here as well"),
     ],
@@ -157,10 +120,12 @@ static KEY_CHANGE: Shape = Shape {
     fields: &[
         field!("name", Kind::Text, Required, "What people call it"),
         field!("group", Kind::Text, OptionalNullable, "Id of its group"),
-        field!("limits", Kind::List(&Kind::Object(&LIMIT_INPUT)), Optional, "Replaces all limits"),
+        field!("project", Kind::Text, OptionalNullable, "Id of its project"),
+        field!("member", Kind::Text, OptionalNullable, "Id of the member or service account whose key it is"),
+        field!("limits", limits::INPUT, Optional, "Replaces all limits"),
         field!("allowed", ALLOWED, Optional, "Replaces the whole list"),
         field!("expires_at", Kind::Time, OptionalNullable, "From then on it is refused as expired"),
-        field!("schedule", Kind::Object(&SCHEDULE), OptionalNullable, "When it may be used"),
+        field!("schedule", Kind::Object(&limits::SCHEDULE), OptionalNullable, "When it may be used"),
         field!("ip_ranges", IP_RANGES, Optional, "Replaces all of them"),
         field!("status", STATUS, Optional, "`revoked` is for ever"),
         field!("status_reason", REASON, Optional, "With a status: why; default: operator"),
@@ -207,7 +172,9 @@ fn view(call: &Call<'_>, stored: &Versioned<Key>) -> Value {
         "schedule": key.schedule,
         "ip_ranges": key.ip_ranges,
         "group": key.group,
-        "limits": usable::limits(call.app, key).iter().map(own::limit_view).collect::<Vec<_>>(),
+        "project": key.project,
+        "member": key.member,
+        "limits": limits::views(&usable::limits(call.app, key)),
         "allowed": key.allowed,
         "created_at": key.created_at,
         "version": stored.version,
@@ -218,18 +185,9 @@ fn list(call: &Call<'_>) -> Result<Reply, Problem> {
     let Some(account) = call.query_parsed::<AccountId>("account")? else {
         return call.page_of::<Key>(|stored| view(call, stored));
     };
-    let (after, limit) = (call.query_parsed::<u64>("cursor")?.unwrap_or(0), call.limit()? as usize);
-    let snapshot = call.app.directory.snapshot();
-    let mut ids: Vec<u64> = snapshot
-        .keys()
-        .filter(|key| key.account == account && key.id.raw() > after)
-        .map(|key| key.id.raw())
-        .collect();
-    ids.sort_unstable();
-    let next = ids.get(limit.saturating_sub(1)).filter(|_| ids.len() > limit).map(u64::to_string);
-    let rows: Result<Vec<_>, Problem> =
-        ids.into_iter().take(limit).map(|id| Ok(view(call, &call.find::<Key>(id)?))).collect();
-    Ok(Reply::page(rows?, next))
+    let snapshot = call.app.directory.snapshot_owned();
+    let of_account = snapshot.keys().filter(|key| key.account == account);
+    call.page_of_ids(of_account.map(|key| key.id.raw()), |stored| view(call, stored))
 }
 
 fn create(call: &Call<'_>) -> Result<Reply, Problem> {
@@ -268,9 +226,14 @@ fn apply(call: &Call<'_>, key: &mut Key, fields: &Fields<'_>) -> Result<(), Dire
     if let Some(group) = fields.nullable_parsed("group")? {
         key.group = group;
     }
+    if let Some(project) = fields.nullable_parsed("project")? {
+        key.project = project;
+    }
+    if let Some(member) = fields.nullable_parsed("member")? {
+        key.member = member;
+    }
     if let Some(limits) = fields.list("limits") {
-        let read = limits.iter().enumerate().map(|(at, value)| limit(at, value));
-        key.limits = read.filter_map(Result::transpose).collect::<Result<_, _>>()?;
+        key.limits = limits::read(limits)?;
     }
     if let Some(allowed) = fields.list("allowed") {
         key.allowed = shape::decode("allowed", allowed)?;
@@ -311,21 +274,6 @@ fn status(call: &Call<'_>, key: &mut Key, fields: &Fields<'_>) -> Result<(), Dir
     Ok(())
 }
 
-/// `None` for a limit whose value is null: no limit.
-fn limit(at: usize, value: &Value) -> Result<Option<Limit>, FieldError> {
-    let Some(values) = value.as_object() else { return Ok(None) };
-    let fields = Fields::new(values);
-    let named = |error: FieldError| FieldError::new(format!("limits[{at}].{}", error.field), error.reason);
-    let Some(amount) = fields.money("value").map_err(named)? else { return Ok(None) };
-    let window = fields.one_of("window").map_err(named)?;
-    Ok(Some(Limit {
-        metric: fields.one_of("metric").map_err(named)?.unwrap_or(Metric::Spend),
-        window: window.ok_or_else(|| FieldError::new(format!("limits[{at}].window"), "is missing"))?,
-        value: amount,
-        origin: fields.one_of("origin").map_err(named)?.unwrap_or(Origin::Operator),
-    }))
-}
-
 /// Says of each limit that lets no call pass that it does (C6).
 fn notices(call: &Call<'_>, key: &Key) -> Value {
     let cheapest = usable::cheapest_call(call.app, key);
@@ -336,12 +284,13 @@ fn notices(call: &Call<'_>, key: &Key) -> Value {
                 "code": "limit_zero",
                 "field": field,
                 "message": call.words(
-                    "The limit is 0: every call of this key that costs anything will be refused.",
-                    "该限额为 0：此 Key 的所有计费调用都会被拒绝。",
+                    "The limit is 0: every call of this key that it is for will be refused.",
+                    "该限额为 0：此 Key 受其限制的所有调用都会被拒绝。",
                 ),
             }));
         }
-        let (cost, model) = cheapest.as_ref().filter(|(cost, _)| limit.value < *cost)?;
+        let is_low = |cost: ledger::Nano| limit.metric == Metric::Spend && limit.value < cost;
+        let (cost, model) = cheapest.as_ref().filter(|(cost, _)| is_low(*cost))?;
         let message = match call.language {
             crate::catalogue::Language::Zh => {
                 format!("限额 {} 低于最便宜的模型（{model}）一次最小调用的冻结金额 {cost}。", limit.value)

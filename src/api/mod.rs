@@ -11,11 +11,15 @@ mod channels;
 mod credits;
 mod groups;
 mod keys;
+mod limits;
+mod members;
 mod models;
 mod openapi;
+mod organizations;
 mod own;
 mod prices;
 mod problem;
+mod projects;
 mod requests;
 mod route;
 mod serve;
@@ -48,7 +52,7 @@ pub fn check_answer(method: &str, path: &str, body: &serde_json::Value) -> Resul
 
 /// Every route of the JSON interface.
 pub fn routes() -> impl Iterator<Item = &'static Route> {
-    let management: [&'static [Route]; 9] = [
+    let management: [&'static [Route]; 12] = [
         accounts::ROUTES,
         credits::ROUTES,
         keys::ROUTES,
@@ -56,6 +60,9 @@ pub fn routes() -> impl Iterator<Item = &'static Route> {
         prices::ROUTES,
         channels::ROUTES,
         groups::ROUTES,
+        organizations::ROUTES,
+        projects::ROUTES,
+        members::ROUTES,
         requests::ROUTES,
         upkeep::ROUTES,
     ];

@@ -5,31 +5,16 @@
 use serde_json::{Value, json};
 
 use crate::directory::Key;
-use crate::explain::usable::{self, Binding, LimitUse, Usable};
+use crate::explain::usable::{self, Binding, Usable};
 use crate::explain::why::{Audience, Case};
 use crate::explain::{receipt, simulate, why};
 use crate::id::{KeyId, RequestId};
 
+use super::limits;
 use super::problem::Problem;
 use super::requests::{self, RECEIPT, WHY};
 use super::route::{Call, Reply, Route, Who};
 use super::shape::{Field, Kind, Need, Shape, field};
-
-pub static LIMIT: Shape = Shape {
-    name: "LimitUse",
-    fields: &[
-        field!("scope", Kind::Text, Required, "Whose limit: key, …"),
-        field!("id", Kind::Text, Required, "Public id of what it belongs to"),
-        field!("metric", Kind::OneOf(&["spend"]), Required, "What is limited"),
-        field!("window", Kind::OneOf(&["day", "month", "total"]), Required, "In the account's time zone"),
-        field!("value", Kind::Money, Required, "0 blocks"),
-        field!("used", Kind::Money, Required, "In the window that is open now"),
-        field!("held", Kind::Money, Required, "Part of open holds"),
-        field!("left", Kind::Money, Required, "Never below zero"),
-        field!("resets_at", Kind::Time, Nullable, "null: never"),
-        field!("source", Kind::Text, Required, "Who set it: default, owner, operator or organization"),
-    ],
-};
 
 static OWN_BALANCE: Shape = Shape {
     name: "OwnBalance",
@@ -44,7 +29,7 @@ static OWN_BALANCE: Shape = Shape {
 static BOUND_BY: Shape = Shape {
     name: "BoundBy",
     fields: &[
-        field!("scope", Kind::Text, Required, "account or key"),
+        field!("scope", Kind::Text, Required, "account, key, member, project, group or organization"),
         field!("window", Kind::Text, Nullable, "Of a limit"),
     ],
 };
@@ -60,7 +45,7 @@ static OWN_KEY: Shape = Shape {
         field!("status", Kind::Text, Required, "State of the key"),
         field!("group", Kind::Text, Nullable, "Name of its group"),
         field!("currency", Kind::Text, Required, "Ledger currency"),
-        field!("limits", Kind::List(&Kind::Object(&LIMIT)), Required, "Every limit with its use"),
+        field!("limits", limits::USES, Required, "Every limit with its use"),
         field!(
             "balance",
             Kind::Object(&OWN_BALANCE),
@@ -169,21 +154,6 @@ static BALANCE_ROUTES: [Route; 1] = [Route::get(
 pub static ROUTES: [&[Route]; 5] =
     [&KEY_ROUTES, &RECEIPT_ROUTES, &WHY_ROUTES, &SIMULATE_ROUTES, &BALANCE_ROUTES];
 
-pub fn limit_view(limit: &LimitUse) -> Value {
-    json!({
-        "scope": limit.scope,
-        "id": limit.id,
-        "metric": limit.metric,
-        "window": limit.window,
-        "value": limit.value.to_string(),
-        "used": limit.used.to_string(),
-        "held": limit.held.to_string(),
-        "left": limit.left.to_string(),
-        "resets_at": limit.resets_at,
-        "source": limit.source,
-    })
-}
-
 /// The key that is asking.
 pub fn asking(call: &Call<'_>) -> Result<std::sync::Arc<Key>, Problem> {
     let id: KeyId = call.caller.as_ref().map_err(|refusal| Problem::Refused(refusal.clone()))?.key;
@@ -219,16 +189,20 @@ fn key(call: &Call<'_>) -> Result<Reply, Problem> {
         "status": key.status,
         "group": group,
         "currency": call.app.currency(),
-        "limits": usable.limits.iter().map(limit_view).collect::<Vec<_>>(),
+        "limits": limits::views_for_caller(&usable.limits, shown),
         "balance": balance,
         "usable_now": usable_now(&usable, shown),
         "bound_by": bound_by(&usable),
     })))
 }
 
-/// Where the balance binds and may not be shown, the figure would be the balance.
+/// Where another purse than the key's own binds and may not be shown, the figure would be what it has left.
 pub fn usable_now(usable: &Usable, shown: bool) -> Option<String> {
-    (shown || usable.bound_by != Binding::Balance).then(|| usable.now.to_string())
+    let is_own = match usable.bound_by {
+        Binding::Balance => false,
+        Binding::Limit(at) => usable.limits.get(at).is_some_and(|limit| limit.scope == "key"),
+    };
+    (shown || is_own).then(|| usable.now.to_string())
 }
 
 fn bound_by(usable: &Usable) -> Value {

@@ -12,7 +12,7 @@ use crate::app::App;
 use crate::clock::{SystemClock, SystemEntropy};
 use crate::config::{Config, Sources};
 use crate::directory::documents::Window;
-use crate::directory::{CapField, Channel, Environment, Key, KeyOrder, Limit, Metric, Model, Origin, Price};
+use crate::directory::{CapField, Channel, Environment, Key, KeyOrder, Limit, Model, Origin, Price};
 use crate::id::LotId;
 use crate::secret::Secret;
 use ledger::{Book, Command, CreditSource, LotKind, Nano, Reference, TokenClass};
@@ -54,7 +54,7 @@ pub fn prepare(
     });
     let account = account.map_err(other)?.document.id;
     let order = KeyOrder { account, environment: Environment::Live };
-    let limit = |window| Limit { metric: Metric::Spend, window, value: LIMIT, origin: Origin::Owner };
+    let limit = |window| Limit::spend(window, LIMIT, Origin::Owner);
     let edit = |key: &mut Key| {
         key.name = "bench".into();
         key.limits = vec![limit(Window::Day), limit(Window::Month), limit(Window::Total)];

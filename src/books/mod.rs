@@ -203,7 +203,7 @@ impl Books {
     pub fn decide(
         &self,
         account: AccountId,
-        layers: &[Layer],
+        layers: &[Layer<'_>],
         mut decided: Decided,
         decide: impl FnOnce(&mut Decided) -> Option<Reserve>,
     ) -> Result<(Arc<Decided>, Option<Held>), BooksError> {
@@ -353,7 +353,7 @@ impl State {
         }
     }
 
-    fn read(&self, account: AccountId, layers: &[Layer], now: Timestamp) -> Readings {
+    fn read(&self, account: AccountId, layers: &[Layer<'_>], now: Timestamp) -> Readings {
         let balance = self.ledger.brief_balance(account, now);
         let counters = layers.iter().map(|layer| {
             let counter = self.ledger.counter(&layer.counter, layer.window.start);

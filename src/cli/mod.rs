@@ -118,6 +118,15 @@ enum Command {
     /// Which channels a key may reach, at which multiple of the price.
     #[command(subcommand)]
     Groups(objects::Groups),
+    /// The tree above the accounts, with its switches and budgets.
+    #[command(subcommand)]
+    Organizations(objects::Organizations),
+    /// Parts of an account with budgets and debts of their own.
+    #[command(subcommand)]
+    Projects(objects::Projects),
+    /// People and service accounts of an account.
+    #[command(subcommand)]
+    Members(objects::Members),
     /// Versions of what models cost.
     #[command(subcommand)]
     Prices(objects::Prices),
@@ -219,6 +228,9 @@ fn dispatch(context: &mut Context, command: Command) -> Done {
         Command::Models(command) => objects::models(context, command),
         Command::Channels(command) => objects::channels(context, command),
         Command::Groups(command) => objects::groups(context, command),
+        Command::Organizations(command) => objects::organizations(context, command),
+        Command::Projects(command) => objects::projects(context, command),
+        Command::Members(command) => objects::members(context, command),
         Command::Prices(command) => objects::prices(context, command),
         Command::Credit(command) => objects::credit(context, command),
         Command::Logs(command) => logs::run(context, &command),

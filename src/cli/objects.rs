@@ -1,6 +1,7 @@
 //! The objects of the directory: list, show, create, edit.
 
 mod args;
+mod tenants;
 
 use serde_json::{Map, Value, json};
 
@@ -8,6 +9,7 @@ use super::print::cell;
 use super::{Client, Context, Done, Failure};
 
 pub use args::{Accounts, Channels, Credit, Groups, Keys, Models, Prices};
+pub use tenants::{Members, Organizations, Projects, members, organizations, projects};
 
 type Columns = &'static [(&'static str, &'static str)];
 
@@ -31,7 +33,26 @@ const CHANNELS: Columns = &[
     ("BASE URL", "base_url"),
     ("FOR", "environments"),
 ];
-const GROUPS: Columns = &[("ID", "id"), ("NAME", "name"), ("MULTIPLIER", "multiplier")];
+const GROUPS: Columns =
+    &[("ID", "id"), ("NAME", "name"), ("MULTIPLIER", "multiplier"), ("LIMITS", "limits_text")];
+const ORGANIZATIONS: Columns =
+    &[("ID", "id"), ("NAME", "name"), ("PARENT", "parent"), ("ZONE", "time_zone"), ("LIMITS", "limits_text")];
+const PROJECTS: Columns = &[
+    ("ID", "id"),
+    ("NAME", "name"),
+    ("STATUS", "status"),
+    ("OWES", "arrears"),
+    ("ACCOUNT", "account"),
+    ("LIMITS", "limits_text"),
+];
+const MEMBERS: Columns = &[
+    ("ID", "id"),
+    ("NAME", "name"),
+    ("KIND", "kind"),
+    ("ROLE", "role"),
+    ("ACCOUNT", "account"),
+    ("LIMITS", "limits_text"),
+];
 const PRICES: Columns = &[
     ("ID", "id"),
     ("MODEL", "model_name"),
@@ -55,6 +76,10 @@ const KEY: Noun = Noun { path: "/api/keys", prefix: "key_", by: None, columns: K
 const MODEL: Noun = Noun { path: "/api/models", prefix: "mdl_", by: Some("name"), columns: MODELS };
 const CHANNEL: Noun = Noun { path: "/api/channels", prefix: "chn_", by: Some("name"), columns: CHANNELS };
 const GROUP: Noun = Noun { path: "/api/groups", prefix: "grp_", by: Some("name"), columns: GROUPS };
+const ORGANIZATION: Noun =
+    Noun { path: "/api/organizations", prefix: "org_", by: Some("name"), columns: ORGANIZATIONS };
+const PROJECT: Noun = Noun { path: "/api/projects", prefix: "prj_", by: None, columns: PROJECTS };
+const MEMBER: Noun = Noun { path: "/api/members", prefix: "mem_", by: None, columns: MEMBERS };
 const PRICE: Noun = Noun { path: "/api/prices", prefix: "prc_", by: None, columns: PRICES };
 
 impl Noun {
@@ -122,12 +147,18 @@ fn answer(context: &mut Context, value: &Value) -> Done {
     }
 }
 
-/// A list shows of each limit its window and value.
+/// A list shows of each limit of its own what it is for, and its value.
 fn limits_text(row: &mut Value) {
     let limits = row["limits"].as_array();
     let text = limits.map(|limits| {
-        let of = |limit: &Value| format!("{} {}", cell(&limit["window"]), cell(&limit["value"]));
-        limits.iter().map(of).collect::<Vec<_>>().join(", ")
+        let own = limits.iter().filter(|limit| limit["id"] == row["id"]);
+        let of = |limit: &Value| {
+            let what =
+                if limit["metric"] == "calls" { "calls" } else { limit["window"].as_str().unwrap_or("") };
+            let model = limit["model"].as_str().map(|model| format!("@{model}")).unwrap_or_default();
+            format!("{what}{model} {}", cell(&limit["value"]))
+        };
+        own.map(of).collect::<Vec<_>>().join(", ")
     });
     if let (Some(text), Value::Object(fields)) = (text, row) {
         fields.insert("limits_text".into(), if text.is_empty() { Value::Null } else { text.into() });
@@ -163,16 +194,16 @@ pub fn accounts(context: &mut Context, command: Accounts) -> Done {
             answer(context, &balance)
         }
         Accounts::Create { name, fields } => {
-            let mut body = fields.body();
-            body.insert("name".into(), name.into());
             let client = context.client()?;
+            let mut body = fields.body(|organization| ORGANIZATION.id(&client, organization))?;
+            body.insert("name".into(), name.into());
             ACCOUNT.create(context, &client, body)
         }
         Accounts::Edit { account, name, if_version, fields } => {
-            let mut body = fields.body();
+            let client = context.client()?;
+            let mut body = fields.body(|organization| ORGANIZATION.id(&client, organization))?;
             args::put(&mut body, "name", name);
             args::put(&mut body, "version", if_version);
-            let client = context.client()?;
             ACCOUNT.edit(context, &client, &account, body)
         }
     }
@@ -261,16 +292,15 @@ pub fn groups(context: &mut Context, command: Groups) -> Done {
     match command {
         Groups::List => GROUP.list(context, "limit=1000"),
         Groups::Show { group } => GROUP.show(context, &group),
-        Groups::Create { name, multiplier } => {
-            let mut body = Map::from_iter([("name".to_owned(), Value::from(name))]);
-            args::put(&mut body, "multiplier", multiplier);
+        Groups::Create { name, fields } => {
+            let mut body = fields.body()?;
+            body.insert("name".into(), name.into());
             let client = context.client()?;
             GROUP.create(context, &client, body)
         }
-        Groups::Edit { group, name, multiplier, if_version } => {
-            let mut body = Map::new();
+        Groups::Edit { group, name, if_version, fields } => {
+            let mut body = fields.body()?;
             args::put(&mut body, "name", name);
-            args::put(&mut body, "multiplier", multiplier);
             args::put(&mut body, "version", if_version);
             let client = context.client()?;
             GROUP.edit(context, &client, &group, body)

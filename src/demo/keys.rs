@@ -30,18 +30,30 @@ pub enum DemoAccount {
     Empty,
     /// Has less than a call costs.
     Low,
+    /// Has plenty, and its API service is switched off.
+    Suspended,
+    ViewOnly,
+    /// Stands under an organization that is switched off.
+    UnderSuspended,
+    /// Of the kind that makes no model calls until somebody lets it.
+    Education,
 }
 
 const fn live(name: &'static str, account: DemoAccount, shows: &'static str) -> DemoKey {
     DemoKey { name, shows, account, environment: Environment::Live }
 }
 
-pub const KEYS: [DemoKey; 15] = [
+pub const KEYS: [DemoKey; 26] = [
     live("healthy", DemoAccount::Funded, "a call that works, and what it cost"),
     live("empty_balance", DemoAccount::Empty, "402 balance_exhausted"),
     live("low_balance", DemoAccount::Low, "402 balance_insufficient: available, needed, short by"),
     live("key_budget_spent", DemoAccount::Funded, "402 key_budget_exhausted: the month's limit of the key"),
     live("daily_spend", DemoAccount::Funded, "402 key_budget_exhausted: the day's limit of the key"),
+    live("member_budget_spent", DemoAccount::Funded, "402 member_budget_exhausted"),
+    live("project_budget_spent", DemoAccount::Funded, "402 project_budget_exhausted"),
+    live("group_quota_spent", DemoAccount::Funded, "402 group_quota_exhausted"),
+    live("daily_zero", DemoAccount::Funded, "429 daily_calls_exhausted: 0, the default, blocks"),
+    live("daily_spent", DemoAccount::Funded, "429 daily_calls_exhausted: the one call of the day is made"),
     live("revoked", DemoAccount::Funded, "401 key_revoked"),
     live("disabled", DemoAccount::Funded, "403 key_disabled: since when, and by whom"),
     live("pending_review", DemoAccount::Funded, "403 key_pending_review"),
@@ -49,6 +61,16 @@ pub const KEYS: [DemoKey; 15] = [
     live("expired", DemoAccount::Funded, "403 key_expired"),
     live("outside_schedule", DemoAccount::Funded, "403 key_outside_schedule, with the next opening"),
     live("ip_denied", DemoAccount::Funded, "403 key_ip_not_allowed, with the caller's own address"),
+    live("account_suspended", DemoAccount::Suspended, "403 account_suspended: set at the account itself"),
+    live("account_view_only", DemoAccount::ViewOnly, "403 account_view_only"),
+    live(
+        "org_suspended",
+        DemoAccount::UnderSuspended,
+        "403 account_suspended: set at the organization above",
+    ),
+    live("education_default", DemoAccount::Education, "403 model_calls_suspended: the default of education"),
+    live("project_paused", DemoAccount::Funded, "403 project_paused"),
+    live("project_arrears", DemoAccount::Funded, "403 project_in_arrears"),
     live(
         "model_not_allowed",
         DemoAccount::Funded,

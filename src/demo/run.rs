@@ -11,7 +11,6 @@ use http::{HeaderName, HeaderValue, Method, header};
 use crate::app::{App, AppError, StopSignals};
 use crate::clock::{SystemClock, SystemEntropy};
 use crate::config::{Config, ConfigError, Sources};
-use crate::directory::documents::Window;
 use crate::gateway::Gateway;
 use crate::gateway::server::{self, ServeError, Server};
 use crate::gateway::upstream::{Call, Settings, Target, Tls, Upstreams};
@@ -163,13 +162,13 @@ const OPEN_SETTINGS: [&str; 2] = ["TALLYGATE_LIMITS__", "TALLYGATE_HOLDS__"];
 
 /// Has the keys whose limit is to be spent make a real call, and limits them to what it cost.
 fn spend(app: &App, seed: &Seed, public_url: &str) -> Result<(), DemoError> {
-    for (name, window) in [("key_budget_spent", Window::Month), ("daily_spend", Window::Day)] {
+    for (name, spent) in seed::SPENT {
         let Some(key) = KEYS.iter().find(|key| key.name == name) else { continue };
         let text = seed.key(key);
         let known = app.directory.find_key(text.expose().as_bytes());
-        if known.is_some_and(|known| known.limits.is_empty()) {
+        if let Some(known) = known.filter(|known| seed::is_unspent(app, known, spent)) {
             first_call(public_url, &text)?;
-            seed::limit_to_used(app, &text, window).map_err(DemoError::Seed)?;
+            seed::limit_to_used(app, &known, spent).map_err(DemoError::Seed)?;
         }
     }
     Ok(())

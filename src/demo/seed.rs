@@ -8,12 +8,14 @@ use ledger::{Command, CreditSource, LotKind, Nano, Reference};
 
 use crate::app::App;
 use crate::books::BooksError;
-use crate::directory::documents::Window;
 use crate::directory::{
-    Allowance, CapField, Channel, DirectoryError, Environment, Group, Key, KeyOrder, KeyStatus, Limit,
-    Metric, Model, Origin, Price, Schedule, StatusNote, StatusOrigin, StatusReason,
+    AccountKind, Allowance, CapField, Channel, DirectoryError, Environment, Group, Key, KeyOrder, KeyStatus,
+    Limit, Member, Metric, Model, Organization, Origin, Price, Project, ProjectStatus, Schedule, StatusNote,
+    StatusOrigin, StatusReason, Switch, Window,
 };
-use crate::id::{AccountId, GroupId, LotId};
+use crate::explain::usable;
+use crate::gateway::ladder::{self, Caller};
+use crate::id::{AccountId, GroupId, LotId, MemberId, OrganizationId, ProjectId};
 use crate::keytext;
 use crate::secret::Secret;
 
@@ -137,17 +139,40 @@ fn key(app: &App, seed: &Seed, key: &DemoKey) -> Result<(), SeedError> {
     };
     let order = KeyOrder { account, environment };
     let now = jiff::Timestamp::from_millisecond(app.clock.now_ms()).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
-    let group = (key.name == "group_without_model").then(|| deepseek_group(app)).transpose()?;
+    let group = match key.name {
+        "group_without_model" => Some(group(app, DEEPSEEK_GROUP, &[DEEPSEEK])?),
+        "group_quota_spent" => Some(group(app, "quota", &[])?),
+        _ => None,
+    };
+    let project = match key.name {
+        "project_paused" => Some(project(app, account, "paused", ProjectStatus::Paused, Nano::ZERO)?),
+        "project_arrears" => Some(project(app, account, "in arrears", ProjectStatus::Running, DEBT)?),
+        "project_budget_spent" => Some(project(app, account, "small", ProjectStatus::Running, Nano::ZERO)?),
+        _ => None,
+    };
+    let member = (key.name == "member_budget_spent").then(|| member(app, account)).transpose()?;
     app.directory.create_key(ACTOR, order, Some(seed.key(key)), &|made: &mut Key| {
         made.name = key.name.into();
-        made.group = group;
-        if key.name == "model_not_allowed" {
-            made.allowed = vec![Allowance { endpoints: Vec::new(), models: vec![DEEPSEEK.into()] }];
+        (made.group, made.project, made.member) = (group, project, member);
+        match key.name {
+            "model_not_allowed" => {
+                made.allowed = vec![Allowance { endpoints: Vec::new(), models: vec![DEEPSEEK.into()] }];
+            }
+            "daily_zero" => made.limits = vec![daily_calls(0, Origin::Default)],
+            "daily_spent" => made.limits = vec![daily_calls(1, Origin::Owner)],
+            _ => {}
         }
         state(made, key.name, now);
         Ok(())
     })?;
     Ok(())
+}
+
+const DEBT: Nano = Nano(12_340_000_000);
+
+fn daily_calls(count: i64, origin: Origin) -> Limit {
+    let value = Metric::Calls.value(count);
+    Limit { metric: Metric::Calls, ..Limit::spend(Window::Day, value, origin) }
 }
 
 /// What is wrong with the keys that show a state.
@@ -178,14 +203,58 @@ fn state(key: &mut Key, name: &str, now: jiff::Timestamp) {
 /// Nobody calls from there (RFC 5737).
 const DOCUMENTATION_NET: &str = "192.0.2.0/24";
 
-/// A group that does not contain the demo's first model.
-fn deepseek_group(app: &App) -> Result<GroupId, DirectoryError> {
-    if let Some(known) = app.directory.find_by_name::<Group>("group", DEEPSEEK_GROUP)? {
+/// `models` empty: all.
+fn group(app: &App, name: &str, models: &[&str]) -> Result<GroupId, DirectoryError> {
+    if let Some(known) = app.directory.find_by_name::<Group>("group", name)? {
         return Ok(known.document.id);
     }
     let made = app.directory.create_group(ACTOR, &|group: &mut Group| {
-        group.name = DEEPSEEK_GROUP.into();
-        group.models = vec![DEEPSEEK.into()];
+        group.name = name.into();
+        group.models = models.iter().map(|model| (*model).into()).collect();
+        Ok(())
+    })?;
+    Ok(made.document.id)
+}
+
+fn project(
+    app: &App,
+    account: AccountId,
+    name: &str,
+    status: ProjectStatus,
+    arrears: Nano,
+) -> Result<ProjectId, DirectoryError> {
+    let snapshot = app.directory.snapshot_owned();
+    if let Some(known) = snapshot.projects().find(|known| known.account == account && &*known.name == name) {
+        return Ok(known.id);
+    }
+    let made = app.directory.create_project(ACTOR, account, &|project: &mut Project| {
+        (project.name, project.status, project.arrears) = (name.into(), status, arrears);
+        Ok(())
+    })?;
+    Ok(made.document.id)
+}
+
+fn member(app: &App, account: AccountId) -> Result<MemberId, DirectoryError> {
+    let snapshot = app.directory.snapshot_owned();
+    if let Some(known) = snapshot.members().find(|known| known.account == account) {
+        return Ok(known.id);
+    }
+    let made = app.directory.create_member(ACTOR, account, &|member: &mut Member| {
+        member.name = "a member with a budget".into();
+        Ok(())
+    })?;
+    Ok(made.document.id)
+}
+
+/// An organization whose API service is switched off.
+fn suspended_organization(app: &App) -> Result<OrganizationId, DirectoryError> {
+    const NAME: &str = "Demo organization";
+    if let Some(known) = app.directory.find_by_name::<Organization>("organization", NAME)? {
+        return Ok(known.document.id);
+    }
+    let made = app.directory.create_organization(ACTOR, &|organization: &mut Organization| {
+        organization.name = NAME.into();
+        organization.switches.api_service = Some(Switch::Suspended);
         Ok(())
     })?;
     Ok(made.document.id)
@@ -196,6 +265,14 @@ fn account(app: &App, which: DemoAccount) -> Result<AccountId, SeedError> {
         DemoAccount::Funded => ("Demo", Some(PLENTY)),
         DemoAccount::Empty => ("Demo, nothing topped up", None),
         DemoAccount::Low => ("Demo, almost spent", Some(LITTLE)),
+        DemoAccount::Suspended => ("Demo, suspended", Some(PLENTY)),
+        DemoAccount::ViewOnly => ("Demo, view only", Some(PLENTY)),
+        DemoAccount::UnderSuspended => ("Demo, under a suspended organization", Some(PLENTY)),
+        DemoAccount::Education => ("Demo, education", Some(PLENTY)),
+    };
+    let organization = match which {
+        DemoAccount::UnderSuspended => Some(suspended_organization(app)?),
+        _ => None,
     };
     let known =
         app.directory.snapshot().accounts().find(|account| &*account.name == name).map(|known| known.id);
@@ -204,6 +281,13 @@ fn account(app: &App, which: DemoAccount) -> Result<AccountId, SeedError> {
         None => {
             let made = app.directory.create_account(ACTOR, &|account| {
                 account.name = name.into();
+                account.organization = organization;
+                match which {
+                    DemoAccount::Suspended => account.switches.api_service = Some(Switch::Suspended),
+                    DemoAccount::ViewOnly => account.switches.api_service = Some(Switch::ViewOnly),
+                    DemoAccount::Education => account.kind = AccountKind::Education,
+                    _ => {}
+                }
                 Ok(())
             })?;
             made.document.id
@@ -250,26 +334,86 @@ fn credit(
     }
 }
 
-/// Limits the two keys that are to be spent to exactly what a real call has used of them.
-pub fn limit_to_used(app: &App, text: &Secret, window: Window) -> Result<(), SeedError> {
-    let Some(key) = app.directory.find_key(text.expose().as_bytes()) else { return Ok(()) };
-    if !key.limits.is_empty() {
-        return Ok(());
+/// A purse of a demo key that is to be spent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spent {
+    Key(Window),
+    Member,
+    Project,
+    Group,
+    /// The key's one call of the day.
+    Call,
+}
+
+/// The demo keys of which something must have been used.
+pub const SPENT: [(&str, Spent); 6] = [
+    ("key_budget_spent", Spent::Key(Window::Month)),
+    ("daily_spend", Spent::Key(Window::Day)),
+    ("member_budget_spent", Spent::Member),
+    ("project_budget_spent", Spent::Project),
+    ("group_quota_spent", Spent::Group),
+    ("daily_spent", Spent::Call),
+];
+
+/// Whether a key of the demo still has to make the call that spends its purse.
+pub fn is_unspent(app: &App, key: &Key, spent: Spent) -> bool {
+    let snapshot = app.directory.snapshot();
+    match spent {
+        Spent::Key(_) => key.limits.is_empty(),
+        Spent::Member => key.member.and_then(|id| snapshot.member(id)).is_some_and(|of| of.limits.is_empty()),
+        Spent::Project => {
+            key.project.and_then(|id| snapshot.project(id)).is_some_and(|of| of.limits.is_empty())
+        }
+        Spent::Group => key.group.and_then(|id| snapshot.group(id)).is_some_and(|of| of.limits.is_empty()),
+        // Again each day: the count of yesterday is not today's.
+        Spent::Call => usable::limits(app, key).iter().any(|limit| limit.left.is_positive()),
     }
+}
+
+/// Limits a purse to exactly what a real call has used of it.
+pub fn limit_to_used(app: &App, key: &Key, spent: Spent) -> Result<(), SeedError> {
     let snapshot = app.directory.snapshot_owned();
-    let Some(account) = snapshot.account(key.account) else { return Ok(()) };
-    let caller = crate::gateway::ladder::Caller { key: &key, account };
-    let layers = crate::gateway::ladder::layers(caller, app.books.now().0);
-    let kind = crate::gateway::ladder::window_kind(window);
-    let used = layers
-        .iter()
-        .find(|layer| layer.counter.window == kind)
-        .map(|layer| app.books.counter(&layer.counter, layer.window.start).used);
-    let limit =
-        Limit { metric: Metric::Spend, window, value: Nano(used.unwrap_or(0)), origin: Origin::Owner };
-    app.directory.edit(ACTOR, key.id.raw(), None, &|key: &mut Key| {
-        key.limits = vec![limit];
-        Ok(())
-    })?;
+    let Some(caller) = Caller::of_key(&snapshot, key.id) else { return Ok(()) };
+    let (scope, window, origin) = match spent {
+        Spent::Key(window) => ("key", window, Origin::Owner),
+        Spent::Member => ("member", Window::Month, Origin::Owner),
+        Spent::Project => ("project", Window::Month, Origin::Owner),
+        Spent::Group => ("group", Window::Month, Origin::Operator),
+        Spent::Call => return Ok(()),
+    };
+    let purses = ladder::purses(&snapshot, caller);
+    let Some(purse) = purses.iter().find(|purse| purse.scope() == scope) else { return Ok(()) };
+    let limits = vec![Limit::spend(window, usable::spent(app, purse, window), origin)];
+    let directory = &app.directory;
+    match (spent, caller.member, caller.project, caller.group) {
+        (Spent::Member, Some(member), _, _) => {
+            let edit = |member: &mut Member| {
+                member.limits.clone_from(&limits);
+                Ok(())
+            };
+            directory.edit(ACTOR, member.id.raw(), None, &edit).map(drop)?;
+        }
+        (Spent::Project, _, Some(project), _) => {
+            let edit = |project: &mut Project| {
+                project.limits.clone_from(&limits);
+                Ok(())
+            };
+            directory.edit(ACTOR, project.id.raw(), None, &edit).map(drop)?;
+        }
+        (Spent::Group, _, _, Some(group)) => {
+            let edit = |group: &mut Group| {
+                group.limits.clone_from(&limits);
+                Ok(())
+            };
+            directory.edit(ACTOR, group.id.raw(), None, &edit).map(drop)?;
+        }
+        _ => {
+            let edit = |key: &mut Key| {
+                key.limits.clone_from(&limits);
+                Ok(())
+            };
+            directory.edit(ACTOR, key.id.raw(), None, &edit).map(drop)?;
+        }
+    }
     Ok(())
 }

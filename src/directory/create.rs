@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use ledger::Nano;
 
-use crate::id::{AccountId, ChannelId, GroupId, KeyId, ModelId, PriceId};
+use crate::id::{
+    AccountId, ChannelId, GroupId, KeyId, MemberId, ModelId, OrganizationId, PriceId, ProjectId,
+};
 use crate::keytext;
 use crate::secret::Secret;
 
@@ -15,6 +17,9 @@ use super::documents::{
     ModelStatus, Price, ProviderKind,
 };
 use super::error::DirectoryError;
+use super::member::{AccountRole, Member, MemberKind};
+use super::organization::{Organization, Switches};
+use super::project::{Project, ProjectStatus};
 use super::rules::Document;
 use super::snapshot::Snapshot;
 use super::stored::Versioned;
@@ -55,6 +60,8 @@ impl Directory {
                 overdraft: Nano::ZERO,
                 callers_see_account_money: None,
                 remark: None,
+                organization: None,
+                switches: Switches::default(),
                 created_at: self.now()?,
             },
         )
@@ -97,6 +104,73 @@ impl Directory {
                 name: "".into(),
                 multiplier_ppm: decimal::PPM,
                 models: Vec::new(),
+                limits: Vec::new(),
+                created_at: self.now()?,
+            },
+        )
+    }
+
+    pub fn create_organization(
+        &self,
+        actor: &str,
+        edit: Edit<'_, Organization>,
+    ) -> Result<Versioned<Organization>, DirectoryError> {
+        let id = self.fresh(OrganizationId::new, |snapshot, id| snapshot.organization(id).is_some());
+        self.create(
+            actor,
+            edit,
+            Organization {
+                id,
+                name: "".into(),
+                parent: None,
+                switches: Switches::default(),
+                limits: Vec::new(),
+                time_zone: "UTC".into(),
+                created_at: self.now()?,
+            },
+        )
+    }
+
+    pub fn create_project(
+        &self,
+        actor: &str,
+        account: AccountId,
+        edit: Edit<'_, Project>,
+    ) -> Result<Versioned<Project>, DirectoryError> {
+        let id = self.fresh(ProjectId::new, |snapshot, id| snapshot.project(id).is_some());
+        self.create(
+            actor,
+            edit,
+            Project {
+                id,
+                account,
+                name: "".into(),
+                status: ProjectStatus::Running,
+                arrears: Nano::ZERO,
+                limits: Vec::new(),
+                created_at: self.now()?,
+            },
+        )
+    }
+
+    pub fn create_member(
+        &self,
+        actor: &str,
+        account: AccountId,
+        edit: Edit<'_, Member>,
+    ) -> Result<Versioned<Member>, DirectoryError> {
+        let id = self.fresh(MemberId::new, |snapshot, id| snapshot.member(id).is_some());
+        self.create(
+            actor,
+            edit,
+            Member {
+                id,
+                account,
+                name: "".into(),
+                kind: MemberKind::Person,
+                email: None,
+                role: AccountRole::Developer,
+                limits: Vec::new(),
                 created_at: self.now()?,
             },
         )

@@ -10,14 +10,15 @@ use jiff::Timestamp;
 use ledger::{Nano, TokenClass};
 use serde::{Deserialize, Serialize};
 
-use crate::id::{AccountId, ChannelId, GroupId, ModelId, PriceId};
+use crate::id::{AccountId, ChannelId, GroupId, ModelId, OrganizationId, PriceId};
 
 use super::decimal;
+use super::organization::Switches;
 
 pub use super::key::{
-    Allowance, Environment, Key, KeyHash, KeyStatus, KeyText, Limit, Metric, Origin, StatusNote,
-    StatusOrigin, StatusReason, Window,
+    Allowance, Environment, Key, KeyHash, KeyStatus, KeyText, StatusNote, StatusOrigin, StatusReason,
 };
+pub use super::limit::{Limit, Metric, Origin, Window};
 
 /// Whose money: everything that is prepaid, limited and billed together.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -39,6 +40,11 @@ pub struct Account {
     pub callers_see_account_money: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remark: Option<Box<str>>,
+    /// The organization that it stands under.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub organization: Option<OrganizationId>,
+    #[serde(default, skip_serializing_if = "Switches::is_unset")]
+    pub switches: Switches,
     pub created_at: Timestamp,
 }
 
@@ -191,6 +197,9 @@ pub struct Group {
     /// Names of models, `*` at the end standing for any rest; empty: all that its channels serve.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub models: Vec<Box<str>>,
+    /// Quotas (分组额度) over all keys of the group; their windows begin in UTC.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub limits: Vec<Limit>,
     pub created_at: Timestamp,
 }
 

@@ -15,11 +15,23 @@ pub enum Kind {
     Price,
     Channel,
     Group,
+    Organization,
+    Project,
+    Member,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 6] =
-        [Kind::Account, Kind::Key, Kind::Model, Kind::Price, Kind::Channel, Kind::Group];
+    pub const ALL: [Kind; 9] = [
+        Kind::Account,
+        Kind::Key,
+        Kind::Model,
+        Kind::Price,
+        Kind::Channel,
+        Kind::Group,
+        Kind::Organization,
+        Kind::Project,
+        Kind::Member,
+    ];
 
     /// As it is stored and shown.
     pub const fn as_str(self) -> &'static str {
@@ -30,6 +42,9 @@ impl Kind {
             Kind::Price => "price",
             Kind::Channel => "channel",
             Kind::Group => "group",
+            Kind::Organization => "organization",
+            Kind::Project => "project",
+            Kind::Member => "member",
         }
     }
 

@@ -2,13 +2,12 @@
 
 use ipnet::IpNet;
 use jiff::Timestamp;
-use ledger::Nano;
 use serde::{Deserialize, Serialize};
 
-use crate::id::{AccountId, GroupId, KeyId};
+use crate::id::{AccountId, GroupId, KeyId, MemberId, ProjectId};
 
-use super::decimal;
 use super::documents::names;
+use super::limit::Limit;
 use super::schedule::Schedule;
 
 /// A caller's key. Its text is known to the caller alone.
@@ -39,7 +38,12 @@ pub struct Key {
     pub ip_ranges: Vec<IpNet>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<GroupId>,
-    /// Spend limits of the key; at most one for each window.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project: Option<ProjectId>,
+    /// Whose key it is within the account.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub member: Option<MemberId>,
+    /// Spend limits and daily calls of the key.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub limits: Vec<Limit>,
     /// Which models the key may use at which endpoints; empty: all that its group reaches.
@@ -89,6 +93,8 @@ impl Key {
             schedule: None,
             ip_ranges: Vec::new(),
             group: None,
+            project: None,
+            member: None,
             limits: Vec::new(),
             allowed: Vec::new(),
             created_at: now,
@@ -229,42 +235,6 @@ impl StatusReason {
             StatusReason::Owner => "owner",
         }
     }
-}
-
-/// A limit and where it was set. Zero blocks; the absence of a limit means unlimited.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Limit {
-    pub metric: Metric,
-    pub window: Window,
-    /// Nano-units of the ledger currency.
-    #[serde(with = "decimal::money")]
-    pub value: Nano,
-    pub origin: Origin,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Metric {
-    Spend,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Window {
-    Day,
-    Month,
-    Total,
-}
-
-/// Who set a limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Origin {
-    Default,
-    Owner,
-    Operator,
-    Organization,
 }
 
 impl Serialize for KeyHash {

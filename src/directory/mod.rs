@@ -14,6 +14,10 @@ pub mod decimal;
 pub mod documents;
 mod error;
 mod key;
+mod limit;
+mod member;
+pub mod organization;
+mod project;
 mod rules;
 pub mod schedule;
 pub mod snapshot;
@@ -24,9 +28,12 @@ pub use create::{CreatedKey, KeyOrder};
 pub use documents::{
     Account, AccountKind, Allowance, CapField, Channel, ChannelStatus, Environment, Group, Key, KeyStatus,
     KeyText, Limit, Metric, Model, ModelStatus, Origin, Price, ProviderKind, StatusNote, StatusOrigin,
-    StatusReason,
+    StatusReason, Window,
 };
 pub use error::{DirectoryError, FieldError, Kind};
+pub use member::{AccountRole, Member, MemberKind};
+pub use organization::{Organization, Switch, Switches};
+pub use project::{Project, ProjectStatus};
 pub use rules::Document;
 pub use schedule::Schedule;
 pub use snapshot::{Change, ModelEntry, Object, Snapshot};

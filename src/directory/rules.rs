@@ -11,14 +11,14 @@ use serde::de::DeserializeOwned;
 use crate::id::{AccountId, ChannelId, GroupId, KeyId, ModelId, PriceId};
 
 use super::checks;
-use super::documents::{Account, Allowance, Channel, Group, Key, KeyStatus, Limit, Model, Price};
+use super::documents::{Account, Allowance, Channel, Group, Key, KeyStatus, Model, Price};
 use super::error::{FieldError, Kind};
+use super::limit::{self, Holder};
 use super::snapshot::{Object, Snapshot};
 
 /// A thousand times the list price: beyond that a multiplier is a slip of the pen.
 const MULTIPLIER_PPM_MAX: u64 = 1_000_000_000;
 const OUTPUT_TOKENS_MAX: u32 = 10_000_000;
-const LIMITS_MAX: usize = 64;
 const ALLOWANCES_MAX: usize = 64;
 const CHANNEL_MODELS_MAX: usize = 2_000;
 
@@ -31,7 +31,7 @@ pub struct UniqueName {
 }
 
 impl UniqueName {
-    fn new(space: &'static str, field: &'static str, name: impl Into<String>) -> Self {
+    pub(super) fn new(space: &'static str, field: &'static str, name: impl Into<String>) -> Self {
         UniqueName { space, field, name: name.into() }
     }
 }
@@ -50,14 +50,14 @@ pub trait Document: Clone + PartialEq + Serialize + DeserializeOwned + Send + Sy
     fn into_object(self: Arc<Self>) -> Object;
 }
 
-fn unchanged<T: PartialEq>(field: &str, before: Option<&T>, now: &T) -> Result<(), FieldError> {
+pub(super) fn unchanged<T: PartialEq>(field: &str, before: Option<&T>, now: &T) -> Result<(), FieldError> {
     match before {
         Some(before) if before != now => Err(FieldError::new(field, "cannot be changed")),
         _ => Ok(()),
     }
 }
 
-fn present<T>(
+pub(super) fn present<T>(
     field: impl Into<String>,
     found: Option<T>,
     id: impl std::fmt::Display,
@@ -85,8 +85,11 @@ impl Document for Account {
         email.collect()
     }
 
-    fn check(&self, _: Option<&Self>, _: &Snapshot, _: Timestamp) -> Result<(), FieldError> {
+    fn check(&self, _: Option<&Self>, snapshot: &Snapshot, _: Timestamp) -> Result<(), FieldError> {
         checks::name("name", &self.name)?;
+        if let Some(organization) = self.organization {
+            present("organization", snapshot.organization(organization), organization)?;
+        }
         self.email.iter().try_for_each(|email| checks::email("email", email))?;
         checks::time_zone("time_zone", &self.time_zone)?;
         checks::not_negative("overdraft", self.overdraft)?;
@@ -124,6 +127,14 @@ impl Document for Key {
         if let Some(group) = self.group {
             present("group", snapshot.group(group), group)?;
         }
+        if let Some(project) = self.project {
+            let own = snapshot.project(project).filter(|project| project.account == self.account);
+            present("project", own, project)?;
+        }
+        if let Some(member) = self.member {
+            let own = snapshot.member(member).filter(|member| member.account == self.account);
+            present("member", own, member)?;
+        }
         if before.is_some_and(|before| before.status == KeyStatus::Revoked)
             && self.status != KeyStatus::Revoked
         {
@@ -134,28 +145,13 @@ impl Document for Key {
         }
         self.schedule.iter().try_for_each(|schedule| schedule.check("schedule"))?;
         checks::ip_ranges("ip_ranges", &self.ip_ranges)?;
-        limits(&self.limits)?;
+        limit::check(&self.limits, Holder::Key, snapshot)?;
         allowed(&self.allowed)
     }
 
     fn into_object(self: Arc<Self>) -> Object {
         Object::Key(self)
     }
-}
-
-fn limits(limits: &[Limit]) -> Result<(), FieldError> {
-    if limits.len() > LIMITS_MAX {
-        return Err(FieldError::new("limits", "are more than 64"));
-    }
-    for (at, limit) in limits.iter().enumerate() {
-        checks::not_negative(&format!("limits[{at}].value"), limit.value)?;
-        let same = |other: &Limit| other.metric == limit.metric && other.window == limit.window;
-        if limits.iter().take(at).any(same) {
-            let field = format!("limits[{at}].window");
-            return Err(FieldError::new(field, "has a limit of this metric already"));
-        }
-    }
-    Ok(())
 }
 
 fn allowed(allowed: &[Allowance]) -> Result<(), FieldError> {
@@ -314,9 +310,10 @@ impl Document for Group {
         vec![UniqueName::new("group", "name", &*self.name)]
     }
 
-    fn check(&self, _: Option<&Self>, _: &Snapshot, _: Timestamp) -> Result<(), FieldError> {
+    fn check(&self, _: Option<&Self>, snapshot: &Snapshot, _: Timestamp) -> Result<(), FieldError> {
         checks::name("name", &self.name)?;
         checks::model_patterns("models", &self.models)?;
+        limit::check(&self.limits, Holder::Several, snapshot)?;
         match self.multiplier_ppm > MULTIPLIER_PPM_MAX {
             true => Err(FieldError::new("multiplier", "must not be more than 1000")),
             false => Ok(()),

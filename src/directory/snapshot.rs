@@ -1,14 +1,19 @@
 //! The directory in memory, immutable. A change makes a new snapshot that shares all but what it touched:
-//! one shard of 1,024 for a key or an account, the root for models, prices, channels and groups.
+//! one shard of 1,024 for an account, a key, a project or a member, the root for models, prices, channels, groups
+//! and organizations.
 
+use std::hash::Hash;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
 use jiff::tz::TimeZone;
 
-use crate::id::{AccountId, ChannelId, GroupId, KeyId, ModelId};
+use crate::id::{AccountId, ChannelId, GroupId, KeyId, MemberId, ModelId, OrganizationId, ProjectId};
 
 use super::documents::{Account, Channel, ChannelStatus, Environment, Group, Key, KeyHash, Model, Price};
+use super::member::Member;
+use super::organization::{DEPTH_MAX, Organization};
+use super::project::Project;
 
 const SHARDS: usize = 1_024;
 
@@ -16,6 +21,13 @@ const SHARDS: usize = 1_024;
 #[derive(Clone, Debug)]
 pub struct AccountEntry {
     pub account: Arc<Account>,
+    pub zone: TimeZone,
+}
+
+/// An organization with the zone of its budgets.
+#[derive(Clone, Debug)]
+pub struct OrganizationEntry {
+    pub organization: Arc<Organization>,
     pub zone: TimeZone,
 }
 
@@ -60,6 +72,9 @@ pub enum Object {
     Price(Arc<Price>),
     Channel(Arc<Channel>),
     Group(Arc<Group>),
+    Organization(Arc<Organization>),
+    Project(Arc<Project>),
+    Member(Arc<Member>),
     /// A version that changed no object.
     Nothing,
 }
@@ -77,27 +92,73 @@ struct Root {
     names: HashMap<ModelId, Box<str>>,
     channels: HashMap<ChannelId, Arc<Channel>>,
     groups: HashMap<GroupId, Arc<Group>>,
+    organizations: HashMap<OrganizationId, OrganizationEntry>,
+}
+
+/// A map in 1,024 parts, of which a change copies one.
+#[derive(Clone, Debug)]
+struct Shards<K, V>(Vec<Arc<HashMap<K, V>>>);
+
+/// Something whose value says which shard it is in.
+trait Sharded: Eq + Hash + Clone {
+    fn shard(&self) -> usize;
 }
 
 /// See the module.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     version: u64,
     root: Arc<Root>,
-    accounts: Vec<Arc<HashMap<AccountId, AccountEntry>>>,
-    keys: Vec<Arc<HashMap<KeyId, Arc<Key>>>>,
-    hashes: Vec<Arc<HashMap<KeyHash, Arc<Key>>>>,
+    accounts: Shards<AccountId, AccountEntry>,
+    keys: Shards<KeyId, Arc<Key>>,
+    hashes: Shards<KeyHash, Arc<Key>>,
+    projects: Shards<ProjectId, Arc<Project>>,
+    members: Shards<MemberId, Arc<Member>>,
 }
 
-impl Default for Snapshot {
+impl<K, V> Default for Shards<K, V> {
     fn default() -> Self {
-        Snapshot {
-            version: 0,
-            root: Arc::default(),
-            accounts: vec![Arc::default(); SHARDS],
-            keys: vec![Arc::default(); SHARDS],
-            hashes: vec![Arc::default(); SHARDS],
+        Shards(vec![Arc::default(); SHARDS])
+    }
+}
+
+impl<K: Sharded, V: Clone> Shards<K, V> {
+    fn get(&self, key: &K) -> Option<&V> {
+        self.0.get(key.shard())?.get(key)
+    }
+
+    fn insert(&mut self, key: K, value: V) -> Option<V> {
+        let shard = self.0.get_mut(key.shard())?;
+        Arc::make_mut(shard).insert(key, value)
+    }
+
+    fn remove(&mut self, key: &K) {
+        if let Some(shard) = self.0.get_mut(key.shard()) {
+            Arc::make_mut(shard).remove(key);
         }
+    }
+
+    fn values(&self) -> impl Iterator<Item = &V> {
+        self.0.iter().flat_map(|shard| shard.values())
+    }
+}
+
+macro_rules! sharded_by_id {
+    ($($id:ty),*) => { $(
+        impl Sharded for $id {
+            /// The low 22 bits of an id are random.
+            fn shard(&self) -> usize {
+                usize::try_from(self.raw()).unwrap_or(0) % SHARDS
+            }
+        }
+    )* };
+}
+sharded_by_id!(AccountId, KeyId, ProjectId, MemberId);
+
+impl Sharded for KeyHash {
+    fn shard(&self) -> usize {
+        let [first, second, ..] = self.0;
+        usize::from(u16::from_le_bytes([first, second])) % SHARDS
     }
 }
 
@@ -108,15 +169,15 @@ impl Snapshot {
     }
 
     pub fn account(&self, id: AccountId) -> Option<&AccountEntry> {
-        self.accounts.get(shard_of_id(id.raw()))?.get(&id)
+        self.accounts.get(&id)
     }
 
     pub fn key(&self, id: KeyId) -> Option<&Arc<Key>> {
-        self.keys.get(shard_of_id(id.raw()))?.get(&id)
+        self.keys.get(&id)
     }
 
     pub fn key_by_hash(&self, hash: &KeyHash) -> Option<&Arc<Key>> {
-        self.hashes.get(shard_of_hash(hash))?.get(hash)
+        self.hashes.get(hash)
     }
 
     pub fn model(&self, name: &str) -> Option<&ModelEntry> {
@@ -148,11 +209,53 @@ impl Snapshot {
     }
 
     pub fn accounts(&self) -> impl Iterator<Item = &Arc<Account>> {
-        self.accounts.iter().flat_map(|shard| shard.values().map(|entry| &entry.account))
+        self.accounts.values().map(|entry| &entry.account)
     }
 
     pub fn keys(&self) -> impl Iterator<Item = &Arc<Key>> {
-        self.keys.iter().flat_map(|shard| shard.values())
+        self.keys.values()
+    }
+
+    pub fn project(&self, id: ProjectId) -> Option<&Arc<Project>> {
+        self.projects.get(&id)
+    }
+
+    pub fn projects(&self) -> impl Iterator<Item = &Arc<Project>> {
+        self.projects.values()
+    }
+
+    pub fn member(&self, id: MemberId) -> Option<&Arc<Member>> {
+        self.members.get(&id)
+    }
+
+    pub fn members(&self) -> impl Iterator<Item = &Arc<Member>> {
+        self.members.values()
+    }
+
+    pub fn organization(&self, id: OrganizationId) -> Option<&OrganizationEntry> {
+        self.root.organizations.get(&id)
+    }
+
+    pub fn organizations(&self) -> impl Iterator<Item = &OrganizationEntry> {
+        self.root.organizations.values()
+    }
+
+    /// The node named and those above it, up to the root.
+    pub fn organizations_above(
+        &self,
+        lowest: Option<OrganizationId>,
+    ) -> impl Iterator<Item = &OrganizationEntry> + use<'_> {
+        let entry = |id: Option<OrganizationId>| id.and_then(|id| self.organization(id));
+        std::iter::successors(entry(lowest), move |below| entry(below.organization.parent)).take(DEPTH_MAX)
+    }
+
+    /// Levels of the tree from this node down to its deepest, itself among them.
+    pub fn organization_height(&self, top: OrganizationId) -> usize {
+        let depth = |entry: &OrganizationEntry| {
+            let way = self.organizations_above(Some(entry.organization.id));
+            way.map(|above| above.organization.id).position(|id| id == top)
+        };
+        self.organizations().filter_map(depth).max().map_or(1, |deepest| deepest + 1)
     }
 
     /// Takes changes in, in place. Shards that are shared with another snapshot are copied first, so a
@@ -164,6 +267,8 @@ impl Snapshot {
             match change.object {
                 Object::Account(account) => self.put_account(account),
                 Object::Key(key) => self.put_key(key),
+                Object::Project(project) => drop(self.projects.insert(project.id, project)),
+                Object::Member(member) => drop(self.members.insert(member.id, member)),
                 Object::Nothing => {}
                 object => {
                     Arc::make_mut(&mut self.root).put(object);
@@ -177,25 +282,22 @@ impl Snapshot {
     }
 
     fn put_account(&mut self, account: Arc<Account>) {
-        // A zone is checked when the document is saved; one that a newer time-zone database dropped falls back to UTC.
-        let zone = TimeZone::get(&account.time_zone).unwrap_or(TimeZone::UTC);
-        if let Some(shard) = self.accounts.get_mut(shard_of_id(account.id.raw())) {
-            Arc::make_mut(shard).insert(account.id, AccountEntry { account, zone });
-        }
+        let zone = zone(&account.time_zone);
+        self.accounts.insert(account.id, AccountEntry { account, zone });
     }
 
     fn put_key(&mut self, key: Arc<Key>) {
-        let by_id = self.keys.get_mut(shard_of_id(key.id.raw()));
-        let before = by_id.and_then(|shard| Arc::make_mut(shard).insert(key.id, Arc::clone(&key)));
-        if let Some(before) = before.filter(|before| before.hash != key.hash)
-            && let Some(shard) = self.hashes.get_mut(shard_of_hash(&before.hash))
-        {
-            Arc::make_mut(shard).remove(&before.hash);
+        let before = self.keys.insert(key.id, Arc::clone(&key));
+        if let Some(before) = before.filter(|before| before.hash != key.hash) {
+            self.hashes.remove(&before.hash);
         }
-        if let Some(shard) = self.hashes.get_mut(shard_of_hash(&key.hash)) {
-            Arc::make_mut(shard).insert(key.hash, key);
-        }
+        self.hashes.insert(key.hash, key);
     }
+}
+
+/// A zone is checked when its document is saved; one that a newer time-zone database dropped falls back to UTC.
+fn zone(name: &str) -> TimeZone {
+    TimeZone::get(name).unwrap_or(TimeZone::UTC)
 }
 
 impl Root {
@@ -209,7 +311,15 @@ impl Root {
             Object::Group(group) => {
                 self.groups.insert(group.id, group);
             }
-            Object::Account(_) | Object::Key(_) | Object::Nothing => {}
+            Object::Organization(organization) => {
+                let zone = zone(&organization.time_zone);
+                self.organizations.insert(organization.id, OrganizationEntry { organization, zone });
+            }
+            Object::Account(_)
+            | Object::Key(_)
+            | Object::Project(_)
+            | Object::Member(_)
+            | Object::Nothing => {}
         }
     }
 
@@ -243,14 +353,4 @@ impl Root {
                 channels.iter().filter(|channel| channel.models.contains_key(name)).cloned().collect();
         }
     }
-}
-
-fn shard_of_id(id: u64) -> usize {
-    // The low 22 bits of an id are random.
-    usize::try_from(id).unwrap_or(0) % SHARDS
-}
-
-fn shard_of_hash(hash: &KeyHash) -> usize {
-    let [first, second, ..] = hash.0;
-    usize::from(u16::from_le_bytes([first, second])) % SHARDS
 }

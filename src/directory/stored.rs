@@ -19,7 +19,7 @@ use super::snapshot::{Change, Object, Snapshot};
 /// Documents that are taken into the snapshot at once while the directory is loaded.
 const LOAD_CHUNK: usize = 4_096;
 /// Kinds that a snapshot always shows whole.
-const ROOT_KINDS_SQL: &str = "kind IN ('model', 'price', 'channel', 'group')";
+const ROOT_KINDS_SQL: &str = "kind IN ('model', 'price', 'channel', 'group', 'organization')";
 
 /// A document as it is kept, with the directory version that it is from.
 #[derive(Clone, Debug, PartialEq)]
@@ -61,6 +61,9 @@ fn object(kind: Kind, version: u64, body: &[u8]) -> Result<Object, DirectoryErro
         Kind::Price => Object::Price(decode(kind, version, body)?),
         Kind::Channel => Object::Channel(decode(kind, version, body)?),
         Kind::Group => Object::Group(decode(kind, version, body)?),
+        Kind::Organization => Object::Organization(decode(kind, version, body)?),
+        Kind::Project => Object::Project(decode(kind, version, body)?),
+        Kind::Member => Object::Member(decode(kind, version, body)?),
     })
 }
 
@@ -123,16 +126,31 @@ pub(super) fn as_of(db: &Db, version: u64, objects: &[ObjectId]) -> Result<Snaps
         "SELECT version, kind, body FROM directory_log WHERE {ROOT_KINDS_SQL} AND version <= ?1 ORDER BY version"
     );
     take_in(db, &mut snapshot, &roots, store_params![version])?;
-    for object in objects {
-        let (kind, id) = match object {
-            ObjectId::Account(id) => (Kind::Account, id.raw()),
-            ObjectId::Key(id) => (Kind::Key, id.raw()),
-        };
+    let named = objects.iter().map(|object| match object {
+        ObjectId::Account(id) => (Kind::Account, id.raw()),
+        ObjectId::Key(id) => (Kind::Key, id.raw()),
+    });
+    one_as_of(db, &mut snapshot, version, named)?;
+    // Which project and member a key had is known from the key as it was.
+    let keys: Vec<_> = snapshot.keys().cloned().collect();
+    let projects = keys.iter().filter_map(|key| key.project).map(|id| (Kind::Project, id.raw()));
+    let members = keys.iter().filter_map(|key| key.member).map(|id| (Kind::Member, id.raw()));
+    one_as_of(db, &mut snapshot, version, projects.chain(members))?;
+    Ok(snapshot)
+}
+
+fn one_as_of(
+    db: &Db,
+    snapshot: &mut Snapshot,
+    version: u64,
+    objects: impl Iterator<Item = (Kind, u64)>,
+) -> Result<(), DirectoryError> {
+    for (kind, id) in objects {
         let sql = "SELECT version, kind, body FROM directory_log
              WHERE kind = ?1 AND id = ?2 AND version <= ?3 ORDER BY version DESC LIMIT 1";
-        take_in(db, &mut snapshot, sql, store_params![kind.as_str(), id, version])?;
+        take_in(db, snapshot, sql, store_params![kind.as_str(), id, version])?;
     }
-    Ok(snapshot)
+    Ok(())
 }
 
 /// The newest version of one document.

@@ -7,16 +7,15 @@ use serde::Serialize;
 
 use crate::app::App;
 use crate::catalogue::Language;
-use crate::directory::Key;
+use crate::directory::{Key, Snapshot};
 use crate::gateway::facts::{
     Admitted, Checked, Client, CounterReading, Credential, Decided, Endpoint, Facts, Readings,
 };
 use crate::gateway::identify;
-use crate::gateway::ladder::{self, Verdict};
+use crate::gateway::ladder::{self, Caller, Layer, Verdict};
 use crate::gateway::request::ChatRequest;
 use crate::id::RequestId;
 
-use super::usable;
 use super::why::{self, Audience, Case, Why};
 
 #[derive(Clone, Debug, Serialize)]
@@ -42,7 +41,7 @@ pub fn chat(app: &App, key: &Key, body: &Bytes, language: Language) -> Simulatio
         body: identify::call_body(body.len(), &ChatRequest::parse(body)),
         client: Client::default(),
     };
-    let readings = read(app, &snapshot, key, at.0);
+    let readings = read(app, &snapshot, key, &facts);
     let policy = app.hold_policy();
     let verdict = ladder::decide(&snapshot, &facts, &readings, &policy);
     let (refusal, admitted) = match verdict {
@@ -74,10 +73,13 @@ pub fn chat(app: &App, key: &Key, body: &Bytes, language: Language) -> Simulatio
 }
 
 /// The books as a decision of this key would read them.
-fn read(app: &App, snapshot: &crate::directory::Snapshot, key: &Key, at_ms: i64) -> Readings {
+fn read(app: &App, snapshot: &Snapshot, key: &Key, facts: &Facts) -> Readings {
     let balance = app.books.balance(crate::api::book(key.account, key.environment));
-    let layers = usable::layers(snapshot, key, at_ms);
-    let reading = |layer: &ladder::Layer| {
+    let model = facts.body.passed().map(|body| &*body.model);
+    let layers = Caller::of_key(snapshot, key.id)
+        .map(|caller| ladder::layers(snapshot, caller, model, facts.at_ms))
+        .unwrap_or_default();
+    let reading = |layer: &Layer<'_>| {
         let counter = app.books.counter(&layer.counter, layer.window.start);
         CounterReading {
             counter: layer.counter,

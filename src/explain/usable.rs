@@ -4,8 +4,8 @@ use ledger::{Balance, Nano, TokenClass, Usage};
 use serde::Serialize;
 
 use crate::app::App;
-use crate::directory::{Key, ModelStatus, Snapshot, decimal};
-use crate::gateway::ladder::{self, Caller, Layer};
+use crate::directory::{Key, Limit, Metric, ModelStatus, Snapshot, Window, decimal};
+use crate::gateway::ladder::{self, Caller, Purse};
 
 use super::time_text;
 
@@ -16,7 +16,11 @@ pub struct LimitUse {
     pub id: String,
     pub metric: &'static str,
     pub window: &'static str,
-    /// Zero blocks.
+    /// The one model that is limited.
+    pub model: Option<String>,
+    /// Whether its schedule has the limit hold now.
+    pub in_force: bool,
+    /// Of the metric: an amount, or a number of calls. Zero blocks.
     #[serde(serialize_with = "decimal::money::serialize")]
     pub value: Nano,
     #[serde(serialize_with = "decimal::money::serialize")]
@@ -50,34 +54,49 @@ pub enum Binding {
     Limit(usize),
 }
 
-/// The counters that a call of this key is held in.
-pub fn layers(snapshot: &Snapshot, key: &Key, at_ms: i64) -> Vec<Layer> {
-    let known = snapshot.key(key.id).zip(snapshot.account(key.account));
-    known.map(|(key, account)| ladder::layers(Caller { key, account }, at_ms).to_vec()).unwrap_or_default()
-}
-
-/// Every limit of a key with its use, the narrowest window first.
+/// Every limit that can refuse a call of this key, the narrowest first, with its use.
 pub fn limits(app: &App, key: &Key) -> Vec<LimitUse> {
     let snapshot = app.directory.snapshot();
-    let layers = layers(&snapshot, key, app.books.now().0);
-    let used = layers.iter().filter_map(|layer| {
-        let limit = layer.limit?;
-        let counter = app.books.counter(&layer.counter, layer.window.start);
-        let (used, held) = (Nano(counter.used), Nano(counter.held));
+    let caller = Caller::of_key(&snapshot, key.id);
+    let purses = caller.map(|caller| ladder::purses(&snapshot, caller)).unwrap_or_default();
+    purses.iter().flat_map(|purse| limits_of(app, &snapshot, purse)).collect()
+}
+
+/// The limits of one purse.
+pub fn limits_of(app: &App, snapshot: &Snapshot, purse: &Purse<'_>) -> Vec<LimitUse> {
+    let now = app.books.now();
+    let at = jiff::Timestamp::from_millisecond(now.0).unwrap_or(jiff::Timestamp::MAX);
+    let limit_use = |limit: &Limit| {
+        let model = match &limit.model {
+            None => 0,
+            Some(name) => snapshot.model(name)?.model.id.raw(),
+        };
+        let window = limit.window.kind().instance(now, purse.zone);
+        let counter = app.books.counter(&purse.counter(limit.metric, limit.window, model), window.start);
+        let [used, held] = [counter.used, counter.held].map(|count| limit.metric.value(count));
         Some(LimitUse {
-            scope: "key",
-            id: key.id.to_string(),
-            metric: "spend",
-            window: ladder::window_name(limit.window),
+            scope: purse.scope(),
+            id: purse.public_id(),
+            metric: limit.metric.as_str(),
+            window: limit.window.as_str(),
+            model: limit.model.as_ref().map(ToString::to_string),
+            in_force: limit.is_in_force(at, purse.zone),
             value: limit.value,
             used,
             held,
             left: Nano(limit.value.saturating_sub(used).saturating_sub(held).0.max(0)),
-            resets_at: (layer.window.end.0 != i64::MAX).then(|| time_text(layer.window.end.0)),
-            source: ladder::origin_name(limit.origin),
+            resets_at: (window.end.0 != i64::MAX).then(|| time_text(window.end.0)),
+            source: limit.origin.as_str(),
         })
-    });
-    used.collect()
+    };
+    purse.limits.iter().filter_map(limit_use).collect()
+}
+
+impl LimitUse {
+    /// Whether it bounds what can be spent on any call now.
+    fn bounds_spend(&self) -> bool {
+        self.metric == Metric::Spend.as_str() && self.model.is_none() && self.in_force
+    }
 }
 
 pub fn of(app: &App, key: &Key) -> Usable {
@@ -87,7 +106,7 @@ pub fn of(app: &App, key: &Key) -> Usable {
     let balance = app.books.balance(crate::api::book(key.account, key.environment));
     let mut now = balance.available.saturating_add(overdraft);
     let mut bound_by = Binding::Balance;
-    for (at, limit) in limits.iter().enumerate() {
+    for (at, limit) in limits.iter().enumerate().filter(|(_, limit)| limit.bounds_spend()) {
         if limit.left < now {
             (now, bound_by) = (limit.left, Binding::Limit(at));
         }
@@ -128,8 +147,11 @@ fn multiplier(snapshot: &Snapshot, key: &Key) -> u64 {
 
 /// What a key ever spent; it is counted whether or not it has a limit.
 pub fn spent_in_all(app: &App, key: &Key) -> Nano {
-    let snapshot = app.directory.snapshot();
-    let layers = layers(&snapshot, key, app.books.now().0);
-    let total = layers.iter().find(|layer| layer.counter.window == ledger::WindowKind::Total);
-    total.map_or(Nano::ZERO, |layer| Nano(app.books.counter(&layer.counter, layer.window.start).used))
+    spent(app, &Purse::of_key(key, &jiff::tz::TimeZone::UTC), Window::Total)
+}
+
+/// What was spent from a purse in the window that is open now.
+pub fn spent(app: &App, purse: &Purse<'_>, window: Window) -> Nano {
+    let instance = window.kind().instance(app.books.now(), purse.zone);
+    Nano(app.books.counter(&purse.counter(Metric::Spend, window, 0), instance.start).used)
 }

@@ -30,7 +30,7 @@ pub fn answer(
     at_ms: i64,
     name: Option<&str>,
 ) -> Result<Bytes, Refusal> {
-    let can_call = |entry: &&ModelEntry| is_callable(snapshot, entry, caller, at_ms);
+    let can_call = |entry: &&ModelEntry| is_callable(entry, caller, at_ms);
     let json = match name {
         Some(name) => {
             let entry =
@@ -48,10 +48,9 @@ pub fn answer(
 }
 
 /// Active, priced, on the lists of the group and of the key, and served by a channel that the key may use.
-fn is_callable(snapshot: &Snapshot, entry: &ModelEntry, caller: Caller<'_>, at_ms: i64) -> bool {
-    let group = caller.key.group.and_then(|id| snapshot.group(id));
+fn is_callable(entry: &ModelEntry, caller: Caller<'_>, at_ms: i64) -> bool {
     entry.model.status == ModelStatus::Active
-        && group.is_none_or(|group| group.contains(&entry.model.name))
+        && caller.group.is_none_or(|group| group.contains(&entry.model.name))
         && entry.price_at(at_ms).is_some()
         && entry.model.endpoints().any(|endpoint| caller.key.allows(endpoint, &entry.model.name))
         && entry.channels_for(caller.key.environment, caller.key.group).next().is_some()

@@ -133,7 +133,8 @@ impl Arrival {
                 books.record_refusal(Decided { facts, readings: None, refusal, admitted: None }).map(drop)
             }
             Some(caller) => {
-                let (account, layers) = (book_account(caller), ladder::layers(caller, facts.at_ms));
+                let account = book_account(caller);
+                let layers = ladder::layers(&snapshot, caller, model_of(&facts), facts.at_ms);
                 let decided = Decided { facts, readings: None, refusal, admitted: None };
                 books.decide(account, &layers, decided, |_| None).map(drop)
             }
@@ -259,7 +260,7 @@ impl Arrival {
         let (Some(caller), Ok(request)) = (Caller::of(&snapshot, &facts), parsed) else {
             return self.refuse_early(facts);
         };
-        let layers = ladder::layers(caller, facts.at_ms);
+        let layers = ladder::layers(&snapshot, caller, model_of(&facts), facts.at_ms);
         let account = book_account(caller);
         let overdraft = caller.account.account.overdraft;
         let mut admission = None;
@@ -268,6 +269,7 @@ impl Arrival {
             let reserve = self.judge(&snapshot, decided, &mut admission)?;
             Some(Reserve { overdraft, ..reserve })
         });
+        drop(layers);
         drop(snapshot);
         match decided {
             Err(why) => self.without_books(&why),
@@ -362,6 +364,11 @@ fn book_account(caller: Caller<'_>) -> ledger::AccountId {
         Environment::Live => ledger::Book::Live,
         Environment::Test => ledger::Book::Test,
     })
+}
+
+/// The model that is asked for, once the body is known.
+fn model_of(facts: &Facts) -> Option<&str> {
+    facts.body.passed().map(|body| &*body.model)
 }
 
 /// Whether this caller may be shown amounts of its account.

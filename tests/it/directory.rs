@@ -6,7 +6,7 @@ use ledger::Nano;
 use tallygate::clock::{ManualClock, SystemEntropy};
 use tallygate::directory::documents::Window;
 use tallygate::directory::{
-    Account, Directory, DirectoryError, Environment, Key, KeyOrder, Kind, Limit, Metric, ObjectId, Origin,
+    Account, Directory, DirectoryError, Environment, Key, KeyOrder, Kind, Limit, ObjectId, Origin,
 };
 use tallygate::secret::{MasterKey, Secret};
 use tallygate::store::Db;
@@ -40,12 +40,7 @@ fn named(name: &'static str) -> impl Fn(&mut Account) -> Result<(), DirectoryErr
 fn key_with(limit: i64) -> impl Fn(&mut Key) -> Result<(), DirectoryError> {
     move |key: &mut Key| {
         key.name = "key".into();
-        key.limits = vec![Limit {
-            metric: Metric::Spend,
-            window: Window::Day,
-            value: Nano(limit),
-            origin: Origin::Owner,
-        }];
+        key.limits = vec![Limit::spend(Window::Day, Nano(limit), Origin::Owner)];
         Ok(())
     }
 }

@@ -83,11 +83,22 @@ fn assert_logged(demo: &Demo, reply: &Reply, code: &str, charge_state: &str) -> 
 #[test]
 fn s29_every_demo_key_answers_with_its_own_code() {
     let demo = Demo::start();
-    let refused: [(&str, Expected); 13] = [
+    let refused: [(&str, Expected); 24] = [
         ("empty_balance", ("balance_exhausted", 402, "account", "account", false)),
         ("low_balance", ("balance_insufficient", 402, "account", "account", false)),
         ("key_budget_spent", ("key_budget_exhausted", 402, "key", "account", false)),
         ("daily_spend", ("key_budget_exhausted", 402, "key", "account", false)),
+        ("member_budget_spent", ("member_budget_exhausted", 402, "member", "account", false)),
+        ("project_budget_spent", ("project_budget_exhausted", 402, "project", "account", false)),
+        ("group_quota_spent", ("group_quota_exhausted", 402, "group", "account", false)),
+        ("daily_zero", ("daily_calls_exhausted", 429, "key", "account", false)),
+        ("daily_spent", ("daily_calls_exhausted", 429, "key", "account", false)),
+        ("account_suspended", ("account_suspended", 403, "account", "account", false)),
+        ("account_view_only", ("account_view_only", 403, "account", "account", false)),
+        ("org_suspended", ("account_suspended", 403, "account", "account", false)),
+        ("education_default", ("model_calls_suspended", 403, "account", "account", false)),
+        ("project_paused", ("project_paused", 403, "project", "account", false)),
+        ("project_arrears", ("project_in_arrears", 403, "project", "account", false)),
         ("revoked", ("key_revoked", 401, "key", "account", false)),
         ("disabled", ("key_disabled", 403, "key", "account", false)),
         ("pending_review", ("key_pending_review", 403, "key", "account", false)),

@@ -18,6 +18,7 @@ mod gateway_key;
 mod gateway_model;
 mod gateway_money;
 mod gateway_stream;
+mod gateway_tenants;
 mod sdk;
 mod store;
 mod store_journal;

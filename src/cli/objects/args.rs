@@ -15,8 +15,23 @@ pub fn put(body: &mut Body, name: &str, value: Option<impl Into<Value>>) {
 }
 
 /// The same where the word `none` clears the field.
-fn put_or_clear(body: &mut Body, name: &str, value: Option<String>) {
+pub fn put_or_clear(body: &mut Body, name: &str, value: Option<String>) {
     put(body, name, value.map(|value| if value == "none" { Value::Null } else { Value::String(value) }));
+}
+
+/// The same for an object that is named by an id or by something else.
+pub fn put_found(
+    body: &mut Body,
+    name: &str,
+    value: Option<String>,
+    find: impl Fn(&str) -> Result<String, Failure>,
+) -> Result<(), Failure> {
+    match value.as_deref() {
+        None => {}
+        Some("none") => put(body, name, Some(Value::Null)),
+        Some(text) => put(body, name, Some(find(text)?)),
+    }
+    Ok(())
 }
 
 #[derive(Debug, Subcommand)]
@@ -74,10 +89,37 @@ pub struct AccountFields {
     /// Note of the operator; none clears it.
     #[arg(long)]
     remark: Option<String>,
+    /// Id or name of the organization that it stands under; none clears it.
+    #[arg(long)]
+    organization: Option<String>,
+    #[command(flatten)]
+    switches: SwitchFields,
+}
+
+/// The switches of an account or an organization: on, view_only, suspended, or default.
+#[derive(Debug, Args)]
+pub struct SwitchFields {
+    /// Every call; goes with --model-calls.
+    #[arg(long, value_name = "SWITCH", requires = "model_calls")]
+    api_service: Option<String>,
+    /// Model calls; goes with --api-service.
+    #[arg(long, value_name = "SWITCH", requires = "api_service")]
+    model_calls: Option<String>,
+}
+
+impl SwitchFields {
+    pub fn put(self, body: &mut Body) {
+        if let (Some(api_service), Some(model_calls)) = (self.api_service, self.model_calls) {
+            let [api_service, model_calls] =
+                [api_service, model_calls].map(|text| Some(text).filter(|text| text != "default"));
+            let switches = json!({"api_service": api_service, "model_calls": model_calls});
+            put(body, "switches", Some(switches));
+        }
+    }
 }
 
 impl AccountFields {
-    pub fn body(self) -> Body {
+    pub fn body(self, organization: impl Fn(&str) -> Result<String, Failure>) -> Result<Body, Failure> {
         let mut body = Body::new();
         put_or_clear(&mut body, "email", self.email);
         put(&mut body, "kind", self.kind);
@@ -85,7 +127,9 @@ impl AccountFields {
         put(&mut body, "overdraft", self.overdraft);
         put(&mut body, "callers_see_account_money", self.callers_see_account_money);
         put_or_clear(&mut body, "remark", self.remark);
-        body
+        put_found(&mut body, "organization", self.organization, organization)?;
+        self.switches.put(&mut body);
+        Ok(body)
     }
 }
 
@@ -137,15 +181,14 @@ pub struct KeyFields {
     /// Id or name of its group; none clears it.
     #[arg(long)]
     group: Option<String>,
-    /// Spend limit: day=5.00, month=…, total=…; 0 blocks. Replaces all limits; repeat it for several.
-    #[arg(long = "limit", value_name = "WINDOW=AMOUNT")]
-    limits: Vec<String>,
-    /// Who set the limits, as refusals tell: owner, operator, default or organization.
-    #[arg(long, value_name = "WHO", requires = "limits")]
-    limit_origin: Option<String>,
-    /// Take all limits away.
-    #[arg(long, conflicts_with = "limits")]
-    no_limits: bool,
+    /// Id of its project; none clears it.
+    #[arg(long)]
+    project: Option<String>,
+    /// Id of the member or service account whose key it is; none clears it.
+    #[arg(long)]
+    member: Option<String>,
+    #[command(flatten)]
+    limits: LimitFields,
     /// The key may use this model only, or those beginning so: gpt-*. Repeat it for several.
     #[arg(long = "allow-model", value_name = "NAME")]
     models: Vec<String>,
@@ -160,16 +203,10 @@ pub struct KeyFields {
 impl KeyFields {
     pub fn body(self, group: impl Fn(&str) -> Result<String, Failure>) -> Result<Body, Failure> {
         let mut body = Body::new();
-        match self.group.as_deref() {
-            None => {}
-            Some("none") => put(&mut body, "group", Some(Value::Null)),
-            Some(text) => put(&mut body, "group", Some(group(text)?)),
-        }
-        if self.no_limits || !self.limits.is_empty() {
-            let origin = self.limit_origin.as_deref().unwrap_or("operator");
-            let limits: Result<Vec<_>, _> = self.limits.iter().map(|text| limit(text, origin)).collect();
-            put(&mut body, "limits", Some(limits?));
-        }
+        put_found(&mut body, "group", self.group, group)?;
+        put_or_clear(&mut body, "project", self.project);
+        put_or_clear(&mut body, "member", self.member);
+        self.limits.put(&mut body)?;
         if self.allow_all {
             put(&mut body, "allowed", Some(json!([])));
         } else if !self.models.is_empty() || !self.endpoints.is_empty() {
@@ -180,11 +217,42 @@ impl KeyFields {
     }
 }
 
+/// The limits of anything that has some.
+#[derive(Debug, Args)]
+pub struct LimitFields {
+    /// Spend: day=5.00, month=…, total=…; a key's calls per day: calls=100; of one model: day@MODEL=1.00,
+    /// calls@MODEL=10. 0 blocks. Replaces all limits; repeat it for several.
+    #[arg(long = "limit", value_name = "WINDOW=AMOUNT")]
+    limits: Vec<String>,
+    /// Who set the limits, as refusals tell: owner, operator, default or organization.
+    #[arg(long, value_name = "WHO", requires = "limits")]
+    limit_origin: Option<String>,
+    /// Take all limits away.
+    #[arg(long, conflicts_with = "limits")]
+    no_limits: bool,
+}
+
+impl LimitFields {
+    pub fn put(&self, body: &mut Body) -> Result<(), Failure> {
+        if self.no_limits || !self.limits.is_empty() {
+            let origin = self.limit_origin.as_deref().unwrap_or("operator");
+            let limits: Result<Vec<_>, _> = self.limits.iter().map(|text| limit(text, origin)).collect();
+            put(body, "limits", Some(limits?));
+        }
+        Ok(())
+    }
+}
+
 fn limit(text: &str, origin: &str) -> Result<Value, Failure> {
-    let pair = text.split_once('=');
-    let (window, value) =
-        pair.ok_or_else(|| Failure::usage(format!("--limit {text}: expected WINDOW=AMOUNT")))?;
-    Ok(json!({"metric": "spend", "window": window, "value": value, "origin": origin}))
+    let expected =
+        || Failure::usage(format!("--limit {text}: expected WINDOW=AMOUNT or WINDOW@MODEL=AMOUNT"));
+    let (what, value) = text.split_once('=').ok_or_else(expected)?;
+    let (window, model) = match what.split_once('@') {
+        Some((window, model)) => (window, Some(model)),
+        None => (what, None),
+    };
+    let (metric, window) = if window == "calls" { ("calls", "day") } else { ("spend", window) };
+    Ok(json!({"metric": metric, "window": window, "model": model, "value": value, "origin": origin}))
 }
 
 #[derive(Debug, Subcommand)]
@@ -345,9 +413,8 @@ pub enum Groups {
     /// Make a group.
     Create {
         name: String,
-        /// Every price is multiplied by it.
-        #[arg(long)]
-        multiplier: Option<String>,
+        #[command(flatten)]
+        fields: GroupFields,
     },
     /// Change what is named of a group.
     Edit {
@@ -355,12 +422,39 @@ pub enum Groups {
         group: String,
         #[arg(long)]
         name: Option<String>,
-        #[arg(long)]
-        multiplier: Option<String>,
         /// Refuse if the group is not at this version any more.
         #[arg(long, value_name = "VERSION")]
         if_version: Option<u64>,
+        #[command(flatten)]
+        fields: GroupFields,
     },
+}
+
+#[derive(Debug, Args)]
+pub struct GroupFields {
+    /// Every price is multiplied by it.
+    #[arg(long)]
+    multiplier: Option<String>,
+    /// A model of the group, or those beginning so: gpt-*. Replaces all; repeat it for several.
+    #[arg(long = "model", value_name = "NAME")]
+    models: Vec<String>,
+    /// The group has every model that its channels serve.
+    #[arg(long, conflicts_with = "models")]
+    all_models: bool,
+    #[command(flatten)]
+    limits: LimitFields,
+}
+
+impl GroupFields {
+    pub fn body(self) -> Result<Body, Failure> {
+        let mut body = Body::new();
+        put(&mut body, "multiplier", self.multiplier);
+        if self.all_models || !self.models.is_empty() {
+            put(&mut body, "models", Some(self.models));
+        }
+        self.limits.put(&mut body)?;
+        Ok(body)
+    }
 }
 
 #[derive(Debug, Subcommand)]

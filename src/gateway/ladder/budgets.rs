@@ -1,60 +1,42 @@
 //! Rung 12: every spend limit between the call and the account's balance, the narrowest first.
 
+use ledger::Nano;
+
 use crate::catalogue::{Code, LimitView, Refusal};
-use crate::directory::documents::{Limit, Origin, Window};
-use crate::gateway::facts::CounterReading;
+use crate::directory::Metric;
 
 use super::case::Case;
+use super::purse::Measured;
 
 pub fn check(case: &Case<'_>) -> Result<(), Refusal> {
     let Some(Ok(sizing)) = &case.sizing else { return Ok(()) };
-    let over = |(reading, limit): &(&CounterReading, Limit)| {
-        let left = limit.value.0.saturating_sub(reading.used).saturating_sub(reading.held);
-        left < sizing.hold.0 || left <= 0
-    };
-    match case.limits().find(over) {
-        Some((reading, limit)) => Err(refuse(case, reading, limit, sizing.hold)),
+    let is_over = |measured: &Measured<'_>| measured.left() < sizing.hold.0 || measured.left() <= 0;
+    match case.limits(Metric::Spend).find(is_over) {
+        Some(measured) => Err(refusal(case, &measured, sizing.hold)),
         None => Ok(()),
     }
 }
 
 pub fn figures(case: &Case<'_>) -> Vec<LimitView> {
     let needed = case.sizing.as_ref().and_then(|sizing| sizing.as_ref().ok()).map(|sizing| sizing.hold);
-    case.limits().map(|(reading, limit)| view(case, reading, limit, needed)).collect()
+    case.limits(Metric::Spend).map(|measured| measured.view(needed)).collect()
 }
 
-fn refuse(case: &Case<'_>, reading: &CounterReading, limit: Limit, needed: ledger::Nano) -> Refusal {
-    Refusal::new(Code::KeyBudgetExhausted).limit(view(case, reading, limit, Some(needed)))
-}
-
-fn view(case: &Case<'_>, reading: &CounterReading, limit: Limit, needed: Option<ledger::Nano>) -> LimitView {
-    LimitView {
-        scope: "key".into(),
-        id: case.caller.map(|caller| caller.key.id.to_string()),
-        window: Some(window_name(limit.window).into()),
-        limit: Some(limit.value),
-        used: Some(ledger::Nano(reading.used)),
-        held: Some(ledger::Nano(reading.held)),
-        needed,
-        resets_at_ms: (limit.window != Window::Total).then_some(reading.window.end.0),
-        origin: Some(origin_name(limit.origin).into()),
-        ..LimitView::default()
+fn refusal(case: &Case<'_>, measured: &Measured<'_>, needed: Nano) -> Refusal {
+    let refused = |code| Refusal::new(code).limit(measured.view(Some(needed)));
+    if measured.limit.model.is_some() {
+        return refused(Code::ModelBudgetExhausted);
     }
-}
-
-pub fn window_name(window: Window) -> &'static str {
-    match window {
-        Window::Day => "day",
-        Window::Month => "month",
-        Window::Total => "total",
-    }
-}
-
-pub fn origin_name(origin: Origin) -> &'static str {
-    match origin {
-        Origin::Default => "default",
-        Origin::Owner => "owner",
-        Origin::Operator => "operator",
-        Origin::Organization => "organization",
+    match measured.reading.counter.layer {
+        ledger::Layer::Member => refused(Code::MemberBudgetExhausted),
+        ledger::Layer::Project => refused(Code::ProjectBudgetExhausted),
+        ledger::Layer::Group => {
+            let group = case.caller.and_then(|caller| caller.group);
+            refused(Code::GroupQuotaExhausted).param("group", group.map_or("", |group| &*group.name))
+        }
+        ledger::Layer::Organization => refused(Code::OrganizationBudgetExhausted),
+        ledger::Layer::Key | ledger::Layer::Model | ledger::Layer::Account => {
+            refused(Code::KeyBudgetExhausted)
+        }
     }
 }

@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
-use ledger::{CounterKey, LayerHold, Nano, WindowInstance, WindowKind};
-use smallvec::SmallVec;
+use jiff::Timestamp;
+use ledger::Nano;
 
 use crate::catalogue::Refusal;
-use crate::directory::documents::{Limit, Window};
 use crate::directory::snapshot::AccountEntry;
-use crate::directory::{Channel, Key, ModelEntry, Price, Snapshot, decimal};
+use crate::directory::{Channel, Group, Key, Member, Metric, ModelEntry, Price, Project, Snapshot, decimal};
+use crate::gateway::facts::{CallBody, Facts, Readings};
+use crate::id::KeyId;
 
+use super::purse::{self, Measured, Purses};
 use super::sizing::{self, Sizing};
-use crate::gateway::facts::{CallBody, CounterReading, Facts, LAYERS_INLINE, Readings};
 
 /// How much is held for a call whose caller set no output cap.
 #[derive(Clone, Copy, Debug)]
@@ -30,27 +31,14 @@ impl HoldPolicy {
         HoldPolicy { output_share_ppm: 0, output_tokens_floor: 0, output_tokens_min: 0 };
 }
 
-/// One counter that a call is held in, and the limit that it is held against.
-#[derive(Clone, Copy, Debug)]
-pub struct Layer {
-    pub counter: CounterKey,
-    pub window: WindowInstance,
-    pub limit: Option<Limit>,
-}
-
-impl Layer {
-    /// The layer as a hold of this amount counts in it.
-    pub fn held(&self, amount: Nano) -> LayerHold {
-        let limit = self.limit.map(|limit| limit.value.0);
-        LayerHold { counter: self.counter, window: self.window, limit, amount: amount.0 }
-    }
-}
-
-/// A known key with its account.
+/// A known key with its account and what stands beside them.
 #[derive(Clone, Copy, Debug)]
 pub struct Caller<'a> {
     pub key: &'a Arc<Key>,
     pub account: &'a AccountEntry,
+    pub project: Option<&'a Arc<Project>>,
+    pub member: Option<&'a Arc<Member>>,
+    pub group: Option<&'a Arc<Group>>,
 }
 
 /// See the module. A part that could not be looked up is `None`; the rung it belongs to refuses.
@@ -59,6 +47,7 @@ pub struct Case<'a> {
     pub facts: &'a Facts,
     pub readings: &'a Readings,
     pub caller: Option<Caller<'a>>,
+    pub purses: Purses<'a>,
     pub call: Option<&'a CallBody>,
     pub model: Option<&'a ModelEntry>,
     pub price: Option<&'a Arc<Price>>,
@@ -81,7 +70,7 @@ impl<'a> Case<'a> {
         let price = model.and_then(|model| model.price_at(facts.at_ms));
         let group = caller.and_then(|caller| caller.key.group);
         let multiplier_ppm =
-            group.and_then(|id| snapshot.group(id)).map_or(decimal::PPM, |group| group.multiplier_ppm);
+            caller.and_then(|caller| caller.group).map_or(decimal::PPM, |group| group.multiplier_ppm);
         let channel = caller
             .zip(model)
             .and_then(|(caller, model)| model.channels_for(caller.key.environment, group).next());
@@ -90,6 +79,7 @@ impl<'a> Case<'a> {
             facts,
             readings,
             caller,
+            purses: caller.map(|caller| purse::purses(snapshot, caller)).unwrap_or_default(),
             call,
             model,
             price,
@@ -107,57 +97,40 @@ impl<'a> Case<'a> {
         self.readings.available.saturating_add(overdraft)
     }
 
-    /// The spend limits of the call with what is used of them.
-    pub fn limits(&self) -> impl Iterator<Item = (&CounterReading, Limit)> {
-        self.readings.counters.iter().filter_map(|reading| Some((reading, self.limit_of(reading)?)))
+    /// The limits of this metric that hold for the call, with what is used of them.
+    pub fn limits(&self, metric: Metric) -> impl Iterator<Item = Measured<'_>> {
+        let at = Timestamp::from_millisecond(self.facts.at_ms).unwrap_or(Timestamp::MAX);
+        let model = self.model.map(|entry| &*entry.model);
+        self.readings.counters.iter().filter_map(move |reading| {
+            if reading.counter.metric != metric.counted() {
+                return None;
+            }
+            let purse = self.purses.iter().find(|purse| purse.is_counted_in(&reading.counter))?;
+            let limit = purse.limit(&reading.counter, model, at)?;
+            Some(Measured { purse, limit, reading })
+        })
     }
 
     /// What every purse together leaves: the least of the balance and of each limit.
     pub fn usable(&self) -> Nano {
-        let left = |(reading, limit): (&CounterReading, Limit)| {
-            Nano(limit.value.0.saturating_sub(reading.used).saturating_sub(reading.held))
-        };
-        self.limits().map(left).fold(self.usable_balance(), std::cmp::Ord::min)
-    }
-
-    fn limit_of(&self, reading: &CounterReading) -> Option<Limit> {
-        let key = self.caller?.key;
-        key.limits.iter().find(|limit| window_kind(limit.window) == reading.counter.window).copied()
+        let left = self.limits(Metric::Spend).map(|measured| Nano(measured.left()));
+        left.fold(self.usable_balance(), std::cmp::Ord::min)
     }
 }
 
 impl<'a> Caller<'a> {
     pub fn of(snapshot: &'a Snapshot, facts: &Facts) -> Option<Self> {
-        let credential = facts.credential.passed()?;
-        Some(Caller { key: snapshot.key(credential.key)?, account: snapshot.account(credential.account)? })
+        Self::of_key(snapshot, facts.credential.passed()?.key)
     }
-}
 
-/// The counters that a call of this key is held in. Spend per day, month and in total is always counted,
-/// so that a limit that is set later counts what was spent before it.
-pub fn layers(caller: Caller<'_>, at_ms: i64) -> SmallVec<[Layer; LAYERS_INLINE]> {
-    let at = ledger::Timestamp(at_ms);
-    [Window::Day, Window::Month, Window::Total]
-        .into_iter()
-        .map(|window| {
-            let kind = window_kind(window);
-            let counter = CounterKey {
-                layer: ledger::Layer::Key,
-                subject: caller.key.id.raw(),
-                model: 0,
-                metric: ledger::Metric::Spend,
-                window: kind,
-            };
-            let limit = caller.key.limits.iter().find(|limit| limit.window == window).copied();
-            Layer { counter, window: kind.instance(at, &caller.account.zone), limit }
+    pub fn of_key(snapshot: &'a Snapshot, key: KeyId) -> Option<Self> {
+        let key = snapshot.key(key)?;
+        Some(Caller {
+            key,
+            account: snapshot.account(key.account)?,
+            project: key.project.and_then(|id| snapshot.project(id)),
+            member: key.member.and_then(|id| snapshot.member(id)),
+            group: key.group.and_then(|id| snapshot.group(id)),
         })
-        .collect()
-}
-
-pub fn window_kind(window: Window) -> WindowKind {
-    match window {
-        Window::Day => WindowKind::Day,
-        Window::Month => WindowKind::Month,
-        Window::Total => WindowKind::Total,
     }
 }

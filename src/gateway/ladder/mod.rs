@@ -4,13 +4,17 @@
 //! a call, explains it later and answers a simulation. The first rung that fails refuses; the order of
 //! [`RUNGS`] is the contract. A rung must never look at how another one decided.
 
+mod account_switch;
 mod balance;
 mod budgets;
 mod case;
 mod channel;
+mod counts;
 mod explain;
 mod key_state;
 mod model;
+mod project;
+mod purse;
 mod request;
 mod sizing;
 
@@ -19,10 +23,10 @@ use crate::directory::Snapshot;
 
 use super::facts::{Facts, Readings};
 
-pub use budgets::{origin_name, window_name};
-pub use case::{Caller, Case, HoldPolicy, Layer, layers, window_kind};
+pub use case::{Caller, Case, HoldPolicy};
 pub use explain::{Step, StepState, Would, explain};
 pub use model::not_found as model_not_found;
+pub use purse::{Layer, Layers, Purse, Purses, purses};
 pub use sizing::Sizing;
 
 /// One check of the ladder.
@@ -40,8 +44,11 @@ pub const RUNGS: &[Rung] = &[
     Rung { number: 1, name: "address", check: request::address, figures: no_figures },
     Rung { number: 2, name: "credential", check: request::credential, figures: no_figures },
     Rung { number: 3, name: "key_state", check: key_state::check, figures: no_figures },
+    Rung { number: 4, name: "account_switch", check: account_switch::check, figures: no_figures },
+    Rung { number: 5, name: "project", check: project::check, figures: no_figures },
     Rung { number: 6, name: "request", check: request::body, figures: no_figures },
     Rung { number: 8, name: "model", check: model::check, figures: no_figures },
+    Rung { number: 10, name: "counts", check: counts::check, figures: counts::figures },
     Rung { number: 12, name: "budgets", check: budgets::check, figures: budgets::figures },
     Rung { number: 13, name: "balance", check: balance::check, figures: balance::figures },
     Rung { number: 14, name: "channel", check: channel::check, figures: no_figures },
@@ -105,6 +112,12 @@ fn decide_up_to(last: u8, snapshot: &Snapshot, facts: &Facts) -> Result<(), Refu
     let readings = Readings::default();
     let case = Case::new(snapshot, facts, &readings, &HoldPolicy::NONE);
     RUNGS.iter().take_while(|rung| rung.number <= last).try_for_each(|rung| (rung.check)(&case))
+}
+
+/// The counters that a call is held in: of this caller, for this model.
+pub fn layers<'a>(snapshot: &'a Snapshot, caller: Caller<'a>, model: Option<&str>, at_ms: i64) -> Layers<'a> {
+    let model = model.and_then(|name| snapshot.model(name)).map(|entry| &*entry.model);
+    purse::layers(&purse::purses(snapshot, caller), model, at_ms)
 }
 
 fn no_figures(_: &Case<'_>) -> Vec<LimitView> {

@@ -30,7 +30,7 @@ pub fn check(case: &Case<'_>) -> Result<(), Refusal> {
 fn reachable(case: &Case<'_>, entry: &ModelEntry, caller: Caller<'_>) -> Result<(), Refusal> {
     let Some(endpoint) = case.facts.address.passed().map(|endpoint| endpoint.path()) else { return Ok(()) };
     let (key, name) = (caller.key, &entry.model.name);
-    let group = key.group.and_then(|id| case.snapshot.group(id));
+    let group = caller.group;
     let listed = group.is_none_or(|group| group.contains(name));
     if !listed || (case.channel.is_none() && entry.is_served(key.environment)) {
         return Err(Refusal::new(Code::ModelNotInGroup)

@@ -253,7 +253,8 @@ impl TestApp {
             }),
             client: Client { address: None, sdk: "scenario/1".into(), retry_count: 0 },
         };
-        let layers = ladder::layers(Caller { key, account }, facts.at_ms);
+        let layers =
+            ladder::layers(&snapshot, Caller::of_key(&snapshot, key.id).unwrap(), Some(model), facts.at_ms);
         let decided = Decided { facts, readings: None, refusal: None, admitted: None };
         let mut price = None;
         let decide = |decided: &mut Decided| {

@@ -207,6 +207,20 @@ impl Audit {
         self.counts()
     }
 
+    /// Calls behind this one that the bill knows and we do not charge. A stop in good order leaves none; rows of
+    /// an earlier process may come late, because the upstream goes on with calls whose gateway died.
+    pub fn lost_after(&self, request: &str) -> Vec<&str> {
+        let later = self.bill.iter().filter(|(_, billed)| &*billed.ours > request);
+        let is_charged = |upstream: &String, billed: &BillRow| {
+            let row = self.log.get(&billed.ours);
+            row.is_some_and(|row| row.upstream.as_ref() == Some(upstream) && row.state == "settled")
+        };
+        later
+            .filter(|(upstream, billed)| !is_charged(upstream, billed))
+            .map(|(_, billed)| &*billed.ours)
+            .collect()
+    }
+
     fn read_log(&mut self, demo: &Demo) {
         let test_key = demo.own(&demo.key("test_env"), "/v1/key")["id"].clone();
         for row in demo.rows_after(&self.last) {

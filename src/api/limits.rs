@@ -1,0 +1,139 @@
+//! Limits and schedules, as they stand in the bodies of keys, members, projects, groups and organizations.
+
+use serde_json::{Value, json};
+
+use crate::directory::{FieldError, Limit, Metric, Origin};
+use crate::explain::usable::LimitUse;
+
+use super::shape::{Field, Fields, Kind, Need, Shape, field};
+
+const METRIC: Kind = Kind::OneOf(&["spend", "calls"]);
+const WINDOW: Kind = Kind::OneOf(&["day", "month", "total"]);
+const ORIGIN: Kind = Kind::OneOf(&["default", "owner", "operator", "organization"]);
+
+static LIMIT_INPUT: Shape = Shape {
+    name: "LimitInput",
+    fields: &[
+        field!(
+            "metric",
+            METRIC,
+            Optional,
+            "What is limited; default: spend. Calls are limited per day and key"
+        ),
+        field!(
+            "window",
+            WINDOW,
+            Required,
+            "In the time zone of the account or organization; of a group: UTC"
+        ),
+        field!("model", Kind::Text, OptionalNullable, "The one model that is limited; default: all together"),
+        field!("value", Kind::Money, Nullable, "0 blocks; null means no limit"),
+        field!("origin", ORIGIN, Optional, "Who set it, as refusals tell; default: operator"),
+        field!(
+            "schedule",
+            Kind::Object(&SCHEDULE),
+            OptionalNullable,
+            "When the limit holds; default: always"
+        ),
+    ],
+};
+
+pub const INPUT: Kind = Kind::List(&Kind::Object(&LIMIT_INPUT));
+
+static LIMIT: Shape = Shape {
+    name: "LimitUse",
+    fields: &[
+        field!("scope", Kind::Text, Required, "Whose limit: key, member, project, group or organization"),
+        field!("id", Kind::Text, Required, "Public id of what it belongs to"),
+        field!("metric", METRIC, Required, "What is limited"),
+        field!(
+            "window",
+            WINDOW,
+            Required,
+            "In the time zone of the account or organization; of a group: UTC"
+        ),
+        field!("model", Kind::Text, Nullable, "The one model that is limited; null: all together"),
+        field!("in_force", Kind::Bool, Required, "Whether its schedule has it hold now"),
+        field!("value", Kind::Money, Nullable, "0 blocks. Numbers are null where callers may not see them"),
+        field!("used", Kind::Money, Nullable, "In the window that is open now"),
+        field!("held", Kind::Money, Nullable, "Part of open holds"),
+        field!("left", Kind::Money, Nullable, "Never below zero"),
+        field!("resets_at", Kind::Time, Nullable, "null: never"),
+        field!("source", Kind::Text, Required, "Who set it: default, owner, operator or organization"),
+    ],
+};
+
+pub const USES: Kind = Kind::List(&Kind::Object(&LIMIT));
+
+static WEEKLY_HOURS: Shape = Shape {
+    name: "WeeklyHours",
+    fields: &[
+        field!("days", Kind::List(&DAY), Required, "Days on which the hours begin"),
+        field!("from", Kind::Text, Required, "HH:MM"),
+        field!("until", Kind::Text, Required, "HH:MM, to 24:00; not after `from`: of the next day"),
+    ],
+};
+const DAY: Kind = Kind::OneOf(&["mon", "tue", "wed", "thu", "fri", "sat", "sun"]);
+
+pub static SCHEDULE: Shape = Shape {
+    name: "Schedule",
+    fields: &[
+        field!("from", Kind::Time, OptionalNullable, "Not before"),
+        field!("until", Kind::Time, OptionalNullable, "Not from then on"),
+        field!("time_zone", Kind::Text, OptionalNullable, "IANA name, for the hours; default: the account's"),
+        field!(
+            "weekly",
+            Kind::List(&Kind::Object(&WEEKLY_HOURS)),
+            Optional,
+            "Open in any of them; none: always"
+        ),
+    ],
+};
+
+/// The limits of a body; one whose value is null is no limit.
+pub fn read(limits: &[Value]) -> Result<Vec<Limit>, FieldError> {
+    limits.iter().enumerate().filter_map(|(at, value)| limit(at, value).transpose()).collect()
+}
+
+fn limit(at: usize, value: &Value) -> Result<Option<Limit>, FieldError> {
+    let Some(values) = value.as_object() else { return Ok(None) };
+    let fields = Fields::new(values);
+    let named = |error: FieldError| FieldError::new(format!("limits[{at}].{}", error.field), error.reason);
+    let Some(amount) = fields.money("value").map_err(named)? else { return Ok(None) };
+    let window = fields.one_of("window").map_err(named)?;
+    Ok(Some(Limit {
+        metric: fields.one_of("metric").map_err(named)?.unwrap_or(Metric::Spend),
+        window: window.ok_or_else(|| FieldError::new(format!("limits[{at}].window"), "is missing"))?,
+        model: fields.text("model").map(Into::into),
+        value: amount,
+        origin: fields.one_of("origin").map_err(named)?.unwrap_or(Origin::Operator),
+        schedule: fields.one_of::<Option<_>>("schedule").map_err(named)?.flatten(),
+    }))
+}
+
+pub fn views(limits: &[LimitUse]) -> Value {
+    limits.iter().map(|limit| view(limit, true)).collect()
+}
+
+/// The limits of a key as its caller sees them: the numbers of other layers only where the account shows them.
+pub fn views_for_caller(limits: &[LimitUse], shows_money: bool) -> Value {
+    limits.iter().map(|limit| view(limit, shows_money || limit.scope == "key")).collect()
+}
+
+fn view(limit: &LimitUse, shown: bool) -> Value {
+    let number = |amount: ledger::Nano| shown.then(|| amount.to_string());
+    json!({
+        "scope": limit.scope,
+        "id": limit.id,
+        "metric": limit.metric,
+        "window": limit.window,
+        "model": limit.model,
+        "in_force": limit.in_force,
+        "value": number(limit.value),
+        "used": number(limit.used),
+        "held": number(limit.held),
+        "left": number(limit.left),
+        "resets_at": limit.resets_at,
+        "source": limit.source,
+    })
+}

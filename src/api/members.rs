@@ -1,0 +1,147 @@
+//! `/api/members`: the people and the service accounts of an account.
+
+use serde_json::{Value, json};
+
+use crate::directory::{DirectoryError, Environment, FieldError, Member, Versioned};
+use crate::explain::usable;
+use crate::gateway::ladder::Purse;
+use crate::id::{AccountId, MemberId};
+
+use super::limits;
+use super::problem::Problem;
+use super::route::{Call, PAGE, Param, Reply, Route};
+use super::shape::{COUNT, Field, Fields, Kind, Need, Shape, field};
+
+const KIND: Kind = Kind::OneOf(&["person", "service_account"]);
+const ROLE: Kind = Kind::OneOf(&["owner", "admin", "finance", "developer", "viewer"]);
+
+static MEMBER: Shape = Shape {
+    name: "Member",
+    fields: &[
+        field!("id", Kind::Text, Required, "Public id, mem_…"),
+        field!("account", Kind::Text, Required, "Id of the account"),
+        field!("name", Kind::Text, Required, "What people call it"),
+        field!("kind", KIND, Required, "A service account stands for a program"),
+        field!("email", Kind::Text, Nullable, "Address of a person; unique in the account"),
+        field!("role", ROLE, Required, "What it may do in the account"),
+        field!("limits", limits::USES, Required, "Budgets over all of its keys, with their use"),
+        field!("created_at", Kind::Time, Required, "When it was made"),
+        field!("version", COUNT, Required, "Name it in a change to be told of a conflict"),
+    ],
+};
+
+static MEMBER_INPUT: Shape = Shape {
+    name: "MemberInput",
+    fields: &[
+        field!("account", Kind::Text, Required, "Id of the account"),
+        field!("name", Kind::Text, Required, "What people call it"),
+        field!("kind", KIND, Optional, "Default: person"),
+        field!("email", Kind::Text, OptionalNullable, "Address of a person; unique in the account"),
+        field!("role", ROLE, Optional, "Default: developer"),
+        field!("limits", limits::INPUT, Optional, "Budgets over all of its keys"),
+    ],
+};
+
+static MEMBER_CHANGE: Shape = Shape {
+    name: "MemberChange",
+    fields: &[
+        field!("name", Kind::Text, Required, "What people call it"),
+        field!("email", Kind::Text, OptionalNullable, "Address of a person; unique in the account"),
+        field!("role", ROLE, Optional, "What it may do in the account"),
+        field!("limits", limits::INPUT, Optional, "Replaces all limits"),
+        field!("version", COUNT, Optional, "The version that was seen"),
+    ],
+};
+
+pub static ROUTES: &[Route] = &[
+    Route::list("/api/members", "listMembers", "Members in the order in which they were made", &MEMBER, list)
+        .query(&[Param { name: "account", about: "Only members of this account" }, PAGE[0], PAGE[1]]),
+    Route::post(
+        "/api/members",
+        "createMember",
+        "Makes a member or a service account",
+        &MEMBER_INPUT,
+        &MEMBER,
+        create,
+    ),
+    Route::get("/api/members/{id}", "getMember", "One member with the use of its limits", &MEMBER, get),
+    Route::patch(
+        "/api/members/{id}",
+        "changeMember",
+        "Changes what is named of a member",
+        &MEMBER_CHANGE,
+        &MEMBER,
+        change,
+    ),
+];
+
+fn view(call: &Call<'_>, stored: &Versioned<Member>) -> Value {
+    let member = &*stored.document;
+    let snapshot = call.app.directory.snapshot();
+    let purse = snapshot
+        .account(member.account)
+        .map(|account| Purse::of_member(member, &account.zone, Environment::Live));
+    let limits = purse.map(|purse| usable::limits_of(call.app, &snapshot, &purse)).unwrap_or_default();
+    json!({
+        "id": member.id,
+        "account": member.account,
+        "name": member.name,
+        "kind": member.kind,
+        "email": member.email,
+        "role": member.role,
+        "limits": limits::views(&limits),
+        "created_at": member.created_at,
+        "version": stored.version,
+    })
+}
+
+fn list(call: &Call<'_>) -> Result<Reply, Problem> {
+    let Some(account) = call.query_parsed::<AccountId>("account")? else {
+        return call.page_of::<Member>(|stored| view(call, stored));
+    };
+    let snapshot = call.app.directory.snapshot_owned();
+    let of_account = snapshot.members().filter(|member| member.account == account);
+    call.page_of_ids(of_account.map(|member| member.id.raw()), |stored| view(call, stored))
+}
+
+fn create(call: &Call<'_>) -> Result<Reply, Problem> {
+    let fields = call.fields();
+    let account = fields.parsed::<AccountId>("account")?;
+    let account = account.ok_or_else(|| FieldError::new("account", "is missing"))?;
+    let edit = |member: &mut Member| {
+        if let Some(kind) = fields.one_of("kind")? {
+            member.kind = kind;
+        }
+        apply(member, &fields)
+    };
+    let created = call.app.directory.create_member(call.actor(), account, &edit)?;
+    Ok(Reply::created(view(call, &created)).at(created.version))
+}
+
+fn get(call: &Call<'_>) -> Result<Reply, Problem> {
+    let stored = call.find::<Member>(call.path_id::<MemberId>("id")?.raw())?;
+    Ok(Reply::ok(view(call, &stored)).at(stored.version))
+}
+
+fn change(call: &Call<'_>) -> Result<Reply, Problem> {
+    let id = call.path_id::<MemberId>("id")?.raw();
+    let edit = |member: &mut Member| apply(member, &call.fields());
+    let stored = call.app.directory.edit(call.actor(), id, call.expected, &edit)?;
+    Ok(Reply::ok(view(call, &stored)).at(stored.version))
+}
+
+fn apply(member: &mut Member, fields: &Fields<'_>) -> Result<(), DirectoryError> {
+    if let Some(name) = fields.text("name") {
+        member.name = name.into();
+    }
+    if let Some(email) = fields.nullable_text("email") {
+        member.email = email.map(Into::into);
+    }
+    if let Some(role) = fields.one_of("role")? {
+        member.role = role;
+    }
+    if let Some(limits) = fields.list("limits") {
+        member.limits = limits::read(limits)?;
+    }
+    Ok(())
+}

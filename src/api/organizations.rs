@@ -1,0 +1,146 @@
+//! `/api/organizations`: the tree above the accounts, with its switches and budgets.
+
+use serde_json::{Value, json};
+
+use crate::directory::{DirectoryError, Environment, Organization, Switches, Versioned};
+use crate::explain::usable;
+use crate::gateway::ladder::Purse;
+use crate::id::OrganizationId;
+
+use super::limits;
+use super::problem::Problem;
+use super::route::{Call, PAGE, Param, Reply, Route};
+use super::shape::{COUNT, Field, Fields, Kind, Need, Shape, field};
+
+const SWITCH: Kind = Kind::OneOf(&["on", "view_only", "suspended"]);
+
+pub static SWITCHES: Shape = Shape {
+    name: "Switches",
+    fields: &[
+        field!("api_service", SWITCH, OptionalNullable, "Every call; null: as the kind of account has it"),
+        field!("model_calls", SWITCH, OptionalNullable, "Model calls; null: as the kind of account has it"),
+    ],
+};
+
+static ORGANIZATION: Shape = Shape {
+    name: "Organization",
+    fields: &[
+        field!("id", Kind::Text, Required, "Public id, org_…"),
+        field!("name", Kind::Text, Required, "What people call it; unique"),
+        field!("parent", Kind::Text, Nullable, "Id of the organization above; null: it is a root"),
+        field!("switches", Kind::Object(&SWITCHES), Required, "They tighten those of what stands below"),
+        field!("limits", limits::USES, Required, "Budgets over all accounts below, with their use"),
+        field!("time_zone", Kind::Text, Required, "IANA zone in which the budgets' days and months begin"),
+        field!("created_at", Kind::Time, Required, "When it was made"),
+        field!("version", COUNT, Required, "Name it in a change to be told of a conflict"),
+    ],
+};
+
+static ORGANIZATION_INPUT: Shape = Shape {
+    name: "OrganizationInput",
+    fields: &[
+        field!("name", Kind::Text, Required, "What people call it; unique"),
+        field!("parent", Kind::Text, OptionalNullable, "Id of the organization above; default: none"),
+        field!("switches", Kind::Object(&SWITCHES), Optional, "Replaces both"),
+        field!("limits", limits::INPUT, Optional, "Replaces all limits"),
+        field!("time_zone", Kind::Text, Optional, "IANA zone of the budgets; default: the installation's"),
+        field!("version", COUNT, Optional, "In a change: the version that was seen"),
+    ],
+};
+
+pub static ROUTES: &[Route] = &[
+    Route::list(
+        "/api/organizations",
+        "listOrganizations",
+        "Organizations in the order in which they were made",
+        &ORGANIZATION,
+        list,
+    )
+    .query(&[Param { name: "name", about: "Only the organization of this name" }, PAGE[0], PAGE[1]]),
+    Route::post(
+        "/api/organizations",
+        "createOrganization",
+        "Makes an organization",
+        &ORGANIZATION_INPUT,
+        &ORGANIZATION,
+        create,
+    ),
+    Route::get("/api/organizations/{id}", "getOrganization", "One organization", &ORGANIZATION, get),
+    Route::patch(
+        "/api/organizations/{id}",
+        "changeOrganization",
+        "Changes what is named of an organization; in force with the next call of every account below",
+        &ORGANIZATION_INPUT,
+        &ORGANIZATION,
+        change,
+    ),
+];
+
+fn view(call: &Call<'_>, stored: &Versioned<Organization>) -> Value {
+    let organization = &*stored.document;
+    let snapshot = call.app.directory.snapshot();
+    let purse =
+        snapshot.organization(organization.id).map(|entry| Purse::of_organization(entry, Environment::Live));
+    let limits = purse.map(|purse| usable::limits_of(call.app, &snapshot, &purse)).unwrap_or_default();
+    json!({
+        "id": organization.id,
+        "name": organization.name,
+        "parent": organization.parent,
+        "switches": switches_view(organization.switches),
+        "limits": limits::views(&limits),
+        "time_zone": organization.time_zone,
+        "created_at": organization.created_at,
+        "version": stored.version,
+    })
+}
+
+pub fn switches_view(switches: Switches) -> Value {
+    json!({"api_service": switches.api_service, "model_calls": switches.model_calls})
+}
+
+fn list(call: &Call<'_>) -> Result<Reply, Problem> {
+    if let Some(name) = call.query_text("name") {
+        let found = call.app.directory.find_by_name::<Organization>("organization", name)?;
+        return Ok(Reply::page(found.iter().map(|stored| view(call, stored)).collect(), None));
+    }
+    call.page_of::<Organization>(|stored| view(call, stored))
+}
+
+fn create(call: &Call<'_>) -> Result<Reply, Problem> {
+    let created = call.app.directory.create_organization(call.actor(), &|organization| {
+        organization.time_zone = call.app.config.ledger.time_zone.as_str().into();
+        apply(organization, &call.fields())
+    })?;
+    Ok(Reply::created(view(call, &created)).at(created.version))
+}
+
+fn get(call: &Call<'_>) -> Result<Reply, Problem> {
+    let stored = call.find::<Organization>(call.path_id::<OrganizationId>("id")?.raw())?;
+    Ok(Reply::ok(view(call, &stored)).at(stored.version))
+}
+
+fn change(call: &Call<'_>) -> Result<Reply, Problem> {
+    let id = call.path_id::<OrganizationId>("id")?.raw();
+    let edit = |organization: &mut Organization| apply(organization, &call.fields());
+    let stored = call.app.directory.edit(call.actor(), id, call.expected, &edit)?;
+    Ok(Reply::ok(view(call, &stored)).at(stored.version))
+}
+
+fn apply(organization: &mut Organization, fields: &Fields<'_>) -> Result<(), DirectoryError> {
+    if let Some(name) = fields.text("name") {
+        organization.name = name.into();
+    }
+    if let Some(parent) = fields.nullable_parsed("parent")? {
+        organization.parent = parent;
+    }
+    if let Some(switches) = fields.one_of("switches")? {
+        organization.switches = switches;
+    }
+    if let Some(limits) = fields.list("limits") {
+        organization.limits = limits::read(limits)?;
+    }
+    if let Some(zone) = fields.text("time_zone") {
+        organization.time_zone = zone.into();
+    }
+    Ok(())
+}

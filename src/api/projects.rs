@@ -1,0 +1,134 @@
+//! `/api/projects`: what a part of an account's keys may spend together.
+
+use serde_json::{Value, json};
+
+use crate::directory::{DirectoryError, Environment, FieldError, Project, Versioned};
+use crate::explain::usable;
+use crate::gateway::ladder::Purse;
+use crate::id::{AccountId, ProjectId};
+
+use super::limits;
+use super::problem::Problem;
+use super::route::{Call, PAGE, Param, Reply, Route};
+use super::shape::{COUNT, Field, Fields, Kind, Need, Shape, field};
+
+const STATUS: Kind = Kind::OneOf(&["running", "paused", "archived"]);
+
+static PROJECT: Shape = Shape {
+    name: "Project",
+    fields: &[
+        field!("id", Kind::Text, Required, "Public id, prj_…"),
+        field!("account", Kind::Text, Required, "Id of the account that pays"),
+        field!("name", Kind::Text, Required, "What people call it; unique in its account"),
+        field!("status", STATUS, Required, "Keys of a project that does not run are refused"),
+        field!("arrears", Kind::Money, Required, "What it owes; its keys are refused until that is 0"),
+        field!("limits", limits::USES, Required, "Budgets over all of its keys, with their use"),
+        field!("created_at", Kind::Time, Required, "When it was made"),
+        field!("version", COUNT, Required, "Name it in a change to be told of a conflict"),
+    ],
+};
+
+static PROJECT_INPUT: Shape = Shape {
+    name: "ProjectInput",
+    fields: &[
+        field!("account", Kind::Text, Required, "Id of the account that pays"),
+        field!("name", Kind::Text, Required, "What people call it; unique in its account"),
+        field!("limits", limits::INPUT, Optional, "Budgets over all of its keys"),
+    ],
+};
+
+static PROJECT_CHANGE: Shape = Shape {
+    name: "ProjectChange",
+    fields: &[
+        field!("name", Kind::Text, Required, "What people call it; unique in its account"),
+        field!("status", STATUS, Optional, "Keys of a project that does not run are refused"),
+        field!("arrears", Kind::Money, Optional, "What it owes; its keys are refused until that is 0"),
+        field!("limits", limits::INPUT, Optional, "Replaces all limits"),
+        field!("version", COUNT, Optional, "The version that was seen"),
+    ],
+};
+
+pub static ROUTES: &[Route] = &[
+    Route::list(
+        "/api/projects",
+        "listProjects",
+        "Projects in the order in which they were made",
+        &PROJECT,
+        list,
+    )
+    .query(&[Param { name: "account", about: "Only projects of this account" }, PAGE[0], PAGE[1]]),
+    Route::post("/api/projects", "createProject", "Makes a project", &PROJECT_INPUT, &PROJECT, create),
+    Route::get("/api/projects/{id}", "getProject", "One project with the use of its limits", &PROJECT, get),
+    Route::patch(
+        "/api/projects/{id}",
+        "changeProject",
+        "Changes what is named of a project; other projects are not affected",
+        &PROJECT_CHANGE,
+        &PROJECT,
+        change,
+    ),
+];
+
+fn view(call: &Call<'_>, stored: &Versioned<Project>) -> Value {
+    let project = &*stored.document;
+    let snapshot = call.app.directory.snapshot();
+    let purse = snapshot
+        .account(project.account)
+        .map(|account| Purse::of_project(project, &account.zone, Environment::Live));
+    let limits = purse.map(|purse| usable::limits_of(call.app, &snapshot, &purse)).unwrap_or_default();
+    json!({
+        "id": project.id,
+        "account": project.account,
+        "name": project.name,
+        "status": project.status,
+        "arrears": project.arrears.to_string(),
+        "limits": limits::views(&limits),
+        "created_at": project.created_at,
+        "version": stored.version,
+    })
+}
+
+fn list(call: &Call<'_>) -> Result<Reply, Problem> {
+    let Some(account) = call.query_parsed::<AccountId>("account")? else {
+        return call.page_of::<Project>(|stored| view(call, stored));
+    };
+    let snapshot = call.app.directory.snapshot_owned();
+    let of_account = snapshot.projects().filter(|project| project.account == account);
+    call.page_of_ids(of_account.map(|project| project.id.raw()), |stored| view(call, stored))
+}
+
+fn create(call: &Call<'_>) -> Result<Reply, Problem> {
+    let account = call.fields().parsed::<AccountId>("account")?;
+    let account = account.ok_or_else(|| FieldError::new("account", "is missing"))?;
+    let edit = |project: &mut Project| apply(project, &call.fields());
+    let created = call.app.directory.create_project(call.actor(), account, &edit)?;
+    Ok(Reply::created(view(call, &created)).at(created.version))
+}
+
+fn get(call: &Call<'_>) -> Result<Reply, Problem> {
+    let stored = call.find::<Project>(call.path_id::<ProjectId>("id")?.raw())?;
+    Ok(Reply::ok(view(call, &stored)).at(stored.version))
+}
+
+fn change(call: &Call<'_>) -> Result<Reply, Problem> {
+    let id = call.path_id::<ProjectId>("id")?.raw();
+    let edit = |project: &mut Project| apply(project, &call.fields());
+    let stored = call.app.directory.edit(call.actor(), id, call.expected, &edit)?;
+    Ok(Reply::ok(view(call, &stored)).at(stored.version))
+}
+
+fn apply(project: &mut Project, fields: &Fields<'_>) -> Result<(), DirectoryError> {
+    if let Some(name) = fields.text("name") {
+        project.name = name.into();
+    }
+    if let Some(status) = fields.one_of("status")? {
+        project.status = status;
+    }
+    if let Some(arrears) = fields.money("arrears")? {
+        project.arrears = arrears;
+    }
+    if let Some(limits) = fields.list("limits") {
+        project.limits = limits::read(limits)?;
+    }
+    Ok(())
+}
