@@ -22,7 +22,7 @@ use tallygate::gateway::facts::{
     CallBody, CallRecord, Checked, Client, Credential, Decided, Ending, Endpoint, Facts, Outcome, Readings,
     UsageSource,
 };
-use tallygate::gateway::ladder::{self, Caller, HoldPolicy, Layers, Verdict};
+use tallygate::gateway::ladder::{self, Caller, HoldPolicy, Scope, Verdict};
 use tallygate::id::{AccountId, ChannelId, KeyId, ModelId, PriceId, RequestId};
 use tallygate::store::{self, StoreConfig};
 
@@ -98,9 +98,9 @@ fn facts(n: u64) -> Facts {
     }
 }
 
-fn layers(snapshot: &Snapshot, at_ms: i64) -> Layers<'_> {
+fn scope(snapshot: &Snapshot, at_ms: i64) -> Scope<'_> {
     let caller = Caller::of_key(snapshot, KEY).expect("the key");
-    ladder::layers(snapshot, caller, Some("bench"), at_ms)
+    Scope::new(snapshot, caller, Some("bench"), at_ms)
 }
 
 fn outcome() -> Outcome {
@@ -135,8 +135,8 @@ fn decision(c: &mut Criterion) {
             )
         });
     });
-    c.bench_function("windows of a key (day, month, total)", |b| {
-        b.iter(|| layers(&snapshot, black_box(facts.at_ms)));
+    c.bench_function("scope of a call (windows, layers)", |b| {
+        b.iter(|| scope(&snapshot, black_box(facts.at_ms)));
     });
 }
 
@@ -168,14 +168,14 @@ fn books(dir: &std::path::Path) -> Books {
 
 fn hold(books: &Books, snapshot: &Snapshot, n: u64) -> Held {
     let facts = facts(n);
-    let layers = layers(snapshot, facts.at_ms);
+    let scope = scope(snapshot, facts.at_ms);
     let decided = Decided { facts, readings: None, refusal: None, admitted: None };
     let (_, held) = books
-        .decide(ACCOUNT.in_book(Book::Live), &layers, decided, |decided| {
+        .decide(&scope, decided, |decided| {
             let readings = decided.readings.as_ref()?;
             match ladder::decide(snapshot, &decided.facts, readings, &POLICY) {
                 Verdict::Admit(admission) => {
-                    Some(Reserve { amount: admission.sizing.hold, overdraft: Nano::ZERO })
+                    Some(Reserve { amount: admission.sizing.hold, overdraft: Nano::ZERO, tokens: 0 })
                 }
                 Verdict::Refuse(_) => None,
             }

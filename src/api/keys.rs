@@ -72,6 +72,7 @@ macro_rules! key_fields {
             field!("project", Kind::Text, Nullable, "Id of its project"),
             field!("member", Kind::Text, Nullable, "Id of the member or service account whose key it is"),
             field!("limits", limits::USES, Required, "Every limit with its use"),
+            field!("rates", limits::RATES, Required, "How fast it may be used, as it was set"),
             field!("allowed", ALLOWED, Required, "Models at endpoints that it may use; empty: all of its group"),
             field!("created_at", Kind::Time, Required, "When it was made"),
             field!("version", COUNT, Required, "Name it in a change to be told of a conflict"),
@@ -107,6 +108,7 @@ static KEY_INPUT: Shape = Shape {
         field!("project", Kind::Text, OptionalNullable, "Id of its project"),
         field!("member", Kind::Text, OptionalNullable, "Id of the member or service account whose key it is"),
         field!("limits", limits::INPUT, Optional, "Spend and daily calls, over all models or of one"),
+        field!("rates", limits::RATES, Optional, "How fast it may be used"),
         field!("allowed", ALLOWED, Optional, "Models at endpoints that it may use; empty: all of its group"),
         field!("expires_at", Kind::Time, OptionalNullable, "From then on it is refused as expired"),
         field!("schedule", Kind::Object(&limits::SCHEDULE), OptionalNullable, "When it may be used"),
@@ -123,6 +125,7 @@ static KEY_CHANGE: Shape = Shape {
         field!("project", Kind::Text, OptionalNullable, "Id of its project"),
         field!("member", Kind::Text, OptionalNullable, "Id of the member or service account whose key it is"),
         field!("limits", limits::INPUT, Optional, "Replaces all limits"),
+        field!("rates", limits::RATES, Optional, "Replaces all rates"),
         field!("allowed", ALLOWED, Optional, "Replaces the whole list"),
         field!("expires_at", Kind::Time, OptionalNullable, "From then on it is refused as expired"),
         field!("schedule", Kind::Object(&limits::SCHEDULE), OptionalNullable, "When it may be used"),
@@ -175,6 +178,7 @@ fn view(call: &Call<'_>, stored: &Versioned<Key>) -> Value {
         "project": key.project,
         "member": key.member,
         "limits": limits::views(&usable::limits(call.app, key)),
+        "rates": key.rates,
         "allowed": key.allowed,
         "created_at": key.created_at,
         "version": stored.version,
@@ -234,6 +238,9 @@ fn apply(call: &Call<'_>, key: &mut Key, fields: &Fields<'_>) -> Result<(), Dire
     }
     if let Some(limits) = fields.list("limits") {
         key.limits = limits::read(limits)?;
+    }
+    if let Some(rates) = fields.list("rates") {
+        key.rates = limits::read_rates(rates)?;
     }
     if let Some(allowed) = fields.list("allowed") {
         key.allowed = shape::decode("allowed", allowed)?;

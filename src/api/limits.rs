@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::directory::{FieldError, Limit, Metric, Origin};
+use crate::directory::{FieldError, Limit, Metric, Origin, RateLimit};
 use crate::explain::usable::LimitUse;
 
 use super::shape::{Field, Fields, Kind, Need, Shape, field};
@@ -38,18 +38,44 @@ static LIMIT_INPUT: Shape = Shape {
     ],
 };
 
+static RATE_INPUT: Shape = Shape {
+    name: "RateLimit",
+    fields: &[
+        field!(
+            "metric",
+            Kind::OneOf(&["requests_per_second", "tokens_per_minute", "concurrency"]),
+            Required,
+            "What is limited; tokens count input and output"
+        ),
+        field!("value", RATE_VALUE, Required, "At least 1: to block a key, disable it"),
+        field!("origin", ORIGIN, Optional, "Who set it, as refusals tell; default: operator"),
+        field!(
+            "schedule",
+            Kind::Object(&SCHEDULE),
+            OptionalNullable,
+            "When the limit holds; default: always"
+        ),
+    ],
+};
+const RATE_VALUE: Kind = Kind::Integer { min: 0, max: i64::MAX };
+
+pub const RATES: Kind = Kind::List(&Kind::Object(&RATE_INPUT));
+
 pub const INPUT: Kind = Kind::List(&Kind::Object(&LIMIT_INPUT));
+
+const METRICS: [&str; 5] = ["spend", "calls", "requests_per_second", "tokens_per_minute", "concurrency"];
+const WINDOWS: [&str; 5] = ["second", "minute", "day", "month", "total"];
 
 static LIMIT: Shape = Shape {
     name: "LimitUse",
     fields: &[
         field!("scope", Kind::Text, Required, "Whose limit: key, member, project, group or organization"),
         field!("id", Kind::Text, Required, "Public id of what it belongs to"),
-        field!("metric", METRIC, Required, "What is limited"),
+        field!("metric", Kind::OneOf(&METRICS), Required, "What is limited"),
         field!(
             "window",
-            WINDOW,
-            Required,
+            Kind::OneOf(&WINDOWS),
+            Nullable,
             "In the time zone of the account or organization; of a group: UTC"
         ),
         field!("model", Kind::Text, Nullable, "The one model that is limited; null: all together"),
@@ -109,6 +135,22 @@ fn limit(at: usize, value: &Value) -> Result<Option<Limit>, FieldError> {
         origin: fields.one_of("origin").map_err(named)?.unwrap_or(Origin::Operator),
         schedule: fields.one_of::<Option<_>>("schedule").map_err(named)?.flatten(),
     }))
+}
+
+/// The rates of a body.
+pub fn read_rates(rates: &[Value]) -> Result<Vec<RateLimit>, FieldError> {
+    let rate = |(at, value): (usize, &Value)| {
+        let named = |error: FieldError| FieldError::new(format!("rates[{at}].{}", error.field), error.reason);
+        let missing = |field: &str| FieldError::new(format!("rates[{at}].{field}"), "is missing");
+        let fields = Fields::new(value.as_object().ok_or_else(|| missing("metric"))?);
+        Ok(RateLimit {
+            metric: fields.one_of("metric").map_err(named)?.ok_or_else(|| missing("metric"))?,
+            value: fields.number("value").map_err(named)?.ok_or_else(|| missing("value"))?,
+            origin: fields.one_of("origin").map_err(named)?.unwrap_or(Origin::Operator),
+            schedule: fields.one_of::<Option<_>>("schedule").map_err(named)?.flatten(),
+        })
+    };
+    rates.iter().enumerate().map(rate).collect()
 }
 
 pub fn views(limits: &[LimitUse]) -> Value {

@@ -14,6 +14,7 @@ pub mod durability;
 pub mod encoding;
 pub mod lookup;
 mod projector;
+mod rates;
 mod recovery;
 pub mod verify;
 
@@ -29,12 +30,15 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::clock::Clock;
 use crate::gateway::facts::{CallRecord, CounterReading, Decided, Outcome, Readings};
-use crate::gateway::ladder::Layer;
+use crate::gateway::ladder::{self, Scope};
 use crate::id::RequestId;
+
+use rates::{Meters, Slot};
 
 pub use committer::OnFatal;
 pub use durability::{Durability, Stopped, Ticket, Wait};
 pub use projector::ChargeState;
+pub use rates::Rated;
 pub use recovery::{BooksConfig, OpenError};
 
 /// Records that may wait for the journal and the projections together before no more calls are admitted.
@@ -110,6 +114,8 @@ impl From<Stopped> for BooksError {
 pub struct Reserve {
     pub amount: Nano,
     pub overdraft: Nano,
+    /// Tokens that the call can come to at the most.
+    pub tokens: u64,
 }
 
 /// See the module.
@@ -134,6 +140,7 @@ struct Shared {
 
 struct State {
     ledger: Ledger,
+    meters: Meters,
     pending: Vec<Record>,
     /// Number that the pending records will be written under.
     next_batch: u64,
@@ -159,6 +166,8 @@ pub struct Held {
     ticket: Ticket,
     /// Place among the records of its batch.
     index: usize,
+    /// Its place among the calls of a key whose rate is limited.
+    slot: Option<Slot>,
     open: bool,
 }
 
@@ -187,6 +196,12 @@ impl Books {
         self.shared.state.lock().ledger.balance(account, now)
     }
 
+    /// What a decision within this scope would see now.
+    pub fn read(&self, scope: &Scope<'_>) -> Readings {
+        let (now, now_ns) = (Timestamp(self.shared.clock.now_ms()), self.shared.clock.mono_ns());
+        self.shared.state.lock().read(scope, now, now_ns)
+    }
+
     pub fn counter(&self, key: &CounterKey, start: Timestamp) -> Counter {
         self.shared.state.lock().ledger.counter(key, start)
     }
@@ -202,31 +217,32 @@ impl Books {
     /// hold. `None` comes back for a call that was refused; it is recorded all the same.
     pub fn decide(
         &self,
-        account: AccountId,
-        layers: &[Layer<'_>],
+        scope: &Scope<'_>,
         mut decided: Decided,
         decide: impl FnOnce(&mut Decided) -> Option<Reserve>,
     ) -> Result<(Arc<Decided>, Option<Held>), BooksError> {
         let shared = &self.shared;
-        let now = shared.trusted_now()?;
+        let (now, now_ns) = (shared.trusted_now()?, shared.clock.mono_ns());
         let mut state = shared.state.lock();
         state.check_open()?;
-        decided.readings = Some(state.read(account, layers, now));
+        decided.readings = Some(state.read(scope, now, now_ns));
         let hold = HoldId(decided.facts.request.raw());
-        let effect = match decide(&mut decided) {
+        let reserve = decide(&mut decided);
+        let effect = match reserve {
             None => None,
             Some(reserve) => {
                 let command = Command::Reserve {
                     hold,
-                    account,
+                    account: scope.account,
                     amount: reserve.amount,
                     overdraft: reserve.overdraft,
-                    layers: layers.iter().map(|layer| layer.held(reserve.amount)).collect(),
+                    layers: scope.layers.iter().map(|layer| layer.held(reserve.amount)).collect(),
                     owner: HoldOwner::Process(shared.epoch),
                 };
                 Some(state.ledger.execute(&command, now).map_err(BooksError::Refused)?)
             }
         };
+        let slot = scope.rated.and_then(|rated| state.meter(rated, &decided, reserve, now_ns));
         let decided = Arc::new(decided);
         let admitted = effect.is_some();
         let call = CallRecord { decided: Arc::clone(&decided), outcome: None };
@@ -240,6 +256,7 @@ impl Books {
             decided: Arc::clone(&decided),
             ticket,
             index,
+            slot,
             open: true,
         });
         Ok((decided, held))
@@ -353,9 +370,9 @@ impl State {
         }
     }
 
-    fn read(&self, account: AccountId, layers: &[Layer<'_>], now: Timestamp) -> Readings {
-        let balance = self.ledger.brief_balance(account, now);
-        let counters = layers.iter().map(|layer| {
+    fn read(&self, scope: &Scope<'_>, now: Timestamp, now_ns: u64) -> Readings {
+        let balance = self.ledger.brief_balance(scope.account, now);
+        let counters = scope.layers.iter().map(|layer| {
             let counter = self.ledger.counter(&layer.counter, layer.window.start);
             CounterReading {
                 counter: layer.counter,
@@ -364,7 +381,27 @@ impl State {
                 held: counter.held,
             }
         });
-        Readings { available: balance.available, held: balance.held, counters: counters.collect() }
+        Readings {
+            available: balance.available,
+            held: balance.held,
+            counters: counters.collect(),
+            rate: scope.rated.map(|rated| self.meters.read(rated, now_ns)),
+        }
+    }
+
+    /// Counts a call against its key's rates: any that passed them as a request, one that runs with its tokens too.
+    fn meter(
+        &mut self,
+        rated: Rated,
+        decided: &Decided,
+        reserve: Option<Reserve>,
+        now_ns: u64,
+    ) -> Option<Slot> {
+        let refused_at = decided.refusal.as_ref().map(|refusal| refusal.code.rung());
+        if refused_at.is_none_or(|rung| rung > ladder::RATE) {
+            self.meters.request(rated, now_ns);
+        }
+        reserve.map(|reserve| self.meters.begin(rated, reserve.tokens, now_ns))
     }
 
     fn push(&mut self, record: Record) -> Ticket {
@@ -424,6 +461,9 @@ impl Held {
         // A closed ledger takes nothing more: the hold is released when the books are opened again.
         if state.closed {
             return Err(BooksError::Stopped);
+        }
+        if let Some(slot) = self.slot.take() {
+            state.meters.end(slot, outcome.usage.tokens.iter().sum());
         }
         let effect = state.ledger.execute(command, now).map_err(BooksError::Refused)?;
         let ticket = state.finish(self, effect.clone(), outcome);

@@ -19,6 +19,7 @@ use crate::store::{JournalStore, Projections, StoreError};
 use super::committer::Committer;
 use super::encoding::{self, Checkpoint, DecodeError};
 use super::projector::{CHECKPOINT, Projector, rows_of};
+use super::rates::Meters;
 use super::{Books, Durability, OnFatal, Record, Shared, State, Tail};
 use crate::store::chain::Link;
 
@@ -152,6 +153,7 @@ impl Books {
         let boot_ms = i64::try_from(config.clock.mono_ns() / 1_000_000).unwrap_or(i64::MAX);
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
+                meters: Meters::default(),
                 ledger: live,
                 pending: orphans,
                 next_batch: last.n + 1,

@@ -43,7 +43,7 @@ const fn live(name: &'static str, account: DemoAccount, shows: &'static str) -> 
     DemoKey { name, shows, account, environment: Environment::Live }
 }
 
-pub const KEYS: [DemoKey; 26] = [
+pub const KEYS: [DemoKey; 28] = [
     live("healthy", DemoAccount::Funded, "a call that works, and what it cost"),
     live("empty_balance", DemoAccount::Empty, "402 balance_exhausted"),
     live("low_balance", DemoAccount::Low, "402 balance_insufficient: available, needed, short by"),
@@ -52,6 +52,12 @@ pub const KEYS: [DemoKey; 26] = [
     live("member_budget_spent", DemoAccount::Funded, "402 member_budget_exhausted"),
     live("project_budget_spent", DemoAccount::Funded, "402 project_budget_exhausted"),
     live("group_quota_spent", DemoAccount::Funded, "402 group_quota_exhausted"),
+    live("qps_one", DemoAccount::Funded, "429 rate_limit_requests at the second call within a second"),
+    live(
+        "concurrency_one",
+        DemoAccount::Funded,
+        "429 concurrency_limit while a call of it runs (try demo-slow)",
+    ),
     live("daily_zero", DemoAccount::Funded, "429 daily_calls_exhausted: 0, the default, blocks"),
     live("daily_spent", DemoAccount::Funded, "429 daily_calls_exhausted: the one call of the day is made"),
     live("revoked", DemoAccount::Funded, "401 key_revoked"),

@@ -10,8 +10,8 @@ use crate::app::App;
 use crate::books::BooksError;
 use crate::directory::{
     AccountKind, Allowance, CapField, Channel, DirectoryError, Environment, Group, Key, KeyOrder, KeyStatus,
-    Limit, Member, Metric, Model, Organization, Origin, Price, Project, ProjectStatus, Schedule, StatusNote,
-    StatusOrigin, StatusReason, Switch, Window,
+    Limit, Member, Metric, Model, Organization, Origin, Price, Project, ProjectStatus, RateLimit, RateMetric,
+    Schedule, StatusNote, StatusOrigin, StatusReason, Switch, Window,
 };
 use crate::explain::usable;
 use crate::gateway::ladder::{self, Caller};
@@ -158,6 +158,8 @@ fn key(app: &App, seed: &Seed, key: &DemoKey) -> Result<(), SeedError> {
             "model_not_allowed" => {
                 made.allowed = vec![Allowance { endpoints: Vec::new(), models: vec![DEEPSEEK.into()] }];
             }
+            "qps_one" => made.rates = vec![one(RateMetric::RequestsPerSecond)],
+            "concurrency_one" => made.rates = vec![one(RateMetric::Concurrency)],
             "daily_zero" => made.limits = vec![daily_calls(0, Origin::Default)],
             "daily_spent" => made.limits = vec![daily_calls(1, Origin::Owner)],
             _ => {}
@@ -166,6 +168,10 @@ fn key(app: &App, seed: &Seed, key: &DemoKey) -> Result<(), SeedError> {
         Ok(())
     })?;
     Ok(())
+}
+
+fn one(metric: RateMetric) -> RateLimit {
+    RateLimit { metric, value: 1, origin: Origin::Owner, schedule: None }
 }
 
 const DEBT: Nano = Nano(12_340_000_000);

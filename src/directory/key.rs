@@ -8,6 +8,7 @@ use crate::id::{AccountId, GroupId, KeyId, MemberId, ProjectId};
 
 use super::documents::names;
 use super::limit::Limit;
+use super::rate::RateLimit;
 use super::schedule::Schedule;
 
 /// A caller's key. Its text is known to the caller alone.
@@ -46,6 +47,9 @@ pub struct Key {
     /// Spend limits and daily calls of the key.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub limits: Vec<Limit>,
+    /// How fast it may be used.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rates: Vec<RateLimit>,
     /// Which models the key may use at which endpoints; empty: all that its group reaches.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allowed: Vec<Allowance>,
@@ -96,6 +100,7 @@ impl Key {
             project: None,
             member: None,
             limits: Vec::new(),
+            rates: Vec::new(),
             allowed: Vec::new(),
             created_at: now,
         }

@@ -14,6 +14,7 @@ use super::checks;
 use super::documents::{Account, Allowance, Channel, Group, Key, KeyStatus, Model, Price};
 use super::error::{FieldError, Kind};
 use super::limit::{self, Holder};
+use super::rate;
 use super::snapshot::{Object, Snapshot};
 
 /// A thousand times the list price: beyond that a multiplier is a slip of the pen.
@@ -146,6 +147,7 @@ impl Document for Key {
         self.schedule.iter().try_for_each(|schedule| schedule.check("schedule"))?;
         checks::ip_ranges("ip_ranges", &self.ip_ranges)?;
         limit::check(&self.limits, Holder::Key, snapshot)?;
+        rate::check(&self.rates)?;
         allowed(&self.allowed)
     }
 

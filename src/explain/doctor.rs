@@ -84,7 +84,7 @@ pub struct KnownKey {
     pub status: KeyStatus,
     pub limits: Vec<LimitUse>,
     pub usable_now: String,
-    /// account, or the window of the key's limit that binds.
+    /// `account`, or layer and window of the limit that binds.
     pub bound_by: String,
     /// What the smallest call of the cheapest model holds, and which model that is.
     pub smallest_call: Option<SmallestCall>,
@@ -111,7 +111,7 @@ pub fn key(app: &App, raw: &[u8], language: Language) -> KeyFindings {
     let smallest = usable::cheapest_call(app, &key);
     let bound_by = match usable.bound_by {
         Binding::Balance => "account".to_owned(),
-        Binding::Limit(at) => usable.limits.get(at).map_or("key", |limit| limit.window).to_owned(),
+        Binding::Limit(at) => usable.limits.get(at).map_or_else(|| "key".to_owned(), bound_by),
     };
     let would_pass = key.status == KeyStatus::Enabled && affords(usable.now, smallest.as_ref());
     let summary = summary(&key, usable.now, &bound_by, smallest.as_ref(), language);
@@ -127,6 +127,11 @@ pub fn key(app: &App, raw: &[u8], language: Language) -> KeyFindings {
         smallest_call: smallest.map(|(hold, model)| SmallestCall { model, hold: hold.to_string() }),
     };
     KeyFindings { text, key: Some(known), would_pass, summary }
+}
+
+/// The layer and the window: `project month`.
+fn bound_by(limit: &LimitUse) -> String {
+    format!("{} {}", limit.scope, limit.window.unwrap_or_default())
 }
 
 fn affords(usable: Nano, smallest: Option<&(Nano, String)>) -> bool {

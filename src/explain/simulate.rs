@@ -7,12 +7,10 @@ use serde::Serialize;
 
 use crate::app::App;
 use crate::catalogue::Language;
-use crate::directory::{Key, Snapshot};
-use crate::gateway::facts::{
-    Admitted, Checked, Client, CounterReading, Credential, Decided, Endpoint, Facts, Readings,
-};
+use crate::directory::Key;
+use crate::gateway::facts::{Admitted, Checked, Client, Credential, Decided, Endpoint, Facts};
 use crate::gateway::identify;
-use crate::gateway::ladder::{self, Caller, Layer, Verdict};
+use crate::gateway::ladder::{self, Caller, Scope, Verdict};
 use crate::gateway::request::ChatRequest;
 use crate::id::RequestId;
 
@@ -41,7 +39,10 @@ pub fn chat(app: &App, key: &Key, body: &Bytes, language: Language) -> Simulatio
         body: identify::call_body(body.len(), &ChatRequest::parse(body)),
         client: Client::default(),
     };
-    let readings = read(app, &snapshot, key, &facts);
+    let model = facts.body.passed().map(|body| &*body.model);
+    let readings = Caller::of_key(&snapshot, key.id)
+        .map(|caller| app.books.read(&Scope::new(&snapshot, caller, model, at.0)))
+        .unwrap_or_default();
     let policy = app.hold_policy();
     let verdict = ladder::decide(&snapshot, &facts, &readings, &policy);
     let (refusal, admitted) = match verdict {
@@ -69,28 +70,5 @@ pub fn chat(app: &App, key: &Key, body: &Bytes, language: Language) -> Simulatio
         hold: admitted.map(|admitted| admitted.hold.to_string()),
         output_cap: admitted.map(|admitted| admitted.output_cap),
         why,
-    }
-}
-
-/// The books as a decision of this key would read them.
-fn read(app: &App, snapshot: &Snapshot, key: &Key, facts: &Facts) -> Readings {
-    let balance = app.books.balance(crate::api::book(key.account, key.environment));
-    let model = facts.body.passed().map(|body| &*body.model);
-    let layers = Caller::of_key(snapshot, key.id)
-        .map(|caller| ladder::layers(snapshot, caller, model, facts.at_ms))
-        .unwrap_or_default();
-    let reading = |layer: &Layer<'_>| {
-        let counter = app.books.counter(&layer.counter, layer.window.start);
-        CounterReading {
-            counter: layer.counter,
-            window: layer.window,
-            used: counter.used,
-            held: counter.held,
-        }
-    };
-    Readings {
-        available: balance.available,
-        held: balance.held,
-        counters: layers.iter().map(reading).collect(),
     }
 }

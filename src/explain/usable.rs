@@ -4,8 +4,8 @@ use ledger::{Balance, Nano, TokenClass, Usage};
 use serde::Serialize;
 
 use crate::app::App;
-use crate::directory::{Key, Limit, Metric, ModelStatus, Snapshot, Window, decimal};
-use crate::gateway::ladder::{self, Caller, Purse};
+use crate::directory::{Key, Limit, Metric, ModelStatus, RateMetric, Snapshot, Window, decimal};
+use crate::gateway::ladder::{self, Caller, Purse, Scope};
 
 use super::time_text;
 
@@ -15,7 +15,8 @@ pub struct LimitUse {
     pub scope: &'static str,
     pub id: String,
     pub metric: &'static str,
-    pub window: &'static str,
+    /// `None` for what has no window, such as calls at the same time.
+    pub window: Option<&'static str>,
     /// The one model that is limited.
     pub model: Option<String>,
     /// Whether its schedule has the limit hold now.
@@ -58,8 +59,44 @@ pub enum Binding {
 pub fn limits(app: &App, key: &Key) -> Vec<LimitUse> {
     let snapshot = app.directory.snapshot();
     let caller = Caller::of_key(&snapshot, key.id);
-    let purses = caller.map(|caller| ladder::purses(&snapshot, caller)).unwrap_or_default();
-    purses.iter().flat_map(|purse| limits_of(app, &snapshot, purse)).collect()
+    let Some(caller) = caller else { return Vec::new() };
+    let purses = ladder::purses(&snapshot, caller);
+    let mut limits: Vec<_> = purses.iter().flat_map(|purse| limits_of(app, &snapshot, purse)).collect();
+    limits.extend(rates(app, &snapshot, caller));
+    limits
+}
+
+/// The limits on how fast a key may be used.
+fn rates<'a>(app: &App, snapshot: &Snapshot, caller: Caller<'a>) -> impl Iterator<Item = LimitUse> + use<'a> {
+    let now = app.books.now();
+    let at = jiff::Timestamp::from_millisecond(now.0).unwrap_or(jiff::Timestamp::MAX);
+    let reading = app.books.read(&Scope::new(snapshot, caller, None, now.0)).rate.unwrap_or_default();
+    caller.key.rates.iter().map(move |limit| {
+        let (window, used) = match limit.metric {
+            RateMetric::RequestsPerSecond => (Some("second"), reading.requests_used()),
+            RateMetric::TokensPerMinute => (Some("minute"), reading.tokens),
+            RateMetric::Concurrency => (None, reading.running),
+        };
+        LimitUse {
+            scope: "key",
+            id: caller.key.id.to_string(),
+            metric: limit.metric.as_str(),
+            window,
+            model: None,
+            in_force: limit.is_in_force(at, &caller.account.zone),
+            value: whole(limit.value),
+            used: whole(used),
+            held: Nano::ZERO,
+            left: whole(limit.value.saturating_sub(used)),
+            resets_at: None,
+            source: limit.origin.as_str(),
+        }
+    })
+}
+
+/// A count as a decimal.
+fn whole(count: u64) -> Nano {
+    Metric::Calls.value(i64::try_from(count).unwrap_or(i64::MAX))
 }
 
 /// The limits of one purse.
@@ -78,7 +115,7 @@ pub fn limits_of(app: &App, snapshot: &Snapshot, purse: &Purse<'_>) -> Vec<Limit
             scope: purse.scope(),
             id: purse.public_id(),
             metric: limit.metric.as_str(),
-            window: limit.window.as_str(),
+            window: Some(limit.window.as_str()),
             model: limit.model.as_ref().map(ToString::to_string),
             in_force: limit.is_in_force(at, purse.zone),
             value: limit.value,

@@ -10,6 +10,7 @@ use ledger::{CounterKey, Nano, Usage, WindowInstance};
 use smallvec::SmallVec;
 
 use crate::catalogue::{Code, Refusal};
+use crate::directory::Rates;
 use crate::id::{AccountId, ChannelId, KeyId, PriceId, RequestId};
 
 /// Room for the layers of one call without an allocation.
@@ -115,6 +116,20 @@ pub struct Readings {
     pub available: Nano,
     pub held: Nano,
     pub counters: SmallVec<[CounterReading; LAYERS_INLINE]>,
+    /// `None` if no rate limited the key.
+    pub rate: Option<RateReading>,
+}
+
+/// How fast a key was used, and the limits that held.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RateReading {
+    pub limits: Rates,
+    /// How far requests were ahead of an even flow.
+    pub ahead_ns: u64,
+    /// Tokens of the last minute, those that running calls may come to among them.
+    pub tokens: u64,
+    /// Calls under way.
+    pub running: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -163,11 +178,13 @@ pub enum CapReason {
     Model = 2,
     /// The usable money buys fewer tokens than the model could give.
     Money = 3,
+    /// A share of the key's tokens per minute.
+    Rate = 4,
 }
 
 impl CapReason {
     pub fn from_code(code: u8) -> Option<Self> {
-        [CapReason::Caller, CapReason::Model, CapReason::Money]
+        [CapReason::Caller, CapReason::Model, CapReason::Money, CapReason::Rate]
             .into_iter()
             .find(|reason| *reason as u8 == code)
     }
@@ -177,6 +194,7 @@ impl CapReason {
             CapReason::Caller => "caller",
             CapReason::Model => "model",
             CapReason::Money => "money",
+            CapReason::Rate => "rate",
         }
     }
 }

@@ -18,14 +18,14 @@ use tower::ServiceExt as _;
 
 use crate::books::{BooksError, Held, Reserve};
 use crate::catalogue::{Code, Language, Refusal};
-use crate::directory::{Environment, Price, Snapshot};
+use crate::directory::{Price, Snapshot};
 use crate::id::RequestId;
 
 use super::answer::AnswerBody;
 use super::exchange::Exchange;
 use super::facts::{Admitted, Checked, Credential, Decided, Endpoint, Facts};
 use super::identify::{self, Destination};
-use super::ladder::{self, Caller, Verdict};
+use super::ladder::{self, Caller, Scope, Verdict};
 use super::models;
 use super::request::{ChatRequest, RequestFault};
 use super::respond::{self, Addressee};
@@ -45,6 +45,8 @@ struct Admission {
     admitted: Admitted,
     price: Arc<Price>,
     route: Rc<Route>,
+    /// Tokens that the call can come to.
+    tokens: u64,
 }
 
 /// Answers one request.
@@ -133,10 +135,9 @@ impl Arrival {
                 books.record_refusal(Decided { facts, readings: None, refusal, admitted: None }).map(drop)
             }
             Some(caller) => {
-                let account = book_account(caller);
-                let layers = ladder::layers(&snapshot, caller, model_of(&facts), facts.at_ms);
+                let scope = Scope::new(&snapshot, caller, model_of(&facts), facts.at_ms);
                 let decided = Decided { facts, readings: None, refusal, admitted: None };
-                books.decide(account, &layers, decided, |_| None).map(drop)
+                books.decide(&scope, decided, |_| None).map(drop)
             }
         };
         match recorded {
@@ -260,16 +261,15 @@ impl Arrival {
         let (Some(caller), Ok(request)) = (Caller::of(&snapshot, &facts), parsed) else {
             return self.refuse_early(facts);
         };
-        let layers = ladder::layers(&snapshot, caller, model_of(&facts), facts.at_ms);
-        let account = book_account(caller);
+        let scope = Scope::new(&snapshot, caller, model_of(&facts), facts.at_ms);
         let overdraft = caller.account.account.overdraft;
         let mut admission = None;
         let decided = Decided { facts, readings: None, refusal: None, admitted: None };
-        let decided = gateway.app.books.decide(account, &layers, decided, |decided| {
+        let decided = gateway.app.books.decide(&scope, decided, |decided| {
             let reserve = self.judge(&snapshot, decided, &mut admission)?;
             Some(Reserve { overdraft, ..reserve })
         });
-        drop(layers);
+        drop(scope);
         drop(snapshot);
         match decided {
             Err(why) => self.without_books(&why),
@@ -280,7 +280,11 @@ impl Arrival {
                 _ => {
                     let refusal = decided.refusal.as_deref();
                     let fallback = Refusal::new(Code::BooksUnavailable);
-                    self.addressee(sees_account_money).refusal(refusal.unwrap_or(&fallback))
+                    let refusal = refusal.unwrap_or(&fallback);
+                    let mut answer = self.addressee(sees_account_money).refusal(refusal);
+                    let rate = decided.readings.as_ref().and_then(|readings| readings.rate);
+                    respond::add_rates(answer.headers_mut(), rate.as_ref(), None);
+                    answer
                 }
             },
         }
@@ -315,8 +319,9 @@ impl Arrival {
                         cap_reason: admit.sizing.cap_reason,
                     };
                     decided.admitted = Some(admitted);
-                    reserve = Some(Reserve { amount: admitted.hold, overdraft: ledger::Nano::ZERO });
-                    *admission = Some(Admission { admitted, price: Arc::clone(admit.price), route });
+                    let tokens = decided.facts.body.passed().map_or(0, |call| admit.sizing.tokens(call));
+                    reserve = Some(Reserve { amount: admitted.hold, overdraft: ledger::Nano::ZERO, tokens });
+                    *admission = Some(Admission { admitted, price: Arc::clone(admit.price), route, tokens });
                 }
             },
         }
@@ -336,6 +341,7 @@ impl Arrival {
     ) -> Response<AnswerBody> {
         let (reply, answer) = oneshot::channel();
         let running = self.worker.gateway.count_call();
+        let rate = held.decided().readings.as_ref().and_then(|readings| readings.rate);
         let exchange = Exchange {
             worker: Rc::clone(&self.worker),
             held,
@@ -354,16 +360,10 @@ impl Arrival {
             drop(running);
         });
         // No answer comes only if the books stopped, which ends the process.
-        answer.await.unwrap_or_else(|_| self.without_books(&BooksError::Stopped))
+        let mut answer = answer.await.unwrap_or_else(|_| self.without_books(&BooksError::Stopped));
+        respond::add_rates(answer.headers_mut(), rate.as_ref(), Some(admission.tokens));
+        answer
     }
-}
-
-/// The ledger account that a key's calls are charged to: test keys spend test money.
-fn book_account(caller: Caller<'_>) -> ledger::AccountId {
-    ledger::AccountId(caller.key.account.raw()).in_book(match caller.key.environment {
-        Environment::Live => ledger::Book::Live,
-        Environment::Test => ledger::Book::Test,
-    })
 }
 
 /// The model that is asked for, once the body is known.

@@ -8,7 +8,7 @@ use crate::catalogue::{self, Language, Refusal, RenderContext, Shape};
 use crate::id::RequestId;
 
 use super::answer::AnswerBody;
-use super::facts::{Admitted, CapReason};
+use super::facts::{Admitted, CapReason, RateReading};
 
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const X_COST: HeaderName = HeaderName::from_static("x-tallygate-cost");
@@ -71,10 +71,34 @@ pub fn head(
     if let Some(cost) = cost.and_then(|cost| HeaderValue::try_from(cost.to_string()).ok()) {
         headers.insert(X_COST, cost);
     }
-    if admitted.cap_reason == CapReason::Money {
+    if matches!(admitted.cap_reason, CapReason::Money | CapReason::Rate) {
         headers.insert(X_MAX_TOKENS, HeaderValue::from(admitted.output_cap));
     }
     headers
+}
+
+/// What is left of the key's rates behind this call, in OpenAI's headers. `tokens` are those that an admitted call
+/// can come to; `None`: it was refused.
+pub fn add_rates(headers: &mut HeaderMap, rate: Option<&RateReading>, tokens: Option<u64>) {
+    let Some(rate) = rate else { return };
+    let mut put = |name, value| headers.insert(HeaderName::from_static(name), value);
+    if let Some(limit) = rate.limits.requests_per_second {
+        let used = rate.requests_used() + u64::from(tokens.is_some());
+        put("x-ratelimit-limit-requests", limit.into());
+        put("x-ratelimit-remaining-requests", limit.saturating_sub(used).into());
+        put("x-ratelimit-reset-requests", milliseconds(used.saturating_mul(1_000).div_ceil(limit.max(1))));
+    }
+    if let Some(limit) = rate.limits.tokens_per_minute {
+        let used = rate.tokens.saturating_add(tokens.unwrap_or(0));
+        put("x-ratelimit-limit-tokens", limit.into());
+        put("x-ratelimit-remaining-tokens", limit.saturating_sub(used).into());
+        put("x-ratelimit-reset-tokens", milliseconds(used.saturating_mul(60_000).div_ceil(limit.max(1))));
+    }
+}
+
+/// Until all of it is there again: `250ms`.
+fn milliseconds(ms: u64) -> HeaderValue {
+    HeaderValue::try_from(format!("{ms}ms")).unwrap_or(HeaderValue::from_static("0ms"))
 }
 
 pub fn response(status: StatusCode, headers: HeaderMap, body: AnswerBody) -> Response<AnswerBody> {

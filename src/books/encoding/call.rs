@@ -7,9 +7,10 @@ use std::sync::Arc;
 use ledger::{TokenClass, Usage};
 
 use crate::catalogue::{Code, LimitView, Refusal, Value};
+use crate::directory::Rates;
 use crate::gateway::facts::{
     Admitted, CallBody, CallRecord, CapReason, Checked, Client, CounterReading, Credential, Decided, Ending,
-    Endpoint, Facts, Outcome, Readings, UsageSource,
+    Endpoint, Facts, Outcome, RateReading, Readings, UsageSource,
 };
 use crate::id::{AccountId, ChannelId, KeyId, PriceId, RequestId};
 
@@ -135,6 +136,14 @@ fn write_readings(to: &mut Writer<'_>, readings: &Readings) {
         to.i64(reading.used);
         to.i64(reading.held);
     });
+    to.option(readings.rate.as_ref(), |to, rate| {
+        to.option(rate.limits.requests_per_second, Writer::u64);
+        to.option(rate.limits.tokens_per_minute, Writer::u64);
+        to.option(rate.limits.concurrency, Writer::u64);
+        to.u64(rate.ahead_ns);
+        to.u64(rate.tokens);
+        to.u64(rate.running);
+    });
 }
 
 fn read_readings(from: &mut Reader<'_>) -> Decoded<Readings> {
@@ -143,7 +152,15 @@ fn read_readings(from: &mut Reader<'_>) -> Decoded<Readings> {
         let (counter, window) = read_counter(from)?;
         Ok(CounterReading { counter, window, used: from.i64()?, held: from.i64()? })
     })?;
-    Ok(Readings { available, held, counters })
+    let rate = from.option(|from| {
+        let limits = Rates {
+            requests_per_second: from.option(Reader::u64)?,
+            tokens_per_minute: from.option(Reader::u64)?,
+            concurrency: from.option(Reader::u64)?,
+        };
+        Ok(RateReading { limits, ahead_ns: from.u64()?, tokens: from.u64()?, running: from.u64()? })
+    })?;
+    Ok(Readings { available, held, counters, rate })
 }
 
 fn write_admitted(to: &mut Writer<'_>, admitted: &Admitted) {

@@ -189,6 +189,12 @@ pub struct KeyFields {
     member: Option<String>,
     #[command(flatten)]
     limits: LimitFields,
+    /// How fast it may be used: qps=5, tpm=10000, concurrency=2. Replaces all; repeat it for several.
+    #[arg(long = "rate", value_name = "METRIC=N")]
+    rates: Vec<String>,
+    /// Take all rates away.
+    #[arg(long, conflicts_with = "rates")]
+    no_rates: bool,
     /// The key may use this model only, or those beginning so: gpt-*. Repeat it for several.
     #[arg(long = "allow-model", value_name = "NAME")]
     models: Vec<String>,
@@ -207,6 +213,10 @@ impl KeyFields {
         put_or_clear(&mut body, "project", self.project);
         put_or_clear(&mut body, "member", self.member);
         self.limits.put(&mut body)?;
+        if self.no_rates || !self.rates.is_empty() {
+            let rates: Result<Vec<_>, _> = self.rates.iter().map(|text| rate(text)).collect();
+            put(&mut body, "rates", Some(rates?));
+        }
         if self.allow_all {
             put(&mut body, "allowed", Some(json!([])));
         } else if !self.models.is_empty() || !self.endpoints.is_empty() {
@@ -253,6 +263,18 @@ fn limit(text: &str, origin: &str) -> Result<Value, Failure> {
     };
     let (metric, window) = if window == "calls" { ("calls", "day") } else { ("spend", window) };
     Ok(json!({"metric": metric, "window": window, "model": model, "value": value, "origin": origin}))
+}
+
+fn rate(text: &str) -> Result<Value, Failure> {
+    let read = text.split_once('=').and_then(|(metric, value)| Some((metric, value.parse::<u64>().ok()?)));
+    let (metric, value) =
+        read.ok_or_else(|| Failure::usage(format!("--rate {text}: expected qps=N, tpm=N or concurrency=N")))?;
+    let metric = match metric {
+        "qps" => "requests_per_second",
+        "tpm" => "tokens_per_minute",
+        other => other,
+    };
+    Ok(json!({"metric": metric, "value": value}))
 }
 
 #[derive(Debug, Subcommand)]

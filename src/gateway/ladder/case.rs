@@ -111,6 +111,14 @@ impl<'a> Case<'a> {
         })
     }
 
+    /// Tokens that the call can come to at the most.
+    pub fn tokens(&self) -> u64 {
+        match (&self.sizing, self.call) {
+            (Some(Ok(sizing)), Some(call)) => sizing.tokens(call),
+            _ => 0,
+        }
+    }
+
     /// What every purse together leaves: the least of the balance and of each limit.
     pub fn usable(&self) -> Nano {
         let left = self.limits(Metric::Spend).map(|measured| Nano(measured.left()));

@@ -15,7 +15,9 @@ mod key_state;
 mod model;
 mod project;
 mod purse;
+mod rate;
 mod request;
+mod scope;
 mod sizing;
 
 use crate::catalogue::{LimitView, Refusal};
@@ -27,6 +29,7 @@ pub use case::{Caller, Case, HoldPolicy};
 pub use explain::{Step, StepState, Would, explain};
 pub use model::not_found as model_not_found;
 pub use purse::{Layer, Layers, Purse, Purses, purses};
+pub use scope::Scope;
 pub use sizing::Sizing;
 
 /// One check of the ladder.
@@ -48,6 +51,7 @@ pub const RUNGS: &[Rung] = &[
     Rung { number: 5, name: "project", check: project::check, figures: no_figures },
     Rung { number: 6, name: "request", check: request::body, figures: no_figures },
     Rung { number: 8, name: "model", check: model::check, figures: no_figures },
+    Rung { number: RATE, name: "rate", check: rate::check, figures: rate::figures },
     Rung { number: 10, name: "counts", check: counts::check, figures: counts::figures },
     Rung { number: 12, name: "budgets", check: budgets::check, figures: budgets::figures },
     Rung { number: 13, name: "balance", check: balance::check, figures: balance::figures },
@@ -59,6 +63,9 @@ const BEFORE_BODY: u8 = 5;
 
 /// The last rung that needs no figure of the books.
 const BEFORE_BOOKS: u8 = 8;
+
+/// A refusal consumes nothing but rate: whatever passes this rung does.
+pub const RATE: u8 = 9;
 
 /// What the ladder says of a call.
 #[derive(Debug)]
@@ -112,12 +119,6 @@ fn decide_up_to(last: u8, snapshot: &Snapshot, facts: &Facts) -> Result<(), Refu
     let readings = Readings::default();
     let case = Case::new(snapshot, facts, &readings, &HoldPolicy::NONE);
     RUNGS.iter().take_while(|rung| rung.number <= last).try_for_each(|rung| (rung.check)(&case))
-}
-
-/// The counters that a call is held in: of this caller, for this model.
-pub fn layers<'a>(snapshot: &'a Snapshot, caller: Caller<'a>, model: Option<&str>, at_ms: i64) -> Layers<'a> {
-    let model = model.and_then(|name| snapshot.model(name)).map(|entry| &*entry.model);
-    purse::layers(&purse::purses(snapshot, caller), model, at_ms)
 }
 
 fn no_figures(_: &Case<'_>) -> Vec<LimitView> {

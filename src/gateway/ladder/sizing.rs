@@ -9,7 +9,7 @@ use ledger::Nano;
 
 use crate::catalogue::{Code, Refusal};
 use crate::directory::decimal;
-use crate::gateway::facts::CapReason;
+use crate::gateway::facts::{CallBody, CapReason};
 
 use super::case::{Case, HoldPolicy};
 
@@ -20,6 +20,16 @@ pub struct Sizing {
     /// Output tokens of one choice, at the most; goes upstream as an explicit maximum.
     pub output_cap: u32,
     pub cap_reason: CapReason,
+    /// Upper bound of the input's tokens, those of images and sound among them.
+    pub input_tokens: u64,
+}
+
+impl Sizing {
+    /// Tokens that the call can come to at the most.
+    pub fn tokens(&self, call: &CallBody) -> u64 {
+        let output = u64::from(call.choices).saturating_mul(u64::from(self.output_cap));
+        self.input_tokens.saturating_add(output)
+    }
 }
 
 /// `None` while the model or its price is not known; a refusal if a part of the request cannot be bounded.
@@ -44,16 +54,53 @@ pub fn size(case: &Case<'_>, policy: &HoldPolicy) -> Option<Result<Sizing, Refus
             * multiplier,
         output_token: i128::from(call.choices) * i128::from(rates.dearest_output().0) * multiplier,
     };
+    let input_tokens = u64::try_from(input_tokens).unwrap_or(u64::MAX);
+    let rate = case.readings.rate.and_then(|rate| rate.limits.tokens_per_minute);
     let (output_cap, cap_reason) = match call.output_cap {
         Some(cap) => (cap, CapReason::Caller),
-        None => costs.cap(case.usable(), model.model.output_tokens_max, policy),
+        None => {
+            let bought = costs.cap(case.usable(), model.model.output_tokens_max, policy);
+            rate.map_or(bought, |rate| shared(rate, input_tokens, call.choices, bought, policy))
+        }
     };
-    Some(match costs.total(output_cap) {
-        Some(hold) => Ok(Sizing { hold, output_cap, cap_reason }),
+    let sized = |hold| Sizing { hold, output_cap, cap_reason, input_tokens };
+    Some(match costs.total(output_cap).map(sized) {
+        Some(sizing) => match rate.filter(|rate| sizing.tokens(call) > *rate) {
+            None => Ok(sizing),
+            Some(rate) => Err(beyond_rate(sizing.tokens(call), rate)),
+        },
         None => Err(Refusal::new(Code::InvalidParameter)
             .field("max_tokens")
             .param("reason", "the answer's highest cost is beyond what can be held")),
     })
+}
+
+/// The cap that a share of the key's tokens per minute allows, if that is less.
+fn shared(
+    rate: u64,
+    input_tokens: u64,
+    choices: u32,
+    bought: (u32, CapReason),
+    policy: &HoldPolicy,
+) -> (u32, CapReason) {
+    let left = rate.saturating_sub(input_tokens) / u64::from(choices.max(1));
+    let share = u128::from(left) * u128::from(policy.output_share_ppm) / 1_000_000;
+    let share = u64::try_from(share).unwrap_or(u64::MAX);
+    let floor = left.min(u64::from(policy.output_tokens_floor));
+    let allowed = share.max(floor).max(u64::from(policy.output_tokens_min));
+    match u32::try_from(allowed) {
+        Ok(allowed) if allowed < bought.0 => (allowed, CapReason::Rate),
+        _ => bought,
+    }
+}
+
+/// No wait would ever let the call pass.
+fn beyond_rate(tokens: u64, rate: u64) -> Refusal {
+    let reason = (
+        &*format!("input and answer can come to {tokens} tokens, and the key may have {rate} in a minute"),
+        &*format!("输入与回答最多 {tokens} 个 token，而该 Key 每分钟上限为 {rate} 个"),
+    );
+    Refusal::new(Code::InvalidParameter).field("max_tokens").param("reason", reason)
 }
 
 fn unbounded(kind: &str, model: &str) -> Refusal {

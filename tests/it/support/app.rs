@@ -17,7 +17,7 @@ use tallygate::config::{Config, Sources};
 use tallygate::gateway::facts::{
     Admitted, CallBody, Checked, Client, Credential, Decided, Ending, Endpoint, Facts, Outcome, UsageSource,
 };
-use tallygate::gateway::ladder::{self, Caller, Verdict};
+use tallygate::gateway::ladder::{self, Caller, Scope, Verdict};
 use tallygate::id::{KeyId, RequestId};
 use tower::ServiceExt;
 
@@ -253,8 +253,8 @@ impl TestApp {
             }),
             client: Client { address: None, sdk: "scenario/1".into(), retry_count: 0 },
         };
-        let layers =
-            ladder::layers(&snapshot, Caller::of_key(&snapshot, key.id).unwrap(), Some(model), facts.at_ms);
+        let caller = Caller::of_key(&snapshot, key.id).unwrap();
+        let scope = Scope::new(&snapshot, caller, Some(model), facts.at_ms);
         let decided = Decided { facts, readings: None, refusal: None, admitted: None };
         let mut price = None;
         let decide = |decided: &mut Decided| {
@@ -277,12 +277,12 @@ impl TestApp {
                     Some(tallygate::books::Reserve {
                         amount: admission.sizing.hold,
                         overdraft: account.account.overdraft,
+                        tokens: 0,
                     })
                 }
             }
         };
-        let book = api::book(key.account, key.environment);
-        let (_, held) = app.books.decide(book, &layers, decided, decide).unwrap();
+        let (_, held) = app.books.decide(&scope, decided, decide).unwrap();
         let Some(held) = held else { return request.to_string() };
         let mut usage = ledger::Usage::default();
         usage.set(ledger::TokenClass::Input, input);

@@ -119,6 +119,19 @@ async function checkModels(healthy) {
   check("models", ["gpt-5-mini", "deepseek-chat", "demo-slow"].every((name) => names.has(name)), names);
 }
 
+// A rate is the one thing that a retry helps with: the SDK waits as long as it is told to.
+async function checkRate() {
+  if (PLAIN || !KEYS.qps_one) return;
+  // The check for Python may have made a call of this key just now.
+  await new Promise((later) => setTimeout(later, 1_100));
+  const [limited, before] = [client(KEYS.qps_one), requests];
+  for (const _ of [1, 2]) {
+    const answer = await limited.chat.completions.create({ model: "gpt-5-mini", messages: ask("hello") });
+    check("a rate lets the retried call pass", answer.choices[0].message.content === "echo: hello", answer);
+  }
+  check("a rate is retried once", requests - before === 3, `${requests - before} requests for two calls`);
+}
+
 // The exception of a refusal and how many requests it led to.
 async function refused(refusal, retries) {
   let key = refusal.key_text ?? KEYS[refusal.key];
@@ -159,7 +172,7 @@ async function checkRefusal(refusal) {
 
 await new Promise((ready) => proxy.listen(0, "127.0.0.1", ready));
 const healthy = client(KEYS.healthy);
-for (const step of [checkChat, checkStreams, checkToolsAndPictures, checkModels]) {
+for (const step of [checkChat, checkStreams, checkToolsAndPictures, checkModels, checkRate]) {
   try {
     await step(healthy);
   } catch (error) {

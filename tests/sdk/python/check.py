@@ -142,6 +142,17 @@ def check_models(healthy):
     check("models", {"gpt-5-mini", "deepseek-chat", "demo-slow"} <= names, names)
 
 
+def check_rate(_):
+    """A rate is the one thing that a retry helps with: the SDK waits as long as it is told to."""
+    if "qps_one" not in KEYS or PLAIN:
+        return
+    limited, before = client(KEYS["qps_one"]), Proxy.count
+    for _ in range(2):
+        answer = limited.chat.completions.create(model="gpt-5-mini", messages=ask("hello"))
+        check("a rate lets the retried call pass", answer.choices[0].message.content == "echo: hello", answer)
+    check("a rate is retried once", Proxy.count - before == 3, f"{Proxy.count - before} requests for two calls")
+
+
 def refused(case, retries):
     """The exception of a refusal and how many requests it led to."""
     key = case.get("key_text") or KEYS[case["key"]]
@@ -186,7 +197,7 @@ def check_refusal(case):
 server = ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
 threading.Thread(target=server.serve_forever, daemon=True).start()
 good = client(KEYS["healthy"])
-for step in (check_chat, check_streams, check_tools_and_pictures, check_models):
+for step in (check_chat, check_streams, check_tools_and_pictures, check_models, check_rate):
     try:
         step(good)
     except Exception as problem:
