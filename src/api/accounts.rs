@@ -3,13 +3,13 @@
 use serde_json::{Value, json};
 
 use crate::directory::organization::{self, EffectiveSwitch, SwitchSource};
-use crate::directory::{Account, DirectoryError, Environment, Versioned};
+use crate::directory::{Account, AccountPolicy, DirectoryError, Environment, Versioned};
 use crate::id::{AccountId, LotId};
 
 use super::organizations::{SWITCHES, switches_view};
 use super::problem::Problem;
 use super::route::{Call, PAGE, Param, Reply, Route};
-use super::shape::{COUNT, Field, Fields, Kind, Need, Shape, field};
+use super::shape::{self, COUNT, Field, Fields, Kind, Need, Shape, field};
 
 const KINDS: Kind = Kind::OneOf(&["personal", "enterprise", "education"]);
 
@@ -31,9 +31,23 @@ pub static ACCOUNT: Shape = Shape {
         field!("remark", Kind::Text, Nullable, "Note of the operator"),
         field!("organization", Kind::Text, Nullable, "Id of the organization that it stands under"),
         field!("switches", Kind::Object(&SWITCHES), Required, "As they are set here"),
+        field!("policies", Kind::List(&Kind::Object(&POLICY)), Required, "Policies of its keys"),
         field!("in_force", Kind::Object(&IN_FORCE), Required, "The switches as they hold, and from where"),
         field!("created_at", Kind::Time, Required, "When it was made"),
         field!("version", COUNT, Required, "Name it in a change to be told of a conflict"),
+    ],
+};
+
+static POLICY: Shape = Shape {
+    name: "AccountPolicy",
+    fields: &[
+        field!("policy", Kind::Text, Required, "Its id"),
+        field!(
+            "role",
+            Kind::OneOf(&["owner", "admin", "finance", "developer", "viewer"]),
+            OptionalNullable,
+            "Only keys of members with this role; default: all keys"
+        ),
     ],
 };
 
@@ -75,6 +89,7 @@ static ACCOUNT_INPUT: Shape = Shape {
         field!("remark", Kind::Text, OptionalNullable, "Note of the operator"),
         field!("organization", Kind::Text, OptionalNullable, "Id of the organization that it stands under"),
         field!("switches", Kind::Object(&SWITCHES), Optional, "Replaces both"),
+        field!("policies", Kind::List(&Kind::Object(&POLICY)), Optional, "Replaces all"),
         field!("version", COUNT, Optional, "In a change: the version that was seen"),
     ],
 };
@@ -114,6 +129,7 @@ pub fn view(call: &Call<'_>, stored: &Versioned<Account>) -> Value {
         "remark": account.remark,
         "organization": account.organization,
         "switches": switches_view(account.switches),
+        "policies": account.policies.iter().map(policy_view).collect::<Vec<_>>(),
         "in_force": {
             "api_service": in_force_view(in_force.api_service),
             "model_calls": in_force_view(in_force.model_calls),
@@ -121,6 +137,10 @@ pub fn view(call: &Call<'_>, stored: &Versioned<Account>) -> Value {
         "created_at": account.created_at,
         "version": stored.version,
     })
+}
+
+fn policy_view(given: &AccountPolicy) -> Value {
+    json!({"policy": given.policy, "role": given.role})
 }
 
 fn in_force_view(effective: EffectiveSwitch) -> Value {
@@ -205,6 +225,9 @@ fn apply(account: &mut Account, fields: &Fields<'_>) -> Result<(), DirectoryErro
     }
     if let Some(organization) = fields.nullable_parsed("organization")? {
         account.organization = organization;
+    }
+    if let Some(policies) = fields.list("policies") {
+        account.policies = shape::decode("policies", policies)?;
     }
     if let Some(switches) = fields.one_of("switches")? {
         account.switches = switches;

@@ -73,6 +73,7 @@ macro_rules! key_fields {
             field!("member", Kind::Text, Nullable, "Id of the member or service account whose key it is"),
             field!("limits", limits::USES, Required, "Every limit with its use"),
             field!("rates", limits::RATES, Required, "How fast it may be used, as it was set"),
+            field!("policies", Kind::List(&Kind::Text), Required, "Ids of its policies"),
             field!("allowed", ALLOWED, Required, "Models at endpoints that it may use; empty: all of its group"),
             field!("created_at", Kind::Time, Required, "When it was made"),
             field!("version", COUNT, Required, "Name it in a change to be told of a conflict"),
@@ -110,6 +111,7 @@ static KEY_INPUT: Shape = Shape {
         field!("limits", limits::INPUT, Optional, "Spend and daily calls, over all models or of one"),
         field!("rates", limits::RATES, Optional, "How fast it may be used"),
         field!("allowed", ALLOWED, Optional, "Models at endpoints that it may use; empty: all of its group"),
+        field!("policies", Kind::List(&Kind::Text), Optional, "Ids of its policies; replaces all"),
         field!("expires_at", Kind::Time, OptionalNullable, "From then on it is refused as expired"),
         field!("schedule", Kind::Object(&limits::SCHEDULE), OptionalNullable, "When it may be used"),
         field!("ip_ranges", IP_RANGES, Optional, "CIDR ranges that it may be used from; empty: anywhere"),
@@ -127,6 +129,7 @@ static KEY_CHANGE: Shape = Shape {
         field!("limits", limits::INPUT, Optional, "Replaces all limits"),
         field!("rates", limits::RATES, Optional, "Replaces all rates"),
         field!("allowed", ALLOWED, Optional, "Replaces the whole list"),
+        field!("policies", Kind::List(&Kind::Text), Optional, "Ids of its policies; replaces all"),
         field!("expires_at", Kind::Time, OptionalNullable, "From then on it is refused as expired"),
         field!("schedule", Kind::Object(&limits::SCHEDULE), OptionalNullable, "When it may be used"),
         field!("ip_ranges", IP_RANGES, Optional, "Replaces all of them"),
@@ -179,6 +182,7 @@ fn view(call: &Call<'_>, stored: &Versioned<Key>) -> Value {
         "member": key.member,
         "limits": limits::views(&usable::limits(call.app, key)),
         "rates": key.rates,
+        "policies": key.policies,
         "allowed": key.allowed,
         "created_at": key.created_at,
         "version": stored.version,
@@ -241,6 +245,9 @@ fn apply(call: &Call<'_>, key: &mut Key, fields: &Fields<'_>) -> Result<(), Dire
     }
     if let Some(rates) = fields.list("rates") {
         key.rates = limits::read_rates(rates)?;
+    }
+    if let Some(policies) = fields.list("policies") {
+        key.policies = shape::decode("policies", policies)?;
     }
     if let Some(allowed) = fields.list("allowed") {
         key.allowed = shape::decode("allowed", allowed)?;

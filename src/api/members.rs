@@ -10,7 +10,7 @@ use crate::id::{AccountId, MemberId};
 use super::limits;
 use super::problem::Problem;
 use super::route::{Call, PAGE, Param, Reply, Route};
-use super::shape::{COUNT, Field, Fields, Kind, Need, Shape, field};
+use super::shape::{self, COUNT, Field, Fields, Kind, Need, Shape, field};
 
 const KIND: Kind = Kind::OneOf(&["person", "service_account"]);
 const ROLE: Kind = Kind::OneOf(&["owner", "admin", "finance", "developer", "viewer"]);
@@ -25,6 +25,7 @@ static MEMBER: Shape = Shape {
         field!("email", Kind::Text, Nullable, "Address of a person; unique in the account"),
         field!("role", ROLE, Required, "What it may do in the account"),
         field!("limits", limits::USES, Required, "Budgets over all of its keys, with their use"),
+        field!("policies", Kind::List(&Kind::Text), Required, "Ids of the policies of its keys"),
         field!("created_at", Kind::Time, Required, "When it was made"),
         field!("version", COUNT, Required, "Name it in a change to be told of a conflict"),
     ],
@@ -39,6 +40,12 @@ static MEMBER_INPUT: Shape = Shape {
         field!("email", Kind::Text, OptionalNullable, "Address of a person; unique in the account"),
         field!("role", ROLE, Optional, "Default: developer"),
         field!("limits", limits::INPUT, Optional, "Budgets over all of its keys"),
+        field!(
+            "policies",
+            Kind::List(&Kind::Text),
+            Optional,
+            "Ids of the policies of its keys; replaces all"
+        ),
     ],
 };
 
@@ -49,6 +56,12 @@ static MEMBER_CHANGE: Shape = Shape {
         field!("email", Kind::Text, OptionalNullable, "Address of a person; unique in the account"),
         field!("role", ROLE, Optional, "What it may do in the account"),
         field!("limits", limits::INPUT, Optional, "Replaces all limits"),
+        field!(
+            "policies",
+            Kind::List(&Kind::Text),
+            Optional,
+            "Ids of the policies of its keys; replaces all"
+        ),
         field!("version", COUNT, Optional, "The version that was seen"),
     ],
 };
@@ -90,6 +103,7 @@ fn view(call: &Call<'_>, stored: &Versioned<Member>) -> Value {
         "email": member.email,
         "role": member.role,
         "limits": limits::views(&limits),
+        "policies": member.policies,
         "created_at": member.created_at,
         "version": stored.version,
     })
@@ -139,6 +153,9 @@ fn apply(member: &mut Member, fields: &Fields<'_>) -> Result<(), DirectoryError>
     }
     if let Some(role) = fields.one_of("role")? {
         member.role = role;
+    }
+    if let Some(policies) = fields.list("policies") {
+        member.policies = shape::decode("policies", policies)?;
     }
     if let Some(limits) = fields.list("limits") {
         member.limits = limits::read(limits)?;

@@ -17,6 +17,7 @@ mod models;
 mod openapi;
 mod organizations;
 mod own;
+mod policies;
 mod prices;
 mod problem;
 mod projects;
@@ -52,7 +53,7 @@ pub fn check_answer(method: &str, path: &str, body: &serde_json::Value) -> Resul
 
 /// Every route of the JSON interface.
 pub fn routes() -> impl Iterator<Item = &'static Route> {
-    let management: [&'static [Route]; 12] = [
+    let management: [&'static [Route]; 13] = [
         accounts::ROUTES,
         credits::ROUTES,
         keys::ROUTES,
@@ -63,6 +64,7 @@ pub fn routes() -> impl Iterator<Item = &'static Route> {
         organizations::ROUTES,
         projects::ROUTES,
         members::ROUTES,
+        policies::ROUTES,
         requests::ROUTES,
         upkeep::ROUTES,
     ];

@@ -10,7 +10,7 @@ use crate::id::OrganizationId;
 use super::limits;
 use super::problem::Problem;
 use super::route::{Call, PAGE, Param, Reply, Route};
-use super::shape::{COUNT, Field, Fields, Kind, Need, Shape, field};
+use super::shape::{self, COUNT, Field, Fields, Kind, Need, Shape, field};
 
 const SWITCH: Kind = Kind::OneOf(&["on", "view_only", "suspended"]);
 
@@ -30,6 +30,7 @@ static ORGANIZATION: Shape = Shape {
         field!("parent", Kind::Text, Nullable, "Id of the organization above; null: it is a root"),
         field!("switches", Kind::Object(&SWITCHES), Required, "They tighten those of what stands below"),
         field!("limits", limits::USES, Required, "Budgets over all accounts below, with their use"),
+        field!("policies", Kind::List(&Kind::Text), Required, "Ids of the policies of its keys"),
         field!("time_zone", Kind::Text, Required, "IANA zone in which the budgets' days and months begin"),
         field!("created_at", Kind::Time, Required, "When it was made"),
         field!("version", COUNT, Required, "Name it in a change to be told of a conflict"),
@@ -43,6 +44,12 @@ static ORGANIZATION_INPUT: Shape = Shape {
         field!("parent", Kind::Text, OptionalNullable, "Id of the organization above; default: none"),
         field!("switches", Kind::Object(&SWITCHES), Optional, "Replaces both"),
         field!("limits", limits::INPUT, Optional, "Replaces all limits"),
+        field!(
+            "policies",
+            Kind::List(&Kind::Text),
+            Optional,
+            "Ids of the policies of its keys; replaces all"
+        ),
         field!("time_zone", Kind::Text, Optional, "IANA zone of the budgets; default: the installation's"),
         field!("version", COUNT, Optional, "In a change: the version that was seen"),
     ],
@@ -88,6 +95,7 @@ fn view(call: &Call<'_>, stored: &Versioned<Organization>) -> Value {
         "parent": organization.parent,
         "switches": switches_view(organization.switches),
         "limits": limits::views(&limits),
+        "policies": organization.policies,
         "time_zone": organization.time_zone,
         "created_at": organization.created_at,
         "version": stored.version,
@@ -135,6 +143,9 @@ fn apply(organization: &mut Organization, fields: &Fields<'_>) -> Result<(), Dir
     }
     if let Some(switches) = fields.one_of("switches")? {
         organization.switches = switches;
+    }
+    if let Some(policies) = fields.list("policies") {
+        organization.policies = shape::decode("policies", policies)?;
     }
     if let Some(limits) = fields.list("limits") {
         organization.limits = limits::read(limits)?;

@@ -10,7 +10,7 @@ use crate::id::{AccountId, ProjectId};
 use super::limits;
 use super::problem::Problem;
 use super::route::{Call, PAGE, Param, Reply, Route};
-use super::shape::{COUNT, Field, Fields, Kind, Need, Shape, field};
+use super::shape::{self, COUNT, Field, Fields, Kind, Need, Shape, field};
 
 const STATUS: Kind = Kind::OneOf(&["running", "paused", "archived"]);
 
@@ -23,6 +23,7 @@ static PROJECT: Shape = Shape {
         field!("status", STATUS, Required, "Keys of a project that does not run are refused"),
         field!("arrears", Kind::Money, Required, "What it owes; its keys are refused until that is 0"),
         field!("limits", limits::USES, Required, "Budgets over all of its keys, with their use"),
+        field!("policies", Kind::List(&Kind::Text), Required, "Ids of the policies of its keys"),
         field!("created_at", Kind::Time, Required, "When it was made"),
         field!("version", COUNT, Required, "Name it in a change to be told of a conflict"),
     ],
@@ -34,6 +35,12 @@ static PROJECT_INPUT: Shape = Shape {
         field!("account", Kind::Text, Required, "Id of the account that pays"),
         field!("name", Kind::Text, Required, "What people call it; unique in its account"),
         field!("limits", limits::INPUT, Optional, "Budgets over all of its keys"),
+        field!(
+            "policies",
+            Kind::List(&Kind::Text),
+            Optional,
+            "Ids of the policies of its keys; replaces all"
+        ),
     ],
 };
 
@@ -44,6 +51,12 @@ static PROJECT_CHANGE: Shape = Shape {
         field!("status", STATUS, Optional, "Keys of a project that does not run are refused"),
         field!("arrears", Kind::Money, Optional, "What it owes; its keys are refused until that is 0"),
         field!("limits", limits::INPUT, Optional, "Replaces all limits"),
+        field!(
+            "policies",
+            Kind::List(&Kind::Text),
+            Optional,
+            "Ids of the policies of its keys; replaces all"
+        ),
         field!("version", COUNT, Optional, "The version that was seen"),
     ],
 };
@@ -83,6 +96,7 @@ fn view(call: &Call<'_>, stored: &Versioned<Project>) -> Value {
         "status": project.status,
         "arrears": project.arrears.to_string(),
         "limits": limits::views(&limits),
+        "policies": project.policies,
         "created_at": project.created_at,
         "version": stored.version,
     })
@@ -126,6 +140,9 @@ fn apply(project: &mut Project, fields: &Fields<'_>) -> Result<(), DirectoryErro
     }
     if let Some(arrears) = fields.money("arrears")? {
         project.arrears = arrears;
+    }
+    if let Some(policies) = fields.list("policies") {
+        project.policies = shape::decode("policies", policies)?;
     }
     if let Some(limits) = fields.list("limits") {
         project.limits = limits::read(limits)?;

@@ -97,7 +97,12 @@ pub static WHY: Shape = Shape {
         field!("balance_checked", Kind::Bool, Required, "Whether anybody looked at money"),
         field!("balance_note", Kind::Text, Nullable, "Says so where it was not"),
         field!("call", Kind::Any, Required, "What was asked, without any content"),
-        field!("ladder", Kind::List(&Kind::Any), Required, "rung, name, title, state, would, code, figures"),
+        field!(
+            "ladder",
+            Kind::List(&Kind::Any),
+            Required,
+            "rung, name, title, state, would, code, figures, evidence"
+        ),
         field!("guide", Kind::List(&Kind::Any), Required, "The same in the order of the users' guide"),
         field!("upstream", Kind::Any, Nullable, "channel, status, request_id, error; operators only"),
         field!("config_version", COUNT, Required, "Version of the directory that decided"),

@@ -184,7 +184,7 @@ pub struct Call<'a> {
 
 impl<'a> Call<'a> {
     /// A short text in the caller's language.
-    pub fn words(&self, en: &'static str, zh: &'static str) -> &'static str {
+    pub fn words<'t>(&self, en: &'t str, zh: &'t str) -> &'t str {
         if self.language == Language::Zh { zh } else { en }
     }
 

@@ -201,6 +201,10 @@ impl<'a> Fields<'a> {
         self.values.contains_key(name)
     }
 
+    pub fn value(&self, name: &str) -> Option<&'a Value> {
+        self.values.get(name)
+    }
+
     pub fn text(&self, name: &str) -> Option<&'a str> {
         self.values.get(name)?.as_str()
     }

@@ -127,6 +127,9 @@ enum Command {
     /// People and service accounts of an account.
     #[command(subcommand)]
     Members(objects::Members),
+    /// Who may do what to what.
+    #[command(subcommand)]
+    Policies(objects::Policies),
     /// Versions of what models cost.
     #[command(subcommand)]
     Prices(objects::Prices),
@@ -231,6 +234,7 @@ fn dispatch(context: &mut Context, command: Command) -> Done {
         Command::Organizations(command) => objects::organizations(context, command),
         Command::Projects(command) => objects::projects(context, command),
         Command::Members(command) => objects::members(context, command),
+        Command::Policies(command) => objects::policies(context, command),
         Command::Prices(command) => objects::prices(context, command),
         Command::Credit(command) => objects::credit(context, command),
         Command::Logs(command) => logs::run(context, &command),

@@ -1,6 +1,7 @@
 //! The objects of the directory: list, show, create, edit.
 
 mod args;
+mod policies;
 mod tenants;
 
 use serde_json::{Map, Value, json};
@@ -9,6 +10,7 @@ use super::print::cell;
 use super::{Client, Context, Done, Failure};
 
 pub use args::{Accounts, Channels, Credit, Groups, Keys, Models, Prices};
+pub use policies::{Policies, policies};
 pub use tenants::{Members, Organizations, Projects, members, organizations, projects};
 
 type Columns = &'static [(&'static str, &'static str)];
@@ -53,6 +55,7 @@ const MEMBERS: Columns = &[
     ("ACCOUNT", "account"),
     ("LIMITS", "limits_text"),
 ];
+const POLICIES: Columns = &[("ID", "id"), ("NAME", "name"), ("ACCOUNT", "account")];
 const PRICES: Columns = &[
     ("ID", "id"),
     ("MODEL", "model_name"),
@@ -80,6 +83,7 @@ const ORGANIZATION: Noun =
     Noun { path: "/api/organizations", prefix: "org_", by: Some("name"), columns: ORGANIZATIONS };
 const PROJECT: Noun = Noun { path: "/api/projects", prefix: "prj_", by: None, columns: PROJECTS };
 const MEMBER: Noun = Noun { path: "/api/members", prefix: "mem_", by: None, columns: MEMBERS };
+const POLICY: Noun = Noun { path: "/api/policies", prefix: "pol_", by: None, columns: POLICIES };
 const PRICE: Noun = Noun { path: "/api/prices", prefix: "prc_", by: None, columns: PRICES };
 
 impl Noun {

@@ -54,6 +54,8 @@ pub fn why_text(why: &Value) -> String {
     let rungs = why["ladder"].as_array().map(Vec::as_slice).unwrap_or_default();
     let rows: Vec<_> = rungs.iter().map(rung_row).collect();
     lines.extend(aligned(&rows));
+    let evidence = rungs.iter().filter_map(|rung| rung["evidence"].as_array()).flatten();
+    lines.extend(evidence.map(|found| format!("{:<8} {}", cell(&found["finding"]), cell(&found["text"]))));
     lines.push(String::new());
     let call = why["call"].as_object();
     let known = call.into_iter().flatten().filter(|(_, value)| !value.is_null());

@@ -43,7 +43,7 @@ const fn live(name: &'static str, account: DemoAccount, shows: &'static str) -> 
     DemoKey { name, shows, account, environment: Environment::Live }
 }
 
-pub const KEYS: [DemoKey; 28] = [
+pub const KEYS: [DemoKey; 30] = [
     live("healthy", DemoAccount::Funded, "a call that works, and what it cost"),
     live("empty_balance", DemoAccount::Empty, "402 balance_exhausted"),
     live("low_balance", DemoAccount::Low, "402 balance_insufficient: available, needed, short by"),
@@ -77,6 +77,12 @@ pub const KEYS: [DemoKey; 28] = [
     live("education_default", DemoAccount::Education, "403 model_calls_suspended: the default of education"),
     live("project_paused", DemoAccount::Funded, "403 project_paused"),
     live("project_arrears", DemoAccount::Funded, "403 project_in_arrears"),
+    live(
+        "no_permission",
+        DemoAccount::Funded,
+        "403 permission_denied_implicit: its policy has embeddings alone",
+    ),
+    live("explicit_deny", DemoAccount::Funded, "403 permission_denied_explicit, with policy and statement"),
     live(
         "model_not_allowed",
         DemoAccount::Funded,

@@ -9,13 +9,13 @@ use ledger::{Command, CreditSource, LotKind, Nano, Reference};
 use crate::app::App;
 use crate::books::BooksError;
 use crate::directory::{
-    AccountKind, Allowance, CapField, Channel, DirectoryError, Environment, Group, Key, KeyOrder, KeyStatus,
-    Limit, Member, Metric, Model, Organization, Origin, Price, Project, ProjectStatus, RateLimit, RateMetric,
-    Schedule, StatusNote, StatusOrigin, StatusReason, Switch, Window,
+    AccountKind, Allowance, CapField, Channel, DirectoryError, Environment, FieldError, Group, Key, KeyOrder,
+    KeyStatus, Limit, Member, Metric, Model, Organization, Origin, Policy, PolicyDocument, Price, Project,
+    ProjectStatus, RateLimit, RateMetric, Schedule, StatusNote, StatusOrigin, StatusReason, Switch, Window,
 };
 use crate::explain::usable;
 use crate::gateway::ladder::{self, Caller};
-use crate::id::{AccountId, GroupId, LotId, MemberId, OrganizationId, ProjectId};
+use crate::id::{AccountId, GroupId, LotId, MemberId, OrganizationId, PolicyId, ProjectId};
 use crate::keytext;
 use crate::secret::Secret;
 
@@ -150,10 +150,16 @@ fn key(app: &App, seed: &Seed, key: &DemoKey) -> Result<(), SeedError> {
         "project_budget_spent" => Some(project(app, account, "small", ProjectStatus::Running, Nano::ZERO)?),
         _ => None,
     };
+    let policies = match key.name {
+        "no_permission" => vec![policy(app, account, "embeddings alone", EMBEDDINGS_ALONE)?],
+        "explicit_deny" => vec![policy(app, account, "no GPT", NO_GPT)?],
+        _ => Vec::new(),
+    };
     let member = (key.name == "member_budget_spent").then(|| member(app, account)).transpose()?;
     app.directory.create_key(ACTOR, order, Some(seed.key(key)), &|made: &mut Key| {
         made.name = key.name.into();
         (made.group, made.project, made.member) = (group, project, member);
+        made.policies.clone_from(&policies);
         match key.name {
             "model_not_allowed" => {
                 made.allowed = vec![Allowance { endpoints: Vec::new(), models: vec![DEEPSEEK.into()] }];
@@ -235,6 +241,29 @@ fn project(
     }
     let made = app.directory.create_project(ACTOR, account, &|project: &mut Project| {
         (project.name, project.status, project.arrears) = (name.into(), status, arrears);
+        Ok(())
+    })?;
+    Ok(made.document.id)
+}
+
+const EMBEDDINGS_ALONE: &str = r#"{"Version": "2026-11-01", "Statement": [{"Sid": "Embeddings", "Effect": "Allow",
+    "Action": ["tallygate:call", "models:embed"],
+    "Resource": ["arn:tallygate:api:*/embeddings", "arn:tallygate:model:*"]}]}"#;
+const NO_GPT: &str = r#"{"Version": "2026-11-01", "Statement": [
+    {"Sid": "Everything", "Effect": "Allow", "Action": "*", "Resource": "*"},
+    {"Sid": "NoGpt", "Effect": "Deny", "Action": "models:inference", "Resource": "arn:tallygate:model:gpt-*"}]}"#;
+
+fn policy(app: &App, account: AccountId, name: &str, document: &str) -> Result<PolicyId, DirectoryError> {
+    let snapshot = app.directory.snapshot_owned();
+    let known = snapshot.policies().find(|known| known.account == Some(account) && &*known.name == name);
+    if let Some(known) = known {
+        return Ok(known.id);
+    }
+    let source =
+        serde_json::from_str(document).map_err(|why| FieldError::new("document", why.to_string()))?;
+    let document = PolicyDocument::read("document", &source)?;
+    let made = app.directory.create_policy(ACTOR, Some(account), &document, &|policy: &mut Policy| {
+        policy.name = name.into();
         Ok(())
     })?;
     Ok(made.document.id)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ledger::Nano;
 
 use crate::id::{
-    AccountId, ChannelId, GroupId, KeyId, MemberId, ModelId, OrganizationId, PriceId, ProjectId,
+    AccountId, ChannelId, GroupId, KeyId, MemberId, ModelId, OrganizationId, PolicyId, PriceId, ProjectId,
 };
 use crate::keytext;
 use crate::secret::Secret;
@@ -19,6 +19,7 @@ use super::documents::{
 use super::error::DirectoryError;
 use super::member::{AccountRole, Member, MemberKind};
 use super::organization::{Organization, Switches};
+use super::policy::{Policy, PolicyDocument};
 use super::project::{Project, ProjectStatus};
 use super::rules::Document;
 use super::snapshot::Snapshot;
@@ -62,6 +63,7 @@ impl Directory {
                 remark: None,
                 organization: None,
                 switches: Switches::default(),
+                policies: Vec::new(),
                 created_at: self.now()?,
             },
         )
@@ -125,6 +127,7 @@ impl Directory {
                 parent: None,
                 switches: Switches::default(),
                 limits: Vec::new(),
+                policies: Vec::new(),
                 time_zone: "UTC".into(),
                 created_at: self.now()?,
             },
@@ -148,6 +151,7 @@ impl Directory {
                 status: ProjectStatus::Running,
                 arrears: Nano::ZERO,
                 limits: Vec::new(),
+                policies: Vec::new(),
                 created_at: self.now()?,
             },
         )
@@ -171,9 +175,23 @@ impl Directory {
                 email: None,
                 role: AccountRole::Developer,
                 limits: Vec::new(),
+                policies: Vec::new(),
                 created_at: self.now()?,
             },
         )
+    }
+
+    /// `account` is `None` for a policy of the operator's.
+    pub fn create_policy(
+        &self,
+        actor: &str,
+        account: Option<AccountId>,
+        document: &PolicyDocument,
+        edit: Edit<'_, Policy>,
+    ) -> Result<Versioned<Policy>, DirectoryError> {
+        let id = self.fresh(PolicyId::new, |snapshot, id| snapshot.policy(id).is_some());
+        let document = document.clone();
+        self.create(actor, edit, Policy { id, account, name: "".into(), document, created_at: self.now()? })
     }
 
     /// Adds the next version of a model's price. `effective_at` is now unless `edit` sets it.

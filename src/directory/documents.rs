@@ -10,9 +10,10 @@ use jiff::Timestamp;
 use ledger::{Nano, TokenClass};
 use serde::{Deserialize, Serialize};
 
-use crate::id::{AccountId, ChannelId, GroupId, ModelId, OrganizationId, PriceId};
+use crate::id::{AccountId, ChannelId, GroupId, ModelId, OrganizationId, PolicyId, PriceId};
 
 use super::decimal;
+use super::member::AccountRole;
 use super::organization::Switches;
 
 pub use super::key::{
@@ -45,7 +46,19 @@ pub struct Account {
     pub organization: Option<OrganizationId>,
     #[serde(default, skip_serializing_if = "Switches::is_unset")]
     pub switches: Switches,
+    /// Policies of its keys.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub policies: Vec<AccountPolicy>,
     pub created_at: Timestamp,
+}
+
+/// A policy of an account: of all its keys, or of those whose member has a role.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AccountPolicy {
+    pub policy: PolicyId,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<AccountRole>,
 }
 
 impl Account {

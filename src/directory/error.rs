@@ -18,10 +18,11 @@ pub enum Kind {
     Organization,
     Project,
     Member,
+    Policy,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 9] = [
+    pub const ALL: [Kind; 10] = [
         Kind::Account,
         Kind::Key,
         Kind::Model,
@@ -31,6 +32,7 @@ impl Kind {
         Kind::Organization,
         Kind::Project,
         Kind::Member,
+        Kind::Policy,
     ];
 
     /// As it is stored and shown.
@@ -45,6 +47,7 @@ impl Kind {
             Kind::Organization => "organization",
             Kind::Project => "project",
             Kind::Member => "member",
+            Kind::Policy => "policy",
         }
     }
 

@@ -4,7 +4,7 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::id::{AccountId, GroupId, KeyId, MemberId, ProjectId};
+use crate::id::{AccountId, GroupId, KeyId, MemberId, PolicyId, ProjectId};
 
 use super::documents::names;
 use super::limit::Limit;
@@ -50,6 +50,8 @@ pub struct Key {
     /// How fast it may be used.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rates: Vec<RateLimit>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub policies: Vec<PolicyId>,
     /// Which models the key may use at which endpoints; empty: all that its group reaches.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allowed: Vec<Allowance>,
@@ -101,6 +103,7 @@ impl Key {
             member: None,
             limits: Vec::new(),
             rates: Vec::new(),
+            policies: Vec::new(),
             allowed: Vec::new(),
             created_at: now,
         }

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::id::{AccountId, MemberId};
+use crate::id::{AccountId, MemberId, PolicyId};
 
 use super::checks;
 use super::documents::Limit;
 use super::error::{FieldError, Kind};
 use super::limit::{self, Holder};
+use super::policy;
 use super::rules::{Document, UniqueName, present, unchanged};
 use super::snapshot::{Object, Snapshot};
 
@@ -30,6 +31,9 @@ pub struct Member {
     /// Budgets over all keys of the member; their windows begin in the account's time zone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub limits: Vec<Limit>,
+    /// Policies of its keys.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub policies: Vec<PolicyId>,
     pub created_at: Timestamp,
 }
 
@@ -50,6 +54,18 @@ pub enum AccountRole {
     Finance,
     Developer,
     Viewer,
+}
+
+impl AccountRole {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            AccountRole::Owner => "owner",
+            AccountRole::Admin => "admin",
+            AccountRole::Finance => "finance",
+            AccountRole::Developer => "developer",
+            AccountRole::Viewer => "viewer",
+        }
+    }
 }
 
 impl Document for Member {
@@ -79,6 +95,7 @@ impl Document for Member {
         if self.kind == MemberKind::ServiceAccount && self.email.is_some() {
             return Err(FieldError::new("email", "is not for a service account: nobody reads it"));
         }
+        policy::check_attached("policies", &self.policies, Some(self.account), snapshot)?;
         limit::check(&self.limits, Holder::Several, snapshot)
     }
 

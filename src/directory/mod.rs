@@ -17,6 +17,7 @@ mod key;
 mod limit;
 mod member;
 pub mod organization;
+pub mod policy;
 mod project;
 mod rate;
 mod rules;
@@ -27,13 +28,14 @@ mod stored;
 pub use commands::{Directory, Edit};
 pub use create::{CreatedKey, KeyOrder};
 pub use documents::{
-    Account, AccountKind, Allowance, CapField, Channel, ChannelStatus, Environment, Group, Key, KeyStatus,
-    KeyText, Limit, Metric, Model, ModelStatus, Origin, Price, ProviderKind, StatusNote, StatusOrigin,
-    StatusReason, Window,
+    Account, AccountKind, AccountPolicy, Allowance, CapField, Channel, ChannelStatus, Environment, Group,
+    Key, KeyStatus, KeyText, Limit, Metric, Model, ModelStatus, Origin, Price, ProviderKind, StatusNote,
+    StatusOrigin, StatusReason, Window,
 };
 pub use error::{DirectoryError, FieldError, Kind};
 pub use member::{AccountRole, Member, MemberKind};
 pub use organization::{Organization, Switch, Switches};
+pub use policy::{Policy, PolicyDocument};
 pub use project::{Project, ProjectStatus};
 pub use rate::{RateLimit, RateMetric, Rates};
 pub use rules::Document;

@@ -8,12 +8,13 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::id::OrganizationId;
+use crate::id::{OrganizationId, PolicyId};
 
 use super::checks;
 use super::documents::{Account, AccountKind, Limit};
 use super::error::{FieldError, Kind};
 use super::limit::{self, Holder};
+use super::policy;
 use super::rules::{Document, UniqueName, present};
 use super::snapshot::{Object, Snapshot};
 
@@ -33,6 +34,9 @@ pub struct Organization {
     /// Budgets over all accounts below.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub limits: Vec<Limit>,
+    /// Policies of all keys below.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub policies: Vec<PolicyId>,
     /// IANA name of the zone in which the budgets' days and months begin.
     pub time_zone: Box<str>,
     pub created_at: Timestamp,
@@ -144,6 +148,7 @@ impl Document for Organization {
     fn check(&self, before: Option<&Self>, snapshot: &Snapshot, _: Timestamp) -> Result<(), FieldError> {
         checks::name("name", &self.name)?;
         checks::time_zone("time_zone", &self.time_zone)?;
+        policy::check_attached("policies", &self.policies, None, snapshot)?;
         limit::check(&self.limits, Holder::Several, snapshot)?;
         let Some(parent) = self.parent else { return Ok(()) };
         present("parent", snapshot.organization(parent), parent)?;

@@ -7,14 +7,14 @@ use jiff::Timestamp;
 use ledger::Nano;
 use serde::{Deserialize, Serialize};
 
-use crate::id::{AccountId, ProjectId};
+use crate::id::{AccountId, PolicyId, ProjectId};
 
 use super::documents::Limit;
 use super::error::{FieldError, Kind};
 use super::limit::{self, Holder};
 use super::rules::{Document, UniqueName, present, unchanged};
 use super::snapshot::{Object, Snapshot};
-use super::{checks, decimal};
+use super::{checks, decimal, policy};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -30,6 +30,9 @@ pub struct Project {
     /// Budgets over all keys of the project; their windows begin in the account's time zone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub limits: Vec<Limit>,
+    /// Policies of its keys.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub policies: Vec<PolicyId>,
     pub created_at: Timestamp,
 }
 
@@ -64,6 +67,7 @@ impl Document for Project {
         unchanged("account", before.map(|before| &before.account), &self.account)?;
         present("account", snapshot.account(self.account), self.account)?;
         checks::not_negative("arrears", self.arrears)?;
+        policy::check_attached("policies", &self.policies, Some(self.account), snapshot)?;
         limit::check(&self.limits, Holder::Several, snapshot)
     }
 

@@ -14,6 +14,7 @@ use super::checks;
 use super::documents::{Account, Allowance, Channel, Group, Key, KeyStatus, Model, Price};
 use super::error::{FieldError, Kind};
 use super::limit::{self, Holder};
+use super::policy;
 use super::rate;
 use super::snapshot::{Object, Snapshot};
 
@@ -21,6 +22,7 @@ use super::snapshot::{Object, Snapshot};
 const MULTIPLIER_PPM_MAX: u64 = 1_000_000_000;
 const OUTPUT_TOKENS_MAX: u32 = 10_000_000;
 const ALLOWANCES_MAX: usize = 64;
+const ACCOUNT_POLICIES_MAX: usize = 64;
 const CHANNEL_MODELS_MAX: usize = 2_000;
 
 /// A name that no two objects share: its space, the field that it stands in, and the name.
@@ -94,6 +96,13 @@ impl Document for Account {
         self.email.iter().try_for_each(|email| checks::email("email", email))?;
         checks::time_zone("time_zone", &self.time_zone)?;
         checks::not_negative("overdraft", self.overdraft)?;
+        if self.policies.len() > ACCOUNT_POLICIES_MAX {
+            return Err(FieldError::new("policies", "are more than 64"));
+        }
+        checks::distinct("policies", &self.policies)?;
+        for (at, given) in self.policies.iter().enumerate() {
+            policy::check_one(&format!("policies[{at}].policy"), given.policy, Some(self.id), snapshot)?;
+        }
         self.remark.iter().try_for_each(|remark| checks::remark("remark", remark))
     }
 
@@ -148,6 +157,7 @@ impl Document for Key {
         checks::ip_ranges("ip_ranges", &self.ip_ranges)?;
         limit::check(&self.limits, Holder::Key, snapshot)?;
         rate::check(&self.rates)?;
+        policy::check_attached("policies", &self.policies, Some(self.account), snapshot)?;
         allowed(&self.allowed)
     }
 

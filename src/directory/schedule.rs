@@ -179,7 +179,7 @@ impl Day {
 }
 
 impl Minute {
-    fn of(time: Time) -> Self {
+    pub(super) fn of(time: Time) -> Self {
         Minute(u16::from(time.hour().unsigned_abs()) * 60 + u16::from(time.minute().unsigned_abs()))
     }
 
@@ -189,7 +189,7 @@ impl Minute {
         Time::new(hour, minute, 0, 0).ok()
     }
 
-    fn parse(text: &str) -> Option<Self> {
+    pub(super) fn parse(text: &str) -> Option<Self> {
         let (hour, minute) = text.split_once(':')?;
         let number = |digits: &str| match digits.len() == 2 && digits.bytes().all(|b| b.is_ascii_digit()) {
             true => digits.parse::<u16>().ok(),

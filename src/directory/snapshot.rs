@@ -1,5 +1,5 @@
 //! The directory in memory, immutable. A change makes a new snapshot that shares all but what it touched:
-//! one shard of 1,024 for an account, a key, a project or a member, the root for models, prices, channels, groups
+//! one shard of 1,024 for an account, a key, a project, a member or a policy, the root for models, prices, channels, groups
 //! and organizations.
 
 use std::hash::Hash;
@@ -8,11 +8,14 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use jiff::tz::TimeZone;
 
-use crate::id::{AccountId, ChannelId, GroupId, KeyId, MemberId, ModelId, OrganizationId, ProjectId};
+use crate::id::{
+    AccountId, ChannelId, GroupId, KeyId, MemberId, ModelId, OrganizationId, PolicyId, ProjectId,
+};
 
 use super::documents::{Account, Channel, ChannelStatus, Environment, Group, Key, KeyHash, Model, Price};
 use super::member::Member;
 use super::organization::{DEPTH_MAX, Organization};
+use super::policy::Policy;
 use super::project::Project;
 
 const SHARDS: usize = 1_024;
@@ -75,6 +78,7 @@ pub enum Object {
     Organization(Arc<Organization>),
     Project(Arc<Project>),
     Member(Arc<Member>),
+    Policy(Arc<Policy>),
     /// A version that changed no object.
     Nothing,
 }
@@ -114,6 +118,7 @@ pub struct Snapshot {
     hashes: Shards<KeyHash, Arc<Key>>,
     projects: Shards<ProjectId, Arc<Project>>,
     members: Shards<MemberId, Arc<Member>>,
+    policies: Shards<PolicyId, Arc<Policy>>,
 }
 
 impl<K, V> Default for Shards<K, V> {
@@ -153,7 +158,7 @@ macro_rules! sharded_by_id {
         }
     )* };
 }
-sharded_by_id!(AccountId, KeyId, ProjectId, MemberId);
+sharded_by_id!(AccountId, KeyId, ProjectId, MemberId, PolicyId);
 
 impl Sharded for KeyHash {
     fn shard(&self) -> usize {
@@ -232,6 +237,14 @@ impl Snapshot {
         self.members.values()
     }
 
+    pub fn policy(&self, id: PolicyId) -> Option<&Arc<Policy>> {
+        self.policies.get(&id)
+    }
+
+    pub fn policies(&self) -> impl Iterator<Item = &Arc<Policy>> {
+        self.policies.values()
+    }
+
     pub fn organization(&self, id: OrganizationId) -> Option<&OrganizationEntry> {
         self.root.organizations.get(&id)
     }
@@ -269,6 +282,7 @@ impl Snapshot {
                 Object::Key(key) => self.put_key(key),
                 Object::Project(project) => drop(self.projects.insert(project.id, project)),
                 Object::Member(member) => drop(self.members.insert(member.id, member)),
+                Object::Policy(policy) => drop(self.policies.insert(policy.id, policy)),
                 Object::Nothing => {}
                 object => {
                     Arc::make_mut(&mut self.root).put(object);
@@ -319,6 +333,7 @@ impl Root {
             | Object::Key(_)
             | Object::Project(_)
             | Object::Member(_)
+            | Object::Policy(_)
             | Object::Nothing => {}
         }
     }

@@ -3,12 +3,13 @@
 //! `directory_log` keeps every version for ever; `directory_current` is its newest row for each object;
 //! `directory_names` holds what must be unique.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 
-use crate::id::{AccountId, KeyId};
+use crate::id::{AccountId, KeyId, PolicyId};
 use crate::store::{Db, Row, Tx};
 use crate::store_params;
 
@@ -64,6 +65,7 @@ fn object(kind: Kind, version: u64, body: &[u8]) -> Result<Object, DirectoryErro
         Kind::Organization => Object::Organization(decode(kind, version, body)?),
         Kind::Project => Object::Project(decode(kind, version, body)?),
         Kind::Member => Object::Member(decode(kind, version, body)?),
+        Kind::Policy => Object::Policy(decode(kind, version, body)?),
     })
 }
 
@@ -136,7 +138,19 @@ pub(super) fn as_of(db: &Db, version: u64, objects: &[ObjectId]) -> Result<Snaps
     let projects = keys.iter().filter_map(|key| key.project).map(|id| (Kind::Project, id.raw()));
     let members = keys.iter().filter_map(|key| key.member).map(|id| (Kind::Member, id.raw()));
     one_as_of(db, &mut snapshot, version, projects.chain(members))?;
+    let policies = attached_policies(&snapshot).into_iter().map(|id| (Kind::Policy, id.raw()));
+    one_as_of(db, &mut snapshot, version, policies)?;
     Ok(snapshot)
+}
+
+/// Every policy that anything of a small snapshot names.
+fn attached_policies(snapshot: &Snapshot) -> BTreeSet<PolicyId> {
+    let accounts = snapshot.accounts().flat_map(|account| account.policies.iter().map(|given| given.policy));
+    let nodes = snapshot.organizations().flat_map(|entry| entry.organization.policies.iter().copied());
+    let projects = snapshot.projects().flat_map(|project| project.policies.iter().copied());
+    let members = snapshot.members().flat_map(|member| member.policies.iter().copied());
+    let keys = snapshot.keys().flat_map(|key| key.policies.iter().copied());
+    accounts.chain(nodes).chain(projects).chain(members).chain(keys).collect()
 }
 
 fn one_as_of(

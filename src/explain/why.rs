@@ -11,7 +11,7 @@ use crate::books::lookup::StoredCall;
 use crate::catalogue::{Code, Language, LimitView, Refusal};
 use crate::directory::{DirectoryError, ObjectId, Snapshot};
 use crate::gateway::facts::{Checked, Decided, Facts, Outcome};
-use crate::gateway::ladder::{self, HoldPolicy, Step, StepState, Would};
+use crate::gateway::ladder::{self, Evidence, HoldPolicy, Step, StepState, Would};
 use crate::id::{AccountId, KeyId};
 
 use super::time_text;
@@ -167,6 +167,16 @@ pub struct RungView {
     pub would: Option<&'static str>,
     pub code: Option<Code>,
     pub figures: Vec<Figure>,
+    /// What else was looked at.
+    pub evidence: Vec<EvidenceView>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct EvidenceView {
+    pub check: &'static str,
+    /// `pass`, `fail` or `looked`.
+    pub finding: &'static str,
+    pub text: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -321,7 +331,13 @@ fn rung_view(step: &Step, shows_money: bool, language: Language) -> RungView {
         would: would_text(step.state),
         code: step.code,
         figures: step.figures.iter().map(|view| figure(view, shows_money)).collect(),
+        evidence: step.evidence.iter().map(|evidence| evidence_view(evidence, language)).collect(),
     }
+}
+
+fn evidence_view(evidence: &Evidence, language: Language) -> EvidenceView {
+    let text = if language == Language::Zh { &evidence.zh } else { &evidence.en };
+    EvidenceView { check: evidence.check, finding: evidence.finding.as_str(), text: text.to_string() }
 }
 
 fn would_text(state: StepState) -> Option<&'static str> {

@@ -6,7 +6,8 @@ use serde::Serialize;
 use crate::catalogue::Refusal;
 use crate::directory::{ModelEntry, ModelStatus, Snapshot};
 
-use super::ladder::{Caller, model_not_found};
+use super::facts::Facts;
+use super::ladder::{Caller, model_not_found, permits};
 
 #[derive(Serialize)]
 struct Model<'a> {
@@ -27,10 +28,10 @@ struct List<'a> {
 pub fn answer(
     snapshot: &Snapshot,
     caller: Caller<'_>,
-    at_ms: i64,
+    facts: &Facts,
     name: Option<&str>,
 ) -> Result<Bytes, Refusal> {
-    let can_call = |entry: &&ModelEntry| is_callable(entry, caller, at_ms);
+    let can_call = |entry: &&ModelEntry| is_callable(snapshot, entry, caller, facts);
     let json = match name {
         Some(name) => {
             let entry =
@@ -47,12 +48,15 @@ pub fn answer(
     Ok(json.map(Bytes::from).unwrap_or_default())
 }
 
-/// Active, priced, on the lists of the group and of the key, and served by a channel that the key may use.
-fn is_callable(entry: &ModelEntry, caller: Caller<'_>, at_ms: i64) -> bool {
+/// Active, priced, on the lists of the group and of the key, permitted by its policies, and served by a channel that the key may use.
+fn is_callable(snapshot: &Snapshot, entry: &ModelEntry, caller: Caller<'_>, facts: &Facts) -> bool {
     entry.model.status == ModelStatus::Active
         && caller.group.is_none_or(|group| group.contains(&entry.model.name))
-        && entry.price_at(at_ms).is_some()
-        && entry.model.endpoints().any(|endpoint| caller.key.allows(endpoint, &entry.model.name))
+        && entry.price_at(facts.at_ms).is_some()
+        && entry.model.endpoints().any(|endpoint| {
+            let name = &entry.model.name;
+            caller.key.allows(endpoint, name) && permits(snapshot, caller, facts, name, endpoint)
+        })
         && entry.channels_for(caller.key.environment, caller.key.group).next().is_some()
 }
 

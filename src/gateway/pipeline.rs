@@ -170,7 +170,7 @@ impl Arrival {
         let (Ok(()), Some(caller)) = (refused, Caller::of(&snapshot, &facts)) else {
             return self.refuse_early(facts);
         };
-        match models::answer(&snapshot, caller, facts.at_ms, name) {
+        match models::answer(&snapshot, caller, &facts, name) {
             Ok(json) => {
                 let mut headers = HeaderMap::with_capacity(2);
                 headers

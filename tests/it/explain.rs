@@ -93,6 +93,7 @@ fn c1_a_spent_key_limit_is_told_rung_by_rung() {
             (4, "pass", None),
             (5, "pass", None),
             (6, "pass", None),
+            (7, "pass", None),
             (8, "pass", None),
             (9, "pass", None),
             (10, "pass", None),
@@ -101,7 +102,7 @@ fn c1_a_spent_key_limit_is_told_rung_by_rung() {
             (14, "not_reached", Some("pass")),
         ]
     );
-    let budget = &why["ladder"][9]["figures"][0];
+    let budget = &why["ladder"][10]["figures"][0];
     assert_eq!(
         (&budget["limit"], &budget["used"], &budget["needed"]),
         (&json!("0.003"), &json!("0.002"), &json!("0.0025"))

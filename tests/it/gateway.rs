@@ -83,7 +83,7 @@ fn assert_logged(demo: &Demo, reply: &Reply, code: &str, charge_state: &str) -> 
 #[test]
 fn s29_every_demo_key_answers_with_its_own_code() {
     let demo = Demo::start();
-    let refused: [(&str, Expected); 24] = [
+    let refused: [(&str, Expected); 26] = [
         ("empty_balance", ("balance_exhausted", 402, "account", "account", false)),
         ("low_balance", ("balance_insufficient", 402, "account", "account", false)),
         ("key_budget_spent", ("key_budget_exhausted", 402, "key", "account", false)),
@@ -106,6 +106,8 @@ fn s29_every_demo_key_answers_with_its_own_code() {
         ("expired", ("key_expired", 403, "key", "account", false)),
         ("outside_schedule", ("key_outside_schedule", 403, "key", "account", false)),
         ("ip_denied", ("key_ip_not_allowed", 403, "key", "account", false)),
+        ("no_permission", ("permission_denied_implicit", 403, "policy", "account", false)),
+        ("explicit_deny", ("permission_denied_explicit", 403, "policy", "account", false)),
         ("model_not_allowed", ("model_not_allowed_for_key", 403, "key", "account", false)),
         ("group_without_model", ("model_not_in_group", 403, "group", "account", false)),
     ];

@@ -17,6 +17,7 @@ mod gateway;
 mod gateway_key;
 mod gateway_model;
 mod gateway_money;
+mod gateway_policy;
 mod gateway_rate;
 mod gateway_stream;
 mod gateway_tenants;

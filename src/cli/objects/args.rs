@@ -195,6 +195,12 @@ pub struct KeyFields {
     /// Take all rates away.
     #[arg(long, conflicts_with = "rates")]
     no_rates: bool,
+    /// Id of a policy of the key. Replaces all; repeat it for several.
+    #[arg(long = "policy", value_name = "ID")]
+    policies: Vec<String>,
+    /// Take all policies away.
+    #[arg(long, conflicts_with = "policies")]
+    no_policies: bool,
     /// The key may use this model only, or those beginning so: gpt-*. Repeat it for several.
     #[arg(long = "allow-model", value_name = "NAME")]
     models: Vec<String>,
@@ -216,6 +222,9 @@ impl KeyFields {
         if self.no_rates || !self.rates.is_empty() {
             let rates: Result<Vec<_>, _> = self.rates.iter().map(|text| rate(text)).collect();
             put(&mut body, "rates", Some(rates?));
+        }
+        if self.no_policies || !self.policies.is_empty() {
+            put(&mut body, "policies", Some(self.policies));
         }
         if self.allow_all {
             put(&mut body, "allowed", Some(json!([])));

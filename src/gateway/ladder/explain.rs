@@ -6,6 +6,7 @@ use crate::directory::Snapshot;
 use crate::gateway::facts::{Facts, Readings};
 
 use super::case::{Case, HoldPolicy};
+use super::evidence::Evidence;
 use super::{BEFORE_BODY, RUNGS};
 
 /// One rung as it went.
@@ -18,6 +19,8 @@ pub struct Step {
     pub code: Option<Code>,
     /// What was compared, with the numbers of the time.
     pub figures: Vec<LimitView>,
+    /// What else was looked at.
+    pub evidence: Vec<Evidence>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +65,8 @@ pub fn explain(
                 _ => (StepState::Pass, None),
             };
             let figures = if readings.is_some() { (rung.figures)(&case) } else { Vec::new() };
-            Step { rung: rung.number, name: rung.name, state, code, figures }
+            let evidence = (rung.evidence)(&case);
+            Step { rung: rung.number, name: rung.name, state, code, figures, evidence }
         })
         .collect()
 }

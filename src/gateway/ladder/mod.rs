@@ -10,9 +10,11 @@ mod budgets;
 mod case;
 mod channel;
 mod counts;
+mod evidence;
 mod explain;
 mod key_state;
 mod model;
+mod permission;
 mod project;
 mod purse;
 mod rate;
@@ -26,8 +28,10 @@ use crate::directory::Snapshot;
 use super::facts::{Facts, Readings};
 
 pub use case::{Caller, Case, HoldPolicy};
+pub use evidence::{Evidence, Finding};
 pub use explain::{Step, StepState, Would, explain};
 pub use model::not_found as model_not_found;
+pub use permission::permits;
 pub use purse::{Layer, Layers, Purse, Purses, purses};
 pub use scope::Scope;
 pub use sizing::Sizing;
@@ -40,22 +44,39 @@ pub struct Rung {
     check: fn(&Case<'_>) -> Result<(), Refusal>,
     /// The numbers that the check compared, for the Why.
     figures: fn(&Case<'_>) -> Vec<LimitView>,
+    /// What else the check looked at, for the Why.
+    evidence: fn(&Case<'_>) -> Vec<Evidence>,
+}
+
+impl Rung {
+    const fn new(number: u8, name: &'static str, check: fn(&Case<'_>) -> Result<(), Refusal>) -> Self {
+        Rung { number, name, check, figures: |_| Vec::new(), evidence: |_| Vec::new() }
+    }
+
+    const fn figures(self, figures: fn(&Case<'_>) -> Vec<LimitView>) -> Self {
+        Rung { figures, ..self }
+    }
+
+    const fn evidence(self, evidence: fn(&Case<'_>) -> Vec<Evidence>) -> Self {
+        Rung { evidence, ..self }
+    }
 }
 
 /// The rungs in the order in which they are evaluated.
 pub const RUNGS: &[Rung] = &[
-    Rung { number: 1, name: "address", check: request::address, figures: no_figures },
-    Rung { number: 2, name: "credential", check: request::credential, figures: no_figures },
-    Rung { number: 3, name: "key_state", check: key_state::check, figures: no_figures },
-    Rung { number: 4, name: "account_switch", check: account_switch::check, figures: no_figures },
-    Rung { number: 5, name: "project", check: project::check, figures: no_figures },
-    Rung { number: 6, name: "request", check: request::body, figures: no_figures },
-    Rung { number: 8, name: "model", check: model::check, figures: no_figures },
-    Rung { number: RATE, name: "rate", check: rate::check, figures: rate::figures },
-    Rung { number: 10, name: "counts", check: counts::check, figures: counts::figures },
-    Rung { number: 12, name: "budgets", check: budgets::check, figures: budgets::figures },
-    Rung { number: 13, name: "balance", check: balance::check, figures: balance::figures },
-    Rung { number: 14, name: "channel", check: channel::check, figures: no_figures },
+    Rung::new(1, "address", request::address),
+    Rung::new(2, "credential", request::credential),
+    Rung::new(3, "key_state", key_state::check),
+    Rung::new(4, "account_switch", account_switch::check),
+    Rung::new(5, "project", project::check),
+    Rung::new(6, "request", request::body),
+    Rung::new(7, "permission", permission::check).evidence(permission::evidence),
+    Rung::new(8, "model", model::check),
+    Rung::new(RATE, "rate", rate::check).figures(rate::figures),
+    Rung::new(10, "counts", counts::check).figures(counts::figures),
+    Rung::new(12, "budgets", budgets::check).figures(budgets::figures),
+    Rung::new(13, "balance", balance::check).figures(balance::figures),
+    Rung::new(14, "channel", channel::check),
 ];
 
 /// The last rung that needs neither the body nor the books.
@@ -119,8 +140,4 @@ fn decide_up_to(last: u8, snapshot: &Snapshot, facts: &Facts) -> Result<(), Refu
     let readings = Readings::default();
     let case = Case::new(snapshot, facts, &readings, &HoldPolicy::NONE);
     RUNGS.iter().take_while(|rung| rung.number <= last).try_for_each(|rung| (rung.check)(&case))
-}
-
-fn no_figures(_: &Case<'_>) -> Vec<LimitView> {
-    Vec::new()
 }
