@@ -79,7 +79,7 @@ fn facts(n: u64) -> Facts {
         at_ms,
         config_version: 1,
         address: Checked::Passed(Endpoint::ChatCompletions),
-        credential: Checked::Passed(Credential { key: KEY, account: ACCOUNT }),
+        credential: Checked::Passed(Credential { key: KEY, account: ACCOUNT, project: None, member: None }),
         body: Checked::Passed(CallBody {
             model: "bench".into(),
             stream: false,

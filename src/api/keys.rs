@@ -6,14 +6,15 @@ use crate::directory::{
     DirectoryError, Environment, FieldError, Key, KeyOrder, KeyStatus, Limit, Metric, StatusNote,
     StatusOrigin, StatusReason, Versioned,
 };
-use crate::explain::usable;
+use crate::explain::why::Audience;
+use crate::explain::{simulate, usable};
 use crate::id::{AccountId, KeyId};
 use crate::secret::Secret;
 
-use super::limits;
 use super::problem::Problem;
 use super::route::{Call, PAGE, Param, Reply, Route};
 use super::shape::{self, COUNT, Field, Fields, Kind, Need, Shape, field};
+use super::{limits, own};
 
 const ENVIRONMENT: Kind = Kind::OneOf(&["live", "test"]);
 const STATUS: Kind = Kind::OneOf(&["enabled", "disabled", "pending_review", "risk_frozen", "revoked"]);
@@ -141,6 +142,21 @@ static KEY_CHANGE: Shape = Shape {
     ],
 };
 
+static SIMULATE_INPUT: Shape = Shape {
+    name: "KeySimulation",
+    fields: &[
+        field!("model", Kind::Text, Required, "As a caller would name it"),
+        field!("text", Kind::Text, Optional, "What would be asked; its length counts. Default: Hello"),
+        field!(
+            "max_tokens",
+            Kind::Integer { min: 1, max: u32::MAX as i64 },
+            Optional,
+            "As a caller would cap it"
+        ),
+        field!("address", Kind::Text, Optional, "Where the call would come from"),
+    ],
+};
+
 pub static ROUTES: &[Route] =
     &[
         Route::list("/api/keys", "listKeys", "Keys in the order in which they were made", &KEY, list)
@@ -154,6 +170,14 @@ pub static ROUTES: &[Route] =
             create,
         ),
         Route::get("/api/keys/{id}", "getKey", "One key with the use of its limits", &KEY, get),
+        Route::post(
+            "/api/keys/{id}/simulate",
+            "simulateKey",
+            "Whether a chat call of this key would be allowed now; no call, no charge, no trace",
+            &SIMULATE_INPUT,
+            &own::SIMULATION,
+            simulate,
+        ),
         Route::patch(
             "/api/keys/{id}",
             "changeKey",
@@ -218,6 +242,22 @@ fn create(call: &Call<'_>) -> Result<Reply, Problem> {
 fn get(call: &Call<'_>) -> Result<Reply, Problem> {
     let stored = call.find::<Key>(call.path_id::<KeyId>("id")?.raw())?;
     Ok(Reply::ok(view(call, &stored)).at(stored.version))
+}
+
+/// The smallest body that a chat call can have, unless more is said.
+fn simulate(call: &Call<'_>) -> Result<Reply, Problem> {
+    let fields = call.fields();
+    let key = call.find::<Key>(call.path_id::<KeyId>("id")?.raw())?.document;
+    let mut body = json!({
+        "model": fields.text("model"),
+        "messages": [{"role": "user", "content": fields.text("text").unwrap_or("Hello")}],
+    });
+    if let Some(cap) = fields.integer("max_tokens") {
+        body["max_tokens"] = cap.into();
+    }
+    let address = fields.parsed("address")?;
+    let body = bytes::Bytes::from(body.to_string());
+    Reply::of(&simulate::chat(call.app, &key, &body, address, Audience::Operator, call.language))
 }
 
 fn change(call: &Call<'_>) -> Result<Reply, Problem> {

@@ -87,7 +87,7 @@ static USER_BALANCE: Shape = Shape {
 
 static SIMULATE_INPUT: Shape = Shape { name: "ChatRequest", fields: &[] };
 
-static SIMULATION: Shape = Shape {
+pub static SIMULATION: Shape = Shape {
     name: "Simulation",
     fields: &[
         field!(
@@ -243,7 +243,7 @@ fn own_why(call: &Call<'_>) -> Result<Reply, Problem> {
 
 fn run_simulation(call: &Call<'_>) -> Result<Reply, Problem> {
     let key = asking(call)?;
-    Reply::of(&simulate::chat(call.app, &key, &call.raw, call.language))
+    Reply::of(&simulate::chat(call.app, &key, &call.raw, call.address, Audience::Caller, call.language))
 }
 
 fn user_balance(call: &Call<'_>) -> Result<Reply, Problem> {

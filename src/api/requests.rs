@@ -20,6 +20,8 @@ static REQUEST: Shape = Shape {
         field!("id", Kind::Text, Required, "Public id, req_…"),
         field!("at", Kind::Time, Required, "Ledger time of the decision"),
         field!("account", Kind::Text, Nullable, "null: the key was not known"),
+        field!("project", Kind::Text, Nullable, "What the key belonged to then"),
+        field!("member", Kind::Text, Nullable, "Whose key it was then"),
         field!("key", Kind::Text, Nullable, "null: the key was not known"),
         field!("endpoint", Kind::Text, Nullable, "Path below the version"),
         field!("request_type", Kind::Text, Nullable, "chat, models, …"),
@@ -123,7 +125,8 @@ pub static ROUTES: &[Route] = &[
     ]),
     Route::get("/api/requests/{id}", "getRequest", "The receipt of a call", &RECEIPT, get),
     Route::get("/api/requests/{id}/row", "getRequestRow", "One row of the request log", &REQUEST, row),
-    Route::get("/api/requests/{id}/why", "whyRequest", "Why a call was allowed or refused", &WHY, explain),
+    Route::get("/api/requests/{id}/why", "whyRequest", "Why a call was allowed or refused", &WHY, explain)
+        .query(&[Param { name: "audience", about: "caller, owner or operator; default: operator" }]),
 ];
 
 /// A recorded call, or a refusal.
@@ -139,7 +142,13 @@ fn get(call: &Call<'_>) -> Result<Reply, Problem> {
 
 fn explain(call: &Call<'_>) -> Result<Reply, Problem> {
     let case = Case::of(call.app, find(call, call.path_id("id")?)?)?;
-    Reply::of(&why::explain(&case, Audience::Operator, call.language))
+    let audience = match call.query_text("audience") {
+        None | Some("operator") => Audience::Operator,
+        Some("owner") => Audience::Owner,
+        Some("caller") => Audience::Caller,
+        Some(_) => return Err(FieldError::new("audience", "must be caller, owner or operator").into()),
+    };
+    Reply::of(&why::explain(&case, audience, call.language))
 }
 
 fn row(call: &Call<'_>) -> Result<Reply, Problem> {
@@ -238,6 +247,8 @@ fn view(stored: &StoredCall) -> Value {
         "id": facts.request,
         "at": time_text(facts.at_ms),
         "account": credential.map(|credential| credential.account),
+        "project": credential.and_then(|credential| credential.project),
+        "member": credential.and_then(|credential| credential.member),
         "key": credential.map(|credential| credential.key),
         "endpoint": endpoint.map(|endpoint| endpoint.path()),
         "request_type": endpoint.map(|endpoint| endpoint.request_type()),

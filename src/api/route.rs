@@ -3,6 +3,7 @@
 //! Who may call → the body's shape → the handler on a thread that may block → the answer. A handler gets a
 //! checked body and holds no rule: it names the command and shows its result.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::http::StatusCode;
@@ -180,6 +181,8 @@ pub struct Call<'a> {
     /// Whose key it is, on routes for callers; else why it is nobody's.
     pub caller: Result<Credential, Box<Refusal>>,
     pub language: Language,
+    /// Where the request came from.
+    pub address: Option<IpAddr>,
 }
 
 impl<'a> Call<'a> {

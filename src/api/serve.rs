@@ -1,5 +1,6 @@
 //! Runs the routes over HTTP: who calls → the body → the handler, on a thread that may block → the answer.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::body::{Body, to_bytes};
@@ -173,9 +174,10 @@ async fn run(
     let mut body = fields(route, &raw)?;
     let expected = expected(&parts.headers, &mut body)?;
     let app = Arc::clone(app);
+    let address = parts.extensions.get::<IpAddr>().copied();
     let work = move || {
-        let call =
-            Call { app: &app, path: &path, query: &query, body, raw, expected, operator, caller, language };
+        let (app, path, query) = (&app, &*path, &*query);
+        let call = Call { app, path, query, body, raw, expected, operator, caller, language, address };
         (route.run)(&call)
     };
     let done = tokio::task::spawn_blocking(work).await;

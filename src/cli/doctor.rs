@@ -7,14 +7,16 @@ use serde_json::{Value, json};
 
 use crate::catalogue::Language;
 use crate::config::Config;
-use crate::explain::doctor;
+use crate::explain::{base_url, doctor};
 
-use super::{Context, Done, Exit, Failure};
+use super::{Context, Done, Exit, Failure, probe};
 
 #[derive(Debug, clap::Subcommand)]
 pub enum Doctor {
     /// Examine a key. Without KEY and --env it is read from the standard input.
     Key(KeyArgs),
+    /// Examine a client's base URL, and ask the server behind it.
+    BaseUrl(BaseUrlArgs),
     /// Check the configuration and print what is in effect.
     Config,
 }
@@ -29,9 +31,19 @@ pub struct KeyArgs {
     env: Option<String>,
 }
 
+#[derive(Debug, clap::Args)]
+pub struct BaseUrlArgs {
+    /// As it stands in the client.
+    url: String,
+    /// Look at the text alone.
+    #[arg(long)]
+    offline: bool,
+}
+
 pub fn run(context: &mut Context, doctor: Doctor) -> Done {
     match doctor {
         Doctor::Key(args) => key(context, &args),
+        Doctor::BaseUrl(args) => base_url(context, &args),
         Doctor::Config => config(context),
     }
 }
@@ -45,6 +57,20 @@ fn config(context: &mut Context) -> Done {
             Ok(Exit::No)
         }
     }
+}
+
+/// The text first; then whether a gateway answers at what it should be.
+fn base_url(context: &mut Context, args: &BaseUrlArgs) -> Done {
+    let language = if context.language == "zh" { Language::Zh } else { Language::En };
+    let found = base_url::examine(&args.url, language);
+    let mut report = serde_json::to_value(&found).map_err(Failure::unanswered)?;
+    let mut fine = found.problems.is_empty();
+    if !args.offline {
+        let answer = probe::ask(&found.right);
+        fine = fine && answer.is_gateway();
+        report["server"] = answer.view(language);
+    }
+    self::answer(context, &report, fine)
 }
 
 fn key(context: &mut Context, args: &KeyArgs) -> Done {

@@ -10,6 +10,7 @@ mod doctor;
 mod logs;
 mod objects;
 mod print;
+mod probe;
 mod requests;
 mod serve;
 
@@ -98,6 +99,8 @@ enum Command {
     Verify,
     /// Why a call was allowed or refused.
     Why(requests::OneRequest),
+    /// Whether a call would be allowed now, without making it.
+    Simulate(requests::SimulateArgs),
     /// What a call cost, and how that came about.
     Receipt(requests::OneRequest),
     /// Find out what is wrong.
@@ -224,6 +227,7 @@ fn dispatch(context: &mut Context, command: Command) -> Done {
         Command::Migrate => serve::migrate(context),
         Command::Verify => requests::verify(context),
         Command::Why(request) => requests::why(context, &request),
+        Command::Simulate(args) => requests::simulate(context, &args),
         Command::Receipt(request) => requests::receipt(context, &request),
         Command::Doctor(doctor) => doctor::run(context, doctor),
         Command::Accounts(command) => objects::accounts(context, command),

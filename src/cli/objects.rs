@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use super::print::cell;
 use super::{Client, Context, Done, Failure};
 
+pub(super) use args::put;
 pub use args::{Accounts, Channels, Credit, Groups, Keys, Models, Prices};
 pub use policies::{Policies, policies};
 pub use tenants::{Members, Organizations, Projects, members, organizations, projects};

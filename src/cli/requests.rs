@@ -38,6 +38,43 @@ pub fn why(context: &mut Context, request: &OneRequest) -> Done {
     context.out.text(&text)
 }
 
+/// What to simulate.
+#[derive(Debug, clap::Args)]
+pub struct SimulateArgs {
+    /// Id of the key, key_…
+    key: String,
+    /// As a caller would name it.
+    #[arg(long)]
+    model: String,
+    /// What would be asked; its length counts.
+    #[arg(long)]
+    text: Option<String>,
+    /// As a caller would cap the answer.
+    #[arg(long, value_name = "TOKENS")]
+    max_tokens: Option<u32>,
+    /// Where the call would come from.
+    #[arg(long)]
+    address: Option<std::net::IpAddr>,
+}
+
+/// Whether a call would be allowed now: exit 0 if it would.
+pub fn simulate(context: &mut Context, args: &SimulateArgs) -> Done {
+    let mut body = serde_json::Map::new();
+    let address = args.address.map(|address| address.to_string());
+    super::objects::put(&mut body, "model", Some(args.model.as_str()));
+    super::objects::put(&mut body, "text", args.text.as_deref());
+    super::objects::put(&mut body, "max_tokens", args.max_tokens);
+    super::objects::put(&mut body, "address", address);
+    let path = format!("/api/keys/{}/simulate", args.key);
+    let found = context.client()?.post(&path, &Value::Object(body))?;
+    let passes = found["would"] == "pass";
+    match context.json {
+        true => context.out.json(&found)?,
+        false => context.out.text(&why_text(&found["why"]))?,
+    };
+    Ok(if passes { Exit::Fine } else { Exit::No })
+}
+
 /// An explanation for a terminal.
 pub fn why_text(why: &Value) -> String {
     let mut lines = vec![cell(&why["summary"])];

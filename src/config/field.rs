@@ -1,8 +1,10 @@
 //! The types that settings have, and the rules for their values.
 
 use std::fmt::Display;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+
+use ipnet::IpNet;
 
 use super::load::Refused;
 use crate::secret::{HIDDEN, Secret};
@@ -123,6 +125,32 @@ impl Field for Secret {
 
     fn show(&self) -> Option<String> {
         quoted(HIDDEN)
+    }
+}
+
+/// Ranges of addresses, one behind the other with commas between them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ranges(pub Vec<IpNet>);
+
+impl Ranges {
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.0.iter().any(|range| range.contains(&address))
+    }
+}
+
+impl Field for Ranges {
+    fn read(given: Given<'_>) -> Result<Self, Refused> {
+        let parts = text(given)?.split(',').map(str::trim).filter(|part| !part.is_empty());
+        let range = |part: &str| part.parse().or_else(|_| part.parse::<IpAddr>().map(IpNet::from));
+        match parts.map(range).collect() {
+            Ok(ranges) => Ok(Ranges(ranges)),
+            Err(_) => refuse("ranges of addresses, such as \"10.0.0.0/8, 192.0.2.1\""),
+        }
+    }
+
+    fn show(&self) -> Option<String> {
+        quoted(&self.0.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
     }
 }
 

@@ -18,7 +18,7 @@ mod schema;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-pub use field::{Level, LogFormat};
+pub use field::{Level, LogFormat, Ranges};
 pub use load::{ConfigError, Origin, Problem, Sources};
 pub use print::{reference, sample};
 
@@ -36,6 +36,9 @@ config! {
         public_url: Option<String> = None, HttpUrl;
         /// Worker threads, each with connections of its own. 0: one for each core.
         workers: u16 = 0, Between(0, 1_024);
+        /// Proxies in front of the server, as ranges of addresses with commas between them: what they say in
+        /// X-Forwarded-For is believed, and the last address that is none of theirs is the caller's.
+        trusted_proxies: Ranges = Ranges::default(), Any;
         /// Unix socket for the command line. Not set: `admin.sock` in the data directory.
         admin_socket: Option<PathBuf> = None, Any;
     }

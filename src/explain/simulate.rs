@@ -1,5 +1,6 @@
 //! "Would this call be allowed now?": the decision of a real call, without a call, a charge or a trace (E7).
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -26,8 +27,15 @@ pub struct Simulation {
     pub why: Why,
 }
 
-/// Decides a chat call with this body as if the key had made it now.
-pub fn chat(app: &App, key: &Key, body: &Bytes, language: Language) -> Simulation {
+/// Decides a chat call with this body as if the key had made it now, from this address.
+pub fn chat(
+    app: &App,
+    key: &Key,
+    body: &Bytes,
+    address: Option<IpAddr>,
+    audience: Audience,
+    language: Language,
+) -> Simulation {
     let snapshot = app.directory.snapshot_owned();
     let at = app.books.now();
     let facts = Facts {
@@ -35,9 +43,9 @@ pub fn chat(app: &App, key: &Key, body: &Bytes, language: Language) -> Simulatio
         at_ms: at.0,
         config_version: snapshot.version(),
         address: Checked::Passed(Endpoint::ChatCompletions),
-        credential: Checked::Passed(Credential { key: key.id, account: key.account }),
+        credential: Checked::Passed(Credential::of(key)),
         body: identify::call_body(body.len(), &ChatRequest::parse(body)),
-        client: Client::default(),
+        client: Client { address, ..Client::default() },
     };
     let model = facts.body.passed().map(|body| &*body.model);
     let readings = Caller::of_key(&snapshot, key.id)
@@ -64,7 +72,7 @@ pub fn chat(app: &App, key: &Key, body: &Bytes, language: Language) -> Simulatio
     };
     let decided = Arc::new(Decided { facts, readings: Some(readings), refusal, admitted });
     let case = Case { decided, outcome: None, money: Vec::new(), snapshot, policy };
-    let why = Why { request_id: None, ..why::explain(&case, Audience::Caller, language) };
+    let why = Why { request_id: None, ..why::explain(&case, audience, language) };
     Simulation {
         would: if admitted.is_some() { "pass" } else { "fail" },
         hold: admitted.map(|admitted| admitted.hold.to_string()),

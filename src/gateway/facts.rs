@@ -10,8 +10,8 @@ use ledger::{CounterKey, Nano, Usage, WindowInstance};
 use smallvec::SmallVec;
 
 use crate::catalogue::{Code, Refusal};
-use crate::directory::Rates;
-use crate::id::{AccountId, ChannelId, KeyId, PriceId, RequestId};
+use crate::directory::{Key, Rates};
+use crate::id::{AccountId, ChannelId, KeyId, MemberId, PriceId, ProjectId, RequestId};
 
 /// Room for the layers of one call without an allocation.
 pub const LAYERS_INLINE: usize = 8;
@@ -82,6 +82,15 @@ impl Endpoint {
 pub struct Credential {
     pub key: KeyId,
     pub account: AccountId,
+    /// What the key belonged to then.
+    pub project: Option<ProjectId>,
+    pub member: Option<MemberId>,
+}
+
+impl Credential {
+    pub fn of(key: &Key) -> Self {
+        Credential { key: key.id, account: key.account, project: key.project, member: key.member }
+    }
 }
 
 /// What a decision needs of a request body.

@@ -1,10 +1,11 @@
 //! First step: what is asked for, and with whose key. Findings only; the ladder puts them in order.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use http::{HeaderMap, Method, header};
 
 use crate::catalogue::{Code, Refusal};
+use crate::config::Ranges;
 use crate::directory::Directory;
 use crate::keytext::{CredentialFinding, credential_from_headers};
 
@@ -63,13 +64,26 @@ fn misplaced(path: &str, public_url: &str) -> Option<Refusal> {
     let models = (path != "/api/models").then_some("models");
     let known = CALLS.iter().map(|endpoint| endpoint.path()).chain(models);
     let is_known = known.into_iter().any(|tail| {
-        path.strip_suffix(tail).is_some_and(|base| base == "/" || base.ends_with("/v1/") || base == "/api/")
+        // A path of several words is nothing else, wherever it stands: below the console, or behind itself.
+        let is_plain = |base: &str| base == "/" || base.ends_with("/v1/") || base == "/api/";
+        path.strip_suffix(tail)
+            .is_some_and(|base| is_plain(base) || (tail.contains('/') && base.ends_with('/')))
     });
-    is_known.then(|| {
-        Refusal::new(Code::WrongBaseUrl)
-            .param("path", shown(path))
-            .param("base_url", format!("{public_url}/v1"))
-    })
+    is_known.then(|| wrong_base_url(path, public_url))
+}
+
+fn wrong_base_url(path: &str, public_url: &str) -> Refusal {
+    Refusal::new(Code::WrongBaseUrl).param("path", shown(path)).param("base_url", format!("{public_url}/v1"))
+}
+
+/// HTTP in clear text at a port that speaks TLS.
+pub fn plain_http(path: &str, public_url: &str) -> Refusal {
+    let https = match public_url.strip_prefix("http://") {
+        Some(rest) => format!("https://{rest}"),
+        None => public_url.to_owned(),
+    };
+    let path = format!("http://…{}", shown(path));
+    Refusal::new(Code::WrongBaseUrl).param("path", path).param("base_url", format!("{https}/v1"))
 }
 
 fn wrong_method(path: &str, method: &Method, allowed: &'static str) -> Refusal {
@@ -107,17 +121,33 @@ pub fn credential(headers: &HeaderMap, directory: &Directory) -> Checked<Credent
         CredentialFinding::Missing => refused(Refusal::new(Code::MissingKey)),
         CredentialFinding::Malformed(problem) => refused(Refusal::from(&problem)),
         CredentialFinding::Presented(presented) => match directory.find_key(presented.expose()) {
-            Some(key) => Checked::Passed(Credential { key: key.id, account: key.account }),
+            Some(key) => Checked::Passed(Credential::of(&key)),
             None => refused(Refusal::new(Code::UnknownKey)),
         },
     }
 }
 
-pub fn client(headers: &HeaderMap, address: Option<IpAddr>) -> Client {
+/// The caller's address: the connection's, or what a proxy that is trusted says of it. Anybody can write an
+/// X-Forwarded-For of their own, so it is read from its end for as long as each hop is a trusted one.
+pub fn address(headers: &HeaderMap, peer: Option<IpAddr>, trusted: &Ranges) -> Option<IpAddr> {
+    let mut address = peer?;
+    let values: Vec<&str> =
+        headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok()).collect();
+    let mut hops = values.iter().rev().flat_map(|value| value.rsplit(',')).map(str::trim);
+    while trusted.contains(address) {
+        let Some(hop) = hops.next() else { break };
+        let with_port = || hop.parse::<SocketAddr>().map(|socket| socket.ip());
+        let Ok(before) = hop.parse::<IpAddr>().or_else(|_| with_port()) else { break };
+        address = before.to_canonical();
+    }
+    Some(address)
+}
+
+pub fn client(headers: &HeaderMap, peer: Option<IpAddr>, trusted: &Ranges) -> Client {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let sdk = text("user-agent").unwrap_or_default();
     Client {
-        address,
+        address: if trusted.0.is_empty() { peer } else { address(headers, peer, trusted) },
         sdk: sdk.get(..sdk.floor_char_boundary(SDK_BYTES_MAX)).unwrap_or_default().into(),
         retry_count: text("x-stainless-retry-count").and_then(|count| count.parse().ok()).unwrap_or(0),
     }
@@ -203,9 +233,31 @@ mod tests {
     fn a_wrong_base_url_is_told_apart_from_a_wrong_endpoint() {
         assert_eq!(go(Method::POST, "/chat/completions"), Err(Code::WrongBaseUrl));
         assert_eq!(go(Method::POST, "/v1/v1/chat/completions"), Err(Code::WrongBaseUrl));
+        assert_eq!(go(Method::POST, "/console/chat/completions"), Err(Code::WrongBaseUrl));
+        assert_eq!(go(Method::POST, "/v1/chat/completions/chat/completions"), Err(Code::WrongBaseUrl));
         assert_eq!(go(Method::POST, "/v1/chat"), Err(Code::UnknownEndpoint));
         assert_eq!(go(Method::GET, "/v1/chat/completions"), Err(Code::MethodNotAllowed));
         assert_eq!(go(Method::GET, "/v1/modelsx"), Err(Code::UnknownEndpoint));
+    }
+
+    /// D8: the address is the caller's, whoever else writes headers.
+    #[test]
+    fn d8_only_trusted_proxies_are_believed() {
+        let trusted = Ranges(["10.0.0.0/8", "::1/128"].map(|range| range.parse().unwrap()).to_vec());
+        let of = |peer: &str, forwarded: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for value in forwarded {
+                headers.append("x-forwarded-for", value.parse().unwrap());
+            }
+            client(&headers, peer.parse().ok(), &trusted).address.unwrap().to_string()
+        };
+        assert_eq!(of("192.0.2.1", &["198.51.100.7"]), "192.0.2.1");
+        assert_eq!(of("10.0.0.1", &[]), "10.0.0.1");
+        assert_eq!(of("10.0.0.1", &["198.51.100.7"]), "198.51.100.7");
+        assert_eq!(of("10.0.0.1", &["203.0.113.9, 198.51.100.7, 10.0.0.2"]), "198.51.100.7");
+        assert_eq!(of("::1", &["203.0.113.9", "[2001:db8::7]:4711"]), "2001:db8::7");
+        assert_eq!(of("10.0.0.1", &["198.51.100.7, nonsense"]), "10.0.0.1");
+        assert_eq!(of("::ffff:10.0.0.1", &["::ffff:198.51.100.7"]), "198.51.100.7");
     }
 
     #[test]

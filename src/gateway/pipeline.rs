@@ -40,6 +40,14 @@ struct Arrival {
     language: Language,
 }
 
+/// How a request came.
+#[derive(Clone, Copy, Debug)]
+pub struct Connection {
+    pub peer: Option<IpAddr>,
+    /// In clear text, at a port that speaks TLS.
+    pub is_plain_on_tls: bool,
+}
+
 /// What the decision of an admitted call hands on.
 struct Admission {
     admitted: Admitted,
@@ -50,11 +58,8 @@ struct Admission {
 }
 
 /// Answers one request.
-pub async fn serve(
-    worker: Rc<Worker>,
-    request: Request<Incoming>,
-    peer: Option<IpAddr>,
-) -> Response<AnswerBody> {
+pub async fn serve(worker: Rc<Worker>, request: Request<Incoming>, from: Connection) -> Response<AnswerBody> {
+    let (peer, public_url) = (from.peer, &worker.gateway.public_url);
     let app = &worker.gateway.app;
     let arrival = Arrival {
         request: RequestId::new(&*app.clock, &*app.entropy),
@@ -62,7 +67,11 @@ pub async fn serve(
         language: respond::language(request.headers()),
         worker: Rc::clone(&worker),
     };
-    let found = identify::destination(request.method(), request.uri().path(), &worker.gateway.public_url);
+    let path = request.uri().path();
+    let found = match from.is_plain_on_tls {
+        false => identify::destination(request.method(), path, public_url),
+        true => Err(identify::plain_http(path, public_url)),
+    };
     match found {
         // Boxed: a call must not carry the room that other requests need.
         Ok(Destination::Elsewhere) => Box::pin(elsewhere(&worker, request, peer)).await,
@@ -80,8 +89,9 @@ async fn elsewhere(
     mut request: Request<Incoming>,
     peer: Option<IpAddr>,
 ) -> Response<AnswerBody> {
-    if let Some(peer) = peer {
-        request.extensions_mut().insert(peer);
+    let trusted = &worker.gateway.app.config.server.trusted_proxies;
+    if let Some(address) = identify::address(request.headers(), peer, trusted) {
+        request.extensions_mut().insert(address);
     }
     let answered = worker.gateway.router.clone().oneshot(request.map(axum::body::Body::new)).await;
     match answered {
@@ -104,7 +114,7 @@ impl Arrival {
             address,
             credential,
             body: Checked::NotReached,
-            client: identify::client(headers, peer),
+            client: identify::client(headers, peer, &app.config.server.trusted_proxies),
         }
     }
 

@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 use super::edge::EdgeIo;
-use super::pipeline;
+use super::pipeline::{self, Connection};
 use super::upstream::Tls;
 use super::worker::{Gateway, Worker};
 
@@ -225,30 +225,33 @@ async fn connection(
 ) {
     // Answers are small and come in pieces: never wait for more.
     let _without_delay = stream.set_nodelay(true);
-    let peer = Some(peer.ip());
-    let Some(tls) = tls else { return serve_http1(worker, stream, peer, closing).await };
+    let from = Connection { peer: Some(peer.ip()), is_plain_on_tls: false };
+    let Some(tls) = tls else { return serve_http1(worker, stream, from, closing).await };
+    // A client with http:// for https:// is told so, rather than left with a broken handshake.
+    let mut first = [0];
+    let peeked = tokio::time::timeout(HANDSHAKE_TIMEOUT, stream.peek(&mut first)).await;
+    if matches!(peeked, Ok(Ok(1))) && first.iter().all(u8::is_ascii_alphabetic) {
+        let from = Connection { is_plain_on_tls: true, ..from };
+        return serve_http1(worker, stream, from, closing).await;
+    }
     match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
         Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
-            serve_http2(worker, stream, peer, closing).await;
+            serve_http2(worker, stream, from, closing).await;
         }
-        Ok(Ok(stream)) => serve_http1(worker, stream, peer, closing).await,
+        Ok(Ok(stream)) => serve_http1(worker, stream, from, closing).await,
         Ok(Err(why)) => tracing::debug!(%why, "a TLS handshake failed"),
         Err(_elapsed) => tracing::debug!("a TLS handshake took too long"),
     }
 }
 
-async fn serve_http1<S>(
-    worker: Rc<Worker>,
-    stream: S,
-    peer: Option<IpAddr>,
-    mut closing: watch::Receiver<bool>,
-) where
+async fn serve_http1<S>(worker: Rc<Worker>, stream: S, from: Connection, mut closing: watch::Receiver<bool>)
+where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + 'static,
 {
     let gateway = Arc::clone(&worker.gateway);
     let io = EdgeIo::new(stream, Rc::clone(&worker));
     let service = service_fn(move |request| {
-        let answering = pipeline::serve(Rc::clone(&worker), request, peer);
+        let answering = pipeline::serve(Rc::clone(&worker), request, from);
         // Boxed, so that the connection can be moved out of and its stream taken back.
         Box::pin(async move { Ok::<_, std::convert::Infallible>(answering.await) })
     });
@@ -279,17 +282,13 @@ async fn serve_http1<S>(
 /// The smallest buffer that hyper takes.
 const MIN_BUFFER_BYTES: usize = 8 * 1024;
 
-async fn serve_http2<S>(
-    worker: Rc<Worker>,
-    stream: S,
-    peer: Option<IpAddr>,
-    mut closing: watch::Receiver<bool>,
-) where
+async fn serve_http2<S>(worker: Rc<Worker>, stream: S, from: Connection, mut closing: watch::Receiver<bool>)
+where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + 'static,
 {
     let header_bytes_max = u32::try_from(worker.gateway.header_bytes_max).unwrap_or(u32::MAX);
     let service = service_fn(move |request| {
-        let answering = pipeline::serve(Rc::clone(&worker), request, peer);
+        let answering = pipeline::serve(Rc::clone(&worker), request, from);
         async move { Ok::<_, std::convert::Infallible>(answering.await) }
     });
     let mut builder = http2::Builder::new(LocalExecutor);

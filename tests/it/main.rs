@@ -14,6 +14,7 @@ mod directory;
 mod durability;
 mod explain;
 mod gateway;
+mod gateway_address;
 mod gateway_key;
 mod gateway_model;
 mod gateway_money;

@@ -12,7 +12,7 @@ use crate::gateway::facts::{
     Admitted, CallBody, CallRecord, CapReason, Checked, Client, CounterReading, Credential, Decided, Ending,
     Endpoint, Facts, Outcome, RateReading, Readings, UsageSource,
 };
-use crate::id::{AccountId, ChannelId, KeyId, PriceId, RequestId};
+use crate::id::{AccountId, ChannelId, KeyId, MemberId, PriceId, ProjectId, RequestId};
 
 use super::effect::{code, nano, read_counter, write_counter};
 use super::wire::{DecodeError, Reader, Writer};
@@ -46,6 +46,8 @@ fn write_facts(to: &mut Writer<'_>, facts: &Facts) {
     write_checked(to, &facts.credential, |to, credential| {
         to.fixed64(credential.key.raw());
         to.fixed64(credential.account.raw());
+        to.option(credential.project, |to, project| to.fixed64(project.raw()));
+        to.option(credential.member, |to, member| to.fixed64(member.raw()));
     });
     write_checked(to, &facts.body, |to, body| {
         to.text(&body.model);
@@ -78,7 +80,9 @@ fn read_facts(from: &mut Reader<'_>) -> Decoded<Facts> {
     let address = read_checked(from, |from| code(from, "endpoint", Endpoint::from_code))?;
     let credential = read_checked(from, |from| {
         let (key, account) = (KeyId::from_raw(from.fixed64()?), AccountId::from_raw(from.fixed64()?));
-        Ok(Credential { key, account })
+        let project = from.option(|from| from.fixed64().map(ProjectId::from_raw))?;
+        let member = from.option(|from| from.fixed64().map(MemberId::from_raw))?;
+        Ok(Credential { key, account, project, member })
     })?;
     let body = read_checked(from, |from| {
         Ok(CallBody {

@@ -14,6 +14,7 @@ mod evidence;
 mod explain;
 mod key_state;
 mod model;
+mod model_search;
 mod permission;
 mod project;
 mod purse;
@@ -30,7 +31,7 @@ use super::facts::{Facts, Readings};
 pub use case::{Caller, Case, HoldPolicy};
 pub use evidence::{Evidence, Finding};
 pub use explain::{Step, StepState, Would, explain};
-pub use model::not_found as model_not_found;
+pub use model_search::not_found as model_not_found;
 pub use permission::permits;
 pub use purse::{Layer, Layers, Purse, Purses, purses};
 pub use scope::Scope;
@@ -71,7 +72,7 @@ pub const RUNGS: &[Rung] = &[
     Rung::new(5, "project", project::check),
     Rung::new(6, "request", request::body),
     Rung::new(7, "permission", permission::check).evidence(permission::evidence),
-    Rung::new(8, "model", model::check),
+    Rung::new(8, "model", model::check).evidence(model::evidence),
     Rung::new(RATE, "rate", rate::check).figures(rate::figures),
     Rung::new(10, "counts", counts::check).figures(counts::figures),
     Rung::new(12, "budgets", budgets::check).figures(budgets::figures),

@@ -240,7 +240,7 @@ impl TestApp {
             at_ms: app.books.now().0,
             config_version: snapshot.version(),
             address: Checked::Passed(Endpoint::ChatCompletions),
-            credential: Checked::Passed(Credential { key: key.id, account: key.account }),
+            credential: Checked::Passed(Credential::of(key)),
             body: Checked::Passed(CallBody {
                 model: model.into(),
                 stream: false,
