@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::directory::{
-    DirectoryError, Environment, FieldError, Key, KeyOrder, KeyStatus, Limit, Metric, StatusNote,
+    CreatedKey, DirectoryError, Environment, FieldError, Key, KeyOrder, KeyStatus, Limit, Metric, StatusNote,
     StatusOrigin, StatusReason, Versioned,
 };
 use crate::explain::why::Audience;
@@ -64,6 +64,7 @@ macro_rules! key_fields {
             field!("name", Kind::Text, Required, "What people call it"),
             field!("environment", ENVIRONMENT, Required, "A test key posts to test books"),
             field!("masked", Kind::Text, Required, "Enough to recognise one's own key"),
+            field!("previous", Kind::Any, Nullable, "The text before the last rotation: masked, until"),
             field!("status", STATUS, Required, "As it was set; a revoked key stays revoked"),
             field!("status_note", Kind::Any, Nullable, "Who set the status, why, since when, until when"),
             field!("expires_at", Kind::Time, Nullable, "From then on it is refused as expired"),
@@ -142,6 +143,16 @@ static KEY_CHANGE: Shape = Shape {
     ],
 };
 
+static ROTATE_INPUT: Shape = Shape {
+    name: "KeyRotation",
+    fields: &[
+        field!("overlap_seconds", OVERLAP, Optional, "How long the old text works on; default: a day"),
+        field!("version", COUNT, Optional, "The version that was seen"),
+    ],
+};
+const DAY_S: u32 = 86_400;
+const OVERLAP: Kind = Kind::Integer { min: 0, max: 30 * DAY_S as i64 };
+
 static SIMULATE_INPUT: Shape = Shape {
     name: "KeySimulation",
     fields: &[
@@ -157,36 +168,46 @@ static SIMULATE_INPUT: Shape = Shape {
     ],
 };
 
-pub static ROUTES: &[Route] =
-    &[
-        Route::list("/api/keys", "listKeys", "Keys in the order in which they were made", &KEY, list)
-            .query(&[Param { name: "account", about: "Only keys of this account" }, PAGE[0], PAGE[1]]),
-        Route::post(
-            "/api/keys",
-            "createKey",
-            "Makes a key. Its text is in this answer and nowhere else",
-            &KEY_INPUT,
-            &CREATED_KEY,
-            create,
-        ),
-        Route::get("/api/keys/{id}", "getKey", "One key with the use of its limits", &KEY, get),
-        Route::post(
-            "/api/keys/{id}/simulate",
-            "simulateKey",
-            "Whether a chat call of this key would be allowed now; no call, no charge, no trace",
-            &SIMULATE_INPUT,
-            &own::SIMULATION,
-            simulate,
-        ),
-        Route::patch(
-            "/api/keys/{id}",
-            "changeKey",
-            "Changes what is named of a key, its status among it",
-            &KEY_CHANGE,
-            &KEY,
-            change,
-        ),
-    ];
+pub static ROUTES: &[Route] = &[
+    Route::list("/api/keys", "listKeys", "Keys in the order in which they were made", &KEY, list).query(&[
+        Param { name: "account", about: "Only keys of this account" },
+        PAGE[0],
+        PAGE[1],
+    ]),
+    Route::post(
+        "/api/keys",
+        "createKey",
+        "Makes a key. Its text is in this answer and nowhere else",
+        &KEY_INPUT,
+        &CREATED_KEY,
+        create,
+    ),
+    Route::get("/api/keys/{id}", "getKey", "One key with the use of its limits", &KEY, get),
+    Route::post(
+        "/api/keys/{id}/rotate",
+        "rotateKey",
+        "Gives a key a new text, which is in this answer and nowhere else; the old one works on for a while",
+        &ROTATE_INPUT,
+        &CREATED_KEY,
+        rotate,
+    ),
+    Route::post(
+        "/api/keys/{id}/simulate",
+        "simulateKey",
+        "Whether a chat call of this key would be allowed now; no call, no charge, no trace",
+        &SIMULATE_INPUT,
+        &own::SIMULATION,
+        simulate,
+    ),
+    Route::patch(
+        "/api/keys/{id}",
+        "changeKey",
+        "Changes what is named of a key, its status among it",
+        &KEY_CHANGE,
+        &KEY,
+        change,
+    ),
+];
 
 fn view(call: &Call<'_>, stored: &Versioned<Key>) -> Value {
     let key = &*stored.document;
@@ -196,6 +217,7 @@ fn view(call: &Call<'_>, stored: &Versioned<Key>) -> Value {
         "name": key.name,
         "environment": key.environment,
         "masked": key.masked,
+        "previous": key.previous.as_ref().map(|old| json!({"masked": old.masked, "until": old.until})),
         "status": key.status,
         "status_note": key.status_note,
         "expires_at": key.expires_at,
@@ -231,12 +253,23 @@ fn create(call: &Call<'_>) -> Result<Reply, Problem> {
     let edit = |key: &mut Key| apply(call, key, &fields);
     let created =
         call.app.directory.create_key(call.actor(), KeyOrder { account, environment }, import, &edit)?;
+    Ok(Reply::created(with_text(call, &created)).at(created.key.version))
+}
+
+fn rotate(call: &Call<'_>) -> Result<Reply, Problem> {
+    let id = call.path_id::<KeyId>("id")?;
+    let overlap_s = call.fields().number("overlap_seconds")?.unwrap_or(DAY_S);
+    let rotated = call.app.directory.rotate_key(call.actor(), id, call.expected, overlap_s)?;
+    Ok(Reply::ok(with_text(call, &rotated)).at(rotated.key.version))
+}
+
+fn with_text(call: &Call<'_>, created: &CreatedKey) -> Value {
     let mut body = view(call, &created.key);
     if let Value::Object(body) = &mut body {
         body.insert("key".into(), created.text.expose().into());
         body.insert("notices".into(), notices(call, &created.key.document));
     }
-    Ok(Reply::created(body).at(created.key.version))
+    body
 }
 
 fn get(call: &Call<'_>) -> Result<Reply, Problem> {

@@ -6,6 +6,7 @@
 //! a caller of anybody else's call that it exists.
 
 mod accounts;
+mod audit;
 mod billing;
 mod channels;
 mod credits;
@@ -53,7 +54,7 @@ pub fn check_answer(method: &str, path: &str, body: &serde_json::Value) -> Resul
 
 /// Every route of the JSON interface.
 pub fn routes() -> impl Iterator<Item = &'static Route> {
-    let management: [&'static [Route]; 13] = [
+    let management: [&'static [Route]; 14] = [
         accounts::ROUTES,
         credits::ROUTES,
         keys::ROUTES,
@@ -65,6 +66,7 @@ pub fn routes() -> impl Iterator<Item = &'static Route> {
         projects::ROUTES,
         members::ROUTES,
         policies::ROUTES,
+        audit::ROUTES,
         requests::ROUTES,
         upkeep::ROUTES,
     ];

@@ -210,7 +210,7 @@ fn operator(app: &App, parts: &Parts) -> Result<&'static str, Problem> {
 
 /// The key of a request: rungs 1 and 2 of the ladder and nothing more.
 pub fn identify(app: &App, headers: &HeaderMap) -> Result<Credential, Problem> {
-    let credential = match gateway::identify::credential(headers, &app.directory) {
+    let credential = match gateway::identify::credential(headers, &app.directory, app.clock.now_ms()) {
         Checked::Passed(credential) => credential,
         Checked::Refused(refusal) => return Err(Problem::Refused(refusal)),
         Checked::NotReached => return Err(Refusal::new(Code::MissingKey).into()),

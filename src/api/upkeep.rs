@@ -13,8 +13,13 @@ use super::shape::{COUNT, Field, Kind, Need, Shape, field};
 static FINDING: Shape = Shape {
     name: "VerifyFinding",
     fields: &[
-        field!("invariant", Kind::Text, Required, "I1 … I10, or format"),
-        field!("batch", COUNT, Required, "Batch of the journal in which it showed"),
+        field!("invariant", Kind::Text, Required, "I1 … I10, format, or audit"),
+        field!(
+            "batch",
+            COUNT,
+            Required,
+            "Batch of the journal, or version of the directory, in which it showed"
+        ),
         field!("what", Kind::Text, Required, "In words"),
     ],
 };
@@ -29,6 +34,7 @@ static REPORT: Shape = Shape {
         field!("calls", COUNT, Required, "Calls in them"),
         field!("open_holds", COUNT, Required, "Holds without an outcome yet"),
         field!("charged", Kind::Text, Required, "Charged in all"),
+        field!("audit_rows", COUNT, Required, "Changes of the directory read, from the first on"),
         field!("findings", Kind::List(&Kind::Object(&FINDING)), Required, "What is not as it must be"),
         field!("cut", Kind::Bool, Required, "More was found than is listed"),
     ],
@@ -63,7 +69,7 @@ pub static ROUTES: &[Route] = &[
     Route::get(
         "/api/verify",
         "verify",
-        "Reads the whole journal and checks every invariant",
+        "Reads the whole journal and the audit log, and checks every invariant",
         &REPORT,
         run_verify,
     ),
@@ -81,19 +87,21 @@ pub static ROUTES: &[Route] = &[
 fn run_verify(call: &Call<'_>) -> Result<Reply, Problem> {
     call.app.books.flush_blocking().map_err(crate::books::BooksError::from)?;
     let report = verify(&call.app.journal, &call.app.projections, 0, &mut |_| {})?;
-    let findings: Vec<_> = report
-        .findings
-        .iter()
-        .map(|finding| json!({"invariant": finding.invariant, "batch": finding.batch, "what": finding.what}))
-        .collect();
+    let (audit_rows, faults) = call.app.directory.verify_audit()?;
+    let finding =
+        |invariant: &str, at: u64, what: &str| json!({"invariant": invariant, "batch": at, "what": what});
+    let money = report.findings.iter().map(|found| finding(found.invariant, found.batch, &found.what));
+    let audit = faults.iter().map(|fault| finding("audit", fault.version, &fault.what));
+    let findings: Vec<_> = money.chain(audit).collect();
     Ok(Reply::ok(json!({
-        "clean": report.is_clean(),
+        "clean": findings.is_empty(),
         "batches": report.batches,
         "records": report.records,
         "effects": report.effects,
         "calls": report.calls,
         "open_holds": report.open_holds,
         "charged": crate::explain::decimal_text(report.charged, 9),
+        "audit_rows": audit_rows,
         "findings": findings,
         "cut": report.cut,
     })))

@@ -138,6 +138,8 @@ enum Command {
     Prices(objects::Prices),
     /// Credit an account.
     Credit(objects::Credit),
+    /// Every change of the directory: who, what, before and after.
+    Audit(objects::AuditArgs),
     /// The request log.
     #[command(subcommand)]
     Logs(logs::Logs),
@@ -241,6 +243,7 @@ fn dispatch(context: &mut Context, command: Command) -> Done {
         Command::Policies(command) => objects::policies(context, command),
         Command::Prices(command) => objects::prices(context, command),
         Command::Credit(command) => objects::credit(context, command),
+        Command::Audit(args) => objects::audit(context, &args),
         Command::Logs(command) => logs::run(context, &command),
         Command::Config(ConfigCommand::Show) => {
             let text = context.config()?.print_effective();

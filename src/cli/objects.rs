@@ -57,6 +57,22 @@ const MEMBERS: Columns = &[
     ("LIMITS", "limits_text"),
 ];
 const POLICIES: Columns = &[("ID", "id"), ("NAME", "name"), ("ACCOUNT", "account")];
+const KEY_LOG: Columns = &[
+    ("AT", "at"),
+    ("ACTOR", "actor"),
+    ("FROM", "from"),
+    ("TO", "to"),
+    ("REASON", "reason"),
+    ("CHANGES", "changes_text"),
+];
+const AUDIT: Columns = &[
+    ("VERSION", "version"),
+    ("AT", "at"),
+    ("ACTOR", "actor"),
+    ("OBJECT", "object"),
+    ("ACTION", "action"),
+    ("CHANGES", "changes_text"),
+];
 const PRICES: Columns = &[
     ("ID", "id"),
     ("MODEL", "model_name"),
@@ -68,26 +84,28 @@ const PRICES: Columns = &[
 ];
 
 /// A kind of objects: its path, and the field by which one can be named instead of by its id.
-struct Noun {
-    path: &'static str,
+struct Noun<'p> {
+    path: &'p str,
     prefix: &'static str,
     by: Option<&'static str>,
     columns: Columns,
 }
 
-const ACCOUNT: Noun = Noun { path: "/api/accounts", prefix: "acc_", by: Some("email"), columns: ACCOUNTS };
-const KEY: Noun = Noun { path: "/api/keys", prefix: "key_", by: None, columns: KEYS };
-const MODEL: Noun = Noun { path: "/api/models", prefix: "mdl_", by: Some("name"), columns: MODELS };
-const CHANNEL: Noun = Noun { path: "/api/channels", prefix: "chn_", by: Some("name"), columns: CHANNELS };
-const GROUP: Noun = Noun { path: "/api/groups", prefix: "grp_", by: Some("name"), columns: GROUPS };
-const ORGANIZATION: Noun =
+const ACCOUNT: Noun<'static> =
+    Noun { path: "/api/accounts", prefix: "acc_", by: Some("email"), columns: ACCOUNTS };
+const KEY: Noun<'static> = Noun { path: "/api/keys", prefix: "key_", by: None, columns: KEYS };
+const MODEL: Noun<'static> = Noun { path: "/api/models", prefix: "mdl_", by: Some("name"), columns: MODELS };
+const CHANNEL: Noun<'static> =
+    Noun { path: "/api/channels", prefix: "chn_", by: Some("name"), columns: CHANNELS };
+const GROUP: Noun<'static> = Noun { path: "/api/groups", prefix: "grp_", by: Some("name"), columns: GROUPS };
+const ORGANIZATION: Noun<'static> =
     Noun { path: "/api/organizations", prefix: "org_", by: Some("name"), columns: ORGANIZATIONS };
-const PROJECT: Noun = Noun { path: "/api/projects", prefix: "prj_", by: None, columns: PROJECTS };
-const MEMBER: Noun = Noun { path: "/api/members", prefix: "mem_", by: None, columns: MEMBERS };
-const POLICY: Noun = Noun { path: "/api/policies", prefix: "pol_", by: None, columns: POLICIES };
-const PRICE: Noun = Noun { path: "/api/prices", prefix: "prc_", by: None, columns: PRICES };
+const PROJECT: Noun<'static> = Noun { path: "/api/projects", prefix: "prj_", by: None, columns: PROJECTS };
+const MEMBER: Noun<'static> = Noun { path: "/api/members", prefix: "mem_", by: None, columns: MEMBERS };
+const POLICY: Noun<'static> = Noun { path: "/api/policies", prefix: "pol_", by: None, columns: POLICIES };
+const PRICE: Noun<'static> = Noun { path: "/api/prices", prefix: "prc_", by: None, columns: PRICES };
 
-impl Noun {
+impl Noun<'_> {
     /// The id that a text names.
     fn id(&self, client: &Client, text: &str) -> Result<String, Failure> {
         let by = match self.by {
@@ -117,6 +135,7 @@ impl Noun {
             }
         }
         rows.iter_mut().for_each(limits_text);
+        rows.iter_mut().for_each(changes_text);
         match context.json {
             true => context.out.json(&Value::Array(rows)),
             false => context.out.table(&rows, self.columns),
@@ -168,6 +187,39 @@ fn limits_text(row: &mut Value) {
     if let (Some(text), Value::Object(fields)) = (text, row) {
         fields.insert("limits_text".into(), if text.is_empty() { Value::Null } else { text.into() });
     }
+}
+
+/// The fields that a row of the audit log changed.
+fn changes_text(row: &mut Value) {
+    let changes = row["changes"].as_array();
+    let text = changes
+        .map(|changes| changes.iter().map(|change| cell(&change["field"])).collect::<Vec<_>>().join(", "));
+    if let (Some(text), Value::Object(fields)) = (text, row) {
+        fields.insert("changes_text".into(), text.into());
+    }
+}
+
+/// Who changed what.
+#[derive(Debug, clap::Args)]
+pub struct AuditArgs {
+    /// Only objects of this kind: account, key, policy …
+    #[arg(long)]
+    kind: Option<String>,
+    /// Only the object with this id.
+    #[arg(long, requires = "kind")]
+    object: Option<String>,
+    /// Only what this one did.
+    #[arg(long)]
+    actor: Option<String>,
+}
+
+pub fn audit(context: &mut Context, args: &AuditArgs) -> Done {
+    let filters = [("kind", &args.kind), ("object", &args.object), ("actor", &args.actor)];
+    let given = filters
+        .into_iter()
+        .filter_map(|(name, value)| Some(format!("&{name}={}", escaped(value.as_deref()?))));
+    let query = format!("limit=1000{}", given.collect::<String>());
+    Noun { path: "/api/audit", prefix: "", by: None, columns: AUDIT }.list(context, &query)
 }
 
 /// For a query string: everything but letters, digits and the unreserved signs (RFC 3986, 2.3) is escaped.
@@ -241,6 +293,16 @@ pub fn keys(context: &mut Context, command: Keys) -> Done {
             args::put(&mut body, "name", name);
             args::put(&mut body, "version", if_version);
             KEY.edit(context, &client, &key, body)
+        }
+        Keys::Rotate { key, overlap_seconds } => {
+            let mut body = Map::new();
+            put(&mut body, "overlap_seconds", overlap_seconds);
+            let rotated = context.client()?.post(&format!("/api/keys/{key}/rotate"), &Value::Object(body))?;
+            answer(context, &rotated)
+        }
+        Keys::Log { key } => {
+            let path = format!("/api/keys/{key}/log");
+            Noun { path: &path, prefix: "", by: None, columns: KEY_LOG }.list(context, "limit=1000")
         }
         Keys::Revoke { key } => {
             let client = context.client()?;

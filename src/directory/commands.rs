@@ -16,6 +16,7 @@ use crate::id::ChannelId;
 use crate::secret::{MasterKey, MasterKeyError, Secret};
 use crate::store::Db;
 
+use super::create::KeyMatch;
 use super::documents::{Channel, Key, KeyHash};
 use super::error::{DirectoryError, Kind};
 use super::rules::Document;
@@ -37,6 +38,10 @@ pub struct Directory {
 pub type Edit<'e, D> = &'e dyn Fn(&mut D) -> Result<(), DirectoryError>;
 
 impl Directory {
+    pub(super) fn db(&self) -> &Db {
+        &self.db
+    }
+
     /// Loads the directory as it is now.
     pub fn open(
         db: Db,
@@ -208,6 +213,15 @@ impl Directory {
     /// How a key's text is looked up: `None` for one that nobody made here.
     pub fn find_key(&self, text: &[u8]) -> Option<Arc<Key>> {
         self.snapshot.load().key_by_hash(&KeyHash(self.master.key_hash(text))).cloned()
+    }
+
+    /// The same for a caller who presents the text at a moment.
+    pub fn match_key(&self, text: &[u8], at_ms: i64) -> Option<KeyMatch> {
+        let hash = KeyHash(self.master.key_hash(text));
+        let key = Arc::clone(self.snapshot.load().key_by_hash(&hash)?);
+        let is_replaced = key.hash != hash
+            && key.previous.as_ref().is_none_or(|previous| previous.until.as_millisecond() <= at_ms);
+        Some(KeyMatch { key, is_replaced })
     }
 
     pub(super) fn hash(&self, text: &Secret) -> KeyHash {

@@ -13,10 +13,10 @@ use crate::secret::Secret;
 use super::commands::{Directory, Edit};
 use super::decimal;
 use super::documents::{
-    Account, AccountKind, CapField, Channel, ChannelStatus, Environment, Group, Key, KeyText, Model,
-    ModelStatus, Price, ProviderKind,
+    Account, AccountKind, CapField, Channel, ChannelStatus, Environment, Group, Key, KeyStatus, KeyText,
+    Model, ModelStatus, PreviousText, Price, ProviderKind,
 };
-use super::error::DirectoryError;
+use super::error::{DirectoryError, Kind};
 use super::member::{AccountRole, Member, MemberKind};
 use super::organization::{Organization, Switches};
 use super::policy::{Policy, PolicyDocument};
@@ -40,6 +40,14 @@ pub struct KeyOrder {
 pub struct CreatedKey {
     pub key: Versioned<Key>,
     pub text: Secret,
+}
+
+/// A key that a text belongs to.
+#[derive(Clone, Debug)]
+pub struct KeyMatch {
+    pub key: Arc<Key>,
+    /// The text was replaced, and the time for which it went on working is over.
+    pub is_replaced: bool,
 }
 
 impl Directory {
@@ -283,6 +291,32 @@ impl Directory {
                 self.now()?,
             ),
         )?;
+        Ok(CreatedKey { key, text })
+    }
+
+    /// Gives a key a new text; the old one works on for `overlap_s` seconds.
+    pub fn rotate_key(
+        &self,
+        actor: &str,
+        id: KeyId,
+        expected: Option<u64>,
+        overlap_s: u32,
+    ) -> Result<CreatedKey, DirectoryError> {
+        let not_found = || DirectoryError::NotFound { kind: Kind::Key, id: id.to_string() };
+        let environment = self.snapshot.load().key(id).ok_or_else(not_found)?.environment;
+        let text = self.draw(environment);
+        let (hash, masked) = (self.hash(&text), keytext::mask(text.expose()));
+        let until = self.now()?.checked_add(jiff::SignedDuration::from_secs(i64::from(overlap_s)));
+        let until =
+            until.map_err(|_| DirectoryError::invalid("overlap_seconds", "ends beyond the calendar"))?;
+        let key = self.edit(actor, id.raw(), expected, &|key: &mut Key| {
+            if key.status == KeyStatus::Revoked {
+                return Err(DirectoryError::invalid("key", "is revoked for good: create a new one"));
+            }
+            let old = PreviousText { hash: key.hash, masked: key.masked.clone(), until };
+            (key.hash, key.masked, key.previous) = (hash, masked.as_str().into(), Some(Box::new(old)));
+            Ok(())
+        })?;
         Ok(CreatedKey { key, text })
     }
 

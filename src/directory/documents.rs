@@ -17,7 +17,8 @@ use super::member::AccountRole;
 use super::organization::Switches;
 
 pub use super::key::{
-    Allowance, Environment, Key, KeyHash, KeyStatus, KeyText, StatusNote, StatusOrigin, StatusReason,
+    Allowance, Environment, Key, KeyHash, KeyStatus, KeyText, PreviousText, StatusNote, StatusOrigin,
+    StatusReason,
 };
 pub use super::limit::{Limit, Metric, Origin, Window};
 

@@ -3,6 +3,9 @@
 use std::error::Error;
 use std::fmt;
 
+use crate::id::{
+    AccountId, ChannelId, GroupId, KeyId, MemberId, ModelId, OrganizationId, PolicyId, PriceId, ProjectId,
+};
 use crate::secret::MasterKeyError;
 use crate::store::StoreError;
 
@@ -48,6 +51,38 @@ impl Kind {
             Kind::Project => "project",
             Kind::Member => "member",
             Kind::Policy => "policy",
+        }
+    }
+
+    /// The public form of an id of this kind.
+    pub fn id_text(self, raw: u64) -> String {
+        match self {
+            Kind::Account => AccountId::from_raw(raw).to_string(),
+            Kind::Key => KeyId::from_raw(raw).to_string(),
+            Kind::Model => ModelId::from_raw(raw).to_string(),
+            Kind::Price => PriceId::from_raw(raw).to_string(),
+            Kind::Channel => ChannelId::from_raw(raw).to_string(),
+            Kind::Group => GroupId::from_raw(raw).to_string(),
+            Kind::Organization => OrganizationId::from_raw(raw).to_string(),
+            Kind::Project => ProjectId::from_raw(raw).to_string(),
+            Kind::Member => MemberId::from_raw(raw).to_string(),
+            Kind::Policy => PolicyId::from_raw(raw).to_string(),
+        }
+    }
+
+    /// The raw id behind a public one of this kind.
+    pub fn parse_id(self, text: &str) -> Option<u64> {
+        match self {
+            Kind::Account => text.parse().map(AccountId::raw).ok(),
+            Kind::Key => text.parse().map(KeyId::raw).ok(),
+            Kind::Model => text.parse().map(ModelId::raw).ok(),
+            Kind::Price => text.parse().map(PriceId::raw).ok(),
+            Kind::Channel => text.parse().map(ChannelId::raw).ok(),
+            Kind::Group => text.parse().map(GroupId::raw).ok(),
+            Kind::Organization => text.parse().map(OrganizationId::raw).ok(),
+            Kind::Project => text.parse().map(ProjectId::raw).ok(),
+            Kind::Member => text.parse().map(MemberId::raw).ok(),
+            Kind::Policy => text.parse().map(PolicyId::raw).ok(),
         }
     }
 

@@ -23,6 +23,9 @@ pub struct Key {
     pub hash: KeyHash,
     /// Prefix, first and last characters: enough to recognise one's own key, useless to anybody else.
     pub masked: Box<str>,
+    /// The text before the last rotation, which goes on working for a while.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<Box<PreviousText>>,
     #[serde(default)]
     pub status: KeyStatus,
     /// Who set the status, why and since when; unset while nobody ever changed it.
@@ -93,6 +96,7 @@ impl Key {
             environment,
             hash: text.hash,
             masked: text.masked,
+            previous: None,
             status: KeyStatus::Enabled,
             status_note: None,
             expires_at: None,
@@ -122,6 +126,16 @@ impl Key {
     pub fn allows(&self, endpoint: &str, model: &str) -> bool {
         self.allowed.is_empty() || self.allowed.iter().any(|allowed| allowed.covers(endpoint, model))
     }
+}
+
+/// A text that was replaced.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PreviousText {
+    pub hash: KeyHash,
+    pub masked: Box<str>,
+    /// From then on it does not work.
+    pub until: Timestamp,
 }
 
 /// What is kept of a key's text.

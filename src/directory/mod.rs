@@ -7,6 +7,7 @@
 //!
 //! No rule of the ladder and no money lives here.
 
+pub mod audit;
 mod checks;
 mod commands;
 mod create;
@@ -26,7 +27,7 @@ pub mod snapshot;
 mod stored;
 
 pub use commands::{Directory, Edit};
-pub use create::{CreatedKey, KeyOrder};
+pub use create::{CreatedKey, KeyMatch, KeyOrder};
 pub use documents::{
     Account, AccountKind, AccountPolicy, Allowance, CapField, Channel, ChannelStatus, Environment, Group,
     Key, KeyStatus, KeyText, Limit, Metric, Model, ModelStatus, Origin, Price, ProviderKind, StatusNote,

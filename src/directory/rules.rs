@@ -132,7 +132,11 @@ impl Document for Key {
         checks::name("name", &self.name)?;
         unchanged("account", before.map(|before| &before.account), &self.account)?;
         unchanged("environment", before.map(|before| &before.environment), &self.environment)?;
-        unchanged("key", before.map(|before| &before.hash), &self.hash)?;
+        // A text changes by a rotation alone, which keeps the one before.
+        let replaced = self.previous.as_ref().map(|previous| &previous.hash);
+        if before.is_some_and(|before| before.hash != self.hash && replaced != Some(&before.hash)) {
+            return Err(FieldError::new("key", "cannot be changed"));
+        }
         present("account", snapshot.account(self.account), self.account)?;
         if let Some(group) = self.group {
             present("group", snapshot.group(group), group)?;

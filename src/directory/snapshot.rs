@@ -302,10 +302,13 @@ impl Snapshot {
 
     fn put_key(&mut self, key: Arc<Key>) {
         let before = self.keys.insert(key.id, Arc::clone(&key));
-        if let Some(before) = before.filter(|before| before.hash != key.hash) {
-            self.hashes.remove(&before.hash);
+        let texts = |key: &Key| [Some(key.hash), key.previous.as_ref().map(|previous| previous.hash)];
+        let now = texts(&key);
+        let gone = before.iter().flat_map(|before| texts(before)).filter(|text| !now.contains(text));
+        gone.flatten().for_each(|text| self.hashes.remove(&text));
+        for text in now.into_iter().flatten() {
+            self.hashes.insert(text, Arc::clone(&key));
         }
-        self.hashes.insert(key.hash, key);
     }
 }
 

@@ -10,9 +10,10 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 
 use crate::id::{AccountId, KeyId, PolicyId};
-use crate::store::{Db, Row, Tx};
+use crate::store::{Db, Row, StoreError, Tx};
 use crate::store_params;
 
+use super::audit;
 use super::error::{DirectoryError, Kind};
 use super::rules::{Document, UniqueName};
 use super::snapshot::{Change, Object, Snapshot};
@@ -215,13 +216,18 @@ pub(super) struct Writer<'t, 'c> {
     actor: &'t str,
     at_ms: i64,
     last: u64,
+    /// Hash of the newest row of the log; empty before the first that has one.
+    last_hash: Vec<u8>,
 }
 
 impl<'t, 'c> Writer<'t, 'c> {
     pub(super) fn begin(tx: &'t mut Tx<'c>, actor: &'t str, at_ms: i64) -> Result<Self, DirectoryError> {
-        let row = tx.query_one("SELECT COALESCE(MAX(version), 0) FROM directory_log", store_params![])?;
-        let last = row.map_or(Ok(0), |row| row.id(0))?;
-        Ok(Writer { tx, actor, at_ms, last })
+        let sql = "SELECT version, hash FROM directory_log ORDER BY version DESC LIMIT 1";
+        let row = tx.query_one(sql, store_params![])?;
+        let last = row.as_ref().map_or(Ok(0), |row| row.id(0))?;
+        let last_hash = row.map_or(Ok(None), |row| Ok(row.maybe(1, Row::blob)?.map(<[u8]>::to_vec)));
+        let last_hash = last_hash.map_err(|why: StoreError| DirectoryError::Store(why))?.unwrap_or_default();
+        Ok(Writer { tx, actor, at_ms, last, last_hash })
     }
 
     /// The document as this transaction sees it.
@@ -263,10 +269,13 @@ impl<'t, 'c> Writer<'t, 'c> {
     }
 
     fn log(&mut self, version: u64, kind: &str, id: u64, body: &[u8]) -> Result<(), DirectoryError> {
+        let hash = audit::link(&self.last_hash, version, kind, id, body, self.actor, self.at_ms);
         self.tx.execute(
-            "INSERT INTO directory_log (version, kind, id, body, actor, at_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-            store_params![version, kind, id, body, self.actor, self.at_ms],
+            "INSERT INTO directory_log (version, kind, id, body, actor, at_ms, hash)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            store_params![version, kind, id, body, self.actor, self.at_ms, hash.to_vec()],
         )?;
+        self.last_hash = hash.to_vec();
         Ok(())
     }
 

@@ -293,6 +293,10 @@ fn policy(case: &Case, state: ChargeState, language: Language) -> &'static str {
             "The gateway was stopped during the answer: what had been delivered was counted and is charged.",
             "回答过程中网关停机：按已交付的内容计数扣费。",
         ],
+        (ChargeState::Settled, Some(Ending::KeyStopped)) => [
+            "The key was stopped during the answer: what had been delivered was counted and is charged.",
+            "回答过程中该 Key 被停用：按已交付的内容计数扣费。",
+        ],
         (ChargeState::Settled, _) => [
             "The whole answer was delivered: its usage is charged at the price that was frozen at acceptance.",
             "回答完整交付：按受理时冻结的价格和实际用量扣费。",

@@ -18,6 +18,7 @@ use tokio::time::timeout;
 use crate::books::{BooksError, Held, Settlement, Ticket};
 use crate::catalogue::{Code, Language, Refusal};
 use crate::directory::{CapField as ChannelCapField, Price};
+use crate::id::KeyId;
 
 use super::answer::AnswerBody;
 use super::facts::{Admitted, Ending};
@@ -28,7 +29,7 @@ use super::respond::{self, Addressee};
 use super::route::Route;
 use super::settle::{self, Ended};
 use super::upstream::{Answer, AnswerStream, Call, ForwardError};
-use super::worker::Worker;
+use super::worker::{Interrupt, Worker};
 
 /// The name that a caller gives its call, as OpenAI's API has it.
 const CALLER_REQUEST: HeaderName = HeaderName::from_static("x-client-request-id");
@@ -71,11 +72,11 @@ impl Exchange {
         let headers = self.upstream_headers();
         let call =
             Call { target: &route.target, method: Method::POST, path, headers: &headers, body: fields };
-        let stopped = worker.gateway.stopped();
+        let interrupted = worker.gateway.interrupted(self.key());
         let sent = tokio::select! {
             biased;
             sent = worker.upstreams.send(call) => sent,
-            () = stopped => return Box::pin(self.abandon()).await,
+            why = interrupted => return Box::pin(self.abandon(why)).await,
         };
         match sent {
             Err(why) => Box::pin(self.fail(Failure::from(&why), None)).await,
@@ -199,11 +200,19 @@ impl Exchange {
         self.release(ReleaseReason::UpstreamFailed, ended, response).await;
     }
 
-    /// The gateway stops before the upstream has begun to answer.
-    async fn abandon(self) {
-        let response = self.addressee().refusal(&Refusal::new(Code::GatewayOverloaded));
-        let code = Some(Code::GatewayOverloaded);
-        let ended = Ended { code, upstream_status: None, ..self.ended(503, Ending::Shutdown, None) };
+    /// Whose call it is.
+    pub(super) fn key(&self) -> KeyId {
+        // Only a known key's call is admitted.
+        let credential = self.held.decided().facts.credential.passed();
+        credential.map_or(KeyId::from_raw(0), |credential| credential.key)
+    }
+
+    /// The call must end before anything was delivered.
+    async fn abandon(self, why: Interrupt) {
+        let (ending, refusal) = (why.ending(), why.refusal());
+        let response = self.addressee().refusal(&refusal);
+        let (code, status) = (Some(refusal.code), refusal.code.status());
+        let ended = Ended { code, upstream_status: None, ..self.ended(status, ending, None) };
         self.release(ReleaseReason::NothingDelivered, ended, response).await;
     }
 
@@ -247,11 +256,11 @@ impl Exchange {
         drop(std::mem::take(&mut answer.headers));
         let collected = {
             let total = self.worker.gateway.total_timeout;
-            let stopped = self.worker.gateway.stopped();
+            let interrupted = self.worker.gateway.interrupted(self.key());
             tokio::select! {
                 biased;
                 collected = timeout(total, answer.body.collect(WHOLE_BYTES_MAX)) => collected,
-                () = stopped => return Box::pin(self.abandon()).await,
+                why = interrupted => return Box::pin(self.abandon(why)).await,
             }
         };
         use super::upstream::Collected;
@@ -308,12 +317,12 @@ impl Exchange {
         let mut total = last.len() as u64;
         let idle = self.worker.gateway.idle_timeout;
         let worker = Rc::clone(&self.worker);
-        let mut stopped = std::pin::pin!(worker.gateway.stopped());
+        let mut interrupted = std::pin::pin!(worker.gateway.interrupted(self.key()));
         loop {
             let piece = tokio::select! {
                 biased;
                 piece = timeout(idle, rest.next()) => piece,
-                () = &mut stopped => { ending = Ending::Shutdown; break }
+                why = &mut interrupted => { ending = why.ending(); break }
             };
             let Ok(Ok(piece)) = piece else {
                 ending = Ending::UpstreamCut;

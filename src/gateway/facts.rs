@@ -246,10 +246,12 @@ pub enum Ending {
     GatewayFault = 7,
     /// The process died before the call was settled.
     ProcessDied = 8,
+    /// The key was frozen or revoked before the answer had ended.
+    KeyStopped = 9,
 }
 
 impl Ending {
-    const ALL: [Ending; 8] = [
+    const ALL: [Ending; 9] = [
         Ending::Complete,
         Ending::UpstreamFailed,
         Ending::UpstreamCut,
@@ -258,6 +260,7 @@ impl Ending {
         Ending::Shutdown,
         Ending::GatewayFault,
         Ending::ProcessDied,
+        Ending::KeyStopped,
     ];
 
     pub fn from_code(code: u8) -> Option<Self> {
@@ -274,6 +277,7 @@ impl Ending {
             Ending::Shutdown => "shutdown",
             Ending::GatewayFault => "gateway_fault",
             Ending::ProcessDied => "process_died",
+            Ending::KeyStopped => "key_stopped",
         }
     }
 }

@@ -115,13 +115,16 @@ pub fn body_too_large(limit_bytes: u64) -> Refusal {
 }
 
 /// Finds the key among the headers and in the directory.
-pub fn credential(headers: &HeaderMap, directory: &Directory) -> Checked<Credential> {
+pub fn credential(headers: &HeaderMap, directory: &Directory, at_ms: i64) -> Checked<Credential> {
     let refused = |refusal: Refusal| Checked::Refused(Box::new(refusal));
     match credential_from_headers(headers) {
         CredentialFinding::Missing => refused(Refusal::new(Code::MissingKey)),
         CredentialFinding::Malformed(problem) => refused(Refusal::from(&problem)),
-        CredentialFinding::Presented(presented) => match directory.find_key(presented.expose()) {
-            Some(key) => Checked::Passed(Credential::of(&key)),
+        CredentialFinding::Presented(presented) => match directory.match_key(presented.expose(), at_ms) {
+            Some(found) if found.is_replaced => {
+                refused(Refusal::new(Code::KeyRevoked).param("key", found.key.id.to_string()))
+            }
+            Some(found) => Checked::Passed(Credential::of(&found.key)),
             None => refused(Refusal::new(Code::UnknownKey)),
         },
     }

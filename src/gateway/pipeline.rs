@@ -104,7 +104,7 @@ impl Arrival {
     fn facts(&self, address: Checked<Endpoint>, headers: &HeaderMap, peer: Option<IpAddr>) -> Facts {
         let app = &self.worker.gateway.app;
         let credential = match address {
-            Checked::Passed(_) => identify::credential(headers, &app.directory),
+            Checked::Passed(_) => identify::credential(headers, &app.directory, app.clock.now_ms()),
             Checked::Refused(_) | Checked::NotReached => Checked::NotReached,
         };
         Facts {

@@ -163,6 +163,7 @@ fn run_worker(
         let port = tokio::spawn(durability.serve_port(worker.port));
         if let Some(path) = admin {
             tokio::task::spawn_local(serve_admin(Rc::clone(&worker), path, closing.clone()));
+            tokio::task::spawn_local(watch_directory(Rc::clone(&worker)));
         }
         match TcpListener::from_std(listener) {
             Ok(listener) => accept(Rc::clone(&worker), listener, tls, closing).await,
@@ -172,6 +173,19 @@ fn run_worker(
         port.abort();
     });
 }
+
+/// One worker looks for all of them whether the directory has changed.
+async fn watch_directory(worker: Rc<Worker>) {
+    let mut often = tokio::time::interval(DIRECTORY_POLL);
+    often.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        often.tick().await;
+        worker.gateway.notice_changes();
+    }
+}
+
+/// How soon a running call hears that its key was stopped.
+const DIRECTORY_POLL: Duration = Duration::from_millis(200);
 
 /// Waits until the last call has ended.
 async fn end(worker: &Worker) {

@@ -18,6 +18,7 @@ use super::respond;
 use super::settle::{self, Ended};
 use super::sse::{Cut, Event, SseReader, Verdict};
 use super::upstream::Answer;
+use super::worker::Interrupt;
 
 /// An event of a stream is at most so long.
 const EVENT_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -89,7 +90,7 @@ enum End {
     Upstream,
     Cut,
     DrainLimit,
-    Stopped,
+    Interrupted(Interrupt),
 }
 
 impl Exchange {
@@ -125,7 +126,7 @@ impl Exchange {
         let gateway = &self.worker.gateway;
         let mut reader = SseReader::new(EVENT_BYTES_MAX);
         let mut drain = Drain { until: None, bytes_left: gateway.drain_bytes_max };
-        let mut stopped = std::pin::pin!(gateway.stopped());
+        let mut interrupted = std::pin::pin!(gateway.interrupted(self.key()));
         loop {
             if caller.is_gone() && drain.until.is_none() {
                 drain.until = Some(Instant::now() + gateway.drain_timeout);
@@ -135,7 +136,7 @@ impl Exchange {
             let piece = tokio::select! {
                 biased;
                 piece = timeout_at(deadline, answer.body.next()) => piece,
-                () = &mut stopped => return End::Stopped,
+                why = &mut interrupted => return End::Interrupted(why),
             };
             let piece = match piece {
                 Ok(Ok(Some(piece))) => piece,
@@ -175,15 +176,19 @@ impl Exchange {
         upstream_request: Option<Box<str>>,
     ) {
         let gone = caller.is_gone();
-        let complete = watch.is_complete() && !matches!(end, End::DrainLimit | End::Stopped);
-        let ending = match end {
-            End::Stopped => Ending::Shutdown,
+        let complete = watch.is_complete() && !matches!(end, End::DrainLimit | End::Interrupted(_));
+        let ending = match &end {
+            End::Interrupted(why) => why.ending(),
             End::DrainLimit => Ending::CallerGoneCounted,
             End::Upstream | End::Cut if complete && gone => Ending::CallerGoneDrained,
             End::Upstream | End::Cut if complete => Ending::Complete,
             End::Upstream | End::Cut => Ending::UpstreamCut,
         };
-        let code = (!complete && !gone).then_some(Code::StreamInterrupted);
+        let refusal = match end {
+            End::Interrupted(Interrupt::KeyStopped(refusal)) => *refusal,
+            _ => Refusal::new(Code::StreamInterrupted),
+        };
+        let code = (!complete && !gone).then_some(refusal.code);
         let ended = Ended {
             code,
             first_byte_us: caller.first_byte_us,
@@ -202,7 +207,7 @@ impl Exchange {
                 caller.send(bytes).await;
             }
         } else {
-            let refusal = Refusal::new(Code::StreamInterrupted).charged(settled.charged);
+            let refusal = refusal.charged(settled.charged);
             caller.send(rest.addressee().sse_refusal(&refusal)).await;
         }
     }

@@ -7,8 +7,12 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::app::App;
+use crate::catalogue::{Code, Refusal};
+use crate::directory::KeyStatus;
+use crate::id::KeyId;
 
-use super::ladder::HoldPolicy;
+use super::facts::Ending;
+use super::ladder::{self, HoldPolicy};
 use super::route::Routes;
 use super::upstream::{Settings, Tls, Upstreams};
 
@@ -30,8 +34,42 @@ pub struct Gateway {
     pub drain_bytes_max: u64,
     pub connections: Arc<tokio::sync::Semaphore>,
     calls: AtomicUsize,
-    /// Set when running calls must end.
-    stop: watch::Sender<bool>,
+    /// Rung when running calls may have to end.
+    signal: watch::Sender<Signal>,
+}
+
+/// What running calls are told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Signal {
+    /// All of them must end.
+    stop: bool,
+    /// Version of the directory: a key may have been stopped.
+    directory: u64,
+}
+
+/// Why a running call must end.
+#[derive(Debug)]
+pub enum Interrupt {
+    Shutdown,
+    /// Its key was frozen or revoked.
+    KeyStopped(Box<Refusal>),
+}
+
+impl Interrupt {
+    pub fn ending(&self) -> Ending {
+        match self {
+            Interrupt::Shutdown => Ending::Shutdown,
+            Interrupt::KeyStopped(_) => Ending::KeyStopped,
+        }
+    }
+
+    /// What a caller is told to whom nothing was delivered yet.
+    pub fn refusal(self) -> Refusal {
+        match self {
+            Interrupt::Shutdown => Refusal::new(Code::GatewayOverloaded),
+            Interrupt::KeyStopped(refusal) => *refusal,
+        }
+    }
 }
 
 impl Gateway {
@@ -52,21 +90,51 @@ impl Gateway {
             drain_bytes_max: limits.drain_bytes_max,
             connections: Arc::new(tokio::sync::Semaphore::new(limits.connections_max as usize)),
             calls: AtomicUsize::new(0),
-            stop: watch::Sender::new(false),
+            signal: watch::Sender::default(),
             app,
         }
     }
 
-    /// Ends when running calls must end.
-    pub async fn stopped(&self) {
-        let mut stop = self.stop.subscribe();
-        // The sender lives as long as the gateway.
-        let _ = stop.wait_for(|stop| *stop).await;
+    /// Ends when a running call of this key must end.
+    pub async fn interrupted(&self, key: KeyId) -> Interrupt {
+        let mut signal = self.signal.subscribe();
+        loop {
+            if signal.borrow_and_update().stop {
+                return Interrupt::Shutdown;
+            }
+            if let Some(refusal) = self.key_stopped(key) {
+                return Interrupt::KeyStopped(Box::new(refusal));
+            }
+            // The sender lives as long as the gateway.
+            let _ = signal.changed().await;
+        }
+    }
+
+    /// A key that is frozen or revoked ends what runs; one that is disabled lets it come to its end.
+    fn key_stopped(&self, key: KeyId) -> Option<Refusal> {
+        let snapshot = self.app.directory.snapshot();
+        let key = snapshot.key(key)?;
+        let at = jiff::Timestamp::from_millisecond(self.app.clock.now_ms()).unwrap_or(jiff::Timestamp::MAX);
+        match key.status_at(at) {
+            KeyStatus::RiskFrozen | KeyStatus::Revoked => ladder::key_status(key, at).err(),
+            KeyStatus::Enabled | KeyStatus::Disabled | KeyStatus::PendingReview => None,
+        }
     }
 
     /// Tells running calls to end.
     pub fn stop(&self) {
-        self.stop.send_replace(true);
+        self.signal.send_modify(|signal| signal.stop = true);
+    }
+
+    /// Lets running calls look at their keys again if the directory has changed. Called several times a second, so
+    /// that a frozen key ends its streams within one.
+    pub fn notice_changes(&self) {
+        let version = self.app.directory.snapshot().version();
+        self.signal.send_if_modified(|signal| {
+            let changed = signal.directory != version;
+            signal.directory = version;
+            changed
+        });
     }
 
     /// Admitted calls that have not ended.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use ledger::Nano;
 use tallygate::clock::{ManualClock, SystemEntropy};
+use tallygate::directory::audit::{Action, AuditFilter};
 use tallygate::directory::documents::Window;
 use tallygate::directory::{
     Account, Directory, DirectoryError, Environment, Key, KeyOrder, Kind, Limit, ObjectId, Origin,
@@ -21,6 +22,7 @@ on_both_backends!(
     the_directory_can_be_read_as_it_was,
     a_note_is_kept_and_changes_nothing,
     a_credential_opens_for_its_own_channel_alone,
+    the_audit_log_shows_changes_and_its_own_damage,
 );
 
 fn open(db: &Db) -> Directory {
@@ -175,4 +177,36 @@ fn a_million_keys_are_loaded_within_five_seconds() {
     assert_eq!(directory.snapshot().keys().count(), 1_000_000);
     println!("a million keys loaded in {took:?}");
     assert!(took.as_secs() < 5, "{took:?}");
+}
+
+/// The audit log is the versions themselves: what was changed, by whom, and a chain that shows when somebody changes it.
+fn the_audit_log_shows_changes_and_its_own_damage(backend: Backend) {
+    let stores = backend.open();
+    let directory = open(&stores.directory);
+    let account = directory.create_account("ann", &named("ann")).unwrap().document.id;
+    let rename = |account: &mut Account| {
+        account.name = "renamed".into();
+        Ok(())
+    };
+    directory.edit("bob", account.raw(), None, &rename).unwrap();
+    directory.note("bob", "credit_note", account.raw(), &serde_json::json!({"reason": "a test"})).unwrap();
+    let rows = directory.audit(&AuditFilter::default(), 10).unwrap();
+    let told: Vec<_> = rows.iter().map(|row| (row.actor.as_str(), row.action)).collect();
+    assert_eq!(told, [("bob", Action::Noted), ("bob", Action::Changed), ("ann", Action::Created)]);
+    let change = &rows[1].changes;
+    assert_eq!(change.len(), 1);
+    assert_eq!((&change[0].before, &change[0].after), (&"ann".into(), &"renamed".into()));
+    let only_ann = AuditFilter { actor: Some("ann".to_owned()), ..AuditFilter::default() };
+    assert_eq!(directory.audit(&only_ann, 10).unwrap().len(), 1);
+    assert_eq!(directory.verify_audit().unwrap(), (3, Vec::new()));
+    let damages = [
+        "UPDATE directory_log SET actor = 'eve' WHERE version = 2",
+        "DELETE FROM directory_log WHERE version = 2",
+        "DELETE FROM directory_log WHERE version >= 2",
+    ];
+    for damage in damages {
+        stores.directory.execute(damage, &[]).unwrap();
+        let (_, faults) = directory.verify_audit().unwrap();
+        assert!(!faults.is_empty(), "{damage}");
+    }
 }

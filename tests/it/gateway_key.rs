@@ -110,3 +110,80 @@ fn s25_what_a_key_cannot_mean_is_refused_with_its_place() {
     scene.change(&json!({"status": "revoked"}));
     assert_eq!(scene.change(&json!({"status": "enabled"}))["error"]["param"], "status");
 }
+
+/// D4: a frozen key ends its running streams within a second, settled for what was delivered, and says why in the
+/// stream; a disabled one lets them come to their end.
+#[test]
+fn d4_a_frozen_key_ends_its_running_streams() {
+    let scene = Scene::new();
+    let ask = Ask::chat_with(&scene.key, "demo-slow", "Hello", json!({"stream": true}));
+    let begin = |scene: &Scene| {
+        let mut stream = scene.demo.connect();
+        stream.send(&ask).unwrap();
+        let head = stream.head().unwrap();
+        stream.event().unwrap().unwrap();
+        (stream, head.request_id().to_owned())
+    };
+    let (mut stream, request) = begin(&scene);
+    scene.change(&json!({"status": "risk_frozen", "status_reason": "leaked_key"}));
+    let mut events = Vec::new();
+    while let Some(event) = stream.event().unwrap() {
+        events.push(event);
+    }
+    let last: Value = serde_json::from_str(events.last().unwrap()).unwrap();
+    assert_eq!(last["error"]["code"], "key_risk_frozen", "{last:#}");
+    assert!(events.len() < 18, "the stream went on: {}", events.len());
+    let row = scene.demo.row(&request);
+    assert_eq!((&row["ending"], &row["charge_state"]), (&json!("key_stopped"), &json!("settled")), "{row:#}");
+    assert_eq!(last["error"]["charged"], row["charge"]);
+    scene.change(&json!({"status": "enabled"}));
+    let (mut stream, request) = begin(&scene);
+    scene.change(&json!({"status": "disabled"}));
+    while stream.event().unwrap().is_some() {}
+    assert_eq!(scene.demo.row(&request)["ending"], "complete");
+}
+
+/// D6: a rotated key has a new text; the old one works on for its overlap, and is then refused as revoked.
+#[test]
+fn d6_a_rotation_has_an_overlap() {
+    let scene = Scene::new();
+    let rotate = |overlap: u32| {
+        let path = format!("/api/keys/{}/rotate", scene.id);
+        scene.demo.admin_post(&path, &json!({"overlap_seconds": overlap}))
+    };
+    let second = rotate(60);
+    let text = second["key"].as_str().unwrap().to_owned();
+    assert_ne!(text, scene.key);
+    assert_eq!(second["id"], json!(scene.id));
+    scene.demo.chat(&scene.key, MODEL, "Hello").ok();
+    scene.demo.chat(&text, MODEL, "Hello").ok();
+    let third = rotate(0)["key"].as_str().unwrap().to_owned();
+    let revoked = ("key_revoked", 401, "key", "account", false);
+    assert_refused(&scene.demo, &scene.demo.chat(&text, MODEL, "Hello"), revoked);
+    // Two rotations ago: nobody's.
+    let unknown = ("unknown_key", 401, "key", "caller", false);
+    assert_refused(&scene.demo, &scene.demo.chat(&scene.key, MODEL, "Hello"), unknown);
+    scene.demo.chat(&third, MODEL, "Hello").ok();
+}
+
+/// D2: the operation log of a key has every change with time, actor, from → to and reason.
+#[test]
+fn d2_a_key_keeps_a_log_of_what_happened_to_it() {
+    let scene = Scene::new();
+    scene.change(
+        &json!({"status": "risk_frozen", "status_reason": "high_frequency", "status_text": "99 a second"}),
+    );
+    scene.change(&json!({"status": "enabled", "status_reason": "appeal_approved"}));
+    scene.change(&json!({"name": "renamed", "limits": [{"window": "day", "value": "1"}]}));
+    let log = scene.demo.admin(&format!("/api/keys/{}/log", scene.id));
+    let rows = log["data"].as_array().unwrap();
+    assert_eq!(rows.len(), 4);
+    let changed: Vec<_> =
+        rows[0]["changes"].as_array().unwrap().iter().map(|change| &change["field"]).collect();
+    assert_eq!(changed, [&json!("name"), &json!("limits")]);
+    assert_eq!((&rows[0]["from"], &rows[0]["actor"]), (&Value::Null, &json!("admin token")), "{log:#}");
+    let status = |row: &Value| json!([row["from"], row["to"], row["reason"], row["text"]]);
+    assert_eq!(status(&rows[1]), json!(["risk_frozen", "enabled", "appeal_approved", null]));
+    assert_eq!(status(&rows[2]), json!(["enabled", "risk_frozen", "high_frequency", "99 a second"]));
+    assert!(!log.to_string().contains(&scene.key));
+}

@@ -172,6 +172,15 @@ pub enum Keys {
         #[command(flatten)]
         fields: KeyFields,
     },
+    /// Give a key a new text, printed this once; the old one works on for a while.
+    Rotate {
+        key: String,
+        /// How long the old text works on; default: a day.
+        #[arg(long, value_name = "SECONDS")]
+        overlap_seconds: Option<u32>,
+    },
+    /// What happened to a key, newest first.
+    Log { key: String },
     /// Revoke a key, for ever.
     Revoke { key: String },
 }

@@ -19,10 +19,12 @@ pub fn check(case: &Case<'_>) -> Result<(), Refusal> {
     address(caller.key, case.facts.client.address)
 }
 
-fn status(key: &Key, at: Timestamp) -> Result<(), Refusal> {
+/// Refuses a key that is not enabled.
+pub fn status(key: &Key, at: Timestamp) -> Result<(), Refusal> {
     let code = match key.status_at(at) {
-        // A revoked key is refused with the credential, one rung before.
-        KeyStatus::Enabled | KeyStatus::Revoked => return Ok(()),
+        KeyStatus::Enabled => return Ok(()),
+        // On the ladder it is refused with the credential, one rung before.
+        KeyStatus::Revoked => Code::KeyRevoked,
         KeyStatus::Disabled => Code::KeyDisabled,
         KeyStatus::PendingReview => Code::KeyPendingReview,
         KeyStatus::RiskFrozen => Code::KeyRiskFrozen,

@@ -31,6 +31,7 @@ use super::facts::{Facts, Readings};
 pub use case::{Caller, Case, HoldPolicy};
 pub use evidence::{Evidence, Finding};
 pub use explain::{Step, StepState, Would, explain};
+pub use key_state::status as key_status;
 pub use model_search::not_found as model_not_found;
 pub use permission::permits;
 pub use purse::{Layer, Layers, Purse, Purses, purses};
