@@ -6,6 +6,7 @@ use crate::directory::organization::{self, EffectiveSwitch, SwitchSource};
 use crate::directory::{Account, AccountPolicy, DirectoryError, Environment, Versioned};
 use crate::id::{AccountId, LotId};
 
+use super::access::Access;
 use super::organizations::{SWITCHES, switches_view};
 use super::problem::Problem;
 use super::route::{Call, PAGE, Param, Reply, Route};
@@ -102,9 +103,11 @@ pub static ROUTES: &[Route] = &[
         &ACCOUNT,
         list,
     )
+    .access(Access::EVERYBODY_READS)
     .query(&[Param { name: "email", about: "Only the account with this address" }, PAGE[0], PAGE[1]]),
     Route::post("/api/accounts", "createAccount", "Makes an account", &ACCOUNT_INPUT, &ACCOUNT, create),
-    Route::get("/api/accounts/{id}", "getAccount", "One account", &ACCOUNT, get),
+    Route::get("/api/accounts/{id}", "getAccount", "One account", &ACCOUNT, get)
+        .access(Access::EVERYBODY_READS),
     Route::patch(
         "/api/accounts/{id}",
         "changeAccount",
@@ -112,7 +115,8 @@ pub static ROUTES: &[Route] = &[
         &ACCOUNT_INPUT,
         &ACCOUNT,
         change,
-    ),
+    )
+    .access(Access::ACCOUNT_CHANGES),
 ];
 
 pub fn view(call: &Call<'_>, stored: &Versioned<Account>) -> Value {
@@ -126,7 +130,7 @@ pub fn view(call: &Call<'_>, stored: &Versioned<Account>) -> Value {
         "time_zone": account.time_zone,
         "overdraft": account.overdraft.to_string(),
         "callers_see_account_money": account.callers_see_account_money(),
-        "remark": account.remark,
+        "remark": account.remark.as_ref().filter(|_| call.own_account().is_none()),
         "organization": account.organization,
         "switches": switches_view(account.switches),
         "policies": account.policies.iter().map(policy_view).collect::<Vec<_>>(),
@@ -155,13 +159,21 @@ fn in_force_view(effective: EffectiveSwitch) -> Value {
 fn list(call: &Call<'_>) -> Result<Reply, Problem> {
     if let Some(email) = call.query_text("email") {
         let found = call.app.directory.find_by_name::<Account>("account_email", &email.to_lowercase())?;
-        return Ok(Reply::page(found.iter().map(|stored| view(call, stored)).collect(), None));
+        let is_there =
+            |stored: &&Versioned<Account>| call.own_account().is_none_or(|own| own == stored.document.id);
+        return Ok(Reply::page(
+            found.iter().filter(is_there).map(|stored| view(call, stored)).collect(),
+            None,
+        ));
+    }
+    if let Some(own) = call.own_account() {
+        return Ok(Reply::page(vec![view(call, &call.find::<Account>(own.raw())?)], None));
     }
     call.page_of::<Account>(|stored| view(call, stored))
 }
 
 fn create(call: &Call<'_>) -> Result<Reply, Problem> {
-    let created = call.app.directory.create_account(call.actor(), &|account| {
+    let created = call.app.directory.create_account(&call.actor(), &|account| {
         account.time_zone = call.app.config.ledger.time_zone.as_str().into();
         apply(account, &call.fields())
     })?;
@@ -195,9 +207,10 @@ fn get(call: &Call<'_>) -> Result<Reply, Problem> {
 }
 
 fn change(call: &Call<'_>) -> Result<Reply, Problem> {
+    call.operators_only(&["kind", "overdraft", "remark", "organization", "switches"])?;
     let id = call.path_id::<AccountId>("id")?.raw();
     let edit = |account: &mut Account| apply(account, &call.fields());
-    let stored = call.app.directory.edit(call.actor(), id, call.expected, &edit)?;
+    let stored = call.edit(id, &edit)?;
     Ok(Reply::ok(view(call, &stored)).at(stored.version))
 }
 

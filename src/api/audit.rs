@@ -5,8 +5,9 @@ use serde_json::{Value, json};
 use crate::directory::audit::{Action, AuditFilter, AuditRow, FieldChange};
 use crate::directory::{FieldError, Kind as ObjectKind};
 use crate::explain::time_text;
-use crate::id::KeyId;
 
+use super::access::Access;
+use super::keys;
 use super::problem::Problem;
 use super::route::{Call, PAGE, Param, Reply, Route};
 use super::shape::{COUNT, Field, Kind, Need, Shape, field};
@@ -54,16 +55,17 @@ static KEY_ROW: Shape = Shape {
 };
 
 pub static ROUTES: &[Route] = &[
-    Route::list("/api/audit", "listAudit", "Every change of the directory, newest first", &ROW, list).query(
-        &[
+    Route::list("/api/audit", "listAudit", "Every change of the directory, newest first", &ROW, list)
+        .access(Access::OPERATORS_READ)
+        .query(&[
             Param { name: "kind", about: "Only changes of objects of this kind" },
             Param { name: "object", about: "Only changes of the object with this id; goes with kind" },
             Param { name: "actor", about: "Only changes that this one made" },
             PAGE[0],
             PAGE[1],
-        ],
-    ),
-    Route::list("/api/keys/{id}/log", "keyLog", "What happened to a key, newest first", &KEY_ROW, key_log),
+        ]),
+    Route::list("/api/keys/{id}/log", "keyLog", "What happened to a key, newest first", &KEY_ROW, key_log)
+        .access(Access::EVERYBODY_READS),
 ];
 
 fn list(call: &Call<'_>) -> Result<Reply, Problem> {
@@ -79,8 +81,7 @@ fn list(call: &Call<'_>) -> Result<Reply, Problem> {
 }
 
 fn key_log(call: &Call<'_>) -> Result<Reply, Problem> {
-    let id = call.path_id::<KeyId>("id")?.raw();
-    call.find::<crate::directory::Key>(id)?;
+    let id = keys::found(call)?.document.id.raw();
     let kind = Some(ObjectKind::Key.as_str().to_owned());
     let filter = AuditFilter { kind, object: Some(id), actor: None, before: call.query_parsed("cursor")? };
     page(call, &filter, key_view)

@@ -8,6 +8,7 @@ use crate::directory::{Channel, DirectoryError, FieldError, Versioned};
 use crate::id::ChannelId;
 use crate::secret::Secret;
 
+use super::access::Access;
 use super::problem::Problem;
 use super::route::{Call, PAGE, Param, Reply, Route};
 use super::shape::{self, COUNT, Field, Fields, Kind, Need, Shape, field};
@@ -86,9 +87,11 @@ pub static ROUTES: &[Route] = &[
         &CHANNEL,
         list,
     )
+    .access(Access::OPERATORS_READ)
     .query(&[Param { name: "name", about: "Only the channel of this name" }, PAGE[0], PAGE[1]]),
     Route::post("/api/channels", "createChannel", "Makes a channel", &CHANNEL_INPUT, &CHANNEL, create),
-    Route::get("/api/channels/{id}", "getChannel", "One channel", &CHANNEL, get),
+    Route::get("/api/channels/{id}", "getChannel", "One channel", &CHANNEL, get)
+        .access(Access::OPERATORS_READ),
     Route::patch(
         "/api/channels/{id}",
         "changeChannel",
@@ -133,7 +136,7 @@ fn create(call: &Call<'_>) -> Result<Reply, Problem> {
     let fields = call.fields();
     let credential = credential(&fields).ok_or_else(|| FieldError::new("credential", "is missing"))?;
     let edit = |channel: &mut Channel| apply(channel, &fields);
-    let created = call.app.directory.create_channel(call.actor(), &credential, &edit)?;
+    let created = call.app.directory.create_channel(&call.actor(), &credential, &edit)?;
     Ok(Reply::created(view(&created)).at(created.version))
 }
 
@@ -147,7 +150,7 @@ fn change(call: &Call<'_>) -> Result<Reply, Problem> {
     let edit = |channel: &mut Channel| apply(channel, &fields);
     let credential = credential(&fields);
     let stored =
-        call.app.directory.edit_channel(call.actor(), id, call.expected, credential.as_ref(), &edit)?;
+        call.app.directory.edit_channel(&call.actor(), id, call.expected, credential.as_ref(), &edit)?;
     Ok(Reply::ok(view(&stored)).at(stored.version))
 }
 

@@ -11,6 +11,7 @@ use crate::explain::time_text;
 use crate::id::{AccountId, LotId};
 use crate::store_params;
 
+use super::access::Access;
 use super::problem::Problem;
 use super::route::{Call, Param, Reply, Route};
 use super::shape::{Field, Fields, Kind, Need, Shape, field};
@@ -102,6 +103,7 @@ static CREDIT_INPUT: Shape = Shape {
 
 pub static ROUTES: &[Route] = &[
     Route::get("/api/accounts/{id}/balance", "getBalance", "What an account has", &BALANCE, balance)
+        .access(Access::MONEY_READ)
         .query(&[Param { name: "environment", about: "live (default) or test" }]),
     Route::post(
         "/api/accounts/{id}/credits",
@@ -110,7 +112,8 @@ pub static ROUTES: &[Route] = &[
         &CREDIT_INPUT,
         &CREDIT,
         create,
-    ),
+    )
+    .access(Access::MONEY_MOVES),
 ];
 
 /// The ledger account of a customer in one environment's books.
@@ -191,7 +194,7 @@ fn create(call: &Call<'_>) -> Result<Reply, Problem> {
     };
     // Who asked and why is on record before money moves; the ledger keeps neither.
     let note = json!({"account": account, "reference": &*order.reference.0, "reason": order.reason});
-    call.app.directory.note(call.actor(), "credit_note", account.raw(), &note)?;
+    call.app.directory.note(&call.actor(), "credit_note", account.raw(), &note)?;
     let (effect, replayed) = match call.app.books.execute_blocking(&command) {
         Ok(effect) => (effect, false),
         Err(BooksError::Refused(ledger::LedgerError::AlreadyPosted { reference })) => {

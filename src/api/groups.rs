@@ -7,6 +7,7 @@ use crate::explain::usable;
 use crate::gateway::ladder::Purse;
 use crate::id::GroupId;
 
+use super::access::Access;
 use super::limits;
 use super::problem::Problem;
 use super::route::{Call, PAGE, Param, Reply, Route};
@@ -48,9 +49,10 @@ static GROUP_INPUT: Shape = Shape {
 
 pub static ROUTES: &[Route] = &[
     Route::list("/api/groups", "listGroups", "Groups in the order in which they were made", &GROUP, list)
+        .access(Access::EVERYBODY_READS)
         .query(&[Param { name: "name", about: "Only the group of this name" }, PAGE[0], PAGE[1]]),
     Route::post("/api/groups", "createGroup", "Makes a group", &GROUP_INPUT, &GROUP, create),
-    Route::get("/api/groups/{id}", "getGroup", "One group", &GROUP, get),
+    Route::get("/api/groups/{id}", "getGroup", "One group", &GROUP, get).access(Access::EVERYBODY_READS),
     Route::patch(
         "/api/groups/{id}",
         "changeGroup",
@@ -70,7 +72,7 @@ fn view(call: &Call<'_>, stored: &Versioned<Group>) -> Value {
         "name": group.name,
         "multiplier": decimal::multiplier_text(group.multiplier_ppm),
         "models": group.models,
-        "limits": limits::views(&limits),
+        "limits": limits::views_for_caller(&limits, call.own_account().is_none()),
         "created_at": group.created_at,
         "version": stored.version,
     })
@@ -85,7 +87,7 @@ fn list(call: &Call<'_>) -> Result<Reply, Problem> {
 }
 
 fn create(call: &Call<'_>) -> Result<Reply, Problem> {
-    let created = call.app.directory.create_group(call.actor(), &|group| apply(group, &call.fields()))?;
+    let created = call.app.directory.create_group(&call.actor(), &|group| apply(group, &call.fields()))?;
     Ok(Reply::created(view(call, &created)).at(created.version))
 }
 
@@ -97,7 +99,7 @@ fn get(call: &Call<'_>) -> Result<Reply, Problem> {
 fn change(call: &Call<'_>) -> Result<Reply, Problem> {
     let id = call.path_id::<GroupId>("id")?.raw();
     let edit = |group: &mut Group| apply(group, &call.fields());
-    let stored = call.app.directory.edit(call.actor(), id, call.expected, &edit)?;
+    let stored = call.edit(id, &edit)?;
     Ok(Reply::ok(view(call, &stored)).at(stored.version))
 }
 

@@ -3,14 +3,15 @@
 use serde_json::{Value, json};
 
 use crate::directory::{
-    CreatedKey, DirectoryError, Environment, FieldError, Key, KeyOrder, KeyStatus, Limit, Metric, StatusNote,
-    StatusOrigin, StatusReason, Versioned,
+    AccountRole, CreatedKey, DirectoryError, Environment, FieldError, Key, KeyOrder, KeyStatus, Limit,
+    Metric, StatusNote, StatusOrigin, StatusReason, Versioned,
 };
 use crate::explain::why::Audience;
 use crate::explain::{simulate, usable};
 use crate::id::{AccountId, KeyId};
 use crate::secret::Secret;
 
+use super::access::{self, Access};
 use super::problem::Problem;
 use super::route::{Call, PAGE, Param, Reply, Route};
 use super::shape::{self, COUNT, Field, Fields, Kind, Need, Shape, field};
@@ -104,7 +105,7 @@ static CREATED_KEY: Shape = Shape {
 static KEY_INPUT: Shape = Shape {
     name: "KeyInput",
     fields: &[
-        field!("account", Kind::Text, Required, "Id of the account that pays"),
+        field!("account", Kind::Text, Optional, "Id of the account that pays; members: their own"),
         field!("name", Kind::Text, Required, "What people call it"),
         field!("environment", ENVIRONMENT, Optional, "Default: live"),
         field!("group", Kind::Text, OptionalNullable, "Id of its group"),
@@ -169,11 +170,9 @@ static SIMULATE_INPUT: Shape = Shape {
 };
 
 pub static ROUTES: &[Route] = &[
-    Route::list("/api/keys", "listKeys", "Keys in the order in which they were made", &KEY, list).query(&[
-        Param { name: "account", about: "Only keys of this account" },
-        PAGE[0],
-        PAGE[1],
-    ]),
+    Route::list("/api/keys", "listKeys", "Keys in the order in which they were made", &KEY, list)
+        .access(Access::EVERYBODY_READS)
+        .query(&[Param { name: "account", about: "Only keys of this account" }, PAGE[0], PAGE[1]]),
     Route::post(
         "/api/keys",
         "createKey",
@@ -181,8 +180,10 @@ pub static ROUTES: &[Route] = &[
         &KEY_INPUT,
         &CREATED_KEY,
         create,
-    ),
-    Route::get("/api/keys/{id}", "getKey", "One key with the use of its limits", &KEY, get),
+    )
+    .access(Access::KEY_CHANGES),
+    Route::get("/api/keys/{id}", "getKey", "One key with the use of its limits", &KEY, get)
+        .access(Access::EVERYBODY_READS),
     Route::post(
         "/api/keys/{id}/rotate",
         "rotateKey",
@@ -190,7 +191,8 @@ pub static ROUTES: &[Route] = &[
         &ROTATE_INPUT,
         &CREATED_KEY,
         rotate,
-    ),
+    )
+    .access(Access::KEY_CHANGES),
     Route::post(
         "/api/keys/{id}/simulate",
         "simulateKey",
@@ -198,7 +200,8 @@ pub static ROUTES: &[Route] = &[
         &SIMULATE_INPUT,
         &own::SIMULATION,
         simulate,
-    ),
+    )
+    .access(Access::EVERYBODY_READS),
     Route::patch(
         "/api/keys/{id}",
         "changeKey",
@@ -206,7 +209,8 @@ pub static ROUTES: &[Route] = &[
         &KEY_CHANGE,
         &KEY,
         change,
-    ),
+    )
+    .access(Access::KEY_CHANGES),
 ];
 
 fn view(call: &Call<'_>, stored: &Versioned<Key>) -> Value {
@@ -236,30 +240,44 @@ fn view(call: &Call<'_>, stored: &Versioned<Key>) -> Value {
 }
 
 fn list(call: &Call<'_>) -> Result<Reply, Problem> {
-    let Some(account) = call.query_parsed::<AccountId>("account")? else {
+    let Some(account) = call.asked_account()? else {
         return call.page_of::<Key>(|stored| view(call, stored));
     };
     let snapshot = call.app.directory.snapshot_owned();
-    let of_account = snapshot.keys().filter(|key| key.account == account);
+    let of_account = snapshot.keys().filter(|key| key.account == account && is_there(call, key));
     call.page_of_ids(of_account.map(|key| key.id.raw()), |stored| view(call, stored))
+}
+
+/// Developers have their own keys alone.
+fn is_there(call: &Call<'_>, key: &Key) -> bool {
+    match call.member() {
+        Some((member, AccountRole::Developer)) => key.member == Some(member),
+        _ => true,
+    }
+}
+
+/// A key that is there for who calls.
+pub fn found(call: &Call<'_>) -> Result<Versioned<Key>, Problem> {
+    let stored = call.find::<Key>(call.path_id::<KeyId>("id")?.raw())?;
+    if is_there(call, &stored.document) { Ok(stored) } else { Err(Problem::NotFound) }
 }
 
 fn create(call: &Call<'_>) -> Result<Reply, Problem> {
     let fields = call.fields();
-    let account =
-        fields.parsed::<AccountId>("account")?.ok_or_else(|| FieldError::new("account", "is missing"))?;
+    let account = call.account_or_own(fields.parsed::<AccountId>("account")?)?;
+    let account = account.ok_or_else(|| FieldError::new("account", "is missing"))?;
     let environment = fields.one_of("environment")?.unwrap_or(Environment::Live);
     let import = fields.text("import").map(Secret::new);
     let edit = |key: &mut Key| apply(call, key, &fields);
     let created =
-        call.app.directory.create_key(call.actor(), KeyOrder { account, environment }, import, &edit)?;
+        call.app.directory.create_key(&call.actor(), KeyOrder { account, environment }, import, &edit)?;
     Ok(Reply::created(with_text(call, &created)).at(created.key.version))
 }
 
 fn rotate(call: &Call<'_>) -> Result<Reply, Problem> {
-    let id = call.path_id::<KeyId>("id")?;
+    let id = found(call)?.document.id;
     let overlap_s = call.fields().number("overlap_seconds")?.unwrap_or(DAY_S);
-    let rotated = call.app.directory.rotate_key(call.actor(), id, call.expected, overlap_s)?;
+    let rotated = call.app.directory.rotate_key(&call.actor(), id, call.expected, overlap_s)?;
     Ok(Reply::ok(with_text(call, &rotated)).at(rotated.key.version))
 }
 
@@ -273,14 +291,14 @@ fn with_text(call: &Call<'_>, created: &CreatedKey) -> Value {
 }
 
 fn get(call: &Call<'_>) -> Result<Reply, Problem> {
-    let stored = call.find::<Key>(call.path_id::<KeyId>("id")?.raw())?;
+    let stored = found(call)?;
     Ok(Reply::ok(view(call, &stored)).at(stored.version))
 }
 
 /// The smallest body that a chat call can have, unless more is said.
 fn simulate(call: &Call<'_>) -> Result<Reply, Problem> {
     let fields = call.fields();
-    let key = call.find::<Key>(call.path_id::<KeyId>("id")?.raw())?.document;
+    let key = found(call)?.document;
     let mut body = json!({
         "model": fields.text("model"),
         "messages": [{"role": "user", "content": fields.text("text").unwrap_or("Hello")}],
@@ -294,9 +312,10 @@ fn simulate(call: &Call<'_>) -> Result<Reply, Problem> {
 }
 
 fn change(call: &Call<'_>) -> Result<Reply, Problem> {
-    let (id, fields) = (call.path_id::<KeyId>("id")?.raw(), call.fields());
+    let (id, fields) = (found(call)?.document.id.raw(), call.fields());
+    member_may(call, &fields)?;
     let edit = |key: &mut Key| apply(call, key, &fields);
-    let stored = call.app.directory.edit(call.actor(), id, call.expected, &edit)?;
+    let stored = call.edit(id, &edit)?;
     Ok(Reply::ok(view(call, &stored)).at(stored.version))
 }
 
@@ -313,11 +332,14 @@ fn apply(call: &Call<'_>, key: &mut Key, fields: &Fields<'_>) -> Result<(), Dire
     if let Some(member) = fields.nullable_parsed("member")? {
         key.member = member;
     }
+    if let Some((member, AccountRole::Developer)) = call.member() {
+        key.member = Some(member);
+    }
     if let Some(limits) = fields.list("limits") {
-        key.limits = limits::read(limits)?;
+        limits::replace(call, &mut key.limits, limits)?;
     }
     if let Some(rates) = fields.list("rates") {
-        key.rates = limits::read_rates(rates)?;
+        limits::replace_rates(call, &mut key.rates, rates)?;
     }
     if let Some(policies) = fields.list("policies") {
         key.policies = shape::decode("policies", policies)?;
@@ -337,6 +359,24 @@ fn apply(call: &Call<'_>, key: &mut Key, fields: &Fields<'_>) -> Result<(), Dire
     status(call, key, fields)
 }
 
+/// What the platform set, its owner does not lift: an appeal does.
+fn member_may(call: &Call<'_>, fields: &Fields<'_>) -> Result<(), Problem> {
+    let (Some(_), Some(status)) = (call.member(), fields.one_of::<KeyStatus>("status")?) else {
+        return Ok(());
+    };
+    let key = found(call)?.document;
+    let now = jiff::Timestamp::from_millisecond(call.app.clock.now_ms()).unwrap_or(jiff::Timestamp::MAX);
+    let set_by = key.status_note.as_ref().map(|note| note.origin);
+    let is_above = key.status_at(now) != KeyStatus::Enabled && set_by != Some(StatusOrigin::Owner);
+    match status {
+        KeyStatus::RiskFrozen | KeyStatus::PendingReview => Err(access::forbidden("to set this status")),
+        KeyStatus::Enabled | KeyStatus::Disabled if is_above => {
+            Err(access::forbidden("to lift what the platform set; an appeal can"))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// A status is set with who set it and why; without a change of status there is nothing to give reasons for.
 fn status(call: &Call<'_>, key: &mut Key, fields: &Fields<'_>) -> Result<(), DirectoryError> {
     let Some(status) = fields.one_of::<KeyStatus>("status")? else {
@@ -351,8 +391,11 @@ fn status(call: &Call<'_>, key: &mut Key, fields: &Fields<'_>) -> Result<(), Dir
     }
     key.status = status;
     key.status_note = Some(Box::new(StatusNote {
-        origin: StatusOrigin::Operator,
-        reason: fields.one_of("status_reason")?.unwrap_or(StatusReason::Operator),
+        origin: if call.member().is_some() { StatusOrigin::Owner } else { StatusOrigin::Operator },
+        reason: fields.one_of("status_reason")?.unwrap_or(match call.member() {
+            Some(_) => StatusReason::Owner,
+            None => StatusReason::Operator,
+        }),
         since: now
             .map_err(|_| FieldError::new("status", "cannot be set: the clock is beyond the calendar"))?,
         until,

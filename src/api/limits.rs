@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use crate::directory::{FieldError, Limit, Metric, Origin, RateLimit};
 use crate::explain::usable::LimitUse;
 
+use super::route::Call;
 use super::shape::{Field, Fields, Kind, Need, Shape, field};
 
 const METRIC: Kind = Kind::OneOf(&["spend", "calls"]);
@@ -116,6 +117,45 @@ pub static SCHEDULE: Shape = Shape {
     ],
 };
 
+/// Replaces limits by those of a body. What operators and organizations set, members cannot take away, and what
+/// members set is theirs.
+pub fn replace(call: &Call<'_>, limits: &mut Vec<Limit>, given: &[Value]) -> Result<(), FieldError> {
+    let mut read = read(given)?;
+    if call.own_account().is_some() {
+        owners_only(given, "limits")?;
+        read.iter_mut().for_each(|limit| limit.origin = Origin::Owner);
+        read.extend(limits.drain(..).filter(|limit| is_above(limit.origin)));
+    }
+    *limits = read;
+    Ok(())
+}
+
+/// The same for rates.
+pub fn replace_rates(call: &Call<'_>, rates: &mut Vec<RateLimit>, given: &[Value]) -> Result<(), FieldError> {
+    let mut read = read_rates(given)?;
+    if call.own_account().is_some() {
+        owners_only(given, "rates")?;
+        read.iter_mut().for_each(|rate| rate.origin = Origin::Owner);
+        read.extend(rates.drain(..).filter(|rate| is_above(rate.origin)));
+    }
+    *rates = read;
+    Ok(())
+}
+
+const fn is_above(origin: Origin) -> bool {
+    matches!(origin, Origin::Operator | Origin::Organization)
+}
+
+fn owners_only(given: &[Value], list: &str) -> Result<(), FieldError> {
+    let foreign = given.iter().position(|value| value.get("origin").is_some_and(|origin| origin != "owner"));
+    match foreign {
+        Some(at) => {
+            Err(FieldError::new(format!("{list}[{at}].origin"), "is for operators to set: leave it out"))
+        }
+        None => Ok(()),
+    }
+}
+
 /// The limits of a body; one whose value is null is no limit.
 pub fn read(limits: &[Value]) -> Result<Vec<Limit>, FieldError> {
     limits.iter().enumerate().filter_map(|(at, value)| limit(at, value).transpose()).collect()
@@ -138,7 +178,7 @@ fn limit(at: usize, value: &Value) -> Result<Option<Limit>, FieldError> {
 }
 
 /// The rates of a body.
-pub fn read_rates(rates: &[Value]) -> Result<Vec<RateLimit>, FieldError> {
+fn read_rates(rates: &[Value]) -> Result<Vec<RateLimit>, FieldError> {
     let rate = |(at, value): (usize, &Value)| {
         let named = |error: FieldError| FieldError::new(format!("rates[{at}].{}", error.field), error.reason);
         let missing = |field: &str| FieldError::new(format!("rates[{at}].{field}"), "is missing");

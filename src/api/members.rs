@@ -2,12 +2,14 @@
 
 use serde_json::{Value, json};
 
-use crate::directory::{DirectoryError, Environment, FieldError, Member, Versioned};
+use crate::directory::{AccountRole, DirectoryError, Environment, FieldError, Member, Versioned};
 use crate::explain::usable;
 use crate::gateway::ladder::Purse;
 use crate::id::{AccountId, MemberId};
 
+use super::access::Access;
 use super::limits;
+use super::operators::{token_field, token_view};
 use super::problem::Problem;
 use super::route::{Call, PAGE, Param, Reply, Route};
 use super::shape::{self, COUNT, Field, Fields, Kind, Need, Shape, field};
@@ -25,6 +27,7 @@ static MEMBER: Shape = Shape {
         field!("email", Kind::Text, Nullable, "Address of a person; unique in the account"),
         field!("role", ROLE, Required, "What it may do in the account"),
         field!("limits", limits::USES, Required, "Budgets over all of its keys, with their use"),
+        field!("token", Kind::Any, Nullable, "issued_at, expires_at of its access token; null: none"),
         field!("policies", Kind::List(&Kind::Text), Required, "Ids of the policies of its keys"),
         field!("created_at", Kind::Time, Required, "When it was made"),
         field!("version", COUNT, Required, "Name it in a change to be told of a conflict"),
@@ -34,7 +37,7 @@ static MEMBER: Shape = Shape {
 static MEMBER_INPUT: Shape = Shape {
     name: "MemberInput",
     fields: &[
-        field!("account", Kind::Text, Required, "Id of the account"),
+        field!("account", Kind::Text, Optional, "Id of the account"),
         field!("name", Kind::Text, Required, "What people call it"),
         field!("kind", KIND, Optional, "Default: person"),
         field!("email", Kind::Text, OptionalNullable, "Address of a person; unique in the account"),
@@ -62,12 +65,14 @@ static MEMBER_CHANGE: Shape = Shape {
             Optional,
             "Ids of the policies of its keys; replaces all"
         ),
+        field!("token", Kind::Any, OptionalNullable, "null takes its access token away"),
         field!("version", COUNT, Optional, "The version that was seen"),
     ],
 };
 
 pub static ROUTES: &[Route] = &[
     Route::list("/api/members", "listMembers", "Members in the order in which they were made", &MEMBER, list)
+        .access(Access::EVERYBODY_READS)
         .query(&[Param { name: "account", about: "Only members of this account" }, PAGE[0], PAGE[1]]),
     Route::post(
         "/api/members",
@@ -76,8 +81,10 @@ pub static ROUTES: &[Route] = &[
         &MEMBER_INPUT,
         &MEMBER,
         create,
-    ),
-    Route::get("/api/members/{id}", "getMember", "One member with the use of its limits", &MEMBER, get),
+    )
+    .access(Access::ACCOUNT_CHANGES),
+    Route::get("/api/members/{id}", "getMember", "One member with the use of its limits", &MEMBER, get)
+        .access(Access::EVERYBODY_READS),
     Route::patch(
         "/api/members/{id}",
         "changeMember",
@@ -85,7 +92,8 @@ pub static ROUTES: &[Route] = &[
         &MEMBER_CHANGE,
         &MEMBER,
         change,
-    ),
+    )
+    .access(Access::ACCOUNT_CHANGES),
 ];
 
 fn view(call: &Call<'_>, stored: &Versioned<Member>) -> Value {
@@ -103,6 +111,7 @@ fn view(call: &Call<'_>, stored: &Versioned<Member>) -> Value {
         "email": member.email,
         "role": member.role,
         "limits": limits::views(&limits),
+        "token": token_view(member.token.as_ref()),
         "policies": member.policies,
         "created_at": member.created_at,
         "version": stored.version,
@@ -110,7 +119,7 @@ fn view(call: &Call<'_>, stored: &Versioned<Member>) -> Value {
 }
 
 fn list(call: &Call<'_>) -> Result<Reply, Problem> {
-    let Some(account) = call.query_parsed::<AccountId>("account")? else {
+    let Some(account) = call.asked_account()? else {
         return call.page_of::<Member>(|stored| view(call, stored));
     };
     let snapshot = call.app.directory.snapshot_owned();
@@ -120,15 +129,16 @@ fn list(call: &Call<'_>) -> Result<Reply, Problem> {
 
 fn create(call: &Call<'_>) -> Result<Reply, Problem> {
     let fields = call.fields();
-    let account = fields.parsed::<AccountId>("account")?;
+    let account = call.account_or_own(fields.parsed::<AccountId>("account")?)?;
+    call.may_manage(fields.one_of("role")?.unwrap_or(AccountRole::Developer))?;
     let account = account.ok_or_else(|| FieldError::new("account", "is missing"))?;
     let edit = |member: &mut Member| {
         if let Some(kind) = fields.one_of("kind")? {
             member.kind = kind;
         }
-        apply(member, &fields)
+        apply(call, member, &fields)
     };
-    let created = call.app.directory.create_member(call.actor(), account, &edit)?;
+    let created = call.app.directory.create_member(&call.actor(), account, &edit)?;
     Ok(Reply::created(view(call, &created)).at(created.version))
 }
 
@@ -139,12 +149,16 @@ fn get(call: &Call<'_>) -> Result<Reply, Problem> {
 
 fn change(call: &Call<'_>) -> Result<Reply, Problem> {
     let id = call.path_id::<MemberId>("id")?.raw();
-    let edit = |member: &mut Member| apply(member, &call.fields());
-    let stored = call.app.directory.edit(call.actor(), id, call.expected, &edit)?;
+    call.may_manage(call.find::<Member>(id)?.document.role)?;
+    if let Some(role) = call.fields().one_of("role")? {
+        call.may_manage(role)?;
+    }
+    let edit = |member: &mut Member| apply(call, member, &call.fields());
+    let stored = call.edit(id, &edit)?;
     Ok(Reply::ok(view(call, &stored)).at(stored.version))
 }
 
-fn apply(member: &mut Member, fields: &Fields<'_>) -> Result<(), DirectoryError> {
+fn apply(call: &Call<'_>, member: &mut Member, fields: &Fields<'_>) -> Result<(), DirectoryError> {
     if let Some(name) = fields.text("name") {
         member.name = name.into();
     }
@@ -158,7 +172,10 @@ fn apply(member: &mut Member, fields: &Fields<'_>) -> Result<(), DirectoryError>
         member.policies = shape::decode("policies", policies)?;
     }
     if let Some(limits) = fields.list("limits") {
-        member.limits = limits::read(limits)?;
+        limits::replace(call, &mut member.limits, limits)?;
+    }
+    if fields.has("token") {
+        token_field(fields, &mut member.token)?;
     }
     Ok(())
 }

@@ -5,6 +5,7 @@
 //! Must never: hold a rule (they are in the directory, the ladder and the ledger), show a credential, or tell
 //! a caller of anybody else's call that it exists.
 
+mod access;
 mod accounts;
 mod audit;
 mod billing;
@@ -16,6 +17,7 @@ mod limits;
 mod members;
 mod models;
 mod openapi;
+mod operators;
 mod organizations;
 mod own;
 mod policies;
@@ -28,9 +30,10 @@ mod serve;
 mod shape;
 mod upkeep;
 
+pub use access::Principal;
 pub use credits::book;
 pub use problem::Problem;
-pub use route::{Principal, Route};
+pub use route::Route;
 pub use serve::{ApiError, Site, identify, language_of, router};
 pub use shape::{Shape, ShapeError};
 
@@ -54,7 +57,7 @@ pub fn check_answer(method: &str, path: &str, body: &serde_json::Value) -> Resul
 
 /// Every route of the JSON interface.
 pub fn routes() -> impl Iterator<Item = &'static Route> {
-    let management: [&'static [Route]; 14] = [
+    let management: [&'static [Route]; 15] = [
         accounts::ROUTES,
         credits::ROUTES,
         keys::ROUTES,
@@ -67,6 +70,7 @@ pub fn routes() -> impl Iterator<Item = &'static Route> {
         members::ROUTES,
         policies::ROUTES,
         audit::ROUTES,
+        operators::ROUTES,
         requests::ROUTES,
         upkeep::ROUTES,
     ];

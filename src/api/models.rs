@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use crate::directory::{DirectoryError, Model, Versioned};
 use crate::id::ModelId;
 
+use super::access::Access;
 use super::problem::Problem;
 use super::route::{Call, PAGE, Param, Reply, Route};
 use super::shape::{self, COUNT, Field, Fields, Kind, Need, Shape, field};
@@ -65,6 +66,7 @@ static MODEL_INPUT: Shape = Shape {
 
 pub static ROUTES: &[Route] = &[
     Route::list("/api/models", "listModels", "Models in the order in which they were made", &MODEL, list)
+        .access(Access::EVERYBODY_READS)
         .query(&[Param { name: "name", about: "Only the model of this name" }, PAGE[0], PAGE[1]]),
     Route::post(
         "/api/models",
@@ -74,7 +76,7 @@ pub static ROUTES: &[Route] = &[
         &MODEL,
         create,
     ),
-    Route::get("/api/models/{id}", "getModel", "One model", &MODEL, get),
+    Route::get("/api/models/{id}", "getModel", "One model", &MODEL, get).access(Access::EVERYBODY_READS),
     Route::patch(
         "/api/models/{id}",
         "changeModel",
@@ -110,7 +112,7 @@ fn list(call: &Call<'_>) -> Result<Reply, Problem> {
 }
 
 fn create(call: &Call<'_>) -> Result<Reply, Problem> {
-    let created = call.app.directory.create_model(call.actor(), &|model| apply(model, &call.fields()))?;
+    let created = call.app.directory.create_model(&call.actor(), &|model| apply(model, &call.fields()))?;
     Ok(Reply::created(view(&created)).at(created.version))
 }
 
@@ -122,7 +124,7 @@ fn get(call: &Call<'_>) -> Result<Reply, Problem> {
 fn change(call: &Call<'_>) -> Result<Reply, Problem> {
     let id = call.path_id::<ModelId>("id")?.raw();
     let edit = |model: &mut Model| apply(model, &call.fields());
-    let stored = call.app.directory.edit(call.actor(), id, call.expected, &edit)?;
+    let stored = call.edit(id, &edit)?;
     Ok(Reply::ok(view(&stored)).at(stored.version))
 }
 

@@ -85,7 +85,7 @@ fn operation(route: &Route, schemas: &mut Map<String, Value>) -> Value {
 
 fn tag(route: &Route) -> &'static str {
     match route.who {
-        Who::Operator => route.path.split('/').nth(2).unwrap_or("api"),
+        Who::Role(_) => route.path.split('/').nth(2).unwrap_or("api"),
         Who::Key | Who::KeyOrStranger => "self-service",
     }
 }
@@ -94,7 +94,7 @@ fn security(who: Who) -> Value {
     match who {
         Who::KeyOrStranger => json!([{"callerKey": []}, {}]),
         Who::Key => json!([{"callerKey": []}]),
-        Who::Operator => json!([{"adminToken": []}]),
+        Who::Role(_) => json!([{"adminToken": []}]),
     }
 }
 

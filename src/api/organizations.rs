@@ -7,6 +7,7 @@ use crate::explain::usable;
 use crate::gateway::ladder::Purse;
 use crate::id::OrganizationId;
 
+use super::access::Access;
 use super::limits;
 use super::problem::Problem;
 use super::route::{Call, PAGE, Param, Reply, Route};
@@ -63,6 +64,7 @@ pub static ROUTES: &[Route] = &[
         &ORGANIZATION,
         list,
     )
+    .access(Access::OPERATORS_READ)
     .query(&[Param { name: "name", about: "Only the organization of this name" }, PAGE[0], PAGE[1]]),
     Route::post(
         "/api/organizations",
@@ -72,7 +74,8 @@ pub static ROUTES: &[Route] = &[
         &ORGANIZATION,
         create,
     ),
-    Route::get("/api/organizations/{id}", "getOrganization", "One organization", &ORGANIZATION, get),
+    Route::get("/api/organizations/{id}", "getOrganization", "One organization", &ORGANIZATION, get)
+        .access(Access::OPERATORS_READ),
     Route::patch(
         "/api/organizations/{id}",
         "changeOrganization",
@@ -115,7 +118,7 @@ fn list(call: &Call<'_>) -> Result<Reply, Problem> {
 }
 
 fn create(call: &Call<'_>) -> Result<Reply, Problem> {
-    let created = call.app.directory.create_organization(call.actor(), &|organization| {
+    let created = call.app.directory.create_organization(&call.actor(), &|organization| {
         organization.time_zone = call.app.config.ledger.time_zone.as_str().into();
         apply(organization, &call.fields())
     })?;
@@ -130,7 +133,7 @@ fn get(call: &Call<'_>) -> Result<Reply, Problem> {
 fn change(call: &Call<'_>) -> Result<Reply, Problem> {
     let id = call.path_id::<OrganizationId>("id")?.raw();
     let edit = |organization: &mut Organization| apply(organization, &call.fields());
-    let stored = call.app.directory.edit(call.actor(), id, call.expected, &edit)?;
+    let stored = call.edit(id, &edit)?;
     Ok(Reply::ok(view(call, &stored)).at(stored.version))
 }
 

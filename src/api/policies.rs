@@ -6,6 +6,7 @@ use crate::directory::policy::{self, Policy, PolicyDocument};
 use crate::directory::{DirectoryError, FieldError, Versioned};
 use crate::id::{AccountId, PolicyId};
 
+use super::access::Access;
 use super::problem::Problem;
 use super::route::{Call, PAGE, Param, Reply, Route};
 use super::shape::{COUNT, Field, Fields, Kind, Need, Shape, field};
@@ -72,8 +73,10 @@ pub static ROUTES: &[Route] = &[
         &POLICY,
         list,
     )
+    .access(Access::EVERYBODY_READS)
     .query(&[Param { name: "account", about: "Only policies of this account" }, PAGE[0], PAGE[1]]),
-    Route::post("/api/policies", "createPolicy", "Makes a policy", &POLICY_INPUT, &POLICY, create),
+    Route::post("/api/policies", "createPolicy", "Makes a policy", &POLICY_INPUT, &POLICY, create)
+        .access(Access::ACCOUNT_CHANGES),
     Route::post(
         "/api/policies/lint",
         "lintPolicy",
@@ -81,8 +84,9 @@ pub static ROUTES: &[Route] = &[
         &LINT_INPUT,
         &LINT,
         lint,
-    ),
-    Route::get("/api/policies/{id}", "getPolicy", "One policy", &POLICY, get),
+    )
+    .access(Access::EVERYBODY_READS),
+    Route::get("/api/policies/{id}", "getPolicy", "One policy", &POLICY, get).access(Access::EVERYBODY_READS),
     Route::patch(
         "/api/policies/{id}",
         "changePolicy",
@@ -90,7 +94,8 @@ pub static ROUTES: &[Route] = &[
         &POLICY_CHANGE,
         &POLICY,
         change,
-    ),
+    )
+    .access(Access::ACCOUNT_CHANGES),
 ];
 
 fn view(call: &Call<'_>, stored: &Versioned<Policy>) -> Value {
@@ -115,7 +120,7 @@ fn warnings(call: &Call<'_>, document: &PolicyDocument) -> Value {
 }
 
 fn list(call: &Call<'_>) -> Result<Reply, Problem> {
-    let Some(account) = call.query_parsed::<AccountId>("account")? else {
+    let Some(account) = call.asked_account()? else {
         return call.page_of::<Policy>(|stored| view(call, stored));
     };
     let snapshot = call.app.directory.snapshot_owned();
@@ -129,10 +134,10 @@ fn document(fields: &Fields<'_>) -> Result<Option<PolicyDocument>, FieldError> {
 
 fn create(call: &Call<'_>) -> Result<Reply, Problem> {
     let fields = call.fields();
-    let account = fields.parsed::<AccountId>("account")?;
+    let account = call.account_or_own(fields.parsed::<AccountId>("account")?)?;
     let document = document(&fields)?.ok_or_else(|| FieldError::new("document", "is missing"))?;
     let edit = |policy: &mut Policy| apply(policy, &fields);
-    let created = call.app.directory.create_policy(call.actor(), account, &document, &edit)?;
+    let created = call.app.directory.create_policy(&call.actor(), account, &document, &edit)?;
     Ok(Reply::created(view(call, &created)).at(created.version))
 }
 
@@ -149,7 +154,7 @@ fn get(call: &Call<'_>) -> Result<Reply, Problem> {
 fn change(call: &Call<'_>) -> Result<Reply, Problem> {
     let id = call.path_id::<PolicyId>("id")?.raw();
     let edit = |policy: &mut Policy| apply(policy, &call.fields());
-    let stored = call.app.directory.edit(call.actor(), id, call.expected, &edit)?;
+    let stored = call.edit(id, &edit)?;
     Ok(Reply::ok(view(call, &stored)).at(stored.version))
 }
 

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use crate::directory::{DirectoryError, FieldError, Model, Price};
 use crate::id::{ModelId, PriceId};
 
+use super::access::Access;
 use super::problem::Problem;
 use super::route::{Call, Param, Reply, Route};
 use super::shape::{COUNT, Field, Fields, Kind, Need, Shape, field};
@@ -71,6 +72,7 @@ static PRICE_INPUT: Shape = Shape {
 
 pub static ROUTES: &[Route] = &[
     Route::list("/api/prices", "listPrices", "Price versions, newest first for each model", &PRICE, list)
+        .access(Access::EVERYBODY_READS)
         .query(&[Param { name: "model", about: "Only those of this model, by id or name" }]),
     Route::post(
         "/api/prices",
@@ -80,7 +82,8 @@ pub static ROUTES: &[Route] = &[
         &PRICE,
         create,
     ),
-    Route::get("/api/prices/{id}", "getPrice", "One price version", &PRICE, get),
+    Route::get("/api/prices/{id}", "getPrice", "One price version", &PRICE, get)
+        .access(Access::EVERYBODY_READS),
 ];
 
 fn view(call: &Call<'_>, price: &Price) -> Value {
@@ -120,7 +123,7 @@ fn list(call: &Call<'_>) -> Result<Reply, Problem> {
 fn create(call: &Call<'_>) -> Result<Reply, Problem> {
     let fields = call.fields();
     let model = model_of(call, fields.text("model").unwrap_or_default())?;
-    let created = call.app.directory.add_price(call.actor(), model, &|price| apply(price, &fields))?;
+    let created = call.app.directory.add_price(&call.actor(), model, &|price| apply(price, &fields))?;
     Ok(Reply::created(view(call, &created.document)))
 }
 

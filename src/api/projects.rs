@@ -7,6 +7,7 @@ use crate::explain::usable;
 use crate::gateway::ladder::Purse;
 use crate::id::{AccountId, ProjectId};
 
+use super::access::Access;
 use super::limits;
 use super::problem::Problem;
 use super::route::{Call, PAGE, Param, Reply, Route};
@@ -32,7 +33,7 @@ static PROJECT: Shape = Shape {
 static PROJECT_INPUT: Shape = Shape {
     name: "ProjectInput",
     fields: &[
-        field!("account", Kind::Text, Required, "Id of the account that pays"),
+        field!("account", Kind::Text, Optional, "Id of the account that pays"),
         field!("name", Kind::Text, Required, "What people call it; unique in its account"),
         field!("limits", limits::INPUT, Optional, "Budgets over all of its keys"),
         field!(
@@ -69,9 +70,12 @@ pub static ROUTES: &[Route] = &[
         &PROJECT,
         list,
     )
+    .access(Access::EVERYBODY_READS)
     .query(&[Param { name: "account", about: "Only projects of this account" }, PAGE[0], PAGE[1]]),
-    Route::post("/api/projects", "createProject", "Makes a project", &PROJECT_INPUT, &PROJECT, create),
-    Route::get("/api/projects/{id}", "getProject", "One project with the use of its limits", &PROJECT, get),
+    Route::post("/api/projects", "createProject", "Makes a project", &PROJECT_INPUT, &PROJECT, create)
+        .access(Access::ACCOUNT_CHANGES),
+    Route::get("/api/projects/{id}", "getProject", "One project with the use of its limits", &PROJECT, get)
+        .access(Access::EVERYBODY_READS),
     Route::patch(
         "/api/projects/{id}",
         "changeProject",
@@ -79,7 +83,8 @@ pub static ROUTES: &[Route] = &[
         &PROJECT_CHANGE,
         &PROJECT,
         change,
-    ),
+    )
+    .access(Access::ACCOUNT_CHANGES),
 ];
 
 fn view(call: &Call<'_>, stored: &Versioned<Project>) -> Value {
@@ -103,7 +108,7 @@ fn view(call: &Call<'_>, stored: &Versioned<Project>) -> Value {
 }
 
 fn list(call: &Call<'_>) -> Result<Reply, Problem> {
-    let Some(account) = call.query_parsed::<AccountId>("account")? else {
+    let Some(account) = call.asked_account()? else {
         return call.page_of::<Project>(|stored| view(call, stored));
     };
     let snapshot = call.app.directory.snapshot_owned();
@@ -112,10 +117,10 @@ fn list(call: &Call<'_>) -> Result<Reply, Problem> {
 }
 
 fn create(call: &Call<'_>) -> Result<Reply, Problem> {
-    let account = call.fields().parsed::<AccountId>("account")?;
+    let account = call.account_or_own(call.fields().parsed::<AccountId>("account")?)?;
     let account = account.ok_or_else(|| FieldError::new("account", "is missing"))?;
-    let edit = |project: &mut Project| apply(project, &call.fields());
-    let created = call.app.directory.create_project(call.actor(), account, &edit)?;
+    let edit = |project: &mut Project| apply(call, project, &call.fields());
+    let created = call.app.directory.create_project(&call.actor(), account, &edit)?;
     Ok(Reply::created(view(call, &created)).at(created.version))
 }
 
@@ -125,13 +130,14 @@ fn get(call: &Call<'_>) -> Result<Reply, Problem> {
 }
 
 fn change(call: &Call<'_>) -> Result<Reply, Problem> {
+    call.operators_only(&["arrears"])?;
     let id = call.path_id::<ProjectId>("id")?.raw();
-    let edit = |project: &mut Project| apply(project, &call.fields());
-    let stored = call.app.directory.edit(call.actor(), id, call.expected, &edit)?;
+    let edit = |project: &mut Project| apply(call, project, &call.fields());
+    let stored = call.edit(id, &edit)?;
     Ok(Reply::ok(view(call, &stored)).at(stored.version))
 }
 
-fn apply(project: &mut Project, fields: &Fields<'_>) -> Result<(), DirectoryError> {
+fn apply(call: &Call<'_>, project: &mut Project, fields: &Fields<'_>) -> Result<(), DirectoryError> {
     if let Some(name) = fields.text("name") {
         project.name = name.into();
     }
@@ -145,7 +151,7 @@ fn apply(project: &mut Project, fields: &Fields<'_>) -> Result<(), DirectoryErro
         project.policies = shape::decode("policies", policies)?;
     }
     if let Some(limits) = fields.list("limits") {
-        project.limits = limits::read(limits)?;
+        limits::replace(call, &mut project.limits, limits)?;
     }
     Ok(())
 }

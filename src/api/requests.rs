@@ -4,12 +4,14 @@ use serde_json::{Value, json};
 
 use crate::books::{self, encoding, lookup::StoredCall};
 use crate::catalogue::Code;
+use crate::directory::AccountRole;
 use crate::directory::FieldError;
 use crate::explain::why::{Audience, Case};
 use crate::explain::{receipt, time_text, why};
-use crate::id::{AccountId, KeyId, RequestId};
+use crate::id::{KeyId, RequestId};
 use crate::store::{Row, Value as Sql};
 
+use super::access::{self, Access};
 use super::problem::Problem;
 use super::route::{Call, PAGE, Param, Reply, Route};
 use super::shape::{COUNT, Field, Kind, Need, Shape, field};
@@ -112,20 +114,28 @@ pub static WHY: Shape = Shape {
 };
 
 pub static ROUTES: &[Route] = &[
-    Route::list("/api/requests", "listRequests", "The request log, newest first", &REQUEST, list).query(&[
-        Param { name: "account", about: "Only calls of this account" },
-        Param { name: "key", about: "Only calls of this key" },
-        Param { name: "from", about: "Not before this time" },
-        Param { name: "to", about: "Before this time" },
-        Param { name: "status", about: "Only this status" },
-        Param { name: "code", about: "Only this code" },
-        Param { name: "after", about: "Only calls newer than this id, oldest first: for following the log" },
-        PAGE[0],
-        PAGE[1],
-    ]),
-    Route::get("/api/requests/{id}", "getRequest", "The receipt of a call", &RECEIPT, get),
-    Route::get("/api/requests/{id}/row", "getRequestRow", "One row of the request log", &REQUEST, row),
+    Route::list("/api/requests", "listRequests", "The request log, newest first", &REQUEST, list)
+        .access(Access::EVERYBODY_READS)
+        .query(&[
+            Param { name: "account", about: "Only calls of this account" },
+            Param { name: "key", about: "Only calls of this key" },
+            Param { name: "from", about: "Not before this time" },
+            Param { name: "to", about: "Before this time" },
+            Param { name: "status", about: "Only this status" },
+            Param { name: "code", about: "Only this code" },
+            Param {
+                name: "after",
+                about: "Only calls newer than this id, oldest first: for following the log",
+            },
+            PAGE[0],
+            PAGE[1],
+        ]),
+    Route::get("/api/requests/{id}", "getRequest", "The receipt of a call", &RECEIPT, get)
+        .access(Access::EVERYBODY_READS),
+    Route::get("/api/requests/{id}/row", "getRequestRow", "One row of the request log", &REQUEST, row)
+        .access(Access::EVERYBODY_READS),
     Route::get("/api/requests/{id}/why", "whyRequest", "Why a call was allowed or refused", &WHY, explain)
+        .access(Access::EVERYBODY_READS)
         .query(&[Param { name: "audience", about: "caller, owner or operator; default: operator" }]),
 ];
 
@@ -135,26 +145,42 @@ pub fn find(call: &Call<'_>, id: RequestId) -> Result<StoredCall, Problem> {
     found.map_err(|why| Problem::Internal(Box::new(why)))?.ok_or(Problem::NotFound)
 }
 
+/// The same, if it is there for who calls.
+fn found(call: &Call<'_>) -> Result<StoredCall, Problem> {
+    let stored = find(call, call.path_id("id")?)?;
+    let owner = stored.call.decided.facts.credential.passed().map(|credential| credential.account);
+    match call.own_account() {
+        Some(own) if owner != Some(own) => Err(Problem::NotFound),
+        _ => Ok(stored),
+    }
+}
+
 fn get(call: &Call<'_>) -> Result<Reply, Problem> {
-    let case = Case::of(call.app, find(call, call.path_id("id")?)?)?;
+    let case = Case::of(call.app, found(call)?)?;
     Reply::of(&receipt::of(&case, call.app.currency(), call.language))
 }
 
+/// Operators see all, those who know an account's money its amounts, and everybody else what a caller sees.
 fn explain(call: &Call<'_>) -> Result<Reply, Problem> {
-    let case = Case::of(call.app, find(call, call.path_id("id")?)?)?;
-    let audience = match call.query_text("audience") {
-        None | Some("operator") => Audience::Operator,
-        Some("owner") => Audience::Owner,
-        Some("caller") => Audience::Caller,
-        Some(_) => return Err(FieldError::new("audience", "must be caller, owner or operator").into()),
+    let case = Case::of(call.app, found(call)?)?;
+    let widest = match call.member() {
+        None => Audience::Operator,
+        Some((_, AccountRole::Owner | AccountRole::Admin | AccountRole::Finance)) => Audience::Owner,
+        Some((_, AccountRole::Developer | AccountRole::Viewer)) => Audience::Caller,
+    };
+    let audience = match (call.query_text("audience"), widest) {
+        (None, widest) => widest,
+        (Some("operator"), Audience::Operator) => Audience::Operator,
+        (Some("owner"), Audience::Operator | Audience::Owner) => Audience::Owner,
+        (Some("caller"), _) => Audience::Caller,
+        (Some("operator" | "owner"), _) => return Err(access::forbidden("to see this much")),
+        (Some(_), _) => return Err(FieldError::new("audience", "must be caller, owner or operator").into()),
     };
     Reply::of(&why::explain(&case, audience, call.language))
 }
 
 fn row(call: &Call<'_>) -> Result<Reply, Problem> {
-    let id = call.path_id::<RequestId>("id")?;
-    let stored = find(call, id)?;
-    Ok(Reply::ok(view(&stored)))
+    Ok(Reply::ok(view(call, &found(call)?)))
 }
 
 const COLUMNS: &str = "id, facts, money";
@@ -168,14 +194,14 @@ fn list(call: &Call<'_>) -> Result<Reply, Problem> {
     let last = rows.last().filter(|_| rows.len() == limit as usize);
     let next =
         last.map(|row| row.bytes(0).map(|id| RequestId::from_raw(u128::from_be_bytes(id)).to_string()));
-    let views: Result<Vec<_>, Problem> = rows.iter().map(row_view).collect();
+    let views: Result<Vec<_>, Problem> = rows.iter().map(|row| row_view(call, row)).collect();
     Ok(Reply::page(views?, next.transpose()?))
 }
 
-fn row_view(row: &Row) -> Result<Value, Problem> {
-    let call = encoding::decode_call(row.blob(1)?).map_err(|why| Problem::Internal(Box::new(why)))?;
+fn row_view(call: &Call<'_>, row: &Row) -> Result<Value, Problem> {
+    let recorded = encoding::decode_call(row.blob(1)?).map_err(|why| Problem::Internal(Box::new(why)))?;
     let money = encoding::decode_effects(row.blob(2)?).map_err(|why| Problem::Internal(Box::new(why)))?;
-    Ok(view(&StoredCall::new(call, money)))
+    Ok(view(call, &StoredCall::new(recorded, money)))
 }
 
 /// What to list, as SQL of the portable subset.
@@ -185,9 +211,9 @@ struct Filter {
 }
 
 impl Filter {
-    fn read(call: &Call<'_>) -> Result<Self, FieldError> {
+    fn read(call: &Call<'_>) -> Result<Self, Problem> {
         let mut conditions: Vec<(&'static str, Sql)> = Vec::new();
-        if let Some(account) = call.query_parsed::<AccountId>("account")? {
+        if let Some(account) = call.asked_account()? {
             conditions.push(("account =", account.raw().into()));
         }
         if let Some(key) = call.query_parsed::<KeyId>("key")? {
@@ -231,8 +257,11 @@ impl Filter {
     }
 }
 
-fn view(stored: &StoredCall) -> Value {
+fn view(call: &Call<'_>, stored: &StoredCall) -> Value {
     let (decided, outcome) = (&*stored.call.decided, stored.call.outcome.as_deref());
+    // Where calls are sent to, and what was said there, is the operator's (S31).
+    let shown = call.own_account().is_none();
+    let upstream = outcome.filter(|_| shown);
     let facts = &decided.facts;
     let (credential, body) = (facts.credential.passed(), facts.body.passed());
     let endpoint = facts.address.passed();
@@ -263,10 +292,10 @@ fn view(stored: &StoredCall) -> Value {
         "usage_source": outcome.map(|outcome| outcome.usage_source.as_str()),
         "first_byte_us": outcome.and_then(|outcome| outcome.first_byte_us),
         "latency_us": outcome.map(|outcome| outcome.latency_us),
-        "channel": decided.admitted.map(|admitted| admitted.channel),
-        "upstream_status": outcome.and_then(|outcome| outcome.upstream_status),
-        "upstream_request_id": outcome.and_then(|outcome| outcome.upstream_request.as_deref()),
-        "upstream_error": outcome.and_then(|outcome| outcome.upstream_error.as_deref()),
+        "channel": decided.admitted.filter(|_| shown).map(|admitted| admitted.channel),
+        "upstream_status": upstream.and_then(|outcome| outcome.upstream_status),
+        "upstream_request_id": upstream.and_then(|outcome| outcome.upstream_request.as_deref()),
+        "upstream_error": upstream.and_then(|outcome| outcome.upstream_error.as_deref()),
         "client_address": facts.client.address.map(|address| address.to_string()),
         "sdk": Some(&*facts.client.sdk).filter(|sdk| !sdk.is_empty()),
         "retry_count": facts.client.retry_count,

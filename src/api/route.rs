@@ -13,9 +13,11 @@ use serde_json::{Map, Value};
 
 use crate::app::App;
 use crate::catalogue::{Language, Refusal};
-use crate::directory::{Document, FieldError, Versioned};
+use crate::directory::{AccountRole, Document, Edit, FieldError, Owner, Versioned};
 use crate::gateway::facts::Credential;
+use crate::id::{AccountId, MemberId};
 
+use super::access::{self, Access, Principal};
 use super::problem::Problem;
 use super::shape::{self, Fields, Shape};
 
@@ -44,8 +46,8 @@ pub enum Who {
     Key,
     /// The same, but a call whose key was never known may be asked about by anybody.
     KeyOrStranger,
-    /// The admin token, or the admin socket.
-    Operator,
+    /// Who is known to the management interface, and has one of these roles.
+    Role(Access),
 }
 
 /// A parameter of the query string.
@@ -85,7 +87,7 @@ pub const PAGE: [Param; 2] = [
 
 type Run = fn(&Call<'_>) -> Result<Reply, Problem>;
 
-/// Routes are for operators and take no query, unless said otherwise.
+/// Routes are for superadmins and take no query, unless said otherwise.
 impl Route {
     const fn new(
         method: Method,
@@ -95,7 +97,17 @@ impl Route {
         answer: Answer,
         run: Run,
     ) -> Self {
-        Route { method, path, name, about, who: Who::Operator, query: &[], body: None, answer, run }
+        Route {
+            method,
+            path,
+            name,
+            about,
+            who: Who::Role(Access::SUPERADMIN),
+            query: &[],
+            body: None,
+            answer,
+            run,
+        }
     }
 
     pub const fn get(
@@ -147,24 +159,24 @@ impl Route {
     }
 
     #[must_use]
+    pub const fn access(self, access: Access) -> Self {
+        self.who(Who::Role(access))
+    }
+
+    #[must_use]
     pub const fn who(self, who: Who) -> Self {
         Route { who, ..self }
+    }
+
+    /// Whether it is for roles, rather than for callers with a key.
+    pub fn is_management(&self) -> bool {
+        matches!(self.who, Who::Role(_))
     }
 
     /// A change leaves out what stays.
     pub fn partial(&self) -> bool {
         self.method == Method::Patch
     }
-}
-
-/// Who is calling, as far as the edge found out.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Principal {
-    /// Came over the admin socket, or showed the admin token. `actor` is written beside every change.
-    Operator {
-        actor: &'static str,
-    },
-    Anonymous,
 }
 
 /// A request of the API, checked as far as its route says.
@@ -177,7 +189,8 @@ pub struct Call<'a> {
     pub raw: Bytes,
     /// Version that the caller last saw, by `If-Match` or the field `version`.
     pub expected: Option<u64>,
-    pub operator: Option<&'static str>,
+    /// Who calls, on routes for roles.
+    pub principal: Option<Principal>,
     /// Whose key it is, on routes for callers; else why it is nobody's.
     pub caller: Result<Credential, Box<Refusal>>,
     pub language: Language,
@@ -196,8 +209,54 @@ impl<'a> Call<'a> {
     }
 
     /// Who is recorded as having made a change.
-    pub fn actor(&self) -> &'static str {
-        self.operator.unwrap_or("anonymous")
+    pub fn actor(&self) -> String {
+        self.principal.as_ref().map_or_else(|| "anonymous".to_owned(), Principal::actor)
+    }
+
+    /// The one account that is there for who calls; `None`: all of them.
+    pub fn own_account(&self) -> Option<AccountId> {
+        self.principal.as_ref().and_then(Principal::account)
+    }
+
+    /// The member who calls, if one does.
+    pub fn member(&self) -> Option<(MemberId, AccountRole)> {
+        match self.principal {
+            Some(Principal::Member { member, role, .. }) => Some((member, role)),
+            _ => None,
+        }
+    }
+
+    /// The account that a list is asked for. Members see their own alone.
+    pub fn asked_account(&self) -> Result<Option<AccountId>, Problem> {
+        let asked = self.query_parsed::<AccountId>("account")?;
+        self.account_or_own(asked)
+    }
+
+    /// An account that is named, or the caller's own; one that is not there for the caller cannot be found.
+    pub fn account_or_own(&self, named: Option<AccountId>) -> Result<Option<AccountId>, Problem> {
+        match (self.own_account(), named) {
+            (Some(own), Some(named)) if named != own => Err(Problem::NotFound),
+            (own, named) => Ok(own.or(named)),
+        }
+    }
+
+    /// Refuses fields that operators alone may set.
+    pub fn operators_only(&self, fields: &[&'static str]) -> Result<(), Problem> {
+        let given = fields.iter().find(|field| self.body.contains_key(**field));
+        match (self.own_account(), given) {
+            (Some(_), Some(field)) => Err(access::forbidden(format!("to set {field}"))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Owners are made and changed by owners alone.
+    pub fn may_manage(&self, role: AccountRole) -> Result<(), Problem> {
+        match self.member() {
+            Some((_, own)) if role == AccountRole::Owner && own != AccountRole::Owner => {
+                Err(access::forbidden("to manage an owner"))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// A path parameter; the router has made sure that it is there.
@@ -222,9 +281,21 @@ impl<'a> Call<'a> {
         self.query_text(name).map(|text| shape::parse(name, text)).transpose()
     }
 
-    /// The stored document, or a refusal.
+    /// The stored document. One that is not the caller's is not there for it.
     pub fn find<D: Document>(&self, id: u64) -> Result<Versioned<D>, Problem> {
-        self.app.directory.get(id)?.ok_or(Problem::NotFound)
+        let found = self.app.directory.get::<D>(id)?;
+        let is_there = |stored: &Versioned<D>| match (self.own_account(), stored.document.owner()) {
+            (None, _) | (Some(_), Owner::Everybody) => true,
+            (Some(own), Owner::Account(owner)) => own == owner,
+            (Some(_), Owner::Operator) => false,
+        };
+        found.filter(is_there).ok_or(Problem::NotFound)
+    }
+
+    /// Changes a document that is there for the caller.
+    pub fn edit<D: Document>(&self, id: u64, edit: Edit<'_, D>) -> Result<Versioned<D>, Problem> {
+        self.find::<D>(id)?;
+        Ok(self.app.directory.edit(&self.actor(), id, self.expected, edit)?)
     }
 
     /// One page of a kind's documents.

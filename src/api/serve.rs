@@ -15,15 +15,16 @@ use serde_json::{Map, Value};
 
 use crate::app::App;
 use crate::catalogue::{self, Code, Language, Refusal, RenderContext};
-use crate::directory::{FieldError, KeyStatus};
+use crate::directory::{FieldError, KeyStatus, TokenHolder};
 use crate::gateway::{
     self,
     facts::{Checked, Credential},
 };
 use crate::id::RequestId;
 
+use super::access::Principal;
 use super::problem::Problem;
-use super::route::{Call, Method, Principal, Reply, Route, Who};
+use super::route::{Call, Method, Reply, Route, Who};
 use super::{openapi, routes};
 
 /// Largest body of a management request.
@@ -164,11 +165,11 @@ async fn run(
     let params = request.extract_parts::<RawPathParams>().await.map_err(|_| Problem::NotFound)?;
     let path: Vec<_> = params.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     let (parts, body) = request.into_parts();
-    let (operator, caller) = admit(app, route.who, &parts)?;
+    let (principal, caller) = admit(app, route, &parts)?;
     let query = query_of(route, &parts)?;
     let bytes_max = match route.who {
         Who::Key => usize::try_from(app.config.limits.request_body_bytes_max).unwrap_or(usize::MAX),
-        Who::KeyOrStranger | Who::Operator => BODY_BYTES_MAX,
+        Who::KeyOrStranger | Who::Role(_) => BODY_BYTES_MAX,
     };
     let raw = read(body, bytes_max).await?;
     let mut body = fields(route, &raw)?;
@@ -177,7 +178,7 @@ async fn run(
     let address = parts.extensions.get::<IpAddr>().copied();
     let work = move || {
         let (app, path, query) = (&app, &*path, &*query);
-        let call = Call { app, path, query, body, raw, expected, operator, caller, language, address };
+        let call = Call { app, path, query, body, raw, expected, principal, caller, language, address };
         (route.run)(&call)
     };
     let done = tokio::task::spawn_blocking(work).await;
@@ -187,25 +188,43 @@ async fn run(
 type Caller = Result<Credential, Box<Refusal>>;
 
 /// Checks who calls, before anything of the body is read.
-fn admit(app: &App, who: Who, parts: &Parts) -> Result<(Option<&'static str>, Caller), Problem> {
-    match who {
-        Who::Operator => Ok((Some(operator(app, parts)?), Err(Box::new(Refusal::new(Code::MissingKey))))),
+fn admit(app: &App, route: &Route, parts: &Parts) -> Result<(Option<Principal>, Caller), Problem> {
+    match route.who {
+        Who::Role(access) => {
+            let principal = principal(app, parts)?;
+            access.check(&principal, route.name)?;
+            Ok((Some(principal), Err(Box::new(Refusal::new(Code::MissingKey)))))
+        }
         Who::Key => Ok((None, Ok(identify(app, &parts.headers)?))),
         Who::KeyOrStranger => Ok((None, identify(app, &parts.headers).map_err(Problem::refusal))),
     }
 }
 
-/// The operator who is calling: over the admin socket, or with the admin token.
-fn operator(app: &App, parts: &Parts) -> Result<&'static str, Problem> {
-    if let Some(Principal::Operator { actor }) = parts.extensions.get::<Principal>() {
-        return Ok(actor);
+/// Who is calling: over the admin socket, with the admin token, or with an access token.
+fn principal(app: &App, parts: &Parts) -> Result<Principal, Problem> {
+    if let Some(principal) = parts.extensions.get::<Principal>() {
+        return Ok(principal.clone());
     }
     let shown = parts.headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes).unwrap_or_default();
     let token = shown.split_at_checked(7).filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"bearer "));
-    match (&app.config.admin.token, token) {
-        (Some(expected), Some((_, token))) if expected.matches(token) => Ok("admin token"),
-        _ => Err(Refusal::new(Code::SignInRequired).into()),
-    }
+    let known = token.and_then(|(_, token)| {
+        if app.config.admin.token.as_ref().is_some_and(|expected| expected.matches(token)) {
+            return Some(Principal::machine("admin token"));
+        }
+        let now = jiff::Timestamp::from_millisecond(app.clock.now_ms()).unwrap_or(jiff::Timestamp::MAX);
+        let snapshot = app.directory.snapshot();
+        match app.directory.token_holder(token, now)? {
+            TokenHolder::Operator(id) => {
+                let role = snapshot.operator(id)?.role;
+                Some(Principal::Operator { actor: format!("operator {id}"), role })
+            }
+            TokenHolder::Member(member) => {
+                let known = snapshot.member(member)?;
+                Some(Principal::Member { member, account: known.account, role: known.role })
+            }
+        }
+    });
+    known.ok_or_else(|| Refusal::new(Code::SignInRequired).into())
 }
 
 /// The key of a request: rungs 1 and 2 of the ladder and nothing more.

@@ -6,6 +6,7 @@ use serde_json::json;
 use crate::books::verify::verify;
 use crate::explain::doctor;
 
+use super::access::Access;
 use super::problem::Problem;
 use super::route::{Call, Reply, Route};
 use super::shape::{COUNT, Field, Kind, Need, Shape, field};
@@ -72,7 +73,8 @@ pub static ROUTES: &[Route] = &[
         "Reads the whole journal and the audit log, and checks every invariant",
         &REPORT,
         run_verify,
-    ),
+    )
+    .access(Access::OPERATORS_READ),
     Route::post(
         "/api/doctor/key",
         "doctorKey",
@@ -80,7 +82,8 @@ pub static ROUTES: &[Route] = &[
         &KEY_TEXT,
         &KEY_FINDINGS,
         doctor_key,
-    ),
+    )
+    .access(Access::SUPPORT),
 ];
 
 /// What is recorded by now is written out first, so that it is looked at, too.

@@ -76,7 +76,7 @@ impl Client {
     async fn send(&self, mut request: Request<Body>) -> Result<(u16, axum::body::Bytes), Failure> {
         let response = match &self.way {
             Way::Here { router, .. } => {
-                request.extensions_mut().insert(Principal::Operator { actor: ACTOR });
+                request.extensions_mut().insert(Principal::machine(ACTOR));
                 match router.clone().oneshot(request).await {
                     Ok(response) => response,
                     Err(never) => match never {},

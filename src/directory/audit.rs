@@ -14,7 +14,7 @@ use super::commands::Directory;
 use super::error::DirectoryError;
 
 /// Fields of which only the fact of a change is shown.
-const HIDDEN: [&str; 3] = ["hash", "credential", "previous"];
+const HIDDEN: [&str; 4] = ["hash", "credential", "previous", "token"];
 
 /// Which rows.
 #[derive(Clone, Debug, Default)]

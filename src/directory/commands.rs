@@ -19,6 +19,7 @@ use crate::store::Db;
 use super::create::KeyMatch;
 use super::documents::{Channel, Key, KeyHash};
 use super::error::{DirectoryError, Kind};
+use super::operator::TokenHolder;
 use super::rules::Document;
 use super::snapshot::{Change, Snapshot};
 use super::stored::{self, ObjectId, Revision, Versioned, Writer};
@@ -222,6 +223,19 @@ impl Directory {
         let is_replaced = key.hash != hash
             && key.previous.as_ref().is_none_or(|previous| previous.until.as_millisecond() <= at_ms);
         Some(KeyMatch { key, is_replaced })
+    }
+
+    /// Who has this access token, if it works at this moment.
+    pub fn token_holder(&self, text: &[u8], at: Timestamp) -> Option<TokenHolder> {
+        let hash = KeyHash(self.master.key_hash(text));
+        let snapshot = self.snapshot.load();
+        let holder = snapshot.token_holder(&hash)?;
+        let token = match holder {
+            TokenHolder::Operator(id) => snapshot.operator(id)?.token,
+            TokenHolder::Member(id) => snapshot.member(id)?.token,
+        };
+        let works = token.is_some_and(|token| token.expires_at.is_none_or(|end| at < end));
+        works.then_some(holder)
     }
 
     pub(super) fn hash(&self, text: &Secret) -> KeyHash {

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use ledger::Nano;
 
 use crate::id::{
-    AccountId, ChannelId, GroupId, KeyId, MemberId, ModelId, OrganizationId, PolicyId, PriceId, ProjectId,
+    AccountId, ChannelId, GroupId, KeyId, MemberId, ModelId, OperatorId, OrganizationId, PolicyId, PriceId,
+    ProjectId,
 };
 use crate::keytext;
 use crate::secret::Secret;
@@ -18,6 +20,7 @@ use super::documents::{
 };
 use super::error::{DirectoryError, Kind};
 use super::member::{AccountRole, Member, MemberKind};
+use super::operator::{Operator, OperatorRole, Token};
 use super::organization::{Organization, Switches};
 use super::policy::{Policy, PolicyDocument};
 use super::project::{Project, ProjectStatus};
@@ -39,6 +42,13 @@ pub struct KeyOrder {
 #[derive(Debug)]
 pub struct CreatedKey {
     pub key: Versioned<Key>,
+    pub text: Secret,
+}
+
+/// A token just issued. Its text is nowhere else.
+#[derive(Debug)]
+pub struct CreatedToken {
+    pub token: Token,
     pub text: Secret,
 }
 
@@ -182,11 +192,63 @@ impl Directory {
                 kind: MemberKind::Person,
                 email: None,
                 role: AccountRole::Developer,
+                token: None,
                 limits: Vec::new(),
                 policies: Vec::new(),
                 created_at: self.now()?,
             },
         )
+    }
+
+    pub fn create_operator(
+        &self,
+        actor: &str,
+        role: OperatorRole,
+        edit: Edit<'_, Operator>,
+    ) -> Result<Versioned<Operator>, DirectoryError> {
+        let id = self.fresh(OperatorId::new, |snapshot, id| snapshot.operator(id).is_some());
+        let created_at = self.now()?;
+        self.create(actor, edit, Operator { id, name: "".into(), email: None, role, token: None, created_at })
+    }
+
+    /// Gives an operator a new access token; the one before works no more.
+    pub fn issue_operator_token(
+        &self,
+        actor: &str,
+        id: OperatorId,
+        expires_at: Option<Timestamp>,
+    ) -> Result<CreatedToken, DirectoryError> {
+        let created = self.new_token("tg-operator-", expires_at)?;
+        self.edit(actor, id.raw(), None, &|operator: &mut Operator| {
+            operator.token = Some(created.token);
+            Ok(())
+        })?;
+        Ok(created)
+    }
+
+    pub fn issue_member_token(
+        &self,
+        actor: &str,
+        id: MemberId,
+        expires_at: Option<Timestamp>,
+    ) -> Result<CreatedToken, DirectoryError> {
+        let created = self.new_token("tg-member-", expires_at)?;
+        self.edit(actor, id.raw(), None, &|member: &mut Member| {
+            member.token = Some(created.token);
+            Ok(())
+        })?;
+        Ok(created)
+    }
+
+    fn new_token(&self, prefix: &str, expires_at: Option<Timestamp>) -> Result<CreatedToken, DirectoryError> {
+        let issued_at = self.now()?;
+        if expires_at.is_some_and(|end| end <= issued_at) {
+            return Err(DirectoryError::invalid("expires_at", "must be in the future"));
+        }
+        let mut bytes = [0; 32];
+        self.entropy.fill(&mut bytes);
+        let text = Secret::new(format!("{prefix}{}", crate::hex::encode(&bytes)));
+        Ok(CreatedToken { token: Token { hash: self.hash(&text), issued_at, expires_at }, text })
     }
 
     /// `account` is `None` for a policy of the operator's.

@@ -4,7 +4,8 @@ use std::error::Error;
 use std::fmt;
 
 use crate::id::{
-    AccountId, ChannelId, GroupId, KeyId, MemberId, ModelId, OrganizationId, PolicyId, PriceId, ProjectId,
+    AccountId, ChannelId, GroupId, KeyId, MemberId, ModelId, OperatorId, OrganizationId, PolicyId, PriceId,
+    ProjectId,
 };
 use crate::secret::MasterKeyError;
 use crate::store::StoreError;
@@ -22,10 +23,11 @@ pub enum Kind {
     Project,
     Member,
     Policy,
+    Operator,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 10] = [
+    pub const ALL: [Kind; 11] = [
         Kind::Account,
         Kind::Key,
         Kind::Model,
@@ -36,6 +38,7 @@ impl Kind {
         Kind::Project,
         Kind::Member,
         Kind::Policy,
+        Kind::Operator,
     ];
 
     /// As it is stored and shown.
@@ -51,6 +54,7 @@ impl Kind {
             Kind::Project => "project",
             Kind::Member => "member",
             Kind::Policy => "policy",
+            Kind::Operator => "operator",
         }
     }
 
@@ -67,6 +71,7 @@ impl Kind {
             Kind::Project => ProjectId::from_raw(raw).to_string(),
             Kind::Member => MemberId::from_raw(raw).to_string(),
             Kind::Policy => PolicyId::from_raw(raw).to_string(),
+            Kind::Operator => OperatorId::from_raw(raw).to_string(),
         }
     }
 
@@ -83,6 +88,7 @@ impl Kind {
             Kind::Project => text.parse().map(ProjectId::raw).ok(),
             Kind::Member => text.parse().map(MemberId::raw).ok(),
             Kind::Policy => text.parse().map(PolicyId::raw).ok(),
+            Kind::Operator => text.parse().map(OperatorId::raw).ok(),
         }
     }
 

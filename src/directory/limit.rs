@@ -175,8 +175,8 @@ pub(super) fn check(limits: &[Limit], holder: Holder, snapshot: &Snapshot) -> Re
             schedule.check(&field("schedule"))?;
         }
         let same = |other: &Limit| {
-            (other.metric, other.window, &other.model, &other.schedule)
-                == (limit.metric, limit.window, &limit.model, &limit.schedule)
+            (other.metric, other.window, &other.model, &other.schedule, other.origin)
+                == (limit.metric, limit.window, &limit.model, &limit.schedule, limit.origin)
         };
         if limits.iter().take(at).any(same) {
             return Err(FieldError::new(field("window"), "has a limit of this metric already"));

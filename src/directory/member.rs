@@ -12,8 +12,9 @@ use super::checks;
 use super::documents::Limit;
 use super::error::{FieldError, Kind};
 use super::limit::{self, Holder};
+use super::operator::Token;
 use super::policy;
-use super::rules::{Document, UniqueName, present, unchanged};
+use super::rules::{Document, Owner, UniqueName, present, unchanged};
 use super::snapshot::{Object, Snapshot};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -31,6 +32,9 @@ pub struct Member {
     /// Budgets over all keys of the member; their windows begin in the account's time zone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub limits: Vec<Limit>,
+    /// By which it is known to the management interface.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<Token>,
     /// Policies of its keys.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub policies: Vec<PolicyId>,
@@ -77,6 +81,10 @@ impl Document for Member {
 
     fn text_of(raw_id: u64) -> String {
         MemberId::from_raw(raw_id).to_string()
+    }
+
+    fn owner(&self) -> Owner {
+        Owner::Account(self.account)
     }
 
     /// An address is unique within its account.

@@ -17,6 +17,7 @@ mod error;
 mod key;
 mod limit;
 mod member;
+mod operator;
 pub mod organization;
 pub mod policy;
 mod project;
@@ -27,7 +28,7 @@ pub mod snapshot;
 mod stored;
 
 pub use commands::{Directory, Edit};
-pub use create::{CreatedKey, KeyMatch, KeyOrder};
+pub use create::{CreatedKey, CreatedToken, KeyMatch, KeyOrder};
 pub use documents::{
     Account, AccountKind, AccountPolicy, Allowance, CapField, Channel, ChannelStatus, Environment, Group,
     Key, KeyStatus, KeyText, Limit, Metric, Model, ModelStatus, Origin, Price, ProviderKind, StatusNote,
@@ -35,11 +36,12 @@ pub use documents::{
 };
 pub use error::{DirectoryError, FieldError, Kind};
 pub use member::{AccountRole, Member, MemberKind};
+pub use operator::{Operator, OperatorRole, Token, TokenHolder};
 pub use organization::{Organization, Switch, Switches};
 pub use policy::{Policy, PolicyDocument};
 pub use project::{Project, ProjectStatus};
 pub use rate::{RateLimit, RateMetric, Rates};
-pub use rules::Document;
+pub use rules::{Document, Owner};
 pub use schedule::Schedule;
 pub use snapshot::{Change, ModelEntry, Object, Snapshot};
 pub use stored::{ObjectId, Revision, Versioned};

@@ -15,7 +15,7 @@ use super::documents::{Account, AccountKind, Limit};
 use super::error::{FieldError, Kind};
 use super::limit::{self, Holder};
 use super::policy;
-use super::rules::{Document, UniqueName, present};
+use super::rules::{Document, Owner, UniqueName, present};
 use super::snapshot::{Object, Snapshot};
 
 /// Nodes from an account to the root, at most.
@@ -139,6 +139,10 @@ impl Document for Organization {
 
     fn text_of(raw_id: u64) -> String {
         OrganizationId::from_raw(raw_id).to_string()
+    }
+
+    fn owner(&self) -> Owner {
+        Owner::Operator
     }
 
     fn unique_names(&self) -> Vec<UniqueName> {

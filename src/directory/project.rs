@@ -12,7 +12,7 @@ use crate::id::{AccountId, PolicyId, ProjectId};
 use super::documents::Limit;
 use super::error::{FieldError, Kind};
 use super::limit::{self, Holder};
-use super::rules::{Document, UniqueName, present, unchanged};
+use super::rules::{Document, Owner, UniqueName, present, unchanged};
 use super::snapshot::{Object, Snapshot};
 use super::{checks, decimal, policy};
 
@@ -55,6 +55,10 @@ impl Document for Project {
 
     fn text_of(raw_id: u64) -> String {
         ProjectId::from_raw(raw_id).to_string()
+    }
+
+    fn owner(&self) -> Owner {
+        Owner::Account(self.account)
     }
 
     /// Unique within its account.

@@ -91,7 +91,9 @@ pub(super) fn check(limits: &[RateLimit]) -> Result<(), FieldError> {
         if let Some(schedule) = &limit.schedule {
             schedule.check(&field("schedule"))?;
         }
-        let same = |other: &RateLimit| (other.metric, &other.schedule) == (limit.metric, &limit.schedule);
+        let same = |other: &RateLimit| {
+            (other.metric, &other.schedule, other.origin) == (limit.metric, &limit.schedule, limit.origin)
+        };
         if limits.iter().take(at).any(same) {
             return Err(FieldError::new(field("metric"), "has a limit already"));
         }

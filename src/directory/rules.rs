@@ -39,6 +39,16 @@ impl UniqueName {
     }
 }
 
+/// Whose a document is, and so who may see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// The operator's alone.
+    Operator,
+    /// The operator's, and no secret.
+    Everybody,
+    Account(AccountId),
+}
+
 /// A document of the directory, whatever its kind.
 pub trait Document: Clone + PartialEq + Serialize + DeserializeOwned + Send + Sync + 'static {
     const KIND: Kind;
@@ -46,6 +56,7 @@ pub trait Document: Clone + PartialEq + Serialize + DeserializeOwned + Send + Sy
     fn raw_id(&self) -> u64;
     /// The public form of an id of this kind.
     fn text_of(raw_id: u64) -> String;
+    fn owner(&self) -> Owner;
     /// Names that must be free, or already this object's.
     fn unique_names(&self) -> Vec<UniqueName>;
     /// `before` is the document as it is kept now, if it is.
@@ -80,6 +91,10 @@ impl Document for Account {
 
     fn text_of(raw_id: u64) -> String {
         AccountId::from_raw(raw_id).to_string()
+    }
+
+    fn owner(&self) -> Owner {
+        Owner::Account(self.id)
     }
 
     fn unique_names(&self) -> Vec<UniqueName> {
@@ -120,6 +135,10 @@ impl Document for Key {
 
     fn text_of(raw_id: u64) -> String {
         KeyId::from_raw(raw_id).to_string()
+    }
+
+    fn owner(&self) -> Owner {
+        Owner::Account(self.account)
     }
 
     /// The hash of a key's text is looked up in the snapshot instead: a second table of a million hashes
@@ -196,6 +215,10 @@ impl Document for Model {
         ModelId::from_raw(raw_id).to_string()
     }
 
+    fn owner(&self) -> Owner {
+        Owner::Everybody
+    }
+
     fn unique_names(&self) -> Vec<UniqueName> {
         vec![UniqueName::new("model", "name", &*self.name)]
     }
@@ -233,6 +256,10 @@ impl Document for Price {
 
     fn text_of(raw_id: u64) -> String {
         PriceId::from_raw(raw_id).to_string()
+    }
+
+    fn owner(&self) -> Owner {
+        Owner::Everybody
     }
 
     fn unique_names(&self) -> Vec<UniqueName> {
@@ -280,6 +307,10 @@ impl Document for Channel {
         ChannelId::from_raw(raw_id).to_string()
     }
 
+    fn owner(&self) -> Owner {
+        Owner::Operator
+    }
+
     fn unique_names(&self) -> Vec<UniqueName> {
         vec![UniqueName::new("channel", "name", &*self.name)]
     }
@@ -320,6 +351,10 @@ impl Document for Group {
 
     fn text_of(raw_id: u64) -> String {
         GroupId::from_raw(raw_id).to_string()
+    }
+
+    fn owner(&self) -> Owner {
+        Owner::Everybody
     }
 
     fn unique_names(&self) -> Vec<UniqueName> {

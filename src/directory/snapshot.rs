@@ -9,11 +9,12 @@ use hashbrown::HashMap;
 use jiff::tz::TimeZone;
 
 use crate::id::{
-    AccountId, ChannelId, GroupId, KeyId, MemberId, ModelId, OrganizationId, PolicyId, ProjectId,
+    AccountId, ChannelId, GroupId, KeyId, MemberId, ModelId, OperatorId, OrganizationId, PolicyId, ProjectId,
 };
 
 use super::documents::{Account, Channel, ChannelStatus, Environment, Group, Key, KeyHash, Model, Price};
 use super::member::Member;
+use super::operator::{Operator, Token, TokenHolder};
 use super::organization::{DEPTH_MAX, Organization};
 use super::policy::Policy;
 use super::project::Project;
@@ -79,6 +80,7 @@ pub enum Object {
     Project(Arc<Project>),
     Member(Arc<Member>),
     Policy(Arc<Policy>),
+    Operator(Arc<Operator>),
     /// A version that changed no object.
     Nothing,
 }
@@ -97,6 +99,8 @@ struct Root {
     channels: HashMap<ChannelId, Arc<Channel>>,
     groups: HashMap<GroupId, Arc<Group>>,
     organizations: HashMap<OrganizationId, OrganizationEntry>,
+    operators: HashMap<OperatorId, Arc<Operator>>,
+    tokens: HashMap<KeyHash, TokenHolder>,
 }
 
 /// A map in 1,024 parts, of which a change copies one.
@@ -245,6 +249,14 @@ impl Snapshot {
         self.policies.values()
     }
 
+    pub fn operator(&self, id: OperatorId) -> Option<&Arc<Operator>> {
+        self.root.operators.get(&id)
+    }
+
+    pub fn token_holder(&self, hash: &KeyHash) -> Option<TokenHolder> {
+        self.root.tokens.get(hash).copied()
+    }
+
     pub fn organization(&self, id: OrganizationId) -> Option<&OrganizationEntry> {
         self.root.organizations.get(&id)
     }
@@ -281,7 +293,7 @@ impl Snapshot {
                 Object::Account(account) => self.put_account(account),
                 Object::Key(key) => self.put_key(key),
                 Object::Project(project) => drop(self.projects.insert(project.id, project)),
-                Object::Member(member) => drop(self.members.insert(member.id, member)),
+                Object::Member(member) => self.put_member(member),
                 Object::Policy(policy) => drop(self.policies.insert(policy.id, policy)),
                 Object::Nothing => {}
                 object => {
@@ -312,6 +324,16 @@ impl Snapshot {
     }
 }
 
+impl Snapshot {
+    fn put_member(&mut self, member: Arc<Member>) {
+        let (id, token) = (member.id, member.token);
+        let before = self.members.insert(id, member).and_then(|before| before.token);
+        if before != token {
+            Arc::make_mut(&mut self.root).put_token(before, token, TokenHolder::Member(id));
+        }
+    }
+}
+
 /// A zone is checked when its document is saved; one that a newer time-zone database dropped falls back to UTC.
 fn zone(name: &str) -> TimeZone {
     TimeZone::get(name).unwrap_or(TimeZone::UTC)
@@ -332,6 +354,11 @@ impl Root {
                 let zone = zone(&organization.time_zone);
                 self.organizations.insert(organization.id, OrganizationEntry { organization, zone });
             }
+            Object::Operator(operator) => {
+                let (id, token) = (operator.id, operator.token);
+                let before = self.operators.insert(id, operator).and_then(|before| before.token);
+                self.put_token(before, token, TokenHolder::Operator(id));
+            }
             Object::Account(_)
             | Object::Key(_)
             | Object::Project(_)
@@ -339,6 +366,13 @@ impl Root {
             | Object::Policy(_)
             | Object::Nothing => {}
         }
+    }
+
+    fn put_token(&mut self, before: Option<Token>, now: Option<Token>, holder: TokenHolder) {
+        if let Some(before) = before {
+            self.tokens.remove(&before.hash);
+        }
+        self.tokens.extend(now.map(|token| (token.hash, holder)));
     }
 
     fn put_model(&mut self, model: Arc<Model>) {

@@ -67,6 +67,7 @@ fn object(kind: Kind, version: u64, body: &[u8]) -> Result<Object, DirectoryErro
         Kind::Project => Object::Project(decode(kind, version, body)?),
         Kind::Member => Object::Member(decode(kind, version, body)?),
         Kind::Policy => Object::Policy(decode(kind, version, body)?),
+        Kind::Operator => Object::Operator(decode(kind, version, body)?),
     })
 }
 

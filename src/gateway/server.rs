@@ -354,7 +354,7 @@ async fn serve_admin(worker: Rc<Worker>, path: std::path::PathBuf, mut closing: 
         let router = worker.gateway.router.clone();
         let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
             let mut request = request.map(axum::body::Body::new);
-            request.extensions_mut().insert(crate::api::Principal::Operator { actor: "local" });
+            request.extensions_mut().insert(crate::api::Principal::machine("local"));
             tower::ServiceExt::oneshot(router.clone(), request)
         });
         tokio::task::spawn_local(async move {

@@ -7,6 +7,7 @@
 )]
 
 mod api;
+mod authorization;
 mod cli;
 mod console;
 mod demo;

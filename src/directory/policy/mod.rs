@@ -22,7 +22,7 @@ use crate::id::{AccountId, PolicyId, ProjectId};
 
 use super::checks;
 use super::error::{FieldError, Kind};
-use super::rules::{Document, UniqueName, present, unchanged};
+use super::rules::{Document, Owner, UniqueName, present, unchanged};
 use super::snapshot::{Object, Snapshot};
 
 pub use evaluate::{Attached, Attachment, Decision, Found, Question, attached, evaluate};
@@ -161,6 +161,10 @@ impl Document for Policy {
 
     fn text_of(raw_id: u64) -> String {
         PolicyId::from_raw(raw_id).to_string()
+    }
+
+    fn owner(&self) -> Owner {
+        self.account.map_or(Owner::Operator, Owner::Account)
     }
 
     /// Unique within its account, or among the operator's.

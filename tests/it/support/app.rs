@@ -166,7 +166,7 @@ impl TestApp {
     /// As somebody on the admin socket.
     pub fn get_on_socket(&self, path: &str) -> Answer {
         let mut request = Request::builder().uri(path).body(Body::empty()).unwrap();
-        request.extensions_mut().insert(Principal::Operator { actor: "admin socket" });
+        request.extensions_mut().insert(Principal::machine("admin socket"));
         self.send(request)
     }
 

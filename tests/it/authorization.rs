@@ -1,0 +1,224 @@
+//! Who may do what: every route of the management interface × every role, against the table of docs/roles.md.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+use tallygate::api;
+
+use crate::support::demo::Demo;
+use crate::support::http::{Ask, Reply};
+
+const OPERATORS: [&str; 4] = ["superadmin", "finance", "support", "auditor"];
+const MEMBERS: [&str; 5] = ["owner", "admin", "finance", "developer", "viewer"];
+
+/// The published table: method and path → who may, in the order of [`OPERATORS`] and [`MEMBERS`].
+fn table() -> BTreeMap<(String, String), Vec<bool>> {
+    let rows = include_str!("../../docs/roles.md").lines().filter(|line| line.starts_with("| `"));
+    rows.map(|row| {
+        let cells: Vec<_> = row.trim_matches('|').split('|').map(str::trim).collect();
+        let (method, path) = cells[0].trim_matches('`').split_once(' ').unwrap();
+        ((method.to_owned(), path.to_owned()), cells[1..].iter().map(|cell| *cell == "✓").collect())
+    })
+    .collect()
+}
+
+struct Scene {
+    demo: Demo,
+    /// Token of each role.
+    operators: Vec<String>,
+    members: Vec<String>,
+    own: BTreeMap<&'static str, String>,
+    others: BTreeMap<&'static str, String>,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let demo = Demo::start();
+        let id = |made: &Value| made["id"].as_str().unwrap_or_else(|| panic!("{made:#}")).to_owned();
+        let token = |path: &str| demo.admin_post(path, &json!({}))["token"].as_str().unwrap().to_owned();
+        // The first of its kind, so that it is the one whose token is issued anew all the time.
+        demo.admin_post("/api/operators", &json!({"name": "spare", "role": "auditor"}));
+        let operators = OPERATORS.map(|role| {
+            let made = demo.admin_post("/api/operators", &json!({"name": role, "role": role}));
+            token(&format!("/api/operators/{}/token", id(&made)))
+        });
+        let mut member_tokens = Vec::new();
+        let mut world = |name: &str| {
+            let account = demo.account(name, "1.00");
+            let mut ids = BTreeMap::from([("accounts", account.clone())]);
+            let mut developer = None;
+            for role in MEMBERS {
+                let body = json!({"account": account, "name": role, "role": role});
+                let member = id(&demo.admin_post("/api/members", &body));
+                member_tokens.push(token(&format!("/api/members/{member}/token")));
+                if role == "developer" {
+                    developer = Some(member.clone());
+                }
+            }
+            let spare = demo
+                .admin_post("/api/members", &json!({"account": account, "name": "spare", "role": "viewer"}));
+            ids.insert("members", id(&spare));
+            let key =
+                demo.admin_post("/api/keys", &json!({"account": account, "name": "k", "member": developer}));
+            let text = key["key"].as_str().unwrap().to_owned();
+            let request = demo.chat(&text, "gpt-5-mini", "Hello").head.request_id().to_owned();
+            ids.extend([("keys", id(&key)), ("requests", request)]);
+            let document = json!({"Version": "2026-11-01", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]});
+            for (kind, body) in [
+                ("projects", json!({"account": account, "name": "p"})),
+                ("policies", json!({"account": account, "name": "p", "document": document})),
+            ] {
+                ids.insert(kind, id(&demo.admin_post(&format!("/api/{kind}"), &body)));
+            }
+            ids
+        };
+        let (own, others) = (world("One"), world("Another"));
+        let members = member_tokens[..MEMBERS.len()].to_vec();
+        let first = |path: &str| id(&demo.admin(path)["data"][0]);
+        let mut own = own;
+        for kind in ["models", "prices", "channels", "groups", "organizations", "operators"] {
+            own.insert(kind, first(&format!("/api/{kind}")));
+        }
+        Scene { operators: operators.to_vec(), members, own, others, demo }
+    }
+
+    fn ask(&self, token: &str, method: &str, path: &str) -> Reply {
+        let method = ["GET", "POST", "PATCH"].into_iter().find(|known| *known == method).unwrap();
+        let mut ask = Ask::new(method, path.to_owned()).bearer(token);
+        if method != "GET" {
+            // What is not there is told before what is wrong with a body only if the body is right.
+            ask = ask.raw_body(if path.ends_with("/simulate") { r#"{"model": "gpt-5-mini"}"# } else { "{}" });
+        }
+        self.demo.ask(&ask)
+    }
+}
+
+/// The path with ids of this world; `None` if it names something that the world does not have.
+fn filled(path: &str, ids: &BTreeMap<&'static str, String>) -> Option<String> {
+    let kind = path.split('/').nth(2)?;
+    match path.contains("{id}") {
+        true => Some(path.replace("{id}", ids.get(kind)?)),
+        false => Some(path.to_owned()),
+    }
+}
+
+/// Every endpoint × every role: allowed or refused by the role as published; without a token nobody; of another account
+/// nothing is there.
+#[test]
+fn every_endpoint_is_for_the_roles_that_the_table_names() {
+    let scene = Scene::new();
+    let mut table = table();
+    for route in api::routes().filter(|route| route.is_management()) {
+        let (method, path) = (route.method.as_str(), route.path);
+        let row = table.remove(&(method.to_owned(), path.to_owned()));
+        let row = row.unwrap_or_else(|| panic!("docs/roles.md lacks {method} {path}"));
+        let own = filled(path, &scene.own).unwrap_or_else(|| panic!("no object for {path}"));
+        assert_eq!(scene.ask("nobody", method, &own).head.status, 401, "{method} {path}");
+        let roles = OPERATORS.iter().zip(&scene.operators).chain(MEMBERS.iter().zip(&scene.members));
+        for (place, ((role, token), may)) in roles.zip(&row).enumerate() {
+            // A verify of the whole journal for each role takes its time; one is enough.
+            let reply = scene.ask(token, method, &own);
+            let what = format!("{role} ({place}): {method} {own}: {}", reply.text());
+            match may {
+                true => assert!(!matches!(reply.head.status, 401 | 403 | 404 | 405 | 500), "{what}"),
+                false => {
+                    assert_eq!(reply.head.status, 403, "{what}");
+                    assert_eq!(reply.json()["error"]["code"], "role_forbidden", "{what}");
+                }
+            }
+            let is_member = place >= OPERATORS.len();
+            if let Some(others) =
+                filled(path, &scene.others).filter(|others| is_member && *may && *others != own)
+            {
+                let reply = scene.ask(token, method, &others);
+                assert_eq!(reply.head.status, 404, "{role}: {method} {others}: {}", reply.text());
+            }
+        }
+    }
+    assert!(table.is_empty(), "no such endpoints: {:?}", table.keys());
+}
+
+/// Lists show a member its own account alone, and a developer its own keys alone.
+#[test]
+fn a_member_sees_its_own_account_alone() {
+    let scene = Scene::new();
+    let list =
+        |token: &str, path: &str| scene.ask(token, "GET", path).ok()["data"].as_array().unwrap().clone();
+    let [owner, _, _, developer, viewer] = &scene.members[..] else { panic!() };
+    for kind in ["accounts", "keys", "projects", "members", "policies", "requests"] {
+        let rows = list(viewer, &format!("/api/{kind}?limit=1000"));
+        assert!(!rows.is_empty(), "{kind}");
+        let own = json!(scene.own["accounts"]);
+        assert!(rows.iter().all(|row| row["account"] == own || row["id"] == own), "{kind}: {rows:#?}");
+        let asked = format!("/api/{kind}?account={}", scene.others["accounts"]);
+        assert!(kind == "accounts" || scene.ask(viewer, "GET", &asked).head.status == 404, "{kind}");
+    }
+    let made = Ask::post("/api/keys", &json!({"name": "by the owner"})).bearer(owner);
+    let not_mine = scene.demo.ask(&made).ok()["id"].as_str().unwrap().to_owned();
+    assert_eq!(list(developer, "/api/keys").len(), 1);
+    assert_eq!(scene.ask(developer, "GET", &format!("/api/keys/{not_mine}")).head.status, 404);
+    let row = list(owner, "/api/requests?limit=1")[0].clone();
+    assert!(row["upstream_request_id"].is_null() && row["channel"].is_null(), "{row:#}");
+    let why = |token: &str, audience: &str| {
+        scene.ask(token, "GET", &format!("/api/requests/{}/why{audience}", scene.own["requests"]))
+    };
+    assert_eq!(why(owner, "").ok()["audience"], "owner");
+    assert_eq!(why(developer, "").ok()["audience"], "caller");
+    assert_eq!(why(&scene.operators[3], "").ok()["audience"], "operator");
+    assert_eq!(why(developer, "?audience=owner").head.status, 403);
+}
+
+/// What the platform set, the account cannot take away: switches, overdraft, limits, a frozen key.
+#[test]
+fn an_account_cannot_lift_what_the_platform_set() {
+    let scene = Scene::new();
+    let owner = &scene.members[0];
+    let patch = |token: &str, path: &str, body: Value| {
+        scene.demo.ask(&Ask::new("PATCH", path.to_owned()).raw_body(body.to_string()).bearer(token))
+    };
+    let account = format!("/api/accounts/{}", scene.own["accounts"]);
+    for field in ["kind", "overdraft", "switches", "organization", "remark"] {
+        let reply = patch(owner, &account, json!({field: null}));
+        assert!(matches!(reply.head.status, 400 | 403), "{field}: {}", reply.text());
+    }
+    assert_eq!(patch(owner, &account, json!({"overdraft": "100"})).head.status, 403);
+    patch(owner, &account, json!({"name": "Renamed by its owner"})).ok();
+    let key = format!("/api/keys/{}", scene.own["keys"]);
+    let admin = scene.demo.admin_token();
+    patch(&admin, &key, json!({"limits": [{"window": "day", "value": "1"}]})).ok();
+    let changed = patch(owner, &key, json!({"limits": [{"window": "day", "value": "5"}]})).ok();
+    let limits = changed["limits"].as_array().unwrap();
+    let told: Vec<_> = limits.iter().map(|limit| (&limit["value"], &limit["source"])).collect();
+    assert_eq!(told, [(&json!("5"), &json!("owner")), (&json!("1"), &json!("operator"))]);
+    let forged =
+        patch(owner, &key, json!({"limits": [{"window": "day", "value": "9", "origin": "operator"}]}));
+    assert_eq!(forged.json()["error"]["param"], "limits[0].origin");
+    patch(&admin, &key, json!({"status": "risk_frozen", "status_reason": "leaked_key"})).ok();
+    assert_eq!(patch(owner, &key, json!({"status": "enabled"})).head.status, 403);
+    patch(&admin, &key, json!({"status": "enabled"})).ok();
+    patch(owner, &key, json!({"status": "disabled"})).ok();
+    patch(owner, &key, json!({"status": "enabled"})).ok();
+    let members = format!("/api/members/{}", scene.own["members"]);
+    assert_eq!(patch(&scene.members[1], &members, json!({"role": "owner"})).head.status, 403);
+    patch(owner, &members, json!({"role": "owner"})).ok();
+}
+
+/// A token that was replaced, taken away or has ended is nobody's; its text is nowhere but in the first answer.
+#[test]
+fn a_token_ends_when_it_is_replaced_or_taken_away() {
+    let demo = Demo::start();
+    let made = demo.admin_post("/api/operators", &json!({"name": "A", "role": "auditor"}));
+    let path = format!("/api/operators/{}", made["id"].as_str().unwrap());
+    let issue =
+        || demo.admin_post(&format!("{path}/token"), &json!({}))["token"].as_str().unwrap().to_owned();
+    let works = |token: &str| demo.ask(&Ask::get("/api/accounts").bearer(token)).head.status == 200;
+    let first = issue();
+    assert!(works(&first) && !works(&first[..first.len() - 1]));
+    let second = issue();
+    assert!(!works(&first) && works(&second));
+    let ask = Ask::new("PATCH", path.clone()).raw_body(json!({"token": null}).to_string());
+    demo.ask(&ask.bearer(&demo.admin_token())).ok();
+    assert!(!works(&second));
+    let audit = demo.admin("/api/audit?kind=operator");
+    assert!(!audit.to_string().contains(&second) && audit.to_string().contains("hidden"), "{audit:#}");
+}
