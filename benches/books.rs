@@ -169,7 +169,7 @@ fn books(dir: &std::path::Path) -> Books {
 fn hold(books: &Books, snapshot: &Snapshot, n: u64) -> Held {
     let facts = facts(n);
     let scope = scope(snapshot, facts.at_ms);
-    let decided = Decided { facts, readings: None, refusal: None, admitted: None };
+    let decided = Decided::new(facts);
     let (_, held) = books
         .decide(&scope, decided, |decided| {
             let readings = decided.readings.as_ref()?;

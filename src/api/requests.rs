@@ -29,6 +29,12 @@ static REQUEST: Shape = Shape {
         field!("request_type", Kind::Text, Nullable, "chat, models, …"),
         field!("model", Kind::Text, Nullable, "As it was asked for"),
         field!("stream", Kind::Bool, Nullable, "Answer as a stream of events"),
+        field!(
+            "calls",
+            COUNT,
+            Required,
+            "Calls that the row stands for: more than 1 of a flood of like refusals"
+        ),
         field!("status", COUNT, Required, "Status of the answer; 0 while it runs"),
         field!("code", Kind::Text, Nullable, "Why it was refused or failed"),
         field!("ending", Kind::Text, Nullable, "How it ended"),
@@ -283,6 +289,7 @@ fn view(call: &Call<'_>, stored: &StoredCall) -> Value {
         "request_type": endpoint.map(|endpoint| endpoint.request_type()),
         "model": body.map(|body| &body.model),
         "stream": body.map(|body| body.stream),
+        "calls": decided.calls,
         "status": outcome.map(|outcome| outcome.status).or(refused.map(Code::status)).unwrap_or(0),
         "code": code,
         "ending": outcome.map(|outcome| outcome.ending.as_str()),

@@ -214,7 +214,8 @@ impl Books {
     /// Decides a call on the books as they are, and holds what the decision asks for in the same breath.
     ///
     /// `decided.readings` is filled in; `decide` then sets the refusal or the admission and returns what to
-    /// hold. `None` comes back for a call that was refused; it is recorded all the same.
+    /// hold. `None` comes back for a call that was refused; it is recorded all the same,
+    /// unless `calls` was set to zero.
     pub fn decide(
         &self,
         scope: &Scope<'_>,
@@ -247,6 +248,9 @@ impl Books {
         let admitted = effect.is_some();
         let call = CallRecord { decided: Arc::clone(&decided), outcome: None };
         let index = state.pending.len();
+        if decided.calls == 0 && !admitted {
+            return Ok((decided, None));
+        }
         let ticket = state.push(Record { effects: Vec::from_iter(effect), call: Some(call) });
         drop(state);
         shared.work.notify_one();

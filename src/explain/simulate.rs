@@ -70,7 +70,7 @@ pub fn chat(
             )
         }
     };
-    let decided = Arc::new(Decided { facts, readings: Some(readings), refusal, admitted });
+    let decided = Arc::new(Decided { readings: Some(readings), refusal, admitted, ..Decided::new(facts) });
     let case = Case { decided, outcome: None, money: Vec::new(), snapshot, policy };
     let why = Why { request_id: None, ..why::explain(&case, audience, language) };
     Simulation {

@@ -165,6 +165,15 @@ pub struct Decided {
     pub readings: Option<Readings>,
     pub refusal: Option<Box<Refusal>>,
     pub admitted: Option<Admitted>,
+    /// Calls that this is the record of: one, or as many as a flood of like refusals had; zero: it is not recorded.
+    pub calls: u32,
+}
+
+impl Decided {
+    /// Before the decision.
+    pub fn new(facts: Facts) -> Self {
+        Decided { facts, readings: None, refusal: None, admitted: None, calls: 1 }
+    }
 }
 
 /// What an admitted call was promised.

@@ -5,6 +5,7 @@ pub mod answer;
 mod edge;
 mod exchange;
 pub mod facts;
+mod flood;
 pub mod identify;
 pub mod ladder;
 mod meter;

@@ -138,15 +138,17 @@ impl Arrival {
             // Not reached: whoever comes here has found a refusal.
             Ok(()) => Refusal::new(Code::BooksUnavailable),
         };
-        let response = self.addressee(sees_money(&snapshot, &facts)).refusal(&refusal);
-        let refusal = Some(Box::new(refusal));
-        let recorded = match Caller::of(&snapshot, &facts) {
-            None => {
-                books.record_refusal(Decided { facts, readings: None, refusal, admitted: None }).map(drop)
-            }
+        let addressee = self.addressee(sees_money(&snapshot, &facts));
+        let decided = Decided { refusal: Some(Box::new(refusal.clone())), ..Decided::new(facts) };
+        if !self.worker.gateway.flood.records(&decided, refusal.code, self.arrived_ns) {
+            return Addressee { logged: false, ..addressee }.refusal(&refusal);
+        }
+        let response = addressee.refusal(&refusal);
+        let recorded = match Caller::of(&snapshot, &decided.facts) {
+            None => books.record_refusal(decided).map(drop),
             Some(caller) => {
-                let scope = Scope::new(&snapshot, caller, model_of(&facts), facts.at_ms);
-                let decided = Decided { facts, readings: None, refusal, admitted: None };
+                let (model, at_ms) = (model_of(&decided.facts).map(str::to_owned), decided.facts.at_ms);
+                let scope = Scope::new(&snapshot, caller, model.as_deref(), at_ms);
                 books.decide(&scope, decided, |_| None).map(drop)
             }
         };
@@ -274,7 +276,7 @@ impl Arrival {
         let scope = Scope::new(&snapshot, caller, model_of(&facts), facts.at_ms);
         let overdraft = caller.account.account.overdraft;
         let mut admission = None;
-        let decided = Decided { facts, readings: None, refusal: None, admitted: None };
+        let decided = Decided::new(facts);
         let decided = gateway.app.books.decide(&scope, decided, |decided| {
             let reserve = self.judge(&snapshot, decided, &mut admission)?;
             Some(Reserve { overdraft, ..reserve })
@@ -291,7 +293,9 @@ impl Arrival {
                     let refusal = decided.refusal.as_deref();
                     let fallback = Refusal::new(Code::BooksUnavailable);
                     let refusal = refusal.unwrap_or(&fallback);
-                    let mut answer = self.addressee(sees_account_money).refusal(refusal);
+                    let addressee =
+                        Addressee { logged: decided.calls > 0, ..self.addressee(sees_account_money) };
+                    let mut answer = addressee.refusal(refusal);
                     let rate = decided.readings.as_ref().and_then(|readings| readings.rate);
                     respond::add_rates(answer.headers_mut(), rate.as_ref(), None);
                     answer
@@ -336,6 +340,11 @@ impl Arrival {
             },
         }
         decided.readings = Some(readings);
+        if let Some(code) = decided.refusal.as_ref().map(|refusal| refusal.code)
+            && !gateway.flood.records(decided, code, self.arrived_ns)
+        {
+            decided.calls = 0;
+        }
         reserve
     }
 

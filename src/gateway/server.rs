@@ -115,6 +115,7 @@ impl Server {
             std::thread::sleep(ENDING_POLL);
         }
         self.gateway.stop();
+        self.gateway.record_floods();
         for worker in self.workers {
             if worker.join().is_err() {
                 tracing::error!("a worker panicked");
@@ -163,7 +164,7 @@ fn run_worker(
         let port = tokio::spawn(durability.serve_port(worker.port));
         if let Some(path) = admin {
             tokio::task::spawn_local(serve_admin(Rc::clone(&worker), path, closing.clone()));
-            tokio::task::spawn_local(watch_directory(Rc::clone(&worker)));
+            tokio::task::spawn_local(keep_house(Rc::clone(&worker)));
         }
         match TcpListener::from_std(listener) {
             Ok(listener) => accept(Rc::clone(&worker), listener, tls, closing).await,
@@ -174,15 +175,24 @@ fn run_worker(
     });
 }
 
-/// One worker looks for all of them whether the directory has changed.
-async fn watch_directory(worker: Rc<Worker>) {
+/// What one worker does for all of them: it looks whether the directory has changed, and records floods.
+async fn keep_house(worker: Rc<Worker>) {
     let mut often = tokio::time::interval(DIRECTORY_POLL);
     often.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut until_floods = FLOOD_POLLS;
     loop {
         often.tick().await;
         worker.gateway.notice_changes();
+        until_floods -= 1;
+        if until_floods == 0 {
+            worker.gateway.record_floods();
+            until_floods = FLOOD_POLLS;
+        }
     }
 }
+
+/// Floods are recorded every ten seconds.
+const FLOOD_POLLS: u32 = 50;
 
 /// How soon a running call hears that its key was stopped.
 const DIRECTORY_POLL: Duration = Duration::from_millis(200);

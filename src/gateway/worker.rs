@@ -12,6 +12,7 @@ use crate::directory::KeyStatus;
 use crate::id::KeyId;
 
 use super::facts::Ending;
+use super::flood::Flood;
 use super::ladder::{self, HoldPolicy};
 use super::route::Routes;
 use super::upstream::{Settings, Tls, Upstreams};
@@ -33,6 +34,7 @@ pub struct Gateway {
     pub drain_timeout: Duration,
     pub drain_bytes_max: u64,
     pub connections: Arc<tokio::sync::Semaphore>,
+    pub flood: Flood,
     calls: AtomicUsize,
     /// Rung when running calls may have to end.
     signal: watch::Sender<Signal>,
@@ -90,6 +92,7 @@ impl Gateway {
             drain_bytes_max: limits.drain_bytes_max,
             connections: Arc::new(tokio::sync::Semaphore::new(limits.connections_max as usize)),
             calls: AtomicUsize::new(0),
+            flood: Flood::default(),
             signal: watch::Sender::default(),
             app,
         }
@@ -118,6 +121,15 @@ impl Gateway {
         match key.status_at(at) {
             KeyStatus::RiskFrozen | KeyStatus::Revoked => ladder::key_status(key, at).err(),
             KeyStatus::Enabled | KeyStatus::Disabled | KeyStatus::PendingReview => None,
+        }
+    }
+
+    /// Records what was refused too often to be recorded one by one.
+    pub fn record_floods(&self) {
+        for decided in self.flood.drain(self.app.clock.mono_ns()) {
+            if let Err(why) = self.app.books.record_refusal(decided) {
+                tracing::error!(%why, "a count of refused calls could not be recorded");
+            }
         }
     }
 

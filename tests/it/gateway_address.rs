@@ -68,6 +68,27 @@ fn s36_a_typo_a_rewritten_name_and_a_wrong_base_url_are_told_apart() {
     assert_eq!(finding(&evidence(&demo, &demo.key("group_without_model"), &reply), "group").0, "fail");
 }
 
+/// A flood of bad keys does not fill the log: what comes too fast is counted, told so, and recorded as one row.
+#[test]
+fn a_flood_of_bad_keys_is_counted() {
+    let mut demo = Demo::start();
+    let mut connection = demo.connect();
+    let ask = Ask::chat("sk-nobody-has-ever-made-this-key-0123456789", MODEL, "Hello");
+    let replies: Vec<_> = (0..500).map(|_| connection.ask(&ask).unwrap()).collect();
+    let (told, counted): (Vec<_>, Vec<_>) =
+        replies.iter().partition(|reply| reply.json()["error"]["why_url"].is_string());
+    assert!(told.len() >= 100 && counted.len() > 200, "{} {}", told.len(), counted.len());
+    assert!(counted.iter().all(|reply| reply.json()["error"]["code"] == "unknown_key"));
+    demo.chat(&demo.key("healthy"), MODEL, "Hello").ok();
+    demo.stop();
+    demo.restart();
+    let rows = demo.admin("/api/requests?code=unknown_key&limit=1000");
+    let rows = rows["data"].as_array().unwrap();
+    let calls: u64 = rows.iter().map(|row| row["calls"].as_u64().unwrap()).sum();
+    assert_eq!(calls, 500);
+    assert_eq!(rows.len(), told.len() + 1);
+}
+
 /// D8: behind a trusted proxy the caller's address is the one that the proxy tells; nobody else is believed.
 #[test]
 fn d8_a_trusted_proxy_tells_the_callers_address() {

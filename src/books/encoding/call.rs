@@ -25,6 +25,7 @@ pub fn write(to: &mut Writer<'_>, call: &CallRecord) {
     to.option(decided.readings.as_ref(), write_readings);
     to.option(decided.refusal.as_deref(), write_refusal);
     to.option(decided.admitted.as_ref(), write_admitted);
+    to.u64(u64::from(decided.calls));
     to.option(call.outcome.as_deref(), write_outcome);
 }
 
@@ -34,6 +35,7 @@ pub fn read(from: &mut Reader<'_>) -> Decoded<CallRecord> {
         readings: from.option(read_readings)?,
         refusal: from.option(read_refusal)?.map(Box::new),
         admitted: from.option(read_admitted)?,
+        calls: from.u32()?,
     };
     Ok(CallRecord { decided: Arc::new(decided), outcome: from.option(read_outcome)?.map(Box::new) })
 }

@@ -218,7 +218,7 @@ impl TestApp {
             client: Client::default(),
         };
         let request = facts.request;
-        let decided = Decided { facts, readings: None, refusal: Some(refusal()), admitted: None };
+        let decided = Decided { refusal: Some(refusal()), ..Decided::new(facts) };
         app.books.record_refusal(decided).unwrap();
         request.to_string()
     }
@@ -255,7 +255,7 @@ impl TestApp {
         };
         let caller = Caller::of_key(&snapshot, key.id).unwrap();
         let scope = Scope::new(&snapshot, caller, Some(model), facts.at_ms);
-        let decided = Decided { facts, readings: None, refusal: None, admitted: None };
+        let decided = Decided::new(facts);
         let mut price = None;
         let decide = |decided: &mut Decided| {
             let readings = decided.readings.clone().unwrap();
