@@ -9,6 +9,7 @@ use crate::clock::{Clock, Entropy};
 use crate::config::Config;
 use crate::directory::{Directory, DirectoryError};
 use crate::gateway::ladder::HoldPolicy;
+use crate::risk::{self, RegionsError};
 use crate::secret::{MasterKey, MasterKeyError};
 use crate::store::{self, DataDirLock, JournalReader, Projections, StoreConfig, StoreError};
 
@@ -20,6 +21,7 @@ pub struct App {
     pub master_key: Arc<MasterKey>,
     pub directory: Arc<Directory>,
     pub books: Arc<Books>,
+    pub risk: risk::Watch,
     pub projections: Projections,
     pub journal: JournalReader,
     /// While it lives, no other process opens the same data directory.
@@ -32,6 +34,7 @@ pub enum AppError {
     MasterKey(MasterKeyError),
     Directory(DirectoryError),
     Books(OpenError),
+    Regions(RegionsError),
 }
 
 impl fmt::Display for AppError {
@@ -41,6 +44,7 @@ impl fmt::Display for AppError {
             AppError::MasterKey(why) => write!(f, "{why}"),
             AppError::Directory(why) => write!(f, "{why}"),
             AppError::Books(why) => write!(f, "{why}"),
+            AppError::Regions(why) => write!(f, "{why}"),
         }
     }
 }
@@ -52,6 +56,7 @@ impl std::error::Error for AppError {
             AppError::MasterKey(why) => Some(why),
             AppError::Directory(why) => Some(why),
             AppError::Books(why) => Some(why),
+            AppError::Regions(why) => Some(why),
         }
     }
 }
@@ -65,6 +70,7 @@ impl App {
         ports: usize,
         on_fatal: OnFatal,
     ) -> Result<Self, AppError> {
+        let rules = risk::Rules::from_config(&config).map_err(AppError::Regions)?;
         let data_dir = config.store.data_dir.clone();
         let stores = match config.store.database_url.clone() {
             Some(url) => StoreConfig::postgres(&data_dir, url),
@@ -90,6 +96,7 @@ impl App {
             master_key,
             directory,
             books: Arc::new(books),
+            risk: risk::Watch::new(rules),
             projections: stores.projections,
             journal,
             _lock: stores.lock,

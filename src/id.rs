@@ -205,6 +205,8 @@ directory_ids! {
     OrganizationId "org_"
     /// A member of an organization.
     MemberId "mem_"
+    /// An appeal.
+    AppealId "apl_"
     /// Somebody who runs the gateway.
     OperatorId "opr_"
     /// A policy.

@@ -16,5 +16,6 @@ pub mod gateway;
 pub mod hex;
 pub mod id;
 pub mod keytext;
+pub mod risk;
 pub mod secret;
 pub mod store;

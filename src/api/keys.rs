@@ -259,7 +259,12 @@ fn is_there(call: &Call<'_>, key: &Key) -> bool {
 /// A key that is there for who calls.
 pub fn found(call: &Call<'_>) -> Result<Versioned<Key>, Problem> {
     let stored = call.find::<Key>(call.path_id::<KeyId>("id")?.raw())?;
-    if is_there(call, &stored.document) { Ok(stored) } else { Err(Problem::NotFound) }
+    readable(call, &stored)?;
+    Ok(stored)
+}
+
+pub fn readable(call: &Call<'_>, stored: &Versioned<Key>) -> Result<(), Problem> {
+    if is_there(call, &stored.document) { Ok(()) } else { Err(Problem::NotFound) }
 }
 
 fn create(call: &Call<'_>) -> Result<Reply, Problem> {
@@ -400,6 +405,7 @@ fn status(call: &Call<'_>, key: &mut Key, fields: &Fields<'_>) -> Result<(), Dir
             .map_err(|_| FieldError::new("status", "cannot be set: the clock is beyond the calendar"))?,
         until,
         text: fields.text("status_text").map(Into::into),
+        evidence: None,
     }));
     Ok(())
 }

@@ -7,6 +7,7 @@
 
 mod access;
 mod accounts;
+mod appeals;
 mod audit;
 mod billing;
 mod channels;
@@ -57,7 +58,7 @@ pub fn check_answer(method: &str, path: &str, body: &serde_json::Value) -> Resul
 
 /// Every route of the JSON interface.
 pub fn routes() -> impl Iterator<Item = &'static Route> {
-    let management: [&'static [Route]; 15] = [
+    let management: [&'static [Route]; 16] = [
         accounts::ROUTES,
         credits::ROUTES,
         keys::ROUTES,
@@ -70,6 +71,7 @@ pub fn routes() -> impl Iterator<Item = &'static Route> {
         members::ROUTES,
         policies::ROUTES,
         audit::ROUTES,
+        appeals::ROUTES,
         operators::ROUTES,
         requests::ROUTES,
         upkeep::ROUTES,

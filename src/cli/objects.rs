@@ -1,5 +1,6 @@
 //! The objects of the directory: list, show, create, edit.
 
+mod appeals;
 mod args;
 mod policies;
 mod tenants;
@@ -9,6 +10,7 @@ use serde_json::{Map, Value, json};
 use super::print::cell;
 use super::{Client, Context, Done, Failure};
 
+pub use appeals::{Appeals, appeals};
 pub(super) use args::put;
 pub use args::{Accounts, Channels, Credit, Groups, Keys, Models, Prices};
 pub use policies::{Policies, policies};
@@ -57,6 +59,8 @@ const MEMBERS: Columns = &[
     ("LIMITS", "limits_text"),
 ];
 const POLICIES: Columns = &[("ID", "id"), ("NAME", "name"), ("ACCOUNT", "account")];
+const APPEALS: Columns =
+    &[("ID", "id"), ("STATE", "state"), ("KEY", "key"), ("AT", "created_at"), ("STATEMENT", "statement")];
 const KEY_LOG: Columns = &[
     ("AT", "at"),
     ("ACTOR", "actor"),
@@ -102,6 +106,7 @@ const ORGANIZATION: Noun<'static> =
     Noun { path: "/api/organizations", prefix: "org_", by: Some("name"), columns: ORGANIZATIONS };
 const PROJECT: Noun<'static> = Noun { path: "/api/projects", prefix: "prj_", by: None, columns: PROJECTS };
 const MEMBER: Noun<'static> = Noun { path: "/api/members", prefix: "mem_", by: None, columns: MEMBERS };
+const APPEAL: Noun<'static> = Noun { path: "/api/appeals", prefix: "apl_", by: None, columns: APPEALS };
 const POLICY: Noun<'static> = Noun { path: "/api/policies", prefix: "pol_", by: None, columns: POLICIES };
 const PRICE: Noun<'static> = Noun { path: "/api/prices", prefix: "prc_", by: None, columns: PRICES };
 

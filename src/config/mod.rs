@@ -77,6 +77,17 @@ config! {
         /// Time for running calls to end after a stop was asked for.
         shutdown_ms: u64 = 30_000, Between(0, 3_600_000);
     }
+    /// What a key must not do: a key that does is frozen, with the evidence, until an appeal or an operator lifts that.
+    risk: Risk {
+        /// Calls of one key in a minute. 0: no such rule.
+        calls_per_minute_max: u32 = 0, Any;
+        /// Refusals of one key in a minute that are its caller's or its account's fault. 0: no such rule.
+        refusals_per_minute_max: u32 = 0, Any;
+        /// Calls of one key from two regions within this time. 0: no such rule.
+        regions_window_ms: u64 = 0, Between(0, 86_400_000);
+        /// Table of regions: lines of `range,region`, such as `192.0.2.0/24,CN`.
+        regions_file: Option<PathBuf> = None, Any;
+    }
     /// Connections to the models' providers.
     upstream: Upstream {
         /// Time to connect, TLS included.

@@ -158,8 +158,8 @@ fn config(args: &DemoArgs, seed: &Seed, public_url: &str) -> Result<Config, Demo
 }
 
 /// What the environment may set for a demo.
-const OPEN_SETTINGS: [&str; 3] =
-    ["TALLYGATE_LIMITS__", "TALLYGATE_HOLDS__", "TALLYGATE_SERVER__TRUSTED_PROXIES"];
+const OPEN_SETTINGS: [&str; 4] =
+    ["TALLYGATE_LIMITS__", "TALLYGATE_HOLDS__", "TALLYGATE_RISK__", "TALLYGATE_SERVER__TRUSTED_PROXIES"];
 
 /// Has the keys whose limit is to be spent make a real call, and limits them to what it cost.
 fn spend(app: &App, seed: &Seed, public_url: &str) -> Result<(), DemoError> {

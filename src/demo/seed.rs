@@ -198,7 +198,14 @@ fn state(key: &mut Key, name: &str, now: jiff::Timestamp) {
     };
     if status != KeyStatus::Enabled {
         key.status = status;
-        key.status_note = Some(Box::new(StatusNote { origin, reason, since: now, until: None, text: None }));
+        key.status_note = Some(Box::new(StatusNote {
+            origin,
+            reason,
+            since: now,
+            until: None,
+            text: None,
+            evidence: None,
+        }));
     }
     match name {
         "expired" => key.expires_at = Some(now),

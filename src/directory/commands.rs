@@ -139,16 +139,7 @@ impl Directory {
     ) -> Result<Versioned<D>, DirectoryError> {
         let now = self.now()?;
         self.commit(actor, |writer, snapshot| {
-            let before = writer.current::<D>(id)?;
-            let before =
-                before.ok_or_else(|| DirectoryError::NotFound { kind: D::KIND, id: D::text_of(id) })?;
-            if let Some(expected) = expected.filter(|expected| *expected != before.version) {
-                return Err(DirectoryError::EditConflict {
-                    kind: D::KIND,
-                    expected,
-                    current: before.version,
-                });
-            }
+            let before = writer.expect::<D>(id, expected)?;
             let mut after = D::clone(&before.document);
             edit(&mut after)?;
             if after == *before.document {

@@ -412,7 +412,7 @@ impl Directory {
         Ok(made.into_iter().map(|(_, text)| text).collect())
     }
 
-    fn create<D: Document>(
+    pub(super) fn create<D: Document>(
         &self,
         actor: &str,
         edit: Edit<'_, D>,

@@ -4,8 +4,8 @@ use std::error::Error;
 use std::fmt;
 
 use crate::id::{
-    AccountId, ChannelId, GroupId, KeyId, MemberId, ModelId, OperatorId, OrganizationId, PolicyId, PriceId,
-    ProjectId,
+    AccountId, AppealId, ChannelId, GroupId, KeyId, MemberId, ModelId, OperatorId, OrganizationId, PolicyId,
+    PriceId, ProjectId,
 };
 use crate::secret::MasterKeyError;
 use crate::store::StoreError;
@@ -24,10 +24,11 @@ pub enum Kind {
     Member,
     Policy,
     Operator,
+    Appeal,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 11] = [
+    pub const ALL: [Kind; 12] = [
         Kind::Account,
         Kind::Key,
         Kind::Model,
@@ -39,6 +40,7 @@ impl Kind {
         Kind::Member,
         Kind::Policy,
         Kind::Operator,
+        Kind::Appeal,
     ];
 
     /// As it is stored and shown.
@@ -55,6 +57,7 @@ impl Kind {
             Kind::Member => "member",
             Kind::Policy => "policy",
             Kind::Operator => "operator",
+            Kind::Appeal => "appeal",
         }
     }
 
@@ -72,6 +75,7 @@ impl Kind {
             Kind::Member => MemberId::from_raw(raw).to_string(),
             Kind::Policy => PolicyId::from_raw(raw).to_string(),
             Kind::Operator => OperatorId::from_raw(raw).to_string(),
+            Kind::Appeal => AppealId::from_raw(raw).to_string(),
         }
     }
 
@@ -89,6 +93,7 @@ impl Kind {
             Kind::Member => text.parse().map(MemberId::raw).ok(),
             Kind::Policy => text.parse().map(PolicyId::raw).ok(),
             Kind::Operator => text.parse().map(OperatorId::raw).ok(),
+            Kind::Appeal => text.parse().map(AppealId::raw).ok(),
         }
     }
 

@@ -206,6 +206,9 @@ pub struct StatusNote {
     /// For people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<Box<str>>,
+    /// What a risk rule saw, with its numbers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<serde_json::Value>,
 }
 
 /// Who changed a key's status.

@@ -7,6 +7,7 @@
 //!
 //! No rule of the ladder and no money lives here.
 
+mod appeal;
 pub mod audit;
 mod checks;
 mod commands;
@@ -27,6 +28,7 @@ pub mod schedule;
 pub mod snapshot;
 mod stored;
 
+pub use appeal::{Appeal, AppealState};
 pub use commands::{Directory, Edit};
 pub use create::{CreatedKey, CreatedToken, KeyMatch, KeyOrder};
 pub use documents::{

@@ -9,9 +9,11 @@ use hashbrown::HashMap;
 use jiff::tz::TimeZone;
 
 use crate::id::{
-    AccountId, ChannelId, GroupId, KeyId, MemberId, ModelId, OperatorId, OrganizationId, PolicyId, ProjectId,
+    AccountId, AppealId, ChannelId, GroupId, KeyId, MemberId, ModelId, OperatorId, OrganizationId, PolicyId,
+    ProjectId,
 };
 
+use super::appeal::Appeal;
 use super::documents::{Account, Channel, ChannelStatus, Environment, Group, Key, KeyHash, Model, Price};
 use super::member::Member;
 use super::operator::{Operator, Token, TokenHolder};
@@ -81,6 +83,7 @@ pub enum Object {
     Member(Arc<Member>),
     Policy(Arc<Policy>),
     Operator(Arc<Operator>),
+    Appeal(Arc<Appeal>),
     /// A version that changed no object.
     Nothing,
 }
@@ -123,6 +126,7 @@ pub struct Snapshot {
     projects: Shards<ProjectId, Arc<Project>>,
     members: Shards<MemberId, Arc<Member>>,
     policies: Shards<PolicyId, Arc<Policy>>,
+    appeals: Shards<AppealId, Arc<Appeal>>,
 }
 
 impl<K, V> Default for Shards<K, V> {
@@ -162,7 +166,7 @@ macro_rules! sharded_by_id {
         }
     )* };
 }
-sharded_by_id!(AccountId, KeyId, ProjectId, MemberId, PolicyId);
+sharded_by_id!(AccountId, KeyId, ProjectId, MemberId, PolicyId, AppealId);
 
 impl Sharded for KeyHash {
     fn shard(&self) -> usize {
@@ -249,6 +253,14 @@ impl Snapshot {
         self.policies.values()
     }
 
+    pub fn appeal(&self, id: AppealId) -> Option<&Arc<Appeal>> {
+        self.appeals.get(&id)
+    }
+
+    pub fn appeals(&self) -> impl Iterator<Item = &Arc<Appeal>> {
+        self.appeals.values()
+    }
+
     pub fn operator(&self, id: OperatorId) -> Option<&Arc<Operator>> {
         self.root.operators.get(&id)
     }
@@ -294,6 +306,7 @@ impl Snapshot {
                 Object::Key(key) => self.put_key(key),
                 Object::Project(project) => drop(self.projects.insert(project.id, project)),
                 Object::Member(member) => self.put_member(member),
+                Object::Appeal(appeal) => drop(self.appeals.insert(appeal.id, appeal)),
                 Object::Policy(policy) => drop(self.policies.insert(policy.id, policy)),
                 Object::Nothing => {}
                 object => {
@@ -364,6 +377,7 @@ impl Root {
             | Object::Project(_)
             | Object::Member(_)
             | Object::Policy(_)
+            | Object::Appeal(_)
             | Object::Nothing => {}
         }
     }

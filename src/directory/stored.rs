@@ -68,6 +68,7 @@ fn object(kind: Kind, version: u64, body: &[u8]) -> Result<Object, DirectoryErro
         Kind::Member => Object::Member(decode(kind, version, body)?),
         Kind::Policy => Object::Policy(decode(kind, version, body)?),
         Kind::Operator => Object::Operator(decode(kind, version, body)?),
+        Kind::Appeal => Object::Appeal(decode(kind, version, body)?),
     })
 }
 
@@ -235,6 +236,22 @@ impl<'t, 'c> Writer<'t, 'c> {
     pub(super) fn current<D: Document>(&mut self, id: u64) -> Result<Option<Versioned<D>>, DirectoryError> {
         let row = self.tx.query_one(CURRENT_SQL, store_params![D::KIND.as_str(), id])?;
         row.as_ref().map(versioned).transpose()
+    }
+
+    /// The same, for an editor who saw the version `expected`.
+    pub(super) fn expect<D: Document>(
+        &mut self,
+        id: u64,
+        expected: Option<u64>,
+    ) -> Result<Versioned<D>, DirectoryError> {
+        let found = self.current::<D>(id)?;
+        let found = found.ok_or_else(|| DirectoryError::NotFound { kind: D::KIND, id: D::text_of(id) })?;
+        match expected.filter(|expected| *expected != found.version) {
+            Some(expected) => {
+                Err(DirectoryError::EditConflict { kind: D::KIND, expected, current: found.version })
+            }
+            None => Ok(found),
+        }
     }
 
     /// Writes a document's next version.

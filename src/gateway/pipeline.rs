@@ -20,6 +20,7 @@ use crate::books::{BooksError, Held, Reserve};
 use crate::catalogue::{Code, Language, Refusal};
 use crate::directory::{Price, Snapshot};
 use crate::id::RequestId;
+use crate::risk::Observation;
 
 use super::answer::AnswerBody;
 use super::exchange::Exchange;
@@ -140,6 +141,7 @@ impl Arrival {
         };
         let addressee = self.addressee(sees_money(&snapshot, &facts));
         let decided = Decided { refusal: Some(Box::new(refusal.clone())), ..Decided::new(facts) };
+        self.observe(&decided.facts, Some(refusal.code));
         if !self.worker.gateway.flood.records(&decided, refusal.code, self.arrived_ns) {
             return Addressee { logged: false, ..addressee }.refusal(&refusal);
         }
@@ -155,6 +157,18 @@ impl Arrival {
         match recorded {
             Ok(()) => response,
             Err(why) => self.without_books(&why),
+        }
+    }
+
+    /// Tells the risk rules of a known key's call.
+    fn observe(&self, facts: &Facts, refused: Option<Code>) {
+        if let Some(credential) = facts.credential.passed() {
+            self.worker.gateway.app.risk.observe(Observation {
+                key: credential.key,
+                address: facts.client.address,
+                refused,
+                at_ns: self.arrived_ns,
+            });
         }
     }
 
@@ -283,6 +297,9 @@ impl Arrival {
         });
         drop(scope);
         drop(snapshot);
+        if let Ok((decided, _)) = &decided {
+            self.observe(&decided.facts, decided.refusal.as_ref().map(|refusal| refusal.code));
+        }
         match decided {
             Err(why) => self.without_books(&why),
             Ok((decided, held)) => match (held, admission) {

@@ -175,7 +175,8 @@ fn run_worker(
     });
 }
 
-/// What one worker does for all of them: it looks whether the directory has changed, and records floods.
+/// What one worker does for all of them: it looks whether the directory has changed, freezes
+/// the keys that a risk rule found, and records floods.
 async fn keep_house(worker: Rc<Worker>) {
     let mut often = tokio::time::interval(DIRECTORY_POLL);
     often.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -183,6 +184,11 @@ async fn keep_house(worker: Rc<Worker>) {
     loop {
         often.tick().await;
         worker.gateway.notice_changes();
+        let found = worker.gateway.app.risk.take();
+        if !found.is_empty() {
+            let gateway = Arc::clone(&worker.gateway);
+            tokio::task::spawn_blocking(move || gateway.freeze(&found));
+        }
         until_floods -= 1;
         if until_floods == 0 {
             worker.gateway.record_floods();

@@ -10,6 +10,7 @@ use crate::app::App;
 use crate::catalogue::{Code, Refusal};
 use crate::directory::KeyStatus;
 use crate::id::KeyId;
+use crate::risk::{self, Finding};
 
 use super::facts::Ending;
 use super::flood::Flood;
@@ -129,6 +130,20 @@ impl Gateway {
         for decided in self.flood.drain(self.app.clock.mono_ns()) {
             if let Err(why) = self.app.books.record_refusal(decided) {
                 tracing::error!(%why, "a count of refused calls could not be recorded");
+            }
+        }
+    }
+
+    /// Freezes keys that a risk rule found. Blocks.
+    pub fn freeze(&self, found: &[Finding]) {
+        let now = jiff::Timestamp::from_millisecond(self.app.clock.now_ms()).unwrap_or(jiff::Timestamp::MAX);
+        for finding in found {
+            match risk::freeze(&self.app.directory, finding, now) {
+                Ok(None) => {}
+                Ok(Some(_)) => {
+                    tracing::warn!(key = %finding.key, reason = finding.reason.as_str(), "a key was frozen");
+                }
+                Err(why) => tracing::error!(key = %finding.key, %why, "a key could not be frozen"),
             }
         }
     }

@@ -64,6 +64,12 @@ impl Scene {
             let request = demo.chat(&text, "gpt-5-mini", "Hello").head.request_id().to_owned();
             ids.extend([("keys", id(&key)), ("requests", request)]);
             let document = json!({"Version": "2026-11-01", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]});
+            let frozen = id(&demo.admin_post("/api/keys", &json!({"account": account, "name": "f"})));
+            let freeze =
+                Ask::new("PATCH", format!("/api/keys/{frozen}")).raw_body(r#"{"status": "risk_frozen"}"#);
+            demo.ask(&freeze.bearer(&demo.admin_token())).ok();
+            let appeal = demo.admin_post("/api/appeals", &json!({"key": frozen, "statement": "please"}));
+            ids.insert("appeals", id(&appeal));
             for (kind, body) in [
                 ("projects", json!({"account": account, "name": "p"})),
                 ("policies", json!({"account": account, "name": "p", "document": document})),
@@ -145,7 +151,7 @@ fn a_member_sees_its_own_account_alone() {
     let list =
         |token: &str, path: &str| scene.ask(token, "GET", path).ok()["data"].as_array().unwrap().clone();
     let [owner, _, _, developer, viewer] = &scene.members[..] else { panic!() };
-    for kind in ["accounts", "keys", "projects", "members", "policies", "requests"] {
+    for kind in ["accounts", "keys", "projects", "members", "policies", "appeals", "requests"] {
         let rows = list(viewer, &format!("/api/{kind}?limit=1000"));
         assert!(!rows.is_empty(), "{kind}");
         let own = json!(scene.own["accounts"]);

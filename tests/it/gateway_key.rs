@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::gateway::{Expected, assert_refused};
-use crate::support::demo::Demo;
+use crate::support::demo::{Demo, wait_until};
 use crate::support::http::Ask;
 
 const MODEL: &str = "gpt-5-mini";
@@ -186,4 +186,54 @@ fn d2_a_key_keeps_a_log_of_what_happened_to_it() {
     assert_eq!(status(&rows[1]), json!(["risk_frozen", "enabled", "appeal_approved", null]));
     assert_eq!(status(&rows[2]), json!(["enabled", "risk_frozen", "high_frequency", "99 a second"]));
     assert!(!log.to_string().contains(&scene.key));
+}
+
+/// D3: a risk rule freezes a key by itself, with the evidence kept; its owner appeals, and an approval enables it again,
+/// all in its log.
+#[test]
+fn d3_a_risk_rule_freezes_and_an_appeal_lifts_it() {
+    let demo = Demo::start_with(&[("TALLYGATE_RISK__CALLS_PER_MINUTE_MAX", "20")]);
+    let account = demo.account("Risk", "1.00");
+    let made = demo.admin_post("/api/keys", &json!({"account": account, "name": "one"}));
+    let (id, key) = (made["id"].as_str().unwrap().to_owned(), made["key"].as_str().unwrap().to_owned());
+    let owner = demo.admin_post("/api/members", &json!({"account": account, "name": "o", "role": "owner"}));
+    let token = demo.admin_post(&format!("/api/members/{}/token", owner["id"].as_str().unwrap()), &json!({}));
+    let token = token["token"].as_str().unwrap().to_owned();
+    let as_owner = |path: &str, body: &Value| demo.ask(&Ask::post(path, body).bearer(&token));
+    let early = as_owner("/api/appeals", &json!({"key": id, "statement": "Nothing is wrong yet"}));
+    assert_eq!(early.json()["error"]["param"], "key");
+    wait_until("the rule freezes the key", || demo.chat(&key, MODEL, "Hello").head.status == 403);
+    let refused = demo.chat(&key, MODEL, "Hello");
+    let body = assert_refused(&demo, &refused, forbidden("key_risk_frozen"));
+    let message = body["error"]["message"].as_str().unwrap();
+    assert!(message.contains("high_frequency"), "{message}");
+    let note = &demo.admin(&format!("/api/keys/{id}"))["status_note"];
+    assert_eq!(
+        (&note["origin"], &note["evidence"]["allowed"]),
+        (&json!("risk_policy"), &json!(20)),
+        "{note:#}"
+    );
+    let appeal = as_owner("/api/appeals", &json!({"key": id, "statement": "It was a load test"})).ok();
+    let path = format!("/api/appeals/{}/decision", appeal["id"].as_str().unwrap());
+    assert_eq!(as_owner(&path, &json!({"state": "approved", "reason": "me"})).head.status, 403);
+    let again = as_owner("/api/appeals", &json!({"key": id, "statement": "And again"}));
+    assert_eq!(again.json()["error"]["param"], "key");
+    demo.admin_post(&path, &json!({"state": "in_review"}));
+    let without = demo.ask(&Ask::post(&path, &json!({"state": "approved"})).bearer(&demo.admin_token()));
+    assert_eq!(without.json()["error"]["param"], "reason");
+    let decided = demo.admin_post(&path, &json!({"state": "approved", "reason": "A load test it was"}));
+    assert_eq!((&decided["state"], &decided["decision"]["by"]), (&json!("approved"), &json!("admin token")));
+    demo.chat(&key, MODEL, "Hello").ok();
+    let log = demo.admin(&format!("/api/keys/{id}/log"));
+    let told: Vec<_> = log["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| json!([row["actor"], row["to"], row["reason"]]))
+        .collect();
+    assert_eq!(told[0], json!(["admin token", "enabled", "appeal_approved"]));
+    assert_eq!(told[1], json!(["risk policy", "risk_frozen", "high_frequency"]));
+    let final_state = demo
+        .ask(&Ask::post(&path, &json!({"state": "rejected", "reason": "no"})).bearer(&demo.admin_token()));
+    assert_eq!(final_state.json()["error"]["param"], "state");
 }
