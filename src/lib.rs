@@ -16,5 +16,9 @@ pub mod gateway;
 pub mod hex;
 pub mod id;
 pub mod keytext;
+#[cfg(feature = "planted-bugs")]
+pub mod plant;
+#[cfg(not(feature = "planted-bugs"))]
+mod plant;
 pub mod secret;
 pub mod store;

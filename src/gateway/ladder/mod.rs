@@ -24,6 +24,7 @@ mod sizing;
 
 use crate::catalogue::{LimitView, Refusal};
 use crate::directory::Snapshot;
+use crate::plant::planted;
 
 use super::facts::{Facts, Readings};
 
@@ -113,7 +114,7 @@ pub fn decide<'a>(
 ) -> Verdict<'a> {
     let case = Case::new(snapshot, facts, readings, policy);
     for rung in RUNGS {
-        if let Err(refusal) = (rung.check)(&case) {
+        if let Err(refusal) = (way(rung).check)(&case) {
             return Verdict::Refuse(Box::new(refusal));
         }
     }
@@ -124,6 +125,16 @@ pub fn decide<'a>(
         // Every rung passed, so each of the three is there; a call without one of them is never admitted.
         _ => Verdict::Refuse(Box::new(Refusal::new(crate::catalogue::Code::NoChannel))),
     }
+}
+
+/// The rung that is asked in the place of this one: itself.
+fn way(rung: &Rung) -> &Rung {
+    let other = match rung.number {
+        12 if planted!(SwappedRungs) => 13,
+        13 if planted!(SwappedRungs) => 12,
+        _ => return rung,
+    };
+    RUNGS.iter().find(|rung| rung.number == other).unwrap_or(rung)
 }
 
 /// The rungs that can be decided before the body is read, so that nobody without a key can send one.
