@@ -115,6 +115,11 @@ impl<'a> Case<'a> {
         })
     }
 
+    /// The most that the call can cost; `None` while that is not known.
+    pub fn hold(&self) -> Option<Nano> {
+        self.sizing.as_ref()?.as_ref().ok().map(|sizing| sizing.hold)
+    }
+
     /// Tokens that the call can come to at the most.
     pub fn tokens(&self) -> u64 {
         match (&self.sizing, self.call) {
