@@ -83,8 +83,8 @@ pub const RUNGS: &[Rung] = &[
 /// The last rung that needs neither the body nor the books.
 const BEFORE_BODY: u8 = 5;
 
-/// The last rung that needs no figure of the books.
-const BEFORE_BOOKS: u8 = 8;
+/// The last rung that a fault of the request itself can refuse at.
+const REQUEST: u8 = 6;
 
 /// A refusal consumes nothing but rate: whatever passes this rung does.
 pub const RATE: u8 = 9;
@@ -142,9 +142,10 @@ pub fn decide_before_body(snapshot: &Snapshot, facts: &Facts) -> Result<(), Refu
     decide_up_to(BEFORE_BODY, snapshot, facts)
 }
 
-/// The rungs that can be decided without the books.
+/// The rungs up to the request's own faults, which need no books. Whether a call fits the key's tokens per minute is a
+/// question of the same rung, so nothing behind it is decided without them.
 pub fn decide_before_books(snapshot: &Snapshot, facts: &Facts) -> Result<(), Refusal> {
-    decide_up_to(BEFORE_BOOKS, snapshot, facts)
+    decide_up_to(REQUEST, snapshot, facts)
 }
 
 fn decide_up_to(last: u8, snapshot: &Snapshot, facts: &Facts) -> Result<(), Refusal> {
