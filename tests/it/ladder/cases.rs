@@ -83,7 +83,7 @@ impl Cases {
     }
 
     fn switch(&mut self) -> Option<Switch> {
-        let tight = self.chance(15);
+        let tight = self.chance(5);
         let switch = if tight { self.one(&[Switch::ViewOnly, Switch::Suspended]) } else { Switch::On };
         (tight || self.chance(30)).then_some(switch)
     }
@@ -120,7 +120,7 @@ impl Cases {
     }
 
     fn project(&mut self, world: &World, account: usize) -> Project {
-        let is_stopped = self.chance(10);
+        let is_stopped = self.chance(8);
         Project {
             account,
             status: match is_stopped {
@@ -154,7 +154,7 @@ impl Cases {
     fn key(&mut self, world: &World, account: usize) -> Key {
         let statuses =
             [KeyStatus::Disabled, KeyStatus::PendingReview, KeyStatus::RiskFrozen, KeyStatus::Revoked];
-        let status = if self.chance(14) { self.one(&statuses) } else { KeyStatus::Enabled };
+        let status = if self.chance(9) { self.one(&statuses) } else { KeyStatus::Enabled };
         // The projects and members of the account have its parity.
         let own = [account, account + 2];
         let endpoints: [&[&str]; 4] = [&[], &[], &["chat/completions", "embeddings"], &["embeddings"]];
@@ -164,9 +164,9 @@ impl Cases {
             environment: if self.chance(25) { Environment::Test } else { Environment::Live },
             status,
             until: self.maybe(20, Self::moment),
-            expires_at: self.maybe(12, Self::moment),
-            schedule: self.maybe(10, Self::schedule),
-            ip_ranges: self.some(12, 2, |cases| cases.one(&RANGES)),
+            expires_at: self.maybe(7, Self::moment),
+            schedule: self.maybe(7, Self::schedule),
+            ip_ranges: self.some(9, 2, |cases| cases.one(&RANGES)),
             group: self.maybe(85, |cases| cases.index(world.groups.len())),
             project: self.maybe(75, |cases| cases.one(&own)),
             member: self.maybe(75, |cases| cases.one(&own)),

@@ -18,6 +18,7 @@ use std::fmt::Write as _;
 
 use tallygate::catalogue::{Code, Refusal};
 use tallygate::directory::Snapshot;
+use tallygate::gateway::facts::{Checked, Endpoint};
 use tallygate::gateway::ladder::{self, HoldPolicy, Step, StepState, Verdict, Would};
 
 use naive::{Limited, Naive, Refused, Whose};
@@ -89,7 +90,7 @@ fn told(seed: u64, index: usize, difference: &str, world: &World, call: &Call) -
 /// One call in all its ways: with everything known, and as the gateway comes to know it. Answers the code.
 fn compare(world: &World, snapshot: &Snapshot, call: &Call) -> Result<Option<Code>, String> {
     // The body of a call that came to a wrong address is never read.
-    let naive = Naive { world, call, is_body_read: !call.is_address_wrong };
+    let naive = Naive { world, call, is_body_read: !call.is_address_wrong, is_view: false };
     let expected = naive.decide();
     let at = expected.as_ref().err().map(|(rung, _)| *rung);
     let expected = match expected {
@@ -136,7 +137,14 @@ fn early(
 ) -> Result<(), String> {
     let (world, call) = (known.world, known.call);
     let naive = Naive { is_body_read: false, ..*known };
-    let facts = build::facts(world, call, false);
+    let mut facts = build::facts(world, call, false);
+    if !call.is_address_wrong {
+        let view = Naive { is_view: true, ..naive };
+        facts.address = Checked::Passed(Endpoint::Models);
+        let found = ladder::decide_before_body(snapshot, &facts).err().map(|refusal| refusal.code);
+        same("looking", &view.decide_before_body(), &found)?;
+        facts.address = Checked::Passed(Endpoint::ChatCompletions);
+    }
     let found = ladder::decide_before_body(snapshot, &facts).err().map(|refusal| refusal.code);
     same("before the body", &code.filter(|_| at.is_some_and(|at| at <= 5)), &found)?;
     if found.is_some() {

@@ -57,6 +57,8 @@ pub struct Naive<'a> {
     pub world: &'a World,
     pub call: &'a Call,
     pub is_body_read: bool,
+    /// A list of models is asked for: that is looking, not calling.
+    pub is_view: bool,
 }
 
 type Check = Result<(), Refused>;
@@ -97,6 +99,12 @@ impl<'a> Naive<'a> {
             hold: hold.amount,
             output_cap: hold.cap,
         })
+    }
+
+    /// The code of the first rung that refuses, of those that need nothing but the key.
+    pub fn decide_before_body(&self) -> Option<Code> {
+        let refused = |rung: u8| self.check(rung).err().map(|refused| refused.code);
+        RUNGS.into_iter().take_while(|rung| *rung <= 5).find_map(refused)
     }
 
     /// What one rung says of what is known, whatever the others say.
@@ -176,6 +184,8 @@ impl<'a> Naive<'a> {
             above.iter().filter_map(|(_, node)| node.model_calls).chain([own_model]).collect();
         if api.contains(&Switch::Suspended) {
             refuse(Code::AccountSuspended)
+        } else if self.is_view {
+            Ok(())
         } else if api.contains(&Switch::ViewOnly) {
             refuse(Code::AccountViewOnly)
         } else if model.contains(&Switch::Suspended) {

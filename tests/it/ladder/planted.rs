@@ -1,11 +1,11 @@
-//! The worth of the comparison: each planted bug is found within a few hundred calls.
+//! The worth of the comparison: each planted bug is found within a thousand calls.
 
 use tallygate::plant::{Bug, plant};
 
 use super::{Seen, cases, compare_seed};
 
 /// Calls within which a bug must be found.
-const WITHIN: usize = 8_000;
+const WITHIN: usize = 1_000;
 
 #[track_caller]
 fn is_found(bug: Bug) {
