@@ -3,6 +3,7 @@
 //!
 //! `LADDER_SEED=17 cargo nextest run --test it ladder` repeats one directory with its calls; `LADDER_SEEDS=100000`
 //! runs more of them than the normal run.
+#![expect(clippy::print_stdout, reason = "a run tells what happened in it")]
 
 mod build;
 mod cases;
