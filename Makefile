@@ -39,9 +39,10 @@ test-lint:
 test-unit:
 	cargo $(NEXTEST) --workspace
 
-# The simulator must find each of ten planted bugs.
+# The ledger's simulator and the naive ladder must each find ten planted bugs.
 test-planted:
 	cargo $(NEXTEST) --package ledger --features planted-bugs planted
+	cargo $(NEXTEST) --package tallygate --features planted-bugs --test it planted
 
 test-fuzz:
 	fuzz/run.sh all $(FUZZ_SECONDS)

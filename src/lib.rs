@@ -16,6 +16,10 @@ pub mod gateway;
 pub mod hex;
 pub mod id;
 pub mod keytext;
+#[cfg(not(feature = "planted-bugs"))]
+mod plant;
+#[cfg(feature = "planted-bugs")]
+pub mod plant;
 pub mod risk;
 pub mod secret;
 pub mod store;

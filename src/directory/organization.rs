@@ -17,6 +17,7 @@ use super::limit::{self, Holder};
 use super::policy;
 use super::rules::{Document, Owner, UniqueName, present};
 use super::snapshot::{Object, Snapshot};
+use crate::plant::planted;
 
 /// Nodes from an account to the root, at most.
 pub const DEPTH_MAX: usize = 8;
@@ -124,6 +125,9 @@ pub fn switches(snapshot: &Snapshot, account: &Account) -> EffectiveSwitches {
 
 impl EffectiveSwitch {
     fn tighten(&mut self, set: Option<Switch>, node: OrganizationId) {
+        if planted!(ChildLoosens) && self.source != SwitchSource::Default {
+            return;
+        }
         if let Some(switch) = set.filter(|switch| *switch > self.switch) {
             *self = EffectiveSwitch { switch, source: SwitchSource::Organization(node) };
         }

@@ -120,7 +120,8 @@ impl Gateway {
         let key = snapshot.key(key)?;
         let at = jiff::Timestamp::from_millisecond(self.app.clock.now_ms()).unwrap_or(jiff::Timestamp::MAX);
         match key.status_at(at) {
-            KeyStatus::RiskFrozen | KeyStatus::Revoked => ladder::key_status(key, at).err(),
+            KeyStatus::RiskFrozen => ladder::key_status(key, at).err(),
+            KeyStatus::Revoked => Some(Refusal::new(Code::KeyRevoked).param("key", key.id.to_string())),
             KeyStatus::Enabled | KeyStatus::Disabled | KeyStatus::PendingReview => None,
         }
     }

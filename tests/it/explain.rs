@@ -174,6 +174,26 @@ fn an_old_why_is_explained_with_the_limits_of_its_time() {
     assert_eq!(simulated["would"], "pass", "{simulated:#}");
 }
 
+/// C1: where an earlier rung refused before the call's cost was known, a purse with nothing left says so all the same.
+#[test]
+fn c1_an_empty_purse_is_told_behind_a_call_of_unknown_cost() {
+    let app = TestApp::new();
+    let account = app.account("poor");
+    let would = |limits: Value| {
+        let (key, text) = app.key(&account, json!({"limits": limits}));
+        let request = app.call(&key, "nobody-knows", (1, 1));
+        let why = app.get_as(&text, &format!("/v1/requests/{request}/why")).ok();
+        assert_eq!(why["refusal"]["code"], "model_not_found");
+        let of =
+            |rung: u64| why["ladder"].as_array().unwrap().iter().find(|step| step["rung"] == rung).unwrap();
+        [12, 13].map(|rung| of(rung)["would"].as_str().unwrap().to_owned())
+    };
+    assert_eq!(would(json!([{"window": "day", "value": "0"}])), ["fail", "fail"]);
+    assert_eq!(would(json!([{"window": "day", "value": "1"}])), ["pass", "fail"]);
+    app.credit(&account, "5");
+    assert_eq!(would(json!([])), ["pass", "pass"]);
+}
+
 /// E7's shape: the simulator decides as a call would, and leaves no trace.
 #[test]
 fn a_simulation_decides_and_leaves_no_trace() {

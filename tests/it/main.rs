@@ -23,6 +23,7 @@ mod gateway_policy;
 mod gateway_rate;
 mod gateway_stream;
 mod gateway_tenants;
+mod ladder;
 mod sdk;
 mod store;
 mod store_journal;

@@ -9,6 +9,7 @@ use jiff::tz::TimeZone;
 
 use crate::directory::{Account, AccountRole, Environment, Key, Member, Project, Snapshot};
 use crate::id::{AccountId, KeyId, MemberId, OrganizationId, PolicyId, ProjectId};
+use crate::plant::planted;
 
 use super::{CALL, Effect, Policy, ProjectPattern, Resource, Statement, fine_grained};
 
@@ -118,6 +119,7 @@ pub fn evaluate<'a>(policies: impl Iterator<Item = Attached<'a>>, question: &Que
                 }
                 let found = Found { attached, statement };
                 match (written.effect, permission) {
+                    (Effect::Deny, _) if planted!(AllowWins) => {}
                     (Effect::Deny, permission) => return Decision::Denied { by: found, permission },
                     (Effect::Allow, Permission::Base) => base = Some(found),
                     (Effect::Allow, Permission::FineGrained) => fine = Some(found),

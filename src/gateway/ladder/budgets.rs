@@ -9,21 +9,22 @@ use super::case::Case;
 use super::purse::Measured;
 
 pub fn check(case: &Case<'_>) -> Result<(), Refusal> {
-    let Some(Ok(sizing)) = &case.sizing else { return Ok(()) };
-    let is_over = |measured: &Measured<'_>| measured.left() < sizing.hold.0 || measured.left() <= 0;
+    // Behind a rung that refused, the hold may not be known; a purse with nothing left refuses whatever it is.
+    let hold = case.hold();
+    let is_over =
+        |measured: &Measured<'_>| measured.left() <= 0 || hold.is_some_and(|hold| measured.left() < hold.0);
     match case.limits(Metric::Spend).find(is_over) {
-        Some(measured) => Err(refusal(case, &measured, sizing.hold)),
+        Some(measured) => Err(refusal(case, &measured, hold)),
         None => Ok(()),
     }
 }
 
 pub fn figures(case: &Case<'_>) -> Vec<LimitView> {
-    let needed = case.sizing.as_ref().and_then(|sizing| sizing.as_ref().ok()).map(|sizing| sizing.hold);
-    case.limits(Metric::Spend).map(|measured| measured.view(needed)).collect()
+    case.limits(Metric::Spend).map(|measured| measured.view(case.hold())).collect()
 }
 
-fn refusal(case: &Case<'_>, measured: &Measured<'_>, needed: Nano) -> Refusal {
-    let refused = |code| Refusal::new(code).limit(measured.view(Some(needed)));
+fn refusal(case: &Case<'_>, measured: &Measured<'_>, needed: Option<Nano>) -> Refusal {
+    let refused = |code| Refusal::new(code).limit(measured.view(needed));
     if measured.limit.model.is_some() {
         return refused(Code::ModelBudgetExhausted);
     }

@@ -9,7 +9,8 @@ use crate::catalogue::Refusal;
 use crate::directory::snapshot::AccountEntry;
 use crate::directory::{Channel, Group, Key, Member, Metric, ModelEntry, Price, Project, Snapshot, decimal};
 use crate::gateway::facts::{CallBody, Facts, Readings};
-use crate::id::KeyId;
+use crate::id::{GroupId, KeyId};
+use crate::plant::planted;
 
 use super::purse::{self, Measured, Purses};
 use super::sizing::{self, Sizing};
@@ -68,7 +69,7 @@ impl<'a> Case<'a> {
         let call = facts.body.passed();
         let model = call.and_then(|call| snapshot.model(&call.model));
         let price = model.and_then(|model| model.price_at(facts.at_ms));
-        let group = caller.and_then(|caller| caller.key.group);
+        let group = caller.and_then(|caller| group_of(snapshot, caller.key));
         let multiplier_ppm =
             caller.and_then(|caller| caller.group).map_or(decimal::PPM, |group| group.multiplier_ppm);
         let channel = caller
@@ -93,6 +94,9 @@ impl<'a> Case<'a> {
 
     /// Money that the account can still spend: what is available and the declared overdraft.
     pub fn usable_balance(&self) -> Nano {
+        if planted!(OverdraftIgnored) {
+            return self.readings.available;
+        }
         let overdraft = self.caller.map_or(Nano::ZERO, |caller| caller.account.account.overdraft);
         self.readings.available.saturating_add(overdraft)
     }
@@ -109,6 +113,11 @@ impl<'a> Case<'a> {
             let limit = purse.limit(&reading.counter, model, at)?;
             Some(Measured { purse, limit, reading })
         })
+    }
+
+    /// The most that the call can cost; `None` while that is not known.
+    pub fn hold(&self) -> Option<Nano> {
+        self.sizing.as_ref()?.as_ref().ok().map(|sizing| sizing.hold)
     }
 
     /// Tokens that the call can come to at the most.
@@ -138,7 +147,15 @@ impl<'a> Caller<'a> {
             account: snapshot.account(key.account)?,
             project: key.project.and_then(|id| snapshot.project(id)),
             member: key.member.and_then(|id| snapshot.member(id)),
-            group: key.group.and_then(|id| snapshot.group(id)),
+            group: group_of(snapshot, key).and_then(|id| snapshot.group(id)),
         })
     }
+}
+
+fn group_of(snapshot: &Snapshot, key: &Key) -> Option<GroupId> {
+    if planted!(ForeignGroup) {
+        let other = snapshot.keys().find(|other| other.account == key.account && other.id != key.id);
+        return other.and_then(|other| other.group);
+    }
+    key.group
 }

@@ -2,11 +2,13 @@
 
 use crate::catalogue::{Code, LimitView, Refusal, Value};
 use crate::directory::{Limit, Metric, Origin};
+use crate::plant::planted;
 
 use super::case::Case;
 
 pub fn check(case: &Case<'_>) -> Result<(), Refusal> {
-    match case.limits(Metric::Calls).find(|measured| measured.left() < 1) {
+    let least = if planted!(OneCallMore) { 0 } else { 1 };
+    match case.limits(Metric::Calls).find(|measured| measured.left() < least) {
         None => Ok(()),
         Some(measured) => {
             let wait_ms = measured.reading.window.end.0.saturating_sub(case.facts.at_ms);

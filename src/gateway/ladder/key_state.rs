@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use crate::catalogue::{Code, Refusal};
 use crate::directory::{Key, KeyStatus};
+use crate::plant::planted;
 
 use super::case::{Caller, Case};
 
@@ -19,12 +20,11 @@ pub fn check(case: &Case<'_>) -> Result<(), Refusal> {
     address(caller.key, case.facts.client.address)
 }
 
-/// Refuses a key that is not enabled.
+/// Refuses a key that was stopped for now.
 pub fn status(key: &Key, at: Timestamp) -> Result<(), Refusal> {
     let code = match key.status_at(at) {
-        KeyStatus::Enabled => return Ok(()),
-        // On the ladder it is refused with the credential, one rung before.
-        KeyStatus::Revoked => Code::KeyRevoked,
+        // A revoked key is refused with the credential, one rung before.
+        KeyStatus::Enabled | KeyStatus::Revoked => return Ok(()),
         KeyStatus::Disabled => Code::KeyDisabled,
         KeyStatus::PendingReview => Code::KeyPendingReview,
         KeyStatus::RiskFrozen => Code::KeyRiskFrozen,
@@ -40,7 +40,7 @@ pub fn status(key: &Key, at: Timestamp) -> Result<(), Refusal> {
 }
 
 fn expiry(key: &Key, at: Timestamp) -> Result<(), Refusal> {
-    match key.expires_at.filter(|end| *end <= at) {
+    match key.expires_at.filter(|end| *end <= at && !planted!(ExpiryIgnored)) {
         Some(end) => Err(named(Code::KeyExpired, key).param("expired_at", time(end))),
         None => Ok(()),
     }
@@ -48,7 +48,12 @@ fn expiry(key: &Key, at: Timestamp) -> Result<(), Refusal> {
 
 fn hours(caller: Caller<'_>, at: Timestamp) -> Result<(), Refusal> {
     let zone = &caller.account.zone;
-    let Some(schedule) = caller.key.schedule.as_deref().filter(|schedule| !schedule.is_open(at, zone)) else {
+    let Some(schedule) = caller
+        .key
+        .schedule
+        .as_deref()
+        .filter(|schedule| !schedule.is_open(at, zone) && !planted!(ScheduleIgnored))
+    else {
         return Ok(());
     };
     let refusal = named(Code::KeyOutsideSchedule, caller.key);

@@ -11,6 +11,7 @@ use crate::directory::snapshot::OrganizationEntry;
 use crate::directory::{Environment, Group, Key, Limit, Member, Metric, Model, Project, Snapshot, Window};
 use crate::gateway::facts::{CounterReading, LAYERS_INLINE};
 use crate::id::{AccountId, GroupId, KeyId, MemberId, ModelId, OrganizationId, ProjectId};
+use crate::plant::planted;
 
 use super::case::Caller;
 
@@ -200,6 +201,7 @@ impl<'a> Purse<'a> {
                 && limit.window.kind() == counter.window
                 && limit.model.as_deref() == model
                 && limit.is_in_force(at, self.zone)
+                && !(planted!(ZeroUnlimited) && limit.value == Nano::ZERO)
         });
         limits.min_by_key(|limit| limit.value)
     }
@@ -246,7 +248,8 @@ impl Layer<'_> {
 impl Measured<'_> {
     /// What the counter may still take; negative if the limit was lowered below what was used.
     pub fn left(&self) -> i64 {
-        self.limit.ceiling().saturating_sub(self.reading.used).saturating_sub(self.reading.held)
+        let held = if planted!(HeldIgnored) { 0 } else { self.reading.held };
+        self.limit.ceiling().saturating_sub(self.reading.used).saturating_sub(held)
     }
 
     /// With the numbers as decimals; `needed` of the same metric. A limit for one model names the model.

@@ -130,7 +130,7 @@ impl Costs {
     fn buys(&self, money: i128) -> u32 {
         let left = money - self.fixed;
         match left {
-            _ if left <= 0 => 0,
+            _ if left < 0 => 0,
             _ if self.output_token == 0 => u32::MAX,
             _ => u32::try_from(left / self.output_token).unwrap_or(u32::MAX),
         }
@@ -177,6 +177,14 @@ mod tests {
     fn an_empty_purse_asks_for_the_least_answer() {
         let (cap, _) = costs(100).cap(Nano(0), 4_096, &POLICY);
         assert_eq!((cap, costs(100).total(cap)), (16, Some(Nano(132))));
+    }
+
+    #[test]
+    fn an_answer_that_costs_nothing_needs_no_money_to_be_long() {
+        let free = Costs { fixed: 0, output_token: 0 };
+        assert_eq!(free.cap(Nano(0), 4_096, &POLICY), (4_096, CapReason::Model));
+        let prompt_alone = Costs { fixed: 100 * SCALE, output_token: 0 };
+        assert_eq!(prompt_alone.cap(Nano(400), 4_096, &POLICY), (4_096, CapReason::Model));
     }
 
     #[test]
