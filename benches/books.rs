@@ -94,6 +94,7 @@ fn facts(n: u64) -> Facts {
             address: Some([127, 0, 0, 1].into()),
             sdk: "OpenAI/Python 2.8.0".into(),
             retry_count: 0,
+            browser_origin: None,
         },
     }
 }

@@ -9,6 +9,7 @@ use crate::directory::{
 use crate::explain::why::Audience;
 use crate::explain::{simulate, usable};
 use crate::id::{AccountId, KeyId};
+use crate::risk::{self, Finding};
 use crate::secret::Secret;
 
 use super::access::{self, Access};
@@ -75,6 +76,8 @@ macro_rules! key_fields {
             field!("project", Kind::Text, Nullable, "Id of its project"),
             field!("member", Kind::Text, Nullable, "Id of the member or service account whose key it is"),
             field!("limits", limits::USES, Required, "Every limit with its use"),
+            field!("usable_now", Kind::Money, Nullable, "The least over all layers; null where it would tell more"),
+            field!("bound_by", Kind::Object(&own::BOUND_BY), Required, "The purse that binds"),
             field!("rates", limits::RATES, Required, "How fast it may be used, as it was set"),
             field!("policies", Kind::List(&Kind::Text), Required, "Ids of its policies"),
             field!("allowed", ALLOWED, Required, "Models at endpoints that it may use; empty: all of its group"),
@@ -144,6 +147,28 @@ static KEY_CHANGE: Shape = Shape {
     ],
 };
 
+static LEAKED_INPUT: Shape = Shape {
+    name: "LeakReport",
+    fields: &[
+        field!("keys", Kind::List(&Kind::Secret), Required, "Texts, at most 100; they are not kept"),
+        field!("source", Kind::Text, Required, "Where they were found, for the evidence"),
+    ],
+};
+
+static LEAKED_KEY: Shape = Shape {
+    name: "LeakedKey",
+    fields: &[
+        field!("masked", Kind::Text, Required, "Enough to recognise the text"),
+        field!("key", Kind::Text, Nullable, "Id of the key; null: it is none of ours"),
+        field!("frozen", Kind::Bool, Required, "False: it was not enabled, or is none of ours"),
+    ],
+};
+static LEAKED: Shape = Shape {
+    name: "LeakedKeys",
+    fields: &[field!("data", Kind::List(&Kind::Object(&LEAKED_KEY)), Required, "In the order of the texts")],
+};
+const LEAKED_MAX: usize = 100;
+
 static ROTATE_INPUT: Shape = Shape {
     name: "KeyRotation",
     fields: &[
@@ -185,6 +210,15 @@ pub static ROUTES: &[Route] = &[
     Route::get("/api/keys/{id}", "getKey", "One key with the use of its limits", &KEY, get)
         .access(Access::EVERYBODY_READS),
     Route::post(
+        "/api/keys/leaked",
+        "reportLeakedKeys",
+        "Freezes those of these texts that are keys here: they were found where they do not belong",
+        &LEAKED_INPUT,
+        &LEAKED,
+        leaked,
+    )
+    .access(Access::SUPPORT),
+    Route::post(
         "/api/keys/{id}/rotate",
         "rotateKey",
         "Gives a key a new text, which is in this answer and nowhere else; the old one works on for a while",
@@ -215,6 +249,12 @@ pub static ROUTES: &[Route] = &[
 
 fn view(call: &Call<'_>, stored: &Versioned<Key>) -> Value {
     let key = &*stored.document;
+    let usable = usable::of(call.app, key);
+    let shown = match call.member() {
+        None => true,
+        Some((_, AccountRole::Owner | AccountRole::Admin | AccountRole::Finance)) => true,
+        Some((_, AccountRole::Developer | AccountRole::Viewer)) => own::shows_money(call, key),
+    };
     json!({
         "id": key.id,
         "account": key.account,
@@ -230,7 +270,9 @@ fn view(call: &Call<'_>, stored: &Versioned<Key>) -> Value {
         "group": key.group,
         "project": key.project,
         "member": key.member,
-        "limits": limits::views(&usable::limits(call.app, key)),
+        "limits": limits::views_for_caller(&usable.limits, shown),
+        "usable_now": own::usable_now(&usable, shown),
+        "bound_by": own::bound_by(&usable),
         "rates": key.rates,
         "policies": key.policies,
         "allowed": key.allowed,
@@ -277,6 +319,31 @@ fn create(call: &Call<'_>) -> Result<Reply, Problem> {
     let created =
         call.app.directory.create_key(&call.actor(), KeyOrder { account, environment }, import, &edit)?;
     Ok(Reply::created(with_text(call, &created)).at(created.key.version))
+}
+
+fn leaked(call: &Call<'_>) -> Result<Reply, Problem> {
+    let fields = call.fields();
+    let texts: Vec<&str> = fields.list("keys").unwrap_or_default().iter().filter_map(Value::as_str).collect();
+    if texts.is_empty() || texts.len() > LEAKED_MAX {
+        return Err(FieldError::new("keys", "must be from 1 to 100 texts").into());
+    }
+    let source = fields.text("source").unwrap_or_default();
+    let now = jiff::Timestamp::from_millisecond(call.app.clock.now_ms()).unwrap_or(jiff::Timestamp::MAX);
+    let row = |text: &str| {
+        let known = call.app.directory.match_key(text.as_bytes(), call.app.clock.now_ms());
+        let frozen = known.as_ref().filter(|found| !found.is_replaced).map(|found| {
+            let evidence = json!({"source": source, "reported_by": call.actor()});
+            let finding = Finding { key: found.key.id, reason: StatusReason::LeakedKey, evidence };
+            risk::freeze(&call.app.directory, &finding, now)
+        });
+        Ok(json!({
+            "masked": crate::keytext::mask(text),
+            "key": known.map(|found| found.key.id),
+            "frozen": frozen.transpose()?.flatten().is_some(),
+        }))
+    };
+    let rows: Result<Vec<_>, Problem> = texts.into_iter().map(row).collect();
+    Ok(Reply::ok(json!({"data": rows?})))
 }
 
 fn rotate(call: &Call<'_>) -> Result<Reply, Problem> {

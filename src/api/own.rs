@@ -26,7 +26,7 @@ static OWN_BALANCE: Shape = Shape {
     ],
 };
 
-static BOUND_BY: Shape = Shape {
+pub static BOUND_BY: Shape = Shape {
     name: "BoundBy",
     fields: &[
         field!("scope", Kind::Text, Required, "account, key, member, project, group or organization"),
@@ -205,7 +205,7 @@ pub fn usable_now(usable: &Usable, shown: bool) -> Option<String> {
     (shown || is_own).then(|| usable.now.to_string())
 }
 
-fn bound_by(usable: &Usable) -> Value {
+pub fn bound_by(usable: &Usable) -> Value {
     match usable.bound_by {
         Binding::Balance => json!({"scope": "account", "window": null}),
         Binding::Limit(at) => match usable.limits.get(at) {

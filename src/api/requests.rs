@@ -51,6 +51,7 @@ static REQUEST: Shape = Shape {
         field!("client_address", Kind::Text, Nullable, "Where it came from"),
         field!("sdk", Kind::Text, Nullable, "What the client calls itself"),
         field!("retry_count", COUNT, Required, "The client's own count of its retries"),
+        field!("browser_origin", Kind::Text, Nullable, "The page that it came from, if a browser sent it"),
         field!("balance_checked", Kind::Bool, Required, "Whether anybody looked at money"),
     ],
 };
@@ -107,6 +108,12 @@ pub static WHY: Shape = Shape {
         field!("balance_checked", Kind::Bool, Required, "Whether anybody looked at money"),
         field!("balance_note", Kind::Text, Nullable, "Says so where it was not"),
         field!("call", Kind::Any, Required, "What was asked, without any content"),
+        field!(
+            "warnings",
+            Kind::List(&Kind::Text),
+            Required,
+            "No reason for the verdict, but to be looked at"
+        ),
         field!(
             "ladder",
             Kind::List(&Kind::Any),
@@ -306,6 +313,7 @@ fn view(call: &Call<'_>, stored: &StoredCall) -> Value {
         "client_address": facts.client.address.map(|address| address.to_string()),
         "sdk": Some(&*facts.client.sdk).filter(|sdk| !sdk.is_empty()),
         "retry_count": facts.client.retry_count,
+        "browser_origin": facts.client.browser_origin,
         "balance_checked": decided.readings.is_some(),
     })
 }

@@ -8,7 +8,9 @@ use crate::catalogue::Language;
 use crate::directory::{Key, KeyStatus};
 use crate::keytext::{self, KeyFinding};
 
+use super::simulate;
 use super::usable::{self, Binding, LimitUse};
+use super::why::{Audience, Why};
 
 /// What a text is, as far as the text alone tells. Nothing of it leaves the machine.
 #[derive(Clone, Debug, Serialize)]
@@ -69,7 +71,7 @@ pub struct KeyFindings {
     pub text: TextFinding,
     /// `None`: no such key is known here.
     pub key: Option<KnownKey>,
-    /// Whether the smallest call of the cheapest model would pass now.
+    /// Whether the smallest call of some model would pass now, by the ladder itself.
     pub would_pass: bool,
     /// The answer in one sentence.
     pub summary: String,
@@ -113,8 +115,11 @@ pub fn key(app: &App, raw: &[u8], language: Language) -> KeyFindings {
         Binding::Balance => "account".to_owned(),
         Binding::Limit(at) => usable.limits.get(at).map_or_else(|| "key".to_owned(), bound_by),
     };
-    let would_pass = key.status == KeyStatus::Enabled && affords(usable.now, smallest.as_ref());
-    let summary = summary(&key, usable.now, &bound_by, smallest.as_ref(), language);
+    let (would_pass, why) = try_cheapest(app, &key, language);
+    let summary = match why {
+        Some(why) if !would_pass => why.summary,
+        _ => summary(&key, usable.now, &bound_by, smallest.as_ref(), language),
+    };
     let known = KnownKey {
         id: key.id.to_string(),
         name: key.name.to_string(),
@@ -133,6 +138,27 @@ pub fn key(app: &App, raw: &[u8], language: Language) -> KeyFindings {
 fn bound_by(limit: &LimitUse) -> String {
     format!("{} {}", limit.scope, limit.window.unwrap_or_default())
 }
+
+/// Whether the smallest call of some model would pass, the cheapest first; if none does, why the cheapest does not.
+fn try_cheapest(app: &App, key: &Key, language: Language) -> (bool, Option<Why>) {
+    let mut first = None;
+    for (_, model) in usable::calls_by_cost(app, key).into_iter().take(MODELS_TRIED_MAX) {
+        let body = serde_json::json!({
+            "model": model,
+            "max_tokens": app.hold_policy().output_tokens_min,
+            "messages": [{"role": "user", "content": "1"}],
+        });
+        let body = bytes::Bytes::from(body.to_string());
+        let tried = simulate::chat(app, key, &body, None, Audience::Operator, language);
+        if tried.would == "pass" {
+            return (true, Some(tried.why));
+        }
+        first.get_or_insert(tried.why);
+    }
+    (false, first)
+}
+
+const MODELS_TRIED_MAX: usize = 50;
 
 fn affords(usable: Nano, smallest: Option<&(Nano, String)>) -> bool {
     smallest.is_some_and(|(hold, _)| *hold <= usable && (usable.is_positive() || hold.0 == 0))

@@ -154,6 +154,11 @@ pub fn of(app: &App, key: &Key) -> Usable {
 /// What the smallest call of the cheapest model holds for this key, and which model that is: one input token
 /// and the least answer that the gateway admits.
 pub fn cheapest_call(app: &App, key: &Key) -> Option<(Nano, String)> {
+    calls_by_cost(app, key).into_iter().next()
+}
+
+/// The same of every model, the cheapest first.
+pub fn calls_by_cost(app: &App, key: &Key) -> Vec<(Nano, String)> {
     let snapshot = app.directory.snapshot();
     let multiplier_ppm = multiplier(&snapshot, key);
     let (at_ms, policy) = (app.clock.now_ms(), app.hold_policy());
@@ -175,7 +180,9 @@ pub fn cheapest_call(app: &App, key: &Key) -> Option<(Nano, String)> {
         let rated = ledger::rate(&dearest, &usage, multiplier_ppm).ok()?;
         Some((rated.total, entry.model.name.to_string()))
     });
-    priced.min()
+    let mut priced: Vec<_> = priced.collect();
+    priced.sort_unstable();
+    priced
 }
 
 fn multiplier(snapshot: &Snapshot, key: &Key) -> u64 {

@@ -9,7 +9,7 @@ use crate::app::App;
 use crate::books::ChargeState;
 use crate::books::lookup::StoredCall;
 use crate::catalogue::{Code, Language, LimitView, Refusal};
-use crate::directory::{DirectoryError, ObjectId, Snapshot};
+use crate::directory::{DirectoryError, Environment, ObjectId, Snapshot};
 use crate::gateway::facts::{Checked, Decided, Facts, Outcome};
 use crate::gateway::ladder::{self, Evidence, HoldPolicy, Step, StepState, Would};
 use crate::id::{AccountId, KeyId};
@@ -100,6 +100,8 @@ pub struct Why {
     pub balance_checked: bool,
     pub balance_note: Option<String>,
     pub call: Asked,
+    /// What is no reason for the verdict, and should be looked at.
+    pub warnings: Vec<String>,
     /// The ladder in the order in which it is evaluated.
     pub ladder: Vec<RungView>,
     /// The order of the users' guide: account balance → group → key → task cost.
@@ -155,6 +157,8 @@ pub struct Asked {
     pub sdk: Option<String>,
     /// The client's own count of its retries.
     pub retry_count: u32,
+    /// The page that the call came from, if a browser sent it.
+    pub browser_origin: Option<String>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -261,11 +265,28 @@ pub fn explain(case: &Case, audience: Audience, language: Language) -> Why {
         balance_checked,
         balance_note: (!balance_checked).then(|| not_checked(language).to_owned()),
         call: asked(case, audience),
+        warnings: warnings(case, language),
         guide: guide(&steps, balance_checked, shows_money, language),
         ladder,
         upstream: (audience == Audience::Operator).then(|| upstream(case)).flatten(),
         config_version: facts.config_version,
     }
+}
+
+/// A live key in a page is a key that everybody has who opens the page.
+fn warnings(case: &Case, language: Language) -> Vec<String> {
+    let key = case.key().and_then(|id| case.snapshot.key(id));
+    let is_live = key.is_some_and(|key| key.environment == Environment::Live);
+    let origin = case.facts().client.browser_origin.as_deref().filter(|_| is_live);
+    let warning = |origin: &str| match language {
+        Language::En => format!(
+            "This live key was used from a browser, by the page {origin}: whoever opens that page can read the key."
+        ),
+        Language::Zh => {
+            format!("该正式 Key 在浏览器中被页面 {origin} 使用：打开该页面的任何人都能读取它。")
+        }
+    };
+    origin.map(warning).into_iter().collect()
 }
 
 fn passed(language: Language) -> &'static str {
@@ -382,6 +403,7 @@ fn asked(case: &Case, audience: Audience) -> Asked {
         key_name: key.map(|key| key.name.to_string()),
         sdk: Some(facts.client.sdk.to_string()).filter(|sdk| !sdk.is_empty()),
         retry_count: facts.client.retry_count,
+        browser_origin: facts.client.browser_origin.as_ref().map(ToString::to_string),
         // Who was never known may be told to anybody, so the address is not.
         client_address: facts
             .client

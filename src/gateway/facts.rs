@@ -117,6 +117,8 @@ pub struct Client {
     pub sdk: Box<str>,
     /// The SDK's own count of its automatic retries (自动重试).
     pub retry_count: u32,
+    /// The page that the call came from, if a browser sent it; cut to 128 bytes.
+    pub browser_origin: Option<Box<str>>,
 }
 
 /// The books as they were at the decision.

@@ -146,12 +146,17 @@ pub fn address(headers: &HeaderMap, peer: Option<IpAddr>, trusted: &Ranges) -> O
     Some(address)
 }
 
+fn cut(header: &str) -> &str {
+    header.get(..header.floor_char_boundary(SDK_BYTES_MAX)).unwrap_or_default()
+}
+
 pub fn client(headers: &HeaderMap, peer: Option<IpAddr>, trusted: &Ranges) -> Client {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let sdk = text("user-agent").unwrap_or_default();
     Client {
         address: if trusted.0.is_empty() { peer } else { address(headers, peer, trusted) },
-        sdk: sdk.get(..sdk.floor_char_boundary(SDK_BYTES_MAX)).unwrap_or_default().into(),
+        sdk: cut(sdk).into(),
+        browser_origin: text("origin").map(|origin| cut(origin).into()),
         retry_count: text("x-stainless-retry-count").and_then(|count| count.parse().ok()).unwrap_or(0),
     }
 }

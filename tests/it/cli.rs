@@ -178,5 +178,10 @@ fn the_doctor_asks_the_directory_whether_a_call_would_pass() {
     let findings: Value = serde_json::from_str(&poor.out).unwrap();
     assert_eq!((&findings["would_pass"], &findings["key"]["usable_now"]), (&false.into(), &"0".into()));
     run(&dir, "credit ann@example.com 1 --reference r --reason r").json_free();
+    let unserved = run(&dir, &ask);
+    assert!(unserved.exit == Exit::No && unserved.out.contains("No channel"), "{}", unserved.out);
+    // Any variable that is set can stand for a credential.
+    run(&dir, "channels create --name c --base-url http://127.0.0.1:9/v1 --model m --credential-env PATH")
+        .json_free();
     assert_eq!(run(&dir, &ask).json()["would_pass"], true);
 }

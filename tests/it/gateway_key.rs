@@ -237,3 +237,39 @@ fn d3_a_risk_rule_freezes_and_an_appeal_lifts_it() {
         .ask(&Ask::post(&path, &json!({"state": "rejected", "reason": "no"})).bearer(&demo.admin_token()));
     assert_eq!(final_state.json()["error"]["param"], "state");
 }
+
+/// D3: keys that were found where they do not belong are frozen, with the place as evidence; other texts are told apart.
+#[test]
+fn d3_leaked_keys_are_frozen() {
+    let scene = Scene::new();
+    let texts = json!([scene.key, "sk-somebody-elses-key-0123456789"]);
+    let report = json!({"keys": texts, "source": "https://example.com/paste/1"});
+    let told = scene.demo.admin_post("/api/keys/leaked", &report);
+    let rows = &told["data"];
+    assert_eq!((&rows[0]["key"], &rows[0]["frozen"]), (&json!(scene.id), &json!(true)), "{told:#}");
+    assert_eq!((&rows[1]["key"], &rows[1]["frozen"]), (&Value::Null, &json!(false)));
+    assert!(!told.to_string().contains(&scene.key) && !scene.demo.log().contains(&scene.key));
+    scene.refused("key_risk_frozen");
+    let note = &scene.demo.admin(&format!("/api/keys/{}", scene.id))["status_note"];
+    assert_eq!(
+        (&note["reason"], &note["evidence"]["source"]),
+        (&json!("leaked_key"), &report["source"]),
+        "{note:#}"
+    );
+    let again = scene.demo.admin_post("/api/keys/leaked", &report);
+    assert_eq!(again["data"][0]["frozen"], false);
+}
+
+/// D6: a live key that a browser sends is warned about; a test key is not.
+#[test]
+fn d6_a_live_key_in_a_page_is_warned_about() {
+    let scene = Scene::new();
+    let from_page = |key: &str| {
+        let reply = scene.demo.ask(&Ask::chat(key, MODEL, "Hello").header("origin", "https://shop.example"));
+        scene.demo.own(key, &format!("/v1/requests/{}/why", reply.head.request_id()))
+    };
+    let why = from_page(&scene.key);
+    assert!(why["warnings"][0].as_str().unwrap().contains("https://shop.example"), "{why:#}");
+    assert_eq!(why["verdict"], "admitted");
+    assert_eq!(from_page(&scene.demo.key("test_env"))["warnings"], json!([]));
+}

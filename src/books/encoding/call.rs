@@ -74,6 +74,7 @@ fn write_facts(to: &mut Writer<'_>, facts: &Facts) {
     }
     to.text(&facts.client.sdk);
     to.u64(u64::from(facts.client.retry_count));
+    to.option(facts.client.browser_origin.as_deref(), Writer::text);
 }
 
 fn read_facts(from: &mut Reader<'_>) -> Decoded<Facts> {
@@ -104,7 +105,12 @@ fn read_facts(from: &mut Reader<'_>) -> Decoded<Facts> {
         6 => Some(IpAddr::V6(from.fixed128()?.into())),
         value => return Err(DecodeError::Unknown { what: "address family", value: u64::from(value) }),
     };
-    let client = Client { address: address_of_client, sdk: from.text()?.into(), retry_count: from.u32()? };
+    let client = Client {
+        address: address_of_client,
+        sdk: from.text()?.into(),
+        retry_count: from.u32()?,
+        browser_origin: from.option(|from| from.text().map(Into::into))?,
+    };
     Ok(Facts { request, at_ms, config_version, address, credential, body, client })
 }
 

@@ -251,7 +251,7 @@ impl TestApp {
                 output_cap: Some(1_000),
                 choices: 1,
             }),
-            client: Client { address: None, sdk: "scenario/1".into(), retry_count: 0 },
+            client: Client { address: None, sdk: "scenario/1".into(), retry_count: 0, browser_origin: None },
         };
         let caller = Caller::of_key(&snapshot, key.id).unwrap();
         let scope = Scope::new(&snapshot, caller, Some(model), facts.at_ms);
