@@ -107,14 +107,20 @@ pub fn evidence(case: &Case<'_>) -> Vec<Evidence> {
     let mut steps = vec![listed(case, &near)];
     if let Some(entry) = candidate {
         let name = &entry.model.name;
-        let group = caller.group.map_or("–", |group| &group.name);
-        let in_group = caller.group.is_none_or(|group| group.contains(name));
-        steps.push(step(
-            "group",
-            in_group,
-            [format!("the group {group} has {name}"), format!("分组 {group} 包含 {name}")],
-            [format!("the group {group} does not have {name}"), format!("分组 {group} 不包含 {name}")],
-        ));
+        steps.push(match caller.group.map(|group| (&group.name, group.contains(name))) {
+            None => Evidence::new(
+                "group",
+                Finding::Pass,
+                "the key has no group, so no group keeps it from a model",
+                "该 Key 没有分组，不受分组的模型限制",
+            ),
+            Some((group, contains)) => step(
+                "group",
+                contains,
+                [format!("the group {group} has {name}"), format!("分组 {group} 包含 {name}")],
+                [format!("the group {group} does not have {name}"), format!("分组 {group} 不包含 {name}")],
+            ),
+        });
     }
     if !case.readings.counters.is_empty() {
         steps.push(step(
