@@ -8,6 +8,7 @@
 
 mod api;
 mod authorization;
+mod catalogue;
 mod cli;
 mod console;
 mod demo;

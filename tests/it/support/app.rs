@@ -103,6 +103,19 @@ impl TestApp {
         self.app.as_ref().unwrap()
     }
 
+    /// Makes every document of the directory unreadable, beneath the program.
+    pub fn damage_directory(&self) {
+        let file = std::fs::read_dir(self.dir.path()).unwrap().map(|entry| entry.unwrap().path());
+        let damage = |path: std::path::PathBuf| {
+            let db = rusqlite::Connection::open(path).unwrap();
+            db.execute("UPDATE directory_current SET body = x'00'", []).is_ok()
+        };
+        assert!(
+            file.filter(|path| path.extension().is_some_and(|kind| kind == "db" || kind == "sqlite"))
+                .any(damage)
+        );
+    }
+
     /// Closes everything and opens it again from the disk.
     pub fn restart(&mut self) {
         self.router = axum::Router::new();
