@@ -127,6 +127,10 @@ impl Noun<'_> {
 
     fn list(&self, context: &mut Context, query: &str) -> Done {
         let client = context.client()?;
+        self.list_by(context, &client, query)
+    }
+
+    fn list_by(&self, context: &mut Context, client: &Client, query: &str) -> Done {
         let mut rows = Vec::new();
         let mut cursor = String::new();
         loop {
@@ -149,7 +153,11 @@ impl Noun<'_> {
 
     fn show(&self, context: &mut Context, which: &str) -> Done {
         let client = context.client()?;
-        let id = self.id(&client, which)?;
+        self.show_by(context, &client, which)
+    }
+
+    fn show_by(&self, context: &mut Context, client: &Client, which: &str) -> Done {
+        let id = self.id(client, which)?;
         let object = client.get(&format!("{}/{id}", self.path))?;
         answer(context, &object)
     }
