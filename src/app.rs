@@ -9,6 +9,7 @@ use crate::clock::{Clock, Entropy};
 use crate::config::Config;
 use crate::directory::{Directory, DirectoryError};
 use crate::gateway::ladder::HoldPolicy;
+use crate::notices::{Notices, StartError};
 use crate::risk::{self, RegionsError};
 use crate::secret::{MasterKey, MasterKeyError};
 use crate::store::{self, DataDirLock, JournalReader, Projections, StoreConfig, StoreError};
@@ -22,6 +23,8 @@ pub struct App {
     pub directory: Arc<Directory>,
     pub books: Arc<Books>,
     pub risk: risk::Watch,
+    /// Its worker is started by who serves.
+    pub notices: Arc<Notices>,
     pub projections: Projections,
     pub journal: JournalReader,
     /// While it lives, no other process opens the same data directory.
@@ -82,9 +85,12 @@ impl App {
             None => MasterKey::load_or_create(&data_dir),
         };
         let master_key = Arc::new(master_key.map_err(AppError::MasterKey)?);
+        let outbox = stores.directory.clone();
         let directory =
             Directory::open(stores.directory, Arc::clone(&master_key), clock.clone(), entropy.clone());
         let directory = Arc::new(directory.map_err(AppError::Directory)?);
+        let notices =
+            Notices::new(outbox, Arc::clone(&directory), clock.clone(), entropy.clone(), &config.mail);
         let journal = stores.journal.reader();
         let books = BooksConfig { shard: 0, node: "local".into(), ports, clock: clock.clone(), on_fatal };
         let books =
@@ -97,6 +103,7 @@ impl App {
             directory,
             books: Arc::new(books),
             risk: risk::Watch::new(rules),
+            notices: Arc::new(notices),
             projections: stores.projections,
             journal,
             _lock: stores.lock,
@@ -180,12 +187,14 @@ pub fn serve(mut config: Config) -> Result<(), RunError> {
     if let Err(why) = following {
         tracing::error!(%why, "changes of other nodes cannot be followed");
     }
+    let notices = app.notices.start(&app.config.mail).map_err(RunError::Notices)?;
     let router = crate::api::router(Arc::clone(&app), &public_url);
     let gateway = Gateway::new(Arc::clone(&app), router, public_url);
     let server = Server::start(Arc::new(gateway), bound, workers).map_err(RunError::Serve)?;
     signals.wait();
     tracing::info!("stopping");
     server.stop_blocking(patience);
+    notices.stop_blocking();
     app.books.close_blocking();
     Ok(())
 }
@@ -213,6 +222,7 @@ pub enum RunError {
     App(AppError),
     Serve(crate::gateway::server::ServeError),
     Signals(std::io::Error),
+    Notices(StartError),
 }
 
 impl fmt::Display for RunError {
@@ -221,6 +231,7 @@ impl fmt::Display for RunError {
             RunError::App(why) => write!(f, "{why}"),
             RunError::Serve(why) => write!(f, "{why}"),
             RunError::Signals(why) => write!(f, "signals cannot be received: {why}"),
+            RunError::Notices(why) => write!(f, "{why}"),
         }
     }
 }
@@ -231,6 +242,7 @@ impl std::error::Error for RunError {
             RunError::App(why) => Some(why),
             RunError::Serve(why) => Some(why),
             RunError::Signals(why) => Some(why),
+            RunError::Notices(why) => Some(why),
         }
     }
 }

@@ -211,6 +211,10 @@ directory_ids! {
     OperatorId "opr_"
     /// A policy.
     PolicyId "pol_"
+    /// Where notices are sent to.
+    NoticeEndpointId "nep_"
+    /// Something that somebody is told.
+    NoticeId "ntc_"
     /// A lot of credit.
     LotId "lot_"
 }

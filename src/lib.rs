@@ -16,6 +16,7 @@ pub mod gateway;
 pub mod hex;
 pub mod id;
 pub mod keytext;
+pub mod notices;
 #[cfg(not(feature = "planted-bugs"))]
 mod plant;
 #[cfg(feature = "planted-bugs")]

@@ -78,6 +78,8 @@ impl Access {
     };
     pub const MONEY_MOVES: Access =
         Access { operators: &[OperatorRole::Superadmin, OperatorRole::Finance], members: &[] };
+    /// Who else is told what happens in an account.
+    pub const MANAGERS_READ: Access = Access { operators: EVERY_OPERATOR, members: MANAGERS };
     /// What the managers of an account change.
     pub const ACCOUNT_CHANGES: Access = Access { operators: &[OperatorRole::Superadmin], members: MANAGERS };
     /// Keys: support helps with them, and developers have their own.
@@ -88,13 +90,17 @@ impl Access {
     pub const SUPPORT: Access =
         Access { operators: &[OperatorRole::Superadmin, OperatorRole::Support], members: &[] };
 
-    /// Refuses a role that is not among those of the route.
-    pub fn check(self, principal: &Principal, action: &'static str) -> Result<(), Problem> {
-        let may = match principal {
+    /// Whether a principal is among the roles.
+    pub fn includes(self, principal: &Principal) -> bool {
+        match principal {
             Principal::Operator { role, .. } => self.operators.contains(role),
             Principal::Member { role, .. } => self.members.contains(role),
-        };
-        if may { Ok(()) } else { Err(forbidden(action)) }
+        }
+    }
+
+    /// Refuses a role that is not among those of the route.
+    pub fn check(self, principal: &Principal, action: &'static str) -> Result<(), Problem> {
+        if self.includes(principal) { Ok(()) } else { Err(forbidden(action)) }
     }
 }
 

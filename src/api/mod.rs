@@ -17,6 +17,7 @@ mod keys;
 mod limits;
 mod members;
 mod models;
+mod notices;
 mod openapi;
 mod operators;
 mod organizations;
@@ -58,7 +59,7 @@ pub fn check_answer(method: &str, path: &str, body: &serde_json::Value) -> Resul
 
 /// Every route of the JSON interface.
 pub fn routes() -> impl Iterator<Item = &'static Route> {
-    let management: [&'static [Route]; 16] = [
+    let management: [&'static [Route]; 17] = [
         accounts::ROUTES,
         credits::ROUTES,
         keys::ROUTES,
@@ -73,6 +74,7 @@ pub fn routes() -> impl Iterator<Item = &'static Route> {
         audit::ROUTES,
         appeals::ROUTES,
         operators::ROUTES,
+        notices::ROUTES,
         requests::ROUTES,
         upkeep::ROUTES,
     ];

@@ -1,7 +1,10 @@
 //! The two languages, and which of them a caller reads.
 
+use serde::{Deserialize, Serialize};
+
 /// A language that texts exist in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Language {
     #[default]
     En,

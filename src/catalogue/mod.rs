@@ -17,5 +17,5 @@ pub use code::{Code, Fault, Phrase, Text, errors_json};
 pub use language::Language;
 pub use refusal::{LimitView, Refusal, Value};
 pub use render::{RenderContext, Shape, render, render_sse_event};
-pub(crate) use text::fill_with;
 pub use text::rfc3339;
+pub(crate) use text::{fill_with, push_value};

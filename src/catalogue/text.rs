@@ -96,7 +96,8 @@ fn push_named(prefix: &str, word: Option<&str>, language: Language, out: &mut St
     true
 }
 
-fn push_value(value: &Value, language: Language, out: &mut String) {
+/// Writes a value in a language. Texts from outside are cut and cleaned.
+pub(crate) fn push_value(value: &Value, language: Language, out: &mut String) {
     match value {
         Value::Text(text) => push_clean(text, VALUE_CHARS_MAX, out),
         Value::List(list) if list.is_empty() => out.push_str(Phrase::None.get(language)),

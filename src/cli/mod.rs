@@ -133,6 +133,12 @@ enum Command {
     /// Who may do what to what.
     #[command(subcommand)]
     Policies(objects::Policies),
+    /// Where notices are sent to: webhooks and mail addresses.
+    #[command(subcommand)]
+    NoticeEndpoints(objects::NoticeEndpoints),
+    /// What was told, and how far it got.
+    #[command(subcommand)]
+    Notices(objects::NoticesCommand),
     /// Versions of what models cost.
     #[command(subcommand)]
     Prices(objects::Prices),
@@ -244,6 +250,8 @@ fn dispatch(context: &mut Context, command: Command) -> Done {
         Command::Projects(command) => objects::projects(context, command),
         Command::Members(command) => objects::members(context, command),
         Command::Policies(command) => objects::policies(context, command),
+        Command::NoticeEndpoints(command) => objects::notice_endpoints(context, command),
+        Command::Notices(command) => objects::notices(context, command),
         Command::Prices(command) => objects::prices(context, command),
         Command::Credit(command) => objects::credit(context, command),
         Command::Appeals(command) => objects::appeals(context, command),

@@ -2,6 +2,7 @@
 
 mod appeals;
 mod args;
+mod notices;
 mod policies;
 mod tenants;
 
@@ -13,6 +14,7 @@ use super::{Client, Context, Done, Failure};
 pub use appeals::{Appeals, appeals};
 pub(super) use args::put;
 pub use args::{Accounts, Channels, Credit, Groups, Keys, Models, Prices};
+pub use notices::{NoticeEndpoints, NoticesCommand, notice_endpoints, notices};
 pub use policies::{Policies, policies};
 pub use tenants::{Members, Organizations, Projects, members, organizations, projects};
 
@@ -77,6 +79,23 @@ const AUDIT: Columns = &[
     ("ACTION", "action"),
     ("CHANGES", "changes_text"),
 ];
+const NOTICE_ENDPOINTS: Columns = &[
+    ("ID", "id"),
+    ("NAME", "name"),
+    ("CHANNEL", "channel"),
+    ("URL", "url"),
+    ("ADDRESS", "address"),
+    ("STATUS", "status"),
+    ("ACCOUNT", "account"),
+];
+const NOTICES: Columns = &[
+    ("ID", "id"),
+    ("AT", "at"),
+    ("ACCOUNT", "account"),
+    ("EVENT", "event"),
+    ("TITLE", "title"),
+    ("DELIVERIES", "deliveries_text"),
+];
 const PRICES: Columns = &[
     ("ID", "id"),
     ("MODEL", "model_name"),
@@ -108,6 +127,9 @@ const PROJECT: Noun<'static> = Noun { path: "/api/projects", prefix: "prj_", by:
 const MEMBER: Noun<'static> = Noun { path: "/api/members", prefix: "mem_", by: None, columns: MEMBERS };
 const APPEAL: Noun<'static> = Noun { path: "/api/appeals", prefix: "apl_", by: None, columns: APPEALS };
 const POLICY: Noun<'static> = Noun { path: "/api/policies", prefix: "pol_", by: None, columns: POLICIES };
+const NOTICE_ENDPOINT: Noun<'static> =
+    Noun { path: "/api/notice-endpoints", prefix: "nep_", by: None, columns: NOTICE_ENDPOINTS };
+const NOTICE: Noun<'static> = Noun { path: "/api/notices", prefix: "ntc_", by: None, columns: NOTICES };
 const PRICE: Noun<'static> = Noun { path: "/api/prices", prefix: "prc_", by: None, columns: PRICES };
 
 impl Noun<'_> {
@@ -127,6 +149,10 @@ impl Noun<'_> {
 
     fn list(&self, context: &mut Context, query: &str) -> Done {
         let client = context.client()?;
+        self.list_by(context, &client, query)
+    }
+
+    fn list_by(&self, context: &mut Context, client: &Client, query: &str) -> Done {
         let mut rows = Vec::new();
         let mut cursor = String::new();
         loop {
@@ -141,6 +167,7 @@ impl Noun<'_> {
         }
         rows.iter_mut().for_each(limits_text);
         rows.iter_mut().for_each(changes_text);
+        rows.iter_mut().for_each(notices::deliveries_text);
         match context.json {
             true => context.out.json(&Value::Array(rows)),
             false => context.out.table(&rows, self.columns),
@@ -149,7 +176,11 @@ impl Noun<'_> {
 
     fn show(&self, context: &mut Context, which: &str) -> Done {
         let client = context.client()?;
-        let id = self.id(&client, which)?;
+        self.show_by(context, &client, which)
+    }
+
+    fn show_by(&self, context: &mut Context, client: &Client, which: &str) -> Done {
+        let id = self.id(client, which)?;
         let object = client.get(&format!("{}/{id}", self.path))?;
         answer(context, &object)
     }

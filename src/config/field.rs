@@ -196,6 +196,8 @@ macro_rules! choices {
 choices! {
     /// How much is logged.
     Level { Error = "error", Warn = "warn", Info = "info", Debug = "debug", Trace = "trace" }
+    /// How the connection to the mail server is protected.
+    MailTls { None = "none", Starttls = "starttls", Tls = "tls" }
     /// How the log is written.
     LogFormat { Text = "text", Json = "json" }
 }
@@ -274,6 +276,15 @@ text_rules! {
     /// An amount of money that is not negative.
     Decimal of String as "a decimal amount of at least 0, with at most nine places" = |value| {
         ledger::Nano::parse_decimal(value).is_ok_and(|amount| amount >= ledger::Nano::ZERO)
+    };
+    /// Whom mails come from.
+    MailFrom of Option<String> as "a mail address, or a name with one: Tallygate <no-reply@example.com>" = |value| {
+        value.as_deref().is_none_or(|from| from.parse::<lettre::message::Mailbox>().is_ok())
+    };
+    HostName of Option<String> as "the name or address of a machine, without a port" = |value| {
+        value.as_deref().is_none_or(|host| {
+            !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._:".contains(&byte))
+        })
     };
     HexKey of Option<Secret> as "64 hexadecimal digits" = |value| {
         value.as_ref().is_none_or(|key| key.expose().len() == 64 && key.expose().bytes().all(|byte| byte.is_ascii_hexdigit()))

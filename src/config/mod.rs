@@ -18,12 +18,14 @@ mod schema;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-pub use field::{Level, LogFormat, Ranges};
+pub use field::{Level, LogFormat, MailTls, Ranges};
 pub use load::{ConfigError, Origin, Problem, Sources};
 pub use print::{reference, sample};
 
 use crate::secret::Secret;
-use field::{Any, Between, Decimal, HexKey, HttpUrl, Letters, LongEnough, PostgresUrl, TimeZone};
+use field::{
+    Any, Between, Decimal, HexKey, HostName, HttpUrl, Letters, LongEnough, MailFrom, PostgresUrl, TimeZone,
+};
 use schema::config;
 
 config! {
@@ -128,6 +130,21 @@ config! {
         /// text or json.
         format: LogFormat = LogFormat::Text, Any;
     }
+    /// The mail server through which notices are sent. Without a host there are no mails.
+    mail: Mail {
+        /// Its name. Its certificate must carry it.
+        host: Option<String> = None, HostName;
+        /// Its port: usually 587 for `starttls`, 465 for `tls`.
+        port: u16 = 587, Between(1, u16::MAX);
+        /// Sender of every mail.
+        from: Option<String> = None, MailFrom;
+        /// Name to sign in with. Set both user and password, or none.
+        user: Option<String> = None, Any;
+        /// Password to sign in with.
+        password: Option<Secret> = None, Any;
+        /// none, starttls (required, not merely tried) or tls (from the first byte on).
+        tls: MailTls = MailTls::Starttls, Any;
+    }
     /// The management interface.
     admin: Admin {
         /// Token for the management interface over the network. Not set: it is reached through the
@@ -175,6 +192,29 @@ impl Config {
         if self.upstream.header_timeout_ms > self.upstream.total_timeout_ms {
             let text = "is shorter than upstream.header_timeout_ms".to_owned();
             return Err(("upstream", "total_timeout_ms", text));
+        }
+        self.mail.check()
+    }
+}
+
+impl Mail {
+    /// Whether mails can be sent.
+    pub fn is_configured(&self) -> bool {
+        self.host.is_some()
+    }
+
+    fn check(&self) -> Result<(), (&'static str, &'static str, String)> {
+        let refuse = |field, why: &str| Err(("mail", field, why.to_owned()));
+        if self.host.is_some() != self.from.is_some() {
+            let missing = if self.host.is_some() { "from" } else { "host" };
+            return refuse(missing, "is needed too: mail has a server and a sender");
+        }
+        if self.user.is_some() != self.password.is_some() {
+            let missing = if self.user.is_some() { "password" } else { "user" };
+            return refuse(missing, "is needed too: user and password belong together");
+        }
+        if self.user.is_some() && self.tls == MailTls::None {
+            return refuse("tls", "must not be none where a password is sent");
         }
         Ok(())
     }

@@ -63,7 +63,7 @@ fn unknown_settings_are_refused_with_their_place() {
         "tallygate.toml:1: listen must be inside of a section, such as [server]",
         "tallygate.toml:3: there is no setting server.lisen; did you mean server.listen?",
         "tallygate.toml:4: there is no section [servers]; known: server, tls, store, limits, risk, upstream, holds, \
-         ledger, log, admin, secrets",
+         ledger, log, mail, admin, secrets",
         "tallygate.toml:6: log.level: expected error, warn, info, debug, trace",
         "tallygate.toml:7: log.format: expected a text in quotes",
     ];
@@ -203,4 +203,38 @@ fn links_and_socket_follow_from_other_settings() {
     assert_eq!(config.public_url_at(SocketAddr::from(([0; 16], 82))), "http://localhost:82");
     let named = env(&[("TALLYGATE_SERVER__PUBLIC_URL", "https://ai.example.org/")]);
     assert_eq!(Config::load(&named).unwrap().public_url(), "https://ai.example.org");
+}
+
+#[test]
+fn i3_mail_has_a_server_and_a_sender_and_never_shows_its_password() {
+    let host = ("TALLYGATE_MAIL__HOST", "mail.example.com");
+    let from = ("TALLYGATE_MAIL__FROM", "Tallygate <no-reply@example.com>");
+    let user = ("TALLYGATE_MAIL__USER", "tallygate");
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("password");
+    std::fs::write(&path, "hunter2-of-the-mail\n").unwrap();
+    let password = ("TALLYGATE_MAIL__PASSWORD_FILE", path.to_str().unwrap());
+    assert!(!Config::load(&env(&[])).unwrap().mail.is_configured());
+    let config = Config::load(&env(&[host, from, user, password])).unwrap();
+    assert!(config.mail.is_configured());
+    assert_eq!(config.mail.password.as_ref().unwrap().expose(), "hunter2-of-the-mail");
+    assert!(!format!("{}{config:?}", config.print_effective()).contains("hunter2"));
+    let cases = [
+        (vec![host], "mail.from: is needed too"),
+        (vec![from], "mail.host: is needed too"),
+        (vec![host, from, user], "mail.password: is needed too"),
+        (vec![host, from, user, password, ("TALLYGATE_MAIL__TLS", "none")], "mail.tls: must not be none"),
+        (
+            vec![host, ("TALLYGATE_MAIL__FROM", "nobody")],
+            "TALLYGATE_MAIL__FROM: mail.from: expected a mail address",
+        ),
+        (
+            vec![("TALLYGATE_MAIL__HOST", "mail:25/x"), from],
+            "TALLYGATE_MAIL__HOST: mail.host: expected the name",
+        ),
+    ];
+    for (set, problem) in cases {
+        let found = problems(&env(&set));
+        assert!(found[0].starts_with(problem), "{found:?}");
+    }
 }

@@ -14,6 +14,7 @@ use crate::config::{Config, ConfigError, Sources};
 use crate::gateway::Gateway;
 use crate::gateway::server::{self, ServeError, Server};
 use crate::gateway::upstream::{Call, Settings, Target, Tls, Upstreams};
+use crate::notices::StartError;
 use crate::secret::Secret;
 
 use super::companion;
@@ -45,6 +46,7 @@ pub enum DemoError {
     Seed(SeedError),
     FirstCall(String),
     Signals(io::Error),
+    Notices(StartError),
     Output(io::Error),
 }
 
@@ -58,6 +60,7 @@ impl fmt::Display for DemoError {
             DemoError::Seed(why) => write!(f, "{why}"),
             DemoError::FirstCall(why) => write!(f, "a first call of the demo failed: {why}"),
             DemoError::Signals(why) => write!(f, "signals cannot be received: {why}"),
+            DemoError::Notices(why) => write!(f, "{why}"),
             DemoError::Output(why) => write!(f, "cannot say that the demo is ready: {why}"),
         }
     }
@@ -71,6 +74,7 @@ impl std::error::Error for DemoError {
             DemoError::App(why) => Some(why),
             DemoError::Serve(why) => Some(why),
             DemoError::Seed(why) => Some(why),
+            DemoError::Notices(why) => Some(why),
             DemoError::FirstCall(_) => None,
         }
     }
@@ -99,6 +103,7 @@ pub fn run(args: &DemoArgs, out: &mut dyn io::Write) -> Result<(), DemoError> {
     let app = Arc::new(app.map_err(DemoError::App)?);
     seed::seed(&app, &seed, &upstream.url, &upstream_key).map_err(DemoError::Seed)?;
 
+    let notices = app.notices.start(&app.config.mail).map_err(DemoError::Notices)?;
     let router = crate::api::router(Arc::clone(&app), &public_url);
     let gateway = Arc::new(Gateway::new(Arc::clone(&app), router, public_url.clone()));
     let server = Server::start(gateway, bound, workers).map_err(DemoError::Serve)?;
@@ -117,6 +122,7 @@ pub fn run(args: &DemoArgs, out: &mut dyn io::Write) -> Result<(), DemoError> {
     told.map_err(DemoError::Output)?;
     signals.wait();
     server.stop_blocking(std::time::Duration::from_millis(app.config.limits.shutdown_ms));
+    notices.stop_blocking();
     app.books.close_blocking();
     companion::stop(&args.dir);
     Ok(())

@@ -12,17 +12,21 @@ use parking_lot::Mutex;
 
 use crate::clock::{Clock, Entropy};
 use crate::hex;
-use crate::id::ChannelId;
+use crate::id::{ChannelId, NoticeEndpointId};
 use crate::secret::{MasterKey, MasterKeyError, Secret};
 use crate::store::Db;
 
 use super::create::KeyMatch;
 use super::documents::{Channel, Key, KeyHash};
 use super::error::{DirectoryError, Kind};
+use super::notice_endpoint::NoticeEndpoint;
 use super::operator::TokenHolder;
 use super::rules::Document;
 use super::snapshot::{Change, Snapshot};
 use super::stored::{self, ObjectId, Revision, Versioned, Writer};
+
+/// A signature is worth as much as its secret is hard to guess.
+const WEBHOOK_SECRET_BYTES_MIN: usize = 16;
 
 /// See the module.
 pub struct Directory {
@@ -125,6 +129,24 @@ impl Directory {
                 channel.credential = sealed.clone();
             }
             edit(channel)
+        })
+    }
+
+    /// Changes where notices are sent to; `secret` replaces a webhook's.
+    pub fn edit_notice_endpoint(
+        &self,
+        actor: &str,
+        id: NoticeEndpointId,
+        expected: Option<u64>,
+        secret: Option<&Secret>,
+        edit: Edit<'_, NoticeEndpoint>,
+    ) -> Result<Versioned<NoticeEndpoint>, DirectoryError> {
+        let sealed = secret.map(|secret| self.seal_webhook_secret(id, secret)).transpose()?;
+        self.edit(actor, id.raw(), expected, &|endpoint: &mut NoticeEndpoint| {
+            if let Some(sealed) = &sealed {
+                endpoint.secret = Some(sealed.clone());
+            }
+            edit(endpoint)
         })
     }
 
@@ -234,19 +256,43 @@ impl Directory {
     }
 
     pub(super) fn seal(&self, id: ChannelId, credential: &Secret) -> Result<Box<str>, DirectoryError> {
-        if credential.expose().chars().any(|c| !c.is_ascii_graphic()) {
-            return Err(DirectoryError::invalid("credential", "must be visible ASCII without blanks"));
+        self.seal_for(&sealing_purpose(id), "credential", credential)
+    }
+
+    pub(super) fn seal_webhook_secret(
+        &self,
+        id: NoticeEndpointId,
+        secret: &Secret,
+    ) -> Result<Box<str>, DirectoryError> {
+        if secret.expose().len() < WEBHOOK_SECRET_BYTES_MIN {
+            return Err(DirectoryError::invalid("secret", "must have at least 16 characters"));
         }
-        let sealed = self.master.seal(&sealing_purpose(id), credential.expose().as_bytes());
+        self.seal_for(&webhook_purpose(id), "secret", secret)
+    }
+
+    fn seal_for(&self, purpose: &str, field: &str, secret: &Secret) -> Result<Box<str>, DirectoryError> {
+        if secret.expose().chars().any(|c| !c.is_ascii_graphic()) {
+            return Err(DirectoryError::invalid(field, "must be visible ASCII without blanks"));
+        }
+        let sealed = self.master.seal(purpose, secret.expose().as_bytes());
         Ok(hex::encode(&sealed.map_err(DirectoryError::Sealing)?).into())
     }
 
     /// The provider's key of a channel, for the one who calls it.
     pub fn credential(&self, channel: &Channel) -> Result<Secret, DirectoryError> {
+        self.open_sealed(&sealing_purpose(channel.id), &channel.credential)
+    }
+
+    /// What a webhook's notices are signed with.
+    pub fn webhook_secret(&self, endpoint: &NoticeEndpoint) -> Result<Secret, DirectoryError> {
+        let missing = || DirectoryError::invalid("secret", "is missing");
+        self.open_sealed(&webhook_purpose(endpoint.id), endpoint.secret.as_ref().ok_or_else(missing)?)
+    }
+
+    fn open_sealed(&self, purpose: &str, sealed: &str) -> Result<Secret, DirectoryError> {
         let damaged = || DirectoryError::Sealing(MasterKeyError::Damaged);
-        let sealed = hex::decode_vec(&channel.credential).ok_or_else(damaged)?;
-        let plain =
-            self.master.open(&sealing_purpose(channel.id), &sealed).map_err(DirectoryError::Sealing)?;
+        let sealed = hex::decode_vec(sealed).ok_or_else(damaged)?;
+        let plain = self.master.open(purpose, &sealed).map_err(DirectoryError::Sealing)?;
         std::str::from_utf8(plain.expose()).map(Secret::new).map_err(|_| damaged())
     }
 
@@ -266,4 +312,8 @@ impl Directory {
 /// A sealed credential opens for its own channel alone.
 fn sealing_purpose(id: ChannelId) -> String {
     format!("channel credential {id}")
+}
+
+fn webhook_purpose(id: NoticeEndpointId) -> String {
+    format!("webhook secret {id}")
 }

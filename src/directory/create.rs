@@ -5,9 +5,10 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use ledger::Nano;
 
+use crate::catalogue::Language;
 use crate::id::{
-    AccountId, ChannelId, GroupId, KeyId, MemberId, ModelId, OperatorId, OrganizationId, PolicyId, PriceId,
-    ProjectId,
+    AccountId, ChannelId, GroupId, KeyId, MemberId, ModelId, NoticeEndpointId, OperatorId, OrganizationId,
+    PolicyId, PriceId, ProjectId,
 };
 use crate::keytext;
 use crate::secret::Secret;
@@ -20,6 +21,7 @@ use super::documents::{
 };
 use super::error::{DirectoryError, Kind};
 use super::member::{AccountRole, Member, MemberKind};
+use super::notice_endpoint::{EndpointStatus, NoticeEndpoint, NoticeTarget};
 use super::operator::{Operator, OperatorRole, Token};
 use super::organization::{Organization, Switches};
 use super::policy::{Policy, PolicyDocument};
@@ -262,6 +264,34 @@ impl Directory {
         let id = self.fresh(PolicyId::new, |snapshot, id| snapshot.policy(id).is_some());
         let document = document.clone();
         self.create(actor, edit, Policy { id, account, name: "".into(), document, created_at: self.now()? })
+    }
+
+    /// `account` is `None` for the operator's own. A webhook has a secret, which is sealed and never shown again.
+    pub fn create_notice_endpoint(
+        &self,
+        actor: &str,
+        account: Option<AccountId>,
+        target: NoticeTarget,
+        secret: Option<&Secret>,
+        edit: Edit<'_, NoticeEndpoint>,
+    ) -> Result<Versioned<NoticeEndpoint>, DirectoryError> {
+        let id = self.fresh(NoticeEndpointId::new, |snapshot, id| snapshot.notice_endpoint(id).is_some());
+        let secret = secret.map(|secret| self.seal_webhook_secret(id, secret)).transpose()?;
+        self.create(
+            actor,
+            edit,
+            NoticeEndpoint {
+                id,
+                account,
+                name: "".into(),
+                target,
+                secret,
+                language: Language::En,
+                events: Vec::new(),
+                status: EndpointStatus::Enabled,
+                created_at: self.now()?,
+            },
+        )
     }
 
     /// Adds the next version of a model's price. `effective_at` is now unless `edit` sets it.

@@ -4,8 +4,8 @@ use std::error::Error;
 use std::fmt;
 
 use crate::id::{
-    AccountId, AppealId, ChannelId, GroupId, KeyId, MemberId, ModelId, OperatorId, OrganizationId, PolicyId,
-    PriceId, ProjectId,
+    AccountId, AppealId, ChannelId, GroupId, KeyId, MemberId, ModelId, NoticeEndpointId, OperatorId,
+    OrganizationId, PolicyId, PriceId, ProjectId,
 };
 use crate::secret::MasterKeyError;
 use crate::store::StoreError;
@@ -25,10 +25,11 @@ pub enum Kind {
     Policy,
     Operator,
     Appeal,
+    NoticeEndpoint,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 12] = [
+    pub const ALL: [Kind; 13] = [
         Kind::Account,
         Kind::Key,
         Kind::Model,
@@ -41,6 +42,7 @@ impl Kind {
         Kind::Policy,
         Kind::Operator,
         Kind::Appeal,
+        Kind::NoticeEndpoint,
     ];
 
     /// As it is stored and shown.
@@ -58,6 +60,7 @@ impl Kind {
             Kind::Policy => "policy",
             Kind::Operator => "operator",
             Kind::Appeal => "appeal",
+            Kind::NoticeEndpoint => "notice_endpoint",
         }
     }
 
@@ -76,6 +79,7 @@ impl Kind {
             Kind::Policy => PolicyId::from_raw(raw).to_string(),
             Kind::Operator => OperatorId::from_raw(raw).to_string(),
             Kind::Appeal => AppealId::from_raw(raw).to_string(),
+            Kind::NoticeEndpoint => NoticeEndpointId::from_raw(raw).to_string(),
         }
     }
 
@@ -94,6 +98,7 @@ impl Kind {
             Kind::Policy => text.parse().map(PolicyId::raw).ok(),
             Kind::Operator => text.parse().map(OperatorId::raw).ok(),
             Kind::Appeal => text.parse().map(AppealId::raw).ok(),
+            Kind::NoticeEndpoint => text.parse().map(NoticeEndpointId::raw).ok(),
         }
     }
 
@@ -148,7 +153,7 @@ pub enum DirectoryError {
         version: u64,
         source: serde_json::Error,
     },
-    /// A channel's credential cannot be sealed or opened.
+    /// A channel's credential or a webhook's secret cannot be sealed or opened.
     Sealing(MasterKeyError),
     Store(StoreError),
 }
@@ -171,7 +176,7 @@ impl fmt::Display for DirectoryError {
             Self::Corrupt { kind, version, .. } => {
                 write!(f, "version {version} of the directory holds a {kind} that cannot be read")
             }
-            Self::Sealing(error) => write!(f, "a channel's credential: {error}"),
+            Self::Sealing(error) => write!(f, "a sealed credential: {error}"),
             Self::Store(error) => write!(f, "the directory's store: {error}"),
         }
     }

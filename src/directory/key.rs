@@ -191,6 +191,17 @@ impl KeyStatus {
             KeyStatus::Revoked => "revoked",
         }
     }
+
+    /// English and Chinese.
+    pub fn words(self) -> (&'static str, &'static str) {
+        match self {
+            KeyStatus::Enabled => ("enabled", "已启用"),
+            KeyStatus::Disabled => ("disabled", "已停用"),
+            KeyStatus::PendingReview => ("pending review", "待审核"),
+            KeyStatus::RiskFrozen => ("frozen for risk", "风险冻结"),
+            KeyStatus::Revoked => ("revoked", "已吊销"),
+        }
+    }
 }
 
 /// How a key came to its status.
@@ -258,6 +269,19 @@ impl StatusReason {
             StatusReason::AppealApproved => "appeal_approved",
             StatusReason::Operator => "operator",
             StatusReason::Owner => "owner",
+        }
+    }
+
+    /// English and Chinese.
+    pub fn words(self) -> (&'static str, &'static str) {
+        match self {
+            StatusReason::HighFrequency => ("calls in unusual frequency", "触发高频检测"),
+            StatusReason::CrossRegion => ("calls from distant places", "跨区域访问异常"),
+            StatusReason::LeakedKey => ("the key was made public", "密钥已泄露"),
+            StatusReason::RepeatedRefusals => ("many refused calls", "多次调用被拒绝"),
+            StatusReason::AppealApproved => ("an appeal was approved", "申诉已通过"),
+            StatusReason::Operator => ("a decision of the operator", "平台管理员操作"),
+            StatusReason::Owner => ("a decision of the account's owner", "账户所有者操作"),
         }
     }
 }

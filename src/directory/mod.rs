@@ -18,6 +18,7 @@ mod error;
 mod key;
 mod limit;
 mod member;
+mod notice_endpoint;
 mod operator;
 pub mod organization;
 pub mod policy;
@@ -38,6 +39,7 @@ pub use documents::{
 };
 pub use error::{DirectoryError, FieldError, Kind};
 pub use member::{AccountRole, Member, MemberKind};
+pub use notice_endpoint::{EndpointStatus, NoticeEndpoint, NoticeTarget};
 pub use operator::{Operator, OperatorRole, Token, TokenHolder};
 pub use organization::{Organization, Switch, Switches};
 pub use policy::{Policy, PolicyDocument};

@@ -1,6 +1,6 @@
 //! The directory in memory, immutable. A change makes a new snapshot that shares all but what it touched:
-//! one shard of 1,024 for an account, a key, a project, a member or a policy, the root for models, prices, channels, groups
-//! and organizations.
+//! one shard of 1,024 for an account, a key, a project, a member, a policy or a notice endpoint, the root for models,
+//! prices, channels, groups and organizations.
 
 use std::hash::Hash;
 use std::sync::Arc;
@@ -9,13 +9,14 @@ use hashbrown::HashMap;
 use jiff::tz::TimeZone;
 
 use crate::id::{
-    AccountId, AppealId, ChannelId, GroupId, KeyId, MemberId, ModelId, OperatorId, OrganizationId, PolicyId,
-    ProjectId,
+    AccountId, AppealId, ChannelId, GroupId, KeyId, MemberId, ModelId, NoticeEndpointId, OperatorId,
+    OrganizationId, PolicyId, ProjectId,
 };
 
 use super::appeal::Appeal;
 use super::documents::{Account, Channel, ChannelStatus, Environment, Group, Key, KeyHash, Model, Price};
 use super::member::Member;
+use super::notice_endpoint::NoticeEndpoint;
 use super::operator::{Operator, Token, TokenHolder};
 use super::organization::{DEPTH_MAX, Organization};
 use super::policy::Policy;
@@ -84,6 +85,7 @@ pub enum Object {
     Policy(Arc<Policy>),
     Operator(Arc<Operator>),
     Appeal(Arc<Appeal>),
+    NoticeEndpoint(Arc<NoticeEndpoint>),
     /// A version that changed no object.
     Nothing,
 }
@@ -127,6 +129,7 @@ pub struct Snapshot {
     members: Shards<MemberId, Arc<Member>>,
     policies: Shards<PolicyId, Arc<Policy>>,
     appeals: Shards<AppealId, Arc<Appeal>>,
+    notice_endpoints: Shards<NoticeEndpointId, Arc<NoticeEndpoint>>,
 }
 
 impl<K, V> Default for Shards<K, V> {
@@ -166,7 +169,7 @@ macro_rules! sharded_by_id {
         }
     )* };
 }
-sharded_by_id!(AccountId, KeyId, ProjectId, MemberId, PolicyId, AppealId);
+sharded_by_id!(AccountId, KeyId, ProjectId, MemberId, PolicyId, AppealId, NoticeEndpointId);
 
 impl Sharded for KeyHash {
     fn shard(&self) -> usize {
@@ -269,6 +272,14 @@ impl Snapshot {
         self.root.tokens.get(hash).copied()
     }
 
+    pub fn notice_endpoint(&self, id: NoticeEndpointId) -> Option<&Arc<NoticeEndpoint>> {
+        self.notice_endpoints.get(&id)
+    }
+
+    pub fn notice_endpoints(&self) -> impl Iterator<Item = &Arc<NoticeEndpoint>> {
+        self.notice_endpoints.values()
+    }
+
     pub fn organization(&self, id: OrganizationId) -> Option<&OrganizationEntry> {
         self.root.organizations.get(&id)
     }
@@ -308,6 +319,9 @@ impl Snapshot {
                 Object::Member(member) => self.put_member(member),
                 Object::Appeal(appeal) => drop(self.appeals.insert(appeal.id, appeal)),
                 Object::Policy(policy) => drop(self.policies.insert(policy.id, policy)),
+                Object::NoticeEndpoint(endpoint) => {
+                    self.notice_endpoints.insert(endpoint.id, endpoint);
+                }
                 Object::Nothing => {}
                 object => {
                     Arc::make_mut(&mut self.root).put(object);
@@ -378,6 +392,7 @@ impl Root {
             | Object::Member(_)
             | Object::Policy(_)
             | Object::Appeal(_)
+            | Object::NoticeEndpoint(_)
             | Object::Nothing => {}
         }
     }

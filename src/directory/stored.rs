@@ -69,6 +69,7 @@ fn object(kind: Kind, version: u64, body: &[u8]) -> Result<Object, DirectoryErro
         Kind::Policy => Object::Policy(decode(kind, version, body)?),
         Kind::Operator => Object::Operator(decode(kind, version, body)?),
         Kind::Appeal => Object::Appeal(decode(kind, version, body)?),
+        Kind::NoticeEndpoint => Object::NoticeEndpoint(decode(kind, version, body)?),
     })
 }
 

@@ -44,7 +44,7 @@ pub struct Part {
 pub const JOURNAL: Part = Part { name: "journal", migrations: migrations!("journal": 1 "0001_journal") };
 pub const DIRECTORY: Part = Part {
     name: "directory",
-    migrations: migrations!("directory": 1 "0001_directory", 2 "0002_audit_chain"),
+    migrations: migrations!("directory": 1 "0001_directory", 2 "0002_audit_chain", 3 "0003_notices"),
 };
 pub const PROJECTIONS: Part =
     Part { name: "projections", migrations: migrations!("projections": 1 "0001_projections") };

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 use tallygate::api;
 
+use crate::notices::frozen;
 use crate::support::demo::Demo;
 use crate::support::http::{Ask, Reply};
 
@@ -33,7 +34,7 @@ struct Scene {
 
 impl Scene {
     fn new() -> Self {
-        let demo = Demo::start();
+        let mut demo = Demo::start();
         let id = |made: &Value| made["id"].as_str().unwrap_or_else(|| panic!("{made:#}")).to_owned();
         let token = |path: &str| demo.admin_post(path, &json!({}))["token"].as_str().unwrap().to_owned();
         // The first of its kind, so that it is the one whose token is issued anew all the time.
@@ -73,15 +74,23 @@ impl Scene {
             for (kind, body) in [
                 ("projects", json!({"account": account, "name": "p"})),
                 ("policies", json!({"account": account, "name": "p", "document": document})),
+                ("notice-endpoints", json!({"account": account, "name": "n", "address": "one@example.com"})),
             ] {
                 ids.insert(kind, id(&demo.admin_post(&format!("/api/{kind}"), &body)));
             }
             ids
         };
-        let (own, others) = (world("One"), world("Another"));
+        let (mut own, mut others) = (world("One"), world("Another"));
         let members = member_tokens[..MEMBERS.len()].to_vec();
+        let owners = [&own, &others].map(|ids| ids["accounts"].parse().unwrap());
+        let told = demo.while_down(|app| {
+            owners.map(|account| app.notices.post(frozen(Some(account))).unwrap().to_string())
+        });
+        for (ids, notice) in [&mut own, &mut others].into_iter().zip(told) {
+            ids.insert("notices", notice);
+        }
+        let id = |made: &Value| made["id"].as_str().unwrap_or_else(|| panic!("{made:#}")).to_owned();
         let first = |path: &str| id(&demo.admin(path)["data"][0]);
-        let mut own = own;
         for kind in ["models", "prices", "channels", "groups", "organizations", "operators"] {
             own.insert(kind, first(&format!("/api/{kind}")));
         }

@@ -185,3 +185,47 @@ fn the_doctor_asks_the_directory_whether_a_call_would_pass() {
         .json_free();
     assert_eq!(run(&dir, &ask).json()["would_pass"], true);
 }
+
+/// D4: endpoints are made and the outbox is read by commands; the secret comes from the environment and is not shown.
+#[test]
+fn d4_notice_endpoints_are_managed_by_commands() {
+    let dir = dir();
+    run(&dir, "accounts create --name Ann --email ann@example.com").json_free();
+    let make = "--json notice-endpoints create --account ann@example.com --name mail --address ann@example.com \
+                --language zh --event key_frozen --event low_balance";
+    let made = run(&dir, make).json();
+    assert_eq!((&made["channel"], &made["language"]), (&"mail".into(), &"zh".into()));
+    let id = made["id"].as_str().unwrap();
+    let hook = "--json notice-endpoints create --name hook --url https://hooks.example/x --secret-env NO_SUCH_VARIABLE";
+    assert_eq!(run(&dir, hook).exit, Exit::Usage);
+    let edited =
+        run(&dir, &format!("--json notice-endpoints edit {id} --all-events --status disabled")).json();
+    assert_eq!((&edited["events"], &edited["status"]), (&serde_json::json!([]), &"disabled".into()));
+    let table = run(&dir, "notice-endpoints list --account ann@example.com").out;
+    assert!(table.contains("CHANNEL") && table.contains("ann@example.com"), "{table}");
+    assert_eq!(run(&dir, "--json notice-endpoints list --account operator").json(), serde_json::json!([]));
+    assert_eq!(
+        run(&dir, "--json notices list --account ann@example.com --state dead").json(),
+        serde_json::json!([])
+    );
+    assert_eq!(run(&dir, "notices retry ntc_0000000000000").exit, Exit::No);
+    assert_eq!(run(&dir, "notices list --event nonsense").exit, Exit::Usage);
+}
+
+/// Without a server the command holds the data directory itself, once.
+#[test]
+fn every_list_can_be_read_without_a_server() {
+    let dir = dir();
+    run(&dir, "accounts create --name Ann --email ann@example.com").json_free();
+    for noun in ["policies", "projects", "members", "notice-endpoints", "notices"] {
+        run(&dir, &format!("{noun} list")).json_free();
+        run(&dir, &format!("{noun} list --account ann@example.com")).json_free();
+    }
+    for show in [
+        "policies show pol_0000000000000",
+        "projects show prj_0000000000000",
+        "members show mem_0000000000000",
+    ] {
+        assert_eq!(run(&dir, show).exit, Exit::No, "{show}");
+    }
+}

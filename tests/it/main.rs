@@ -25,6 +25,8 @@ mod gateway_rate;
 mod gateway_stream;
 mod gateway_tenants;
 mod ladder;
+mod notices;
+mod notices_api;
 mod sdk;
 mod store;
 mod store_journal;

@@ -50,12 +50,12 @@ pub fn policies(context: &mut Context, command: Policies) -> Done {
     let client = context.client()?;
     let mut body = Map::new();
     match command {
-        Policies::List { account: None } => POLICY.list(context, "limit=1000"),
+        Policies::List { account: None } => POLICY.list_by(context, &client, "limit=1000"),
         Policies::List { account: Some(account) } => {
             let query = format!("limit=1000&account={}", ACCOUNT.id(&client, &account)?);
-            POLICY.list(context, &query)
+            POLICY.list_by(context, &client, &query)
         }
-        Policies::Show { policy } => POLICY.show(context, &policy),
+        Policies::Show { policy } => POLICY.show_by(context, &client, &policy),
         Policies::Create { file, name, account } => {
             let account = account.map(|account| ACCOUNT.id(&client, &account)).transpose()?;
             put(&mut body, "account", account);

@@ -161,13 +161,13 @@ pub fn projects(context: &mut Context, command: Projects) -> Done {
     let mut body = Map::new();
     match command {
         Projects::List { account } => match account {
-            None => PROJECT.list(context, "limit=1000"),
+            None => PROJECT.list_by(context, &client, "limit=1000"),
             Some(account) => {
                 let query = format!("limit=1000&account={}", ACCOUNT.id(&client, &account)?);
-                PROJECT.list(context, &query)
+                PROJECT.list_by(context, &client, &query)
             }
         },
-        Projects::Show { project } => PROJECT.show(context, &project),
+        Projects::Show { project } => PROJECT.show_by(context, &client, &project),
         Projects::Create { account, name, limits } => {
             put(&mut body, "account", Some(ACCOUNT.id(&client, &account)?));
             put(&mut body, "name", Some(name));
@@ -189,12 +189,12 @@ pub fn members(context: &mut Context, command: Members) -> Done {
     let client = context.client()?;
     let mut body = Map::new();
     let edited = match command {
-        Members::List { account: None } => return MEMBER.list(context, "limit=1000"),
+        Members::List { account: None } => return MEMBER.list_by(context, &client, "limit=1000"),
         Members::List { account: Some(account) } => {
             let query = format!("limit=1000&account={}", ACCOUNT.id(&client, &account)?);
-            return MEMBER.list(context, &query);
+            return MEMBER.list_by(context, &client, &query);
         }
-        Members::Show { member } => return MEMBER.show(context, &member),
+        Members::Show { member } => return MEMBER.show_by(context, &client, &member),
         Members::Create { account, name, service_account, fields } => {
             put(&mut body, "account", Some(ACCOUNT.id(&client, &account)?));
             put(&mut body, "name", Some(name));

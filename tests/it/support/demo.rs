@@ -8,10 +8,13 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use tallygate::app::App;
+use tallygate::clock::{SystemClock, SystemEntropy};
+use tallygate::config::{Config, Sources};
 
 use super::http::{Ask, Connection, Reply};
 
@@ -247,6 +250,20 @@ impl Demo {
             child.kill().unwrap();
         }
         child.wait().unwrap();
+    }
+
+    /// Ends the gateway as a crash would, works on its data, and starts it again.
+    pub fn while_down<T>(&mut self, work: impl FnOnce(&App) -> T) -> T {
+        self.kill();
+        let flags = vec![("store.data_dir", self.dir().display().to_string())];
+        let config = Config::load(&Sources { flags, ..Sources::default() }).unwrap();
+        let (clock, entropy) = (Arc::new(SystemClock), Arc::new(SystemEntropy::new()));
+        let app = App::open(config, clock, entropy, 1, Box::new(|error| panic!("{error}"))).unwrap();
+        let done = work(&app);
+        app.books.close_blocking();
+        drop(app);
+        self.restart();
+        done
     }
 
     /// Starts the gateway again and ends it at once after this time, ready or not.

@@ -9,3 +9,4 @@ pub mod load;
 pub mod postgres;
 pub mod powercut;
 pub mod proxy;
+pub mod receiver;

@@ -1,0 +1,113 @@
+//! What notices are about, and how it is said. A new event is a new line here and a variant of
+//! [`Facts`](super::Facts).
+
+use serde::{Deserialize, Serialize};
+
+use crate::catalogue::Language;
+
+/// Title and text of an event, each in English and Chinese, with `{names}` of its facts.
+struct Words {
+    title: [&'static str; 2],
+    text: [&'static str; 2],
+}
+
+macro_rules! events {
+    ($($(#[doc = $doc:literal])* $event:ident $name:literal: $title:expr, $text:expr;)*) => {
+        /// A stable name: receivers depend on it.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        pub enum Event { $($(#[doc = $doc])* $event),* }
+
+        impl Event {
+            pub const ALL: &'static [Event] = &[$(Event::$event),*];
+            /// The names of all, in the same order.
+            pub const NAMES: &'static [&'static str] = &[$($name),*];
+
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Event::$event => $name),* }
+            }
+
+            const fn words(self) -> Words {
+                match self { $(Event::$event => Words { title: $title, text: $text }),* }
+            }
+        }
+    };
+}
+
+events! {
+    /// A key got another status (D4).
+    KeyStatusChanged "key_status_changed":
+        ["Key {name} is {to} now", "密钥 {name} 的状态变为{to}"],
+        ["The status of key {name} ({subject}) changed from {from} to {to}. By: {origin}. Reason: {reason}. \
+          In force until: {until}.",
+         "密钥 {name}（{subject}）的状态由{from}变为{to}。操作方：{origin}。原因：{reason}。有效期至：{until}。"];
+    /// A risk rule froze a key by itself (D3).
+    KeyFrozen "key_frozen":
+        ["Key {name} was frozen", "密钥 {name} 已被风险冻结"],
+        ["Key {name} ({subject}) was frozen by {origin}. Reason: {reason}. Frozen until: {until}. Calls with it are \
+          refused; you can appeal, and the evidence is kept with the key.",
+         "密钥 {name}（{subject}）已被{origin}冻结。原因：{reason}。冻结至：{until}。使用该密钥的调用会被拒绝；\
+          您可以申请解禁，相关证据保存在该密钥的操作日志中。"];
+    /// An appeal against a freeze was decided (D3).
+    AppealDecided "appeal_decided":
+        ["The appeal for key {name} was {decision}", "密钥 {name} 的申诉结果：{decision}"],
+        ["The appeal for key {name} ({subject}) was {decision}. Reason: {reason}",
+         "密钥 {name}（{subject}）的解禁申请结果：{decision}。理由：{reason}"];
+    /// A live key was used from a browser's page, where everybody can read it (D6).
+    LiveKeyFromBrowser "live_key_from_browser":
+        ["Live key {name} is used in a browser", "正式密钥 {name} 在浏览器中被使用"],
+        ["Live key {name} ({subject}) was used from a page of {origin}. Whoever opens the page can read the key: \
+          rotate it and call from a server.",
+         "正式密钥 {name}（{subject}）被来自 {origin} 的网页使用。任何打开该网页的人都能看到密钥：请轮换密钥，\
+          并改由服务器端发起调用。"];
+    /// The balance fell below its threshold.
+    LowBalance "low_balance":
+        ["The balance is low: {available} {currency}", "余额不足提醒：{available} {currency}"],
+        ["{available} {currency} are available to {subject}, less than the threshold of {threshold} {currency}. \
+          Calls are refused when nothing is left.",
+         "{subject} 的可用余额为 {available} {currency}，低于提醒阈值 {threshold} {currency}。余额用尽后调用会被拒绝。"];
+    /// So much of a budget is used (I1).
+    BudgetAlert "budget_alert":
+        ["{percent}% of the {window} budget of {name} is used", "{name} 的{window}预算已使用 {percent}%"],
+        ["{name} ({subject}) used {used} of its {window} budget of {limit} {currency}, which is {percent}%.",
+         "{name}（{subject}）的{window}预算为 {limit} {currency}，已使用 {used}，占 {percent}%。"];
+}
+
+impl Event {
+    /// Whether it tells amounts of its account's money.
+    pub const fn tells_money(self) -> bool {
+        match self {
+            Event::LowBalance | Event::BudgetAlert => true,
+            Event::KeyStatusChanged | Event::KeyFrozen | Event::AppealDecided | Event::LiveKeyFromBrowser => {
+                false
+            }
+        }
+    }
+
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|event| event.as_str() == name)
+    }
+
+    pub(super) const fn title(self, language: Language) -> &'static str {
+        of(self.words().title, language)
+    }
+
+    pub(super) const fn text(self, language: Language) -> &'static str {
+        of(self.words().text, language)
+    }
+}
+
+const fn of([en, zh]: [&'static str; 2], language: Language) -> &'static str {
+    match language {
+        Language::En => en,
+        Language::Zh => zh,
+    }
+}
+
+impl std::str::FromStr for Event {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        Self::parse(name).ok_or_else(|| format!("must be one of {}", Self::NAMES.join(", ")))
+    }
+}
