@@ -90,6 +90,13 @@ impl Directory {
         page(self.db(), filter, limit)
     }
 
+    /// Rows behind a version, oldest first.
+    pub fn changes_since(&self, version: u64, limit: u32) -> Result<Vec<AuditRow>, DirectoryError> {
+        let sql =
+            format!("SELECT {COLUMNS} FROM directory_log WHERE version > ?1 ORDER BY version LIMIT {limit}");
+        self.db().query(&sql, store_params![version])?.iter().map(|row| explained(self.db(), row)).collect()
+    }
+
     /// Reads the whole log and says where its chain does not hold. Returns how many rows were read.
     pub fn verify_audit(&self) -> Result<(u64, Vec<AuditFault>), DirectoryError> {
         verify(self.db())

@@ -18,8 +18,8 @@ use tower::ServiceExt as _;
 
 use crate::books::{BooksError, Held, Reserve};
 use crate::catalogue::{Code, Language, Refusal};
-use crate::directory::{Price, Snapshot};
-use crate::id::RequestId;
+use crate::directory::{Environment, Price, Snapshot};
+use crate::id::{KeyId, RequestId};
 use crate::risk::Observation;
 
 use super::answer::AnswerBody;
@@ -169,7 +169,17 @@ impl Arrival {
                 refused,
                 at_ns: self.arrived_ns,
             });
+            if let Some(origin) = &facts.client.browser_origin
+                && self.is_live(credential.key)
+            {
+                self.worker.gateway.app.risk.observe_page(credential.key, origin, self.arrived_ns);
+            }
         }
+    }
+
+    fn is_live(&self, key: KeyId) -> bool {
+        let snapshot = self.worker.gateway.app.directory.snapshot();
+        snapshot.key(key).is_some_and(|key| key.environment == Environment::Live)
     }
 
     /// Fail closed: no books, no call.

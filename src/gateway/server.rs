@@ -189,6 +189,11 @@ async fn keep_house(worker: Rc<Worker>) {
             let gateway = Arc::clone(&worker.gateway);
             tokio::task::spawn_blocking(move || gateway.freeze(&found));
         }
+        let pages = worker.gateway.app.risk.take_pages();
+        if !pages.is_empty() {
+            let gateway = Arc::clone(&worker.gateway);
+            tokio::task::spawn_blocking(move || gateway.tell_pages(pages));
+        }
         until_floods -= 1;
         if until_floods == 0 {
             worker.gateway.record_floods();

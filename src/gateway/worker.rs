@@ -10,7 +10,8 @@ use crate::app::App;
 use crate::catalogue::{Code, Refusal};
 use crate::directory::KeyStatus;
 use crate::id::KeyId;
-use crate::risk::{self, Finding};
+use crate::notices::{Facts, NewNotice};
+use crate::risk::{self, Finding, KeyInPage};
 
 use super::facts::Ending;
 use super::flood::Flood;
@@ -135,6 +136,19 @@ impl Gateway {
         }
     }
 
+    /// Tells of live keys that were seen in pages. Blocks.
+    pub fn tell_pages(&self, pages: Vec<KeyInPage>) {
+        let snapshot = self.app.directory.snapshot_owned();
+        for page in pages {
+            let Some(key) = snapshot.key(page.key) else { continue };
+            let facts = Facts::LiveKeyFromBrowser { name: key.name.clone(), origin: page.origin };
+            let notice = NewNotice { account: Some(key.account), subject: key.id.into(), facts };
+            if let Err(why) = self.app.notices.post(notice) {
+                tracing::error!(key = %page.key, %why, "a notice could not be written");
+            }
+        }
+    }
+
     /// Freezes keys that a risk rule found. Blocks.
     pub fn freeze(&self, found: &[Finding]) {
         let now = jiff::Timestamp::from_millisecond(self.app.clock.now_ms()).unwrap_or(jiff::Timestamp::MAX);
@@ -158,11 +172,14 @@ impl Gateway {
     /// that a frozen key ends its streams within one.
     pub fn notice_changes(&self) {
         let version = self.app.directory.snapshot().version();
-        self.signal.send_if_modified(|signal| {
+        let changed = self.signal.send_if_modified(|signal| {
             let changed = signal.directory != version;
             signal.directory = version;
             changed
         });
+        if changed {
+            self.app.notices.wake();
+        }
     }
 
     /// Admitted calls that have not ended.

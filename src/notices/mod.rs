@@ -7,6 +7,7 @@
 //! Must never: hold a secret in a notice, wait for a receiver in whoever posts, or decide that something is to be
 //! told. Blocking: called from threads that may block.
 
+mod changes;
 mod event;
 mod facts;
 mod mail;
@@ -118,21 +119,7 @@ impl Notices {
 
     /// Tells something: it is on disk when this returns, and on its way.
     pub fn post(&self, notice: NewNotice) -> Result<NoticeId, StoreError> {
-        let at_ms = self.clock.now_ms();
-        let (subject, event) = (notice.subject.0, notice.facts.event());
-        let facts = notice.facts.json();
-        let facts = facts.map_err(|why| StoreError::other("a notice's facts are no JSON").caused_by(why))?;
-        let deliveries = self.deliveries_of(notice.account, event, at_ms);
-        let texts = Language::ALL.map(|language| notice.facts.words(&subject, language));
-        let mut written = Notice {
-            id: NoticeId::new(&*self.clock, &*self.entropy),
-            account: notice.account,
-            event: event.as_str().to_owned(),
-            subject,
-            at_ms,
-            facts,
-            texts,
-        };
+        let (mut written, deliveries) = self.written(&notice)?;
         let mut draws = 1;
         while let Err(why) = stored::insert(&self.db, &written, &deliveries) {
             if !why.is_conflict() || draws == DRAWS_MAX {
@@ -143,6 +130,19 @@ impl Notices {
         }
         self.wake();
         Ok(written.id)
+    }
+
+    /// A notice as it is to be written, with a first row of the delivery log for each way.
+    fn written(&self, notice: &NewNotice) -> Result<(Notice, Vec<Delivery>), StoreError> {
+        let at_ms = self.clock.now_ms();
+        let (subject, event) = (notice.subject.0.clone(), notice.facts.event());
+        let facts = notice.facts.json();
+        let facts = facts.map_err(|why| StoreError::other("a notice's facts are no JSON").caused_by(why))?;
+        let texts = Language::ALL.map(|language| notice.facts.words(&subject, language));
+        let id = NoticeId::new(&*self.clock, &*self.entropy);
+        let event_name = event.as_str().to_owned();
+        let written = Notice { id, account: notice.account, event: event_name, subject, at_ms, facts, texts };
+        Ok((written, self.deliveries_of(notice.account, event, at_ms)))
     }
 
     /// The notification centre, and every endpoint that wants to know.

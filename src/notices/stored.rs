@@ -7,7 +7,7 @@ use serde_json::{Map, Value as Json};
 
 use crate::catalogue::Language;
 use crate::id::{AccountId, NoticeEndpointId, NoticeId};
-use crate::store::{Db, Row, StoreError, Value};
+use crate::store::{Db, Row, StoreError, Tx, Value};
 use crate::store_params;
 
 use super::event::Event;
@@ -147,41 +147,43 @@ pub(super) enum Outcome {
 
 /// Writes a notice with all its deliveries, or nothing.
 pub(super) fn insert(db: &Db, notice: &Notice, deliveries: &[Delivery]) -> Result<()> {
+    db.transaction(|tx| insert_in(tx, notice, deliveries))
+}
+
+pub(super) fn insert_in(tx: &mut Tx<'_>, notice: &Notice, deliveries: &[Delivery]) -> Result<()> {
     let (facts, texts) = (json(&notice.facts)?, json(&notice.texts)?);
-    db.transaction(|tx| {
+    tx.execute(
+        "INSERT INTO notices (id, account, event, subject, at_ms, facts, texts)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        store_params![
+            notice.id.raw(),
+            notice.account.map(AccountId::raw),
+            &notice.event,
+            &notice.subject,
+            notice.at_ms,
+            &facts,
+            &texts,
+        ],
+    )?;
+    for (n, delivery) in (0u32..).zip(deliveries) {
         tx.execute(
-            "INSERT INTO notices (id, account, event, subject, at_ms, facts, texts)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            "INSERT INTO notice_deliveries
+                 (notice, n, channel, endpoint, target, state, attempts, next_at, delivered_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
             store_params![
                 notice.id.raw(),
-                notice.account.map(AccountId::raw),
-                &notice.event,
-                &notice.subject,
-                notice.at_ms,
-                &facts,
-                &texts,
+                n,
+                delivery.channel.as_str(),
+                delivery.endpoint.map(NoticeEndpointId::raw),
+                &delivery.target,
+                delivery.state.as_str(),
+                delivery.attempts,
+                delivery.next_at_ms,
+                delivery.delivered_at_ms,
             ],
         )?;
-        for (n, delivery) in (0u32..).zip(deliveries) {
-            tx.execute(
-                "INSERT INTO notice_deliveries
-                     (notice, n, channel, endpoint, target, state, attempts, next_at, delivered_at)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-                store_params![
-                    notice.id.raw(),
-                    n,
-                    delivery.channel.as_str(),
-                    delivery.endpoint.map(NoticeEndpointId::raw),
-                    &delivery.target,
-                    delivery.state.as_str(),
-                    delivery.attempts,
-                    delivery.next_at_ms,
-                    delivery.delivered_at_ms,
-                ],
-            )?;
-        }
-        Ok(())
-    })
+    }
+    Ok(())
 }
 
 fn json(value: &impl serde::Serialize) -> Result<String> {

@@ -162,6 +162,7 @@ impl Notices {
 
     /// Attempts what is due by now, some at a time; returns how many that were. The thread does nothing but this.
     pub fn round(&self, sender: &Sender) -> Result<usize, StoreError> {
+        self.tell_changes()?;
         let due = stored::due(&self.db, self.clock.now_ms(), ROUND_MAX)?;
         let count = due.len();
         let (webhooks, mails): (Vec<_>, Vec<_>) =

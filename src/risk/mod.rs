@@ -50,7 +50,21 @@ pub struct Watch {
 struct State {
     keys: HashMap<KeyId, Track>,
     found: Vec<Finding>,
+    /// When each live key was last told to be in a page.
+    pages: HashMap<KeyId, u64>,
+    told: Vec<KeyInPage>,
 }
+
+/// A live key that a browser sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyInPage {
+    pub key: KeyId,
+    /// The page, as the browser named it.
+    pub origin: Box<str>,
+}
+
+/// It is told once a day.
+const PAGE_AGAIN_NS: u64 = 24 * 60 * MINUTE_NS;
 
 #[derive(Debug, Default)]
 struct Track {
@@ -128,6 +142,24 @@ impl Watch {
             track.is_found = true;
             state.found.push(Finding { key: call.key, reason, evidence });
         }
+    }
+
+    /// Tells of a live key that came from a page.
+    pub fn observe_page(&self, key: KeyId, origin: &str, at_ns: u64) {
+        let mut state = self.state.lock();
+        let is_old = |told_ns: u64| at_ns.saturating_sub(told_ns) >= PAGE_AGAIN_NS;
+        if state.pages.len() >= KEYS_MAX {
+            state.pages.retain(|_, told_ns| !is_old(*told_ns));
+        }
+        let is_due = state.pages.get(&key).is_none_or(|told_ns| is_old(*told_ns));
+        if is_due && state.pages.len() < KEYS_MAX {
+            state.pages.insert(key, at_ns);
+            state.told.push(KeyInPage { key, origin: origin.into() });
+        }
+    }
+
+    pub fn take_pages(&self) -> Vec<KeyInPage> {
+        std::mem::take(&mut self.state.lock().told)
     }
 
     /// What was found since the last time.
