@@ -4,6 +4,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::alerts::Alerts;
 use crate::books::{Books, BooksConfig, OnFatal, OpenError};
 use crate::clock::{Clock, Entropy};
 use crate::config::Config;
@@ -23,6 +24,7 @@ pub struct App {
     pub directory: Arc<Directory>,
     pub books: Arc<Books>,
     pub risk: risk::Watch,
+    pub alerts: Alerts,
     /// Its worker is started by who serves.
     pub notices: Arc<Notices>,
     pub projections: Projections,
@@ -73,6 +75,7 @@ impl App {
         ports: usize,
         on_fatal: OnFatal,
     ) -> Result<Self, AppError> {
+        let alert_percent = config.alerts.budget_percent;
         let rules = risk::Rules::from_config(&config).map_err(AppError::Regions)?;
         let data_dir = config.store.data_dir.clone();
         let stores = match config.store.database_url.clone() {
@@ -103,6 +106,7 @@ impl App {
             directory,
             books: Arc::new(books),
             risk: risk::Watch::new(rules),
+            alerts: Alerts::new(alert_percent),
             notices: Arc::new(notices),
             projections: stores.projections,
             journal,

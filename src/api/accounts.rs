@@ -32,6 +32,12 @@ pub static ACCOUNT: Shape = Shape {
         field!("remark", Kind::Text, Nullable, "Note of the operator"),
         field!("organization", Kind::Text, Nullable, "Id of the organization that it stands under"),
         field!("switches", Kind::Object(&SWITCHES), Required, "As they are set here"),
+        field!(
+            "low_balance_alert",
+            Kind::Money,
+            Nullable,
+            "Below it, the balance is told to be low; null: never"
+        ),
         field!("policies", Kind::List(&Kind::Object(&POLICY)), Required, "Policies of its keys"),
         field!("in_force", Kind::Object(&IN_FORCE), Required, "The switches as they hold, and from where"),
         field!("created_at", Kind::Time, Required, "When it was made"),
@@ -90,6 +96,7 @@ static ACCOUNT_INPUT: Shape = Shape {
         field!("remark", Kind::Text, OptionalNullable, "Note of the operator"),
         field!("organization", Kind::Text, OptionalNullable, "Id of the organization that it stands under"),
         field!("switches", Kind::Object(&SWITCHES), Optional, "Replaces both"),
+        field!("low_balance_alert", Kind::Money, OptionalNullable, "Below it, the balance is told to be low"),
         field!("policies", Kind::List(&Kind::Object(&POLICY)), Optional, "Replaces all"),
         field!("version", COUNT, Optional, "In a change: the version that was seen"),
     ],
@@ -133,6 +140,7 @@ pub fn view(call: &Call<'_>, stored: &Versioned<Account>) -> Value {
         "remark": account.remark.as_ref().filter(|_| call.own_account().is_none()),
         "organization": account.organization,
         "switches": switches_view(account.switches),
+        "low_balance_alert": account.low_balance_alert.map(|at| at.to_string()),
         "policies": account.policies.iter().map(policy_view).collect::<Vec<_>>(),
         "in_force": {
             "api_service": in_force_view(in_force.api_service),
@@ -238,6 +246,9 @@ fn apply(account: &mut Account, fields: &Fields<'_>) -> Result<(), DirectoryErro
     }
     if let Some(organization) = fields.nullable_parsed("organization")? {
         account.organization = organization;
+    }
+    if fields.has("low_balance_alert") {
+        account.low_balance_alert = fields.money("low_balance_alert")?;
     }
     if let Some(policies) = fields.list("policies") {
         account.policies = shape::decode("policies", policies)?;

@@ -79,6 +79,11 @@ config! {
         /// Time for running calls to end after a stop was asked for.
         shutdown_ms: u64 = 30_000, Between(0, 3_600_000);
     }
+    /// What is told before it stops anything.
+    alerts: Alerts {
+        /// Percent of a budget from which on its use is told, and again at 100. 0: never.
+        budget_percent: u32 = 80, Between(0, 100);
+    }
     /// What a key must not do: a key that does is frozen, with the evidence, until an appeal or an operator lifts that.
     risk: Risk {
         /// Calls of one key in a minute. 0: no such rule.

@@ -83,6 +83,7 @@ impl Directory {
                 remark: None,
                 organization: None,
                 switches: Switches::default(),
+                low_balance_alert: None,
                 policies: Vec::new(),
                 created_at: self.now()?,
             },

@@ -36,6 +36,24 @@ pub mod money {
     }
 }
 
+pub mod optional_money {
+    use ledger::Nano;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(amount: &Option<Nano>, serializer: S) -> Result<S::Ok, S::Error> {
+        match amount {
+            Some(amount) => serializer.collect_str(amount),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Nano>, D::Error> {
+        #[derive(Deserialize)]
+        struct Amount(#[serde(with = "super::money")] Nano);
+        Ok(Option::<Amount>::deserialize(deserializer)?.map(|Amount(amount)| amount))
+    }
+}
+
 pub mod multiplier {
     use std::borrow::Cow;
 

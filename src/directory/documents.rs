@@ -47,6 +47,9 @@ pub struct Account {
     pub organization: Option<OrganizationId>,
     #[serde(default, skip_serializing_if = "Switches::is_unset")]
     pub switches: Switches,
+    /// Below it, the balance is told to be low.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "decimal::optional_money")]
+    pub low_balance_alert: Option<Nano>,
     /// Policies of its keys.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub policies: Vec<AccountPolicy>,

@@ -111,6 +111,7 @@ impl Document for Account {
         self.email.iter().try_for_each(|email| checks::email("email", email))?;
         checks::time_zone("time_zone", &self.time_zone)?;
         checks::not_negative("overdraft", self.overdraft)?;
+        self.low_balance_alert.iter().try_for_each(|at| checks::not_negative("low_balance_alert", *at))?;
         if self.policies.len() > ACCOUNT_POLICIES_MAX {
             return Err(FieldError::new("policies", "are more than 64"));
         }

@@ -305,6 +305,11 @@ impl Arrival {
             let reserve = self.judge(&snapshot, decided, &mut admission)?;
             Some(Reserve { overdraft, ..reserve })
         });
+        if let Ok((decided, _)) = &decided
+            && let Some(readings) = &decided.readings
+        {
+            gateway.app.alerts.observe(caller, &scope, readings);
+        }
         drop(scope);
         drop(snapshot);
         if let Ok((decided, _)) = &decided {

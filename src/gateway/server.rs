@@ -194,6 +194,11 @@ async fn keep_house(worker: Rc<Worker>) {
             let gateway = Arc::clone(&worker.gateway);
             tokio::task::spawn_blocking(move || gateway.tell_pages(pages));
         }
+        let alerts = worker.gateway.app.alerts.take();
+        if !alerts.is_empty() {
+            let gateway = Arc::clone(&worker.gateway);
+            tokio::task::spawn_blocking(move || gateway.tell_alerts(&alerts));
+        }
         until_floods -= 1;
         if until_floods == 0 {
             worker.gateway.record_floods();

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use crate::alerts::Alert;
 use crate::app::App;
 use crate::catalogue::{Code, Refusal};
 use crate::directory::KeyStatus;
@@ -132,6 +133,16 @@ impl Gateway {
         for decided in self.flood.drain(self.app.clock.mono_ns()) {
             if let Err(why) = self.app.books.record_refusal(decided) {
                 tracing::error!(%why, "a count of refused calls could not be recorded");
+            }
+        }
+    }
+
+    /// Tells of budgets and balances that run low. Blocks.
+    pub fn tell_alerts(&self, alerts: &[Alert]) {
+        let snapshot = self.app.directory.snapshot_owned();
+        for alert in alerts {
+            if let Err(why) = alert.tell(&self.app.notices, &snapshot, self.app.currency()) {
+                tracing::error!(%why, "a notice could not be written");
             }
         }
     }

@@ -200,6 +200,18 @@ impl Notices {
         Ok(Some((notice, deliveries)))
     }
 
+    /// Whether there is a notice of this event and subject since a moment, with facts that are alike.
+    pub fn was_told(
+        &self,
+        event: Event,
+        subject: &Subject,
+        since_ms: i64,
+        alike: impl Fn(&serde_json::Map<String, serde_json::Value>) -> bool,
+    ) -> Result<bool, StoreError> {
+        let facts = stored::facts_since(&self.db, event, &subject.0, since_ms)?;
+        Ok(facts.iter().any(alike))
+    }
+
     /// Gives the deliveries that failed all their attempts again, from now on.
     pub fn retry(&self, id: NoticeId) -> Result<u64, StoreError> {
         let again = stored::retry(&self.db, id, self.clock.now_ms())?;

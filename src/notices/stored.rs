@@ -186,6 +186,18 @@ pub(super) fn insert_in(tx: &mut Tx<'_>, notice: &Notice, deliveries: &[Delivery
     Ok(())
 }
 
+/// Facts of the notices of an event and a subject since a moment.
+pub(super) fn facts_since(
+    db: &Db,
+    event: Event,
+    subject: &str,
+    since_ms: i64,
+) -> Result<Vec<Map<String, Json>>> {
+    let sql = "SELECT facts FROM notices WHERE event = ?1 AND subject = ?2 AND at_ms >= ?3";
+    let rows = db.query(sql, store_params![event.as_str(), subject, since_ms])?;
+    Ok(rows.iter().filter_map(|row| serde_json::from_str(row.text(0).ok()?).ok()).collect())
+}
+
 fn json(value: &impl serde::Serialize) -> Result<String> {
     serde_json::to_string(value)
         .map_err(|why| StoreError::other("a notice cannot be written as JSON").caused_by(why))

@@ -293,3 +293,37 @@ fn s25_a_limit_that_cannot_be_enforced_is_refused() {
         assert_eq!((&error["code"], &error["param"]), (&json!("invalid_value"), &json!(field)), "{error:#}");
     }
 }
+
+/// I1: a budget that is nearly used is told, again when it is used up, and not with every call; so is a low balance.
+#[test]
+fn i1_a_budget_and_a_balance_that_run_low_are_told() {
+    let scene = Scene::new();
+    let project = scene.post("/api/projects", &json!({"account": scene.account, "name": "alpha"}));
+    let (_, key) = scene.key(json!({"project": project}));
+    scene.chat(&key).ok();
+    let path = format!("/api/projects/{project}");
+    let used = scene.patch(&path, &json!({"limits": spend("month", "1")}))["limits"][0]["used"].clone();
+    let used = ledger::Nano::parse_decimal(used.as_str().unwrap()).unwrap();
+    let notices = |event: &str| {
+        let page = scene.demo.admin(&format!("/api/notices?account={}&event={event}", scene.account));
+        page["data"].as_array().unwrap().clone()
+    };
+    let limit =
+        |percent: i64| json!({"limits": spend("month", &ledger::Nano(used.0 * 100 / percent).to_string())});
+    scene.patch(&path, &limit(90));
+    let told = |count: usize| {
+        crate::support::demo::wait_until("it is told", || notices("budget_alert").len() == count)
+    };
+    scene.chat(&key);
+    told(1);
+    (0..3).for_each(|_| drop(scene.chat(&key)));
+    scene.patch(&path, &limit(100));
+    scene.chat(&key);
+    told(2);
+    let facts = &notices("budget_alert")[0];
+    assert_eq!((&facts["subject"], &facts["facts"]["name"]), (&json!(project), &json!("alpha")), "{facts:#}");
+    assert!(facts["facts"]["percent"].as_u64().unwrap() >= 100, "{facts:#}");
+    scene.patch(&format!("/api/accounts/{}", scene.account), &json!({"low_balance_alert": "5"}));
+    (0..3).for_each(|_| drop(scene.chat(&key)));
+    crate::support::demo::wait_until("it is told", || notices("low_balance").len() == 1);
+}

@@ -89,6 +89,9 @@ pub struct AccountFields {
     /// Note of the operator; none clears it.
     #[arg(long)]
     remark: Option<String>,
+    /// Tell when the balance falls below this; none: never.
+    #[arg(long, value_name = "AMOUNT")]
+    low_balance_alert: Option<String>,
     /// Id or name of the organization that it stands under; none clears it.
     #[arg(long)]
     organization: Option<String>,
@@ -127,6 +130,7 @@ impl AccountFields {
         put(&mut body, "overdraft", self.overdraft);
         put(&mut body, "callers_see_account_money", self.callers_see_account_money);
         put_or_clear(&mut body, "remark", self.remark);
+        put_or_clear(&mut body, "low_balance_alert", self.low_balance_alert);
         put_found(&mut body, "organization", self.organization, organization)?;
         self.switches.put(&mut body);
         Ok(body)

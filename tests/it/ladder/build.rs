@@ -174,6 +174,7 @@ fn account(index: usize, account: &world::Account) -> directory::Account {
         remark: None,
         organization: account.organization.map(|node| OrganizationId::from_raw(raw(node))),
         switches: Switches { api_service: account.api_service, model_calls: account.model_calls },
+        low_balance_alert: None,
         policies: attached.collect(),
         created_at: at(0),
     }
