@@ -17,6 +17,7 @@ pub mod documents;
 mod error;
 mod key;
 mod limit;
+mod loading;
 mod member;
 mod operator;
 pub mod organization;
@@ -25,6 +26,7 @@ mod project;
 mod rate;
 mod rules;
 pub mod schedule;
+mod shards;
 pub mod snapshot;
 mod stored;
 
