@@ -6,6 +6,7 @@
     reason = "a test ends where it cannot go on"
 )]
 
+mod allocations;
 mod api;
 mod authorization;
 mod cli;
