@@ -58,15 +58,20 @@ static UTC: TimeZone = TimeZone::UTC;
 
 /// The purses of a caller's calls.
 pub fn purses<'a>(snapshot: &'a Snapshot, caller: Caller<'a>) -> Purses<'a> {
-    let (environment, zone) = (caller.key.environment, &caller.account.zone);
     let mut purses = Purses::new();
+    collect(snapshot, caller, &mut purses);
+    purses
+}
+
+/// The same, where they are to be.
+pub fn collect<'a>(snapshot: &'a Snapshot, caller: Caller<'a>, purses: &mut Purses<'a>) {
+    let (environment, zone) = (caller.key.environment, &caller.account.zone);
     purses.push(Purse::of_key(caller.key, zone));
     purses.extend(caller.member.map(|member| Purse::of_member(member, zone, environment)));
     purses.extend(caller.project.map(|project| Purse::of_project(project, zone, environment)));
     purses.extend(caller.group.map(|group| Purse::of_group(group, environment)));
     let above = snapshot.organizations_above(caller.account.account.organization);
     purses.extend(above.map(|entry| Purse::of_organization(entry, environment)));
-    purses
 }
 
 impl<'a> Purse<'a> {
