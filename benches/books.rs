@@ -12,97 +12,23 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use ledger::{Book, Command, CreditSource, Effect, LotId, LotKind, Nano, Reference, TokenClass, Usage};
-use serde::de::DeserializeOwned;
-use serde_json::json;
 use tallygate::books::encoding::Buffers;
 use tallygate::books::{Books, BooksConfig, Held, Record, Reserve};
-use tallygate::clock::{Clock, SystemClock};
-use tallygate::directory::{Change, Object, Snapshot};
-use tallygate::gateway::facts::{
-    CallBody, CallRecord, Checked, Client, Credential, Decided, Ending, Endpoint, Facts, Outcome, Readings,
-    UsageSource,
-};
-use tallygate::gateway::ladder::{self, Caller, HoldPolicy, Scope, Verdict};
-use tallygate::id::{AccountId, ChannelId, KeyId, ModelId, PriceId, RequestId};
+use tallygate::clock::SystemClock;
+use tallygate::directory::Snapshot;
+use tallygate::gateway::facts::{CallRecord, Decided, Ending, Outcome, UsageSource};
+use tallygate::gateway::ladder::{self, Verdict};
 use tallygate::store::{self, StoreConfig};
 
-const POLICY: HoldPolicy =
-    HoldPolicy { output_share_ppm: 250_000, output_tokens_floor: 1_000, output_tokens_min: 16 };
-const ACCOUNT: AccountId = AccountId::from_raw(1);
-const KEY: KeyId = KeyId::from_raw(2);
+use case::{ACCOUNT, POLICY, facts, readings, scope};
+
+mod case;
+
 /// Calls that are under way at a time.
 const OPEN_CALLS: usize = 64;
 /// Calls in one iteration of the commit: the projector gathers for 25 ms, which must not count for one call.
 const AT_ONCE: u64 = 10_000;
 const PER_CALL: u32 = 10_000;
-
-fn document<T: DeserializeOwned>(value: serde_json::Value) -> Arc<T> {
-    Arc::new(serde_json::from_value(value).expect("a valid document"))
-}
-
-/// One account with a key that has two limits, one priced model, one channel.
-fn directory() -> Snapshot {
-    let now = "2026-01-01T00:00:00Z";
-    let (account, key) = (ACCOUNT.to_string(), KEY.to_string());
-    let model = ModelId::from_raw(3).to_string();
-    let (price, channel) = (PriceId::from_raw(4).to_string(), ChannelId::from_raw(5).to_string());
-    let limit = |window: &str, value: &str| json!({"metric": "spend", "window": window, "value": value, "origin": "owner"});
-    let objects = [
-        Object::Account(document(json!({
-            "id": account, "name": "bench", "time_zone": "Asia/Shanghai", "created_at": now
-        }))),
-        Object::Key(document(json!({
-            "id": key, "account": account, "name": "bench", "environment": "live", "hash": "00".repeat(32),
-            "masked": "tg-live-…", "limits": [limit("day", "900000"), limit("month", "9000000")], "created_at": now
-        }))),
-        Object::Model(document(json!({
-            "id": model, "name": "bench", "output_tokens_max": 4096, "owned_by": "bench", "created_at": now
-        }))),
-        Object::Price(document(json!({
-            "id": price, "model": model, "version": 1, "effective_at": now, "created_at": now,
-            "per_million": {"input": "1.25", "output": "10"}
-        }))),
-        Object::Channel(document(json!({
-            "id": channel, "name": "bench", "provider": "openai", "base_url": "http://127.0.0.1:1/v1",
-            "credential": "", "models": {"bench": "bench"}, "environments": ["live"], "created_at": now
-        }))),
-    ];
-    let mut snapshot = Snapshot::default();
-    snapshot.apply(objects.map(|object| Change { version: 1, object }));
-    snapshot
-}
-
-fn facts(n: u64) -> Facts {
-    let at_ms = SystemClock.now_ms();
-    Facts {
-        request: RequestId::from_raw((u128::from(at_ms.unsigned_abs()) << 80) | u128::from(n)),
-        at_ms,
-        config_version: 1,
-        address: Checked::Passed(Endpoint::ChatCompletions),
-        credential: Checked::Passed(Credential { key: KEY, account: ACCOUNT, project: None, member: None }),
-        body: Checked::Passed(CallBody {
-            model: "bench".into(),
-            stream: false,
-            body_bytes: 500,
-            input_tokens_bound: 420,
-            image_parts: 0,
-            audio_parts: 0,
-            output_cap: Some(256),
-            choices: 1,
-        }),
-        client: Client {
-            address: Some([127, 0, 0, 1].into()),
-            sdk: "OpenAI/Python 2.8.0".into(),
-            retry_count: 0,
-            browser_origin: None,
-        },
-    }
-}
-
-fn scope(snapshot: &Snapshot, at_ms: i64) -> Scope<'_> {
-    let caller = Caller::of_key(snapshot, KEY).expect("the key");
-    Scope::new(snapshot, caller, Some("bench"), at_ms)
-}
 
 fn outcome() -> Outcome {
     let mut usage = Usage::default();
@@ -122,23 +48,29 @@ fn outcome() -> Outcome {
     }
 }
 
+/// The two calls that are measured. `cargo nextest run --test it allocat` counts what `decide` allocates: nothing.
+fn cases() -> [(&'static str, Snapshot); 2] {
+    [("", case::plain()), (", 8 limits and 20 statements", case::full())]
+}
+
 fn decision(c: &mut Criterion) {
-    let snapshot = directory();
-    let facts = facts(1);
-    let readings = Readings { available: Nano(100_000_000_000), held: Nano(0), ..Readings::default() };
-    let verdict = ladder::decide(&snapshot, &facts, &readings, &POLICY);
-    assert!(matches!(verdict, Verdict::Admit(_)), "{verdict:?}");
-    c.bench_function("decide", |b| {
-        b.iter(|| {
-            matches!(
-                ladder::decide(&snapshot, black_box(&facts), black_box(&readings), &POLICY),
-                Verdict::Admit(_)
-            )
+    for (name, snapshot) in cases() {
+        let facts = facts(&snapshot, 1);
+        let readings = readings(&snapshot, facts.at_ms);
+        let verdict = ladder::decide(&snapshot, &facts, &readings, &POLICY);
+        assert!(matches!(verdict, Verdict::Admit(_)), "{verdict:?}");
+        c.bench_function(&format!("decide{name}"), |b| {
+            b.iter(|| {
+                matches!(
+                    ladder::decide(&snapshot, black_box(&facts), black_box(&readings), &POLICY),
+                    Verdict::Admit(_)
+                )
+            });
         });
-    });
-    c.bench_function("scope of a call (windows, layers)", |b| {
-        b.iter(|| scope(&snapshot, black_box(facts.at_ms)));
-    });
+        c.bench_function(&format!("scope of a call (windows, layers){name}"), |b| {
+            b.iter(|| scope(&snapshot, black_box(facts.at_ms)));
+        });
+    }
 }
 
 /// The books in a fresh directory, with money for ever.
@@ -168,7 +100,7 @@ fn books(dir: &std::path::Path) -> Books {
 }
 
 fn hold(books: &Books, snapshot: &Snapshot, n: u64) -> Held {
-    let facts = facts(n);
+    let facts = facts(snapshot, n);
     let scope = scope(snapshot, facts.at_ms);
     let decided = Decided::new(facts);
     let (_, held) = books
@@ -207,7 +139,7 @@ fn calls(books: &Books, snapshot: &Snapshot, from: u64, count: u64) {
 
 fn encoding(c: &mut Criterion) {
     let dir = tempfile::tempdir().expect("a directory");
-    let (books, snapshot) = (books(dir.path()), directory());
+    let (books, snapshot) = (books(dir.path()), case::plain());
     let records: Vec<Record> = (0..64)
         .map(|n| {
             let held = hold(&books, &snapshot, n);
@@ -235,26 +167,30 @@ fn encoding(c: &mut Criterion) {
 }
 
 fn commit(c: &mut Criterion) {
-    let dir = tempfile::tempdir().expect("a directory");
-    let (books, snapshot) = (books(dir.path()), directory());
-    let mut next = 0;
-    let mut run = |count: u64, projected: bool| -> Duration {
-        let start = Instant::now();
-        calls(&books, &snapshot, next, count);
-        next += count;
-        if projected {
-            books.flush_blocking().expect("projections");
-        }
-        start.elapsed()
-    };
-    // Warm: the files have their size, the statements are prepared.
-    run(20_000, true);
     let mut group = c.benchmark_group("decide, hold, settle");
     group.sample_size(10).measurement_time(Duration::from_secs(8)).throughput(Throughput::Elements(1));
-    group.bench_function("until durable", |b| b.iter_custom(|count| run(count * AT_ONCE, false) / PER_CALL));
-    group.bench_function("until durable and projected", |b| {
-        b.iter_custom(|count| run(count * AT_ONCE, true) / PER_CALL);
-    });
+    for (name, snapshot) in cases() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let books = books(dir.path());
+        let mut next = 0;
+        let mut run = |count: u64, projected: bool| -> Duration {
+            let start = Instant::now();
+            calls(&books, &snapshot, next, count);
+            next += count;
+            if projected {
+                books.flush_blocking().expect("projections");
+            }
+            start.elapsed()
+        };
+        // Warm: the files have their size, the statements are prepared.
+        run(20_000, true);
+        group.bench_function(format!("until durable{name}"), |b| {
+            b.iter_custom(|count| run(count * AT_ONCE, false) / PER_CALL);
+        });
+        group.bench_function(format!("until durable and projected{name}"), |b| {
+            b.iter_custom(|count| run(count * AT_ONCE, true) / PER_CALL);
+        });
+    }
     group.finish();
 }
 

@@ -118,6 +118,11 @@ impl App {
         &self.config.ledger.currency
     }
 
+    /// Whether others may write the directory too. The embedded store has one writer, which is this process.
+    pub fn directory_is_shared(&self) -> bool {
+        self.config.store.database_url.is_some()
+    }
+
     pub fn hold_policy(&self) -> HoldPolicy {
         let holds = &self.config.holds;
         HoldPolicy {
@@ -185,12 +190,6 @@ pub fn serve(mut config: Config) -> Result<(), RunError> {
     let app = Arc::new(app.map_err(RunError::App)?);
     let signals = StopSignals::listen().map_err(RunError::Signals)?;
     tracing::info!(address = %bound.address, workers, "ready");
-    let followed = Arc::clone(&app);
-    let following =
-        std::thread::Builder::new().name("directory".into()).spawn(move || follow_directory(&followed));
-    if let Err(why) = following {
-        tracing::error!(%why, "changes of other nodes cannot be followed");
-    }
     let notices = app.notices.start(&app.config.mail).map_err(RunError::Notices)?;
     let router = crate::api::router(Arc::clone(&app), &public_url);
     let gateway = Gateway::new(Arc::clone(&app), router, public_url);
@@ -201,23 +200,6 @@ pub fn serve(mut config: Config) -> Result<(), RunError> {
     notices.stop_blocking();
     app.books.close_blocking();
     Ok(())
-}
-
-/// How often changes that other nodes wrote are looked for.
-const FOLLOW_EVERY: std::time::Duration = std::time::Duration::from_millis(500);
-
-/// Takes in what other nodes write into a shared directory, until the process ends. The embedded store has
-/// one writer, which is this process.
-fn follow_directory(app: &App) {
-    if app.config.store.database_url.is_none() {
-        return;
-    }
-    loop {
-        std::thread::sleep(FOLLOW_EVERY);
-        if let Err(why) = app.directory.refresh() {
-            tracing::warn!(%why, "changes of other nodes could not be read");
-        }
-    }
 }
 
 /// Why a gateway did not run.

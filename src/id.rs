@@ -21,6 +21,8 @@ pub const ID_EPOCH_MS: i64 = 1_704_067_200_000;
 const RANDOM_BITS: u32 = 22;
 const TIME_BITS: u32 = 41;
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+/// What each byte stands for.
+const DIGITS: [Option<u8>; 256] = digits();
 
 /// Why a text is not an id of the wanted kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +54,17 @@ impl fmt::Display for IdError {
 
 impl std::error::Error for IdError {}
 
+#[expect(clippy::indexing_slicing, reason = "worked out by the compiler, which would not let it pass")]
+const fn digits() -> [Option<u8>; 256] {
+    let mut digits = [None; 256];
+    let mut digit = 0;
+    while digit < 32 {
+        digits[ALPHABET[digit as usize] as usize] = Some(digit);
+        digit += 1;
+    }
+    digits
+}
+
 /// Writes `value` in `N` characters of base 32, most significant first.
 fn encode<const N: usize>(mut value: u128) -> [u8; N] {
     let mut text = [b'0'; N];
@@ -71,11 +84,12 @@ fn decode(text: &str, prefix: &'static str, expected: usize, bits: u32) -> Resul
     }
     let mut value: u128 = 0;
     for (position, byte) in digits.bytes().enumerate() {
-        let digit = ALPHABET.iter().position(|c| *c == byte).ok_or(IdError::Character { position })?;
+        let digit =
+            DIGITS.get(usize::from(byte)).copied().flatten().ok_or(IdError::Character { position })?;
         if value >> (bits - 5) != 0 {
             return Err(IdError::TooLarge);
         }
-        value = value << 5 | digit as u128;
+        value = value << 5 | u128::from(digit);
     }
     Ok(value)
 }

@@ -130,7 +130,7 @@ impl Prepared {
         command.arg("serve").arg("--config").arg(self.config());
         let ready = |addr| peers::answers(addr, "/readyz");
         let mut peer = Peer::start("tallygate", command, self.addr, &self.dir, rig, ready)?;
-        peer.key = self.key.expose().to_owned();
+        (peer.key, peer.checks_keys) = (self.key.expose().to_owned(), true);
         Ok(peer)
     }
 

@@ -4,7 +4,7 @@
 //! Open loop: calls are due at a fixed rate, and their latency counts from the time that they
 //! were due, so that a stall of the proxy shows in all the calls it held up.
 //! Promises: a call counts as good only if its status is 200 and its body is the upstream's,
-//! to the end. Never: it does not retry.
+//! to the end; where a refusal is what is measured, only if it is that refusal. Never: it does not retry.
 
 use super::hist::Histogram;
 use super::http1::{self, Chunks, Framing};
@@ -26,13 +26,26 @@ pub enum Pace {
     Open { per_second: u32 },
 }
 
+/// What a good answer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// The upstream's, in one piece.
+    Whole,
+    /// The upstream's, in chunks.
+    Stream,
+    Refusal {
+        status: u16,
+        code: &'static str,
+    },
+}
+
 #[derive(Clone)]
 pub struct Plan {
     pub pace: Pace,
     pub time: Duration,
     /// The bytes of a whole request, head and body.
     pub request: Vec<u8>,
-    pub stream: bool,
+    pub answer: Answer,
 }
 
 #[derive(Default)]
@@ -206,7 +219,7 @@ impl Load {
             if event.is_readable() {
                 // The end may have come together with the last bytes; no other event tells of it.
                 let ended = connection.fill(&mut self.read_buffer, event.is_read_closed())?;
-                let whole = connection.advance(&mut self.report)?;
+                let whole = connection.advance(self.plan.answer, &mut self.report)?;
                 return if ended && !whole {
                     Err(io::Error::other("closed by the proxy"))
                 } else {
@@ -225,7 +238,7 @@ impl Load {
     fn complete(&mut self, registry: &Registry, index: usize) {
         let Some(Some(connection)) = self.connections.get_mut(index) else { return };
         let now = Instant::now();
-        if let Err(what) = connection.check(self.plan.stream) {
+        if let Err(what) = connection.check(self.plan.answer) {
             return self.fail(registry, index, &what);
         }
         if let Some(due) = connection.due.take() {
@@ -277,7 +290,7 @@ impl Connection {
     }
 
     /// Takes in what was read; true when the answer is whole.
-    fn advance(&mut self, report: &mut LoadReport) -> io::Result<bool> {
+    fn advance(&mut self, answer: Answer, report: &mut LoadReport) -> io::Result<bool> {
         let Some(due) = self.due else {
             return if self.input.is_empty() {
                 Ok(false)
@@ -287,7 +300,7 @@ impl Connection {
         };
         if matches!(self.body, Body::Head) {
             let Some(head) = http1::head(&self.input) else { return Ok(false) };
-            if head.status != 200 {
+            if head.status != answer.status() {
                 let text = String::from_utf8_lossy(&self.input).into_owned();
                 return Err(io::Error::other(format!("status {}: {text}", head.status)));
             }
@@ -320,17 +333,35 @@ impl Connection {
         }
     }
 
-    /// Whether the answer is the upstream's, whole.
-    fn check(&self, stream: bool) -> Result<(), String> {
+    /// Whether the answer is the one that was to come, whole.
+    fn check(&self, answer: Answer) -> Result<(), String> {
         let (Body::Length { data, .. } | Body::Chunked { data, .. }) = &self.body else {
             return Err("no body".into());
         };
-        let good = if stream {
-            data.ends_with(b"data: [DONE]\n\n")
-                && memchr::memmem::find_iter(data, b"\"content\":\"").count() == STREAM_CHUNKS
-        } else {
-            data.ends_with(b"}") && memchr::memmem::find(data, b"came from.\"").is_some()
-        };
-        if good { Ok(()) } else { Err(format!("not the answer: {}", String::from_utf8_lossy(data))) }
+        match answer.is(data) {
+            true => Ok(()),
+            false => Err(format!("not the answer: {}", String::from_utf8_lossy(data))),
+        }
+    }
+}
+
+impl Answer {
+    fn status(self) -> u16 {
+        match self {
+            Answer::Whole | Answer::Stream => 200,
+            Answer::Refusal { status, .. } => status,
+        }
+    }
+
+    fn is(self, body: &[u8]) -> bool {
+        let contains = |text: &str| memchr::memmem::find(body, text.as_bytes()).is_some();
+        match self {
+            Answer::Whole => body.ends_with(b"}") && contains("came from.\""),
+            Answer::Stream => {
+                body.ends_with(b"data: [DONE]\n\n")
+                    && memchr::memmem::find_iter(body, b"\"content\":\"").count() == STREAM_CHUNKS
+            }
+            Answer::Refusal { code, .. } => body.ends_with(b"}") && contains(&format!("\"code\":\"{code}\"")),
+        }
     }
 }

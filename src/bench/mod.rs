@@ -42,7 +42,7 @@ pub struct BenchArgs {
     /// Milliseconds that a peer is under load in a round.
     #[arg(long, default_value_t = 3000)]
     millis: u64,
-    /// Only these scenarios: whole, stream, saturated, whole_50ms, stream_50ms.
+    /// Only these scenarios: whole, stream, saturated, whole_50ms, stream_50ms, unknown_key.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Write the report to FILE.json and FILE.md.
@@ -141,13 +141,14 @@ fn measure_in(args: &BenchArgs, dir: &std::path::Path) -> io::Result<Report> {
     ];
     let pacing = Pacing { rounds: args.rounds.max(1), time: Duration::from_millis(args.millis.max(1)) };
     let mut scenarios = Vec::new();
-    let mut others_ns = 0;
+    let (mut others_ns, mut runs_made) = (0, 0);
     for scenario in workload::SCENARIOS {
         if !args.only.is_empty() && !args.only.iter().any(|name| name == scenario.name) {
             continue;
         }
         progress(scenario.title)?;
         let runs: Vec<Run> = rounds::scenario(&mut rig, &peers, &scenario, &pacing)?;
+        runs_made += runs.len();
         others_ns += runs.iter().map(|run| run.others_ns).sum::<u64>();
         scenarios.push(report::scenario(&scenario, &runs));
     }
@@ -156,8 +157,7 @@ fn measure_in(args: &BenchArgs, dir: &std::path::Path) -> io::Result<Report> {
         .filter(|peer| peer.name != "direct")
         .map(|peer| PeerMemory { peer: peer.name, idle: peer.idle, loaded: peer.memory() })
         .collect();
-    let runs = u64::from(pacing.rounds) * (peers.len() * scenarios.len()) as u64;
-    let time = pacing.time * u32::try_from(runs).unwrap_or(u32::MAX);
+    let time = pacing.time * u32::try_from(runs_made).unwrap_or(u32::MAX);
     peers.iter_mut().for_each(Peer::stop);
     let ready_ms = report::Spread::of_ms(&prepared.ready(&mut rig, pacing.rounds)?);
     let targets = report::targets(&scenarios, &memory, ready_ms, "tallygate");

@@ -22,6 +22,8 @@ pub struct Peer {
     pub name: &'static str,
     pub addr: SocketAddr,
     pub key: String,
+    /// Whether it knows one key from another.
+    pub checks_keys: bool,
     /// None for the upstream itself, which runs within this process.
     process: Option<Child>,
     pub idle: Memory,
@@ -30,7 +32,11 @@ pub struct Peer {
 impl Peer {
     /// The upstream without anything before it.
     pub fn direct(upstream: SocketAddr) -> Self {
-        Self { name: "direct", addr: upstream, key: "none".into(), process: None, idle: Memory::default() }
+        Self::new("direct", upstream, None)
+    }
+
+    fn new(name: &'static str, addr: SocketAddr, process: Option<Child>) -> Self {
+        Self { name, addr, key: "none".into(), checks_keys: false, process, idle: Memory::default() }
     }
 
     pub fn nginx(rig: &mut Rig, dir: &Path) -> io::Result<Self> {
@@ -71,7 +77,7 @@ impl Peer {
         let log = std::fs::File::create(dir.join("output.log"))?;
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let child = command.spawn().map_err(|e| io::Error::other(format!("{name} does not start: {e}")))?;
-        let mut peer = Self { name, addr, key: "none".into(), process: Some(child), idle: Memory::default() };
+        let mut peer = Self::new(name, addr, Some(child));
         let start = Instant::now();
         while !ready(addr) {
             if start.elapsed() > START_LIMIT || peer.has_ended() {

@@ -194,9 +194,12 @@ pub fn targets(
     };
     let memory = memory.iter().find(|m| m.peer == subject);
     let cpu = |scenario| peer(scenario)?.cpu_to_nginx.map(|r| r.median);
+    let own_cpu = |scenario| Some(peer(scenario)?.cpu_us_per_call.median);
+    let refused = own_cpu("unknown_key").zip(own_cpu("whole")).map(|(refused, admitted)| refused / admitted);
     let mib = |kib: u64| kib as f64 / 1024.0;
     let rows = [
         ("CPU per call, whole answer", "× nginx", true, 3.5, Some(2.5), cpu("whole")),
+        ("CPU per refusal of an unknown key", "× an admitted call", true, 0.5, None, refused),
         ("CPU per call, streamed answer", "× nginx", true, 2.2, Some(1.8), cpu("stream")),
         (
             "calls per second on one core, 128 connections",

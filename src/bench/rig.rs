@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn every_scenario_is_answered_whole_by_the_upstream_itself() {
-        for scenario in SCENARIOS {
+        for scenario in SCENARIOS.into_iter().filter(|scenario| !scenario.is_refused()) {
             let report = run(scenario, Pace::Closed { connections: 3 }, None);
             assert!(report.good >= 3 && report.bad == 0, "{}: {:?}", scenario.name, report.first_bad);
         }
@@ -129,6 +129,22 @@ mod tests {
             }
         });
         addr
+    }
+
+    #[test]
+    fn a_refusal_is_good_where_it_is_the_one_that_was_to_come() {
+        let refusal = *SCENARIOS.iter().find(|scenario| scenario.is_refused()).expect("a scenario");
+        let unknown =
+            "HTTP/1.1 401 Unauthorized\r\ncontent-length: 32\r\n\r\n{\"error\":{\"code\":\"unknown_key\"}}";
+        let report = run(refusal, Pace::Closed { connections: 1 }, Some(server(unknown)));
+        assert!(report.good > 0, "{:?}", report.first_bad);
+        let revoked =
+            "HTTP/1.1 401 Unauthorized\r\ncontent-length: 32\r\n\r\n{\"error\":{\"code\":\"key_revoked\"}}";
+        for (answer, what) in [(Some(server(revoked)), "not the answer"), (None, "status 200")] {
+            let report = run(refusal, Pace::Closed { connections: 1 }, answer);
+            assert_eq!(report.good, 0);
+            assert!(report.first_bad.is_some_and(|bad| bad.contains(what)), "{what}");
+        }
     }
 
     #[test]

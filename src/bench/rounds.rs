@@ -30,11 +30,12 @@ const WARM_UP: Duration = Duration::from_millis(400);
 
 pub fn scenario(rig: &mut Rig, peers: &[Peer], scenario: &Scenario, pacing: &Pacing) -> io::Result<Vec<Run>> {
     let mut runs = Vec::new();
-    for peer in peers {
+    let peers = || peers.iter().filter(|peer| peer.checks_keys || !scenario.is_refused());
+    for peer in peers() {
         rig.run(peer.addr, scenario.plan(peer.addr, &peer.key, WARM_UP))?;
     }
     for _ in 0..pacing.rounds {
-        for peer in peers {
+        for peer in peers() {
             runs.push(run(rig, peer, scenario, pacing.time)?);
         }
     }

@@ -3,7 +3,9 @@
 //! Promises: the same bytes to every peer, but for host and key. The body has 500 bytes, as a
 //! short question with a system prompt has.
 
-use super::load::{Pace, Plan};
+use super::load::{Answer, Pace, Plan};
+use crate::clock::SeededEntropy;
+use crate::keytext::{ApiKey, Environment};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -16,7 +18,7 @@ pub struct Scenario {
     pub title: &'static str,
     pub pace: Pace,
     pub model: &'static str,
-    pub stream: bool,
+    pub answer: Answer,
 }
 
 /// The upstream answers at once: all that is measured is the proxy.
@@ -24,41 +26,48 @@ const AT_ONCE: &str = "bench";
 /// The upstream thinks for 50 ms first.
 const AFTER_50_MS: &str = "bench-50ms";
 
-pub const SCENARIOS: [Scenario; 5] = [
+pub const SCENARIOS: [Scenario; 6] = [
     Scenario {
         name: "whole",
         title: "whole answer, upstream at once, 32 connections",
         pace: Pace::Closed { connections: 32 },
         model: AT_ONCE,
-        stream: false,
+        answer: Answer::Whole,
     },
     Scenario {
         name: "stream",
         title: "streamed answer of 20 chunks, upstream at once, 32 connections",
         pace: Pace::Closed { connections: 32 },
         model: AT_ONCE,
-        stream: true,
+        answer: Answer::Stream,
     },
     Scenario {
         name: "saturated",
         title: "whole answer, upstream at once, 128 connections",
         pace: Pace::Closed { connections: 128 },
         model: AT_ONCE,
-        stream: false,
+        answer: Answer::Whole,
     },
     Scenario {
         name: "whole_50ms",
         title: "whole answer, upstream takes 50 ms, 50 calls/s",
         pace: Pace::Open { per_second: 50 },
         model: AFTER_50_MS,
-        stream: false,
+        answer: Answer::Whole,
     },
     Scenario {
         name: "stream_50ms",
         title: "streamed answer, first token after 50 ms, 50 calls/s",
         pace: Pace::Open { per_second: 50 },
         model: AFTER_50_MS,
-        stream: true,
+        answer: Answer::Stream,
+    },
+    Scenario {
+        name: "unknown_key",
+        title: "refused: a key that nobody has, 32 connections",
+        pace: Pace::Closed { connections: 32 },
+        model: AT_ONCE,
+        answer: Answer::Refusal { status: 401, code: "unknown_key" },
     },
 ];
 
@@ -67,13 +76,21 @@ pub const MODELS: [&str; 2] = [AT_ONCE, AFTER_50_MS];
 
 impl Scenario {
     pub fn plan(&self, host: SocketAddr, key: &str, time: Duration) -> Plan {
-        Plan {
-            pace: self.pace,
-            time,
-            request: request(host, key, self.model, self.stream),
-            stream: self.stream,
-        }
+        let (stream, unknown) = (self.answer == Answer::Stream, unknown_key());
+        let key = if self.is_refused() { unknown.as_str() } else { key };
+        Plan { pace: self.pace, time, request: request(host, key, self.model, stream), answer: self.answer }
     }
+
+    /// Whether it is for those alone who know one key from another.
+    pub fn is_refused(&self) -> bool {
+        matches!(self.answer, Answer::Refusal { .. })
+    }
+}
+
+/// Well formed, and in no directory.
+fn unknown_key() -> String {
+    let entropy = SeededEntropy::new(b"a key that nobody has");
+    ApiKey::generate(&entropy, Environment::Live).expose().to_owned()
 }
 
 fn request(host: SocketAddr, key: &str, model: &str, stream: bool) -> Vec<u8> {
@@ -112,11 +129,12 @@ mod tests {
     #[test]
     fn every_scenario_sends_500_bytes_of_json() {
         for scenario in SCENARIOS {
-            let body = body(scenario.model, scenario.stream);
+            let stream = scenario.answer == Answer::Stream;
+            let body = body(scenario.model, stream);
             assert_eq!(body.len(), BODY_BYTES, "{}", scenario.name);
             let json: serde_json::Value = serde_json::from_str(&body).expect("JSON");
             assert_eq!(json["model"], scenario.model);
-            assert_eq!(json["stream"].as_bool().unwrap_or(false), scenario.stream);
+            assert_eq!(json["stream"].as_bool().unwrap_or(false), stream);
             assert!(MODELS.contains(&scenario.model));
         }
     }

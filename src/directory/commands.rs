@@ -80,14 +80,15 @@ impl Directory {
     }
 
     fn catch_up(&self) -> Result<u64, DirectoryError> {
-        let mut snapshot = Snapshot::clone(&self.snapshot.load());
-        let known = snapshot.version();
-        stored::catch_up(&self.db, &mut snapshot)?;
-        let version = snapshot.version();
-        if version > known {
-            self.snapshot.store(Arc::new(snapshot));
+        let known = self.snapshot.load_full();
+        match stored::catch_up(&self.db, &known)? {
+            None => Ok(known.version()),
+            Some(next) => {
+                let version = next.version();
+                self.snapshot.store(Arc::new(next));
+                Ok(version)
+            }
         }
-        Ok(version)
     }
 
     /// The document with the version that an editor must name.

@@ -38,7 +38,7 @@ pub struct Key {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<Box<Schedule>>,
     /// Addresses that the key may be used from; empty: all.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "tight", skip_serializing_if = "Vec::is_empty")]
     pub ip_ranges: Vec<IpNet>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<GroupId>,
@@ -48,17 +48,28 @@ pub struct Key {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub member: Option<MemberId>,
     /// Spend limits and daily calls of the key.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "tight", skip_serializing_if = "Vec::is_empty")]
     pub limits: Vec<Limit>,
     /// How fast it may be used.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "tight", skip_serializing_if = "Vec::is_empty")]
     pub rates: Vec<RateLimit>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "tight", skip_serializing_if = "Vec::is_empty")]
     pub policies: Vec<PolicyId>,
     /// Which models the key may use at which endpoints; empty: all that its group reaches.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "tight", skip_serializing_if = "Vec::is_empty")]
     pub allowed: Vec<Allowance>,
     pub created_at: Timestamp,
+}
+
+/// A list without spare room: there may be a million keys in memory.
+fn tight<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    let mut list = Vec::deserialize(deserializer)?;
+    list.shrink_to_fit();
+    Ok(list)
 }
 
 /// Some models at some endpoints. An empty list stands for all.

@@ -17,6 +17,7 @@ pub mod documents;
 mod error;
 mod key;
 mod limit;
+mod loading;
 mod member;
 mod notice_endpoint;
 mod operator;
@@ -26,6 +27,7 @@ mod project;
 mod rate;
 mod rules;
 pub mod schedule;
+mod shards;
 pub mod snapshot;
 mod stored;
 

@@ -2,7 +2,6 @@
 //! one shard of 1,024 for an account, a key, a project, a member, a policy or a notice endpoint, the root for models,
 //! prices, channels, groups and organizations.
 
-use std::hash::Hash;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
@@ -21,8 +20,7 @@ use super::operator::{Operator, Token, TokenHolder};
 use super::organization::{DEPTH_MAX, Organization};
 use super::policy::Policy;
 use super::project::Project;
-
-const SHARDS: usize = 1_024;
+use super::shards::{ById, ByText, Identified, Shards, Worded};
 
 /// An account with what is worked out once per change rather than once per call.
 #[derive(Clone, Debug)]
@@ -108,73 +106,61 @@ struct Root {
     tokens: HashMap<KeyHash, TokenHolder>,
 }
 
-/// A map in 1,024 parts, of which a change copies one.
-#[derive(Clone, Debug)]
-struct Shards<K, V>(Vec<Arc<HashMap<K, V>>>);
-
-/// Something whose value says which shard it is in.
-trait Sharded: Eq + Hash + Clone {
-    fn shard(&self) -> usize;
-}
-
 /// See the module.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     version: u64,
     root: Arc<Root>,
-    accounts: Shards<AccountId, AccountEntry>,
-    keys: Shards<KeyId, Arc<Key>>,
-    hashes: Shards<KeyHash, Arc<Key>>,
-    projects: Shards<ProjectId, Arc<Project>>,
-    members: Shards<MemberId, Arc<Member>>,
-    policies: Shards<PolicyId, Arc<Policy>>,
-    appeals: Shards<AppealId, Arc<Appeal>>,
-    notice_endpoints: Shards<NoticeEndpointId, Arc<NoticeEndpoint>>,
+    accounts: Shards<ById<AccountEntry>>,
+    keys: Shards<ById<Arc<Key>>>,
+    texts: Shards<ByText<Arc<Key>>>,
+    /// By the text before the last rotation, whether it still works or not.
+    replaced: Shards<ByText<Replaced>>,
+    projects: Shards<ById<Arc<Project>>>,
+    members: Shards<ById<Arc<Member>>>,
+    policies: Shards<ById<Arc<Policy>>>,
+    appeals: Shards<ById<Arc<Appeal>>>,
+    notice_endpoints: Shards<ById<Arc<NoticeEndpoint>>>,
 }
 
-impl<K, V> Default for Shards<K, V> {
-    fn default() -> Self {
-        Shards(vec![Arc::default(); SHARDS])
-    }
+/// A key under a text that it had.
+#[derive(Clone, Debug)]
+struct Replaced {
+    text: KeyHash,
+    key: Arc<Key>,
 }
 
-impl<K: Sharded, V: Clone> Shards<K, V> {
-    fn get(&self, key: &K) -> Option<&V> {
-        self.0.get(key.shard())?.get(key)
-    }
+macro_rules! found_by_id {
+    ($($value:ty => $id:ty, $get:expr;)*) => { $(
+        impl Identified for $value {
+            type Id = $id;
 
-    fn insert(&mut self, key: K, value: V) -> Option<V> {
-        let shard = self.0.get_mut(key.shard())?;
-        Arc::make_mut(shard).insert(key, value)
-    }
-
-    fn remove(&mut self, key: &K) {
-        if let Some(shard) = self.0.get_mut(key.shard()) {
-            Arc::make_mut(shard).remove(key);
-        }
-    }
-
-    fn values(&self) -> impl Iterator<Item = &V> {
-        self.0.iter().flat_map(|shard| shard.values())
-    }
-}
-
-macro_rules! sharded_by_id {
-    ($($id:ty),*) => { $(
-        impl Sharded for $id {
-            /// The low 22 bits of an id are random.
-            fn shard(&self) -> usize {
-                usize::try_from(self.raw()).unwrap_or(0) % SHARDS
+            fn id(&self) -> &$id {
+                let get: fn(&$value) -> &$id = $get;
+                get(self)
             }
         }
     )* };
 }
-sharded_by_id!(AccountId, KeyId, ProjectId, MemberId, PolicyId, AppealId, NoticeEndpointId);
+found_by_id! {
+    AccountEntry => AccountId, |entry| &entry.account.id;
+    Arc<Key> => KeyId, |key| &key.id;
+    Arc<Project> => ProjectId, |project| &project.id;
+    Arc<Member> => MemberId, |member| &member.id;
+    Arc<Policy> => PolicyId, |policy| &policy.id;
+    Arc<NoticeEndpoint> => NoticeEndpointId, |endpoint| &endpoint.id;
+    Arc<Appeal> => AppealId, |appeal| &appeal.id;
+}
 
-impl Sharded for KeyHash {
-    fn shard(&self) -> usize {
-        let [first, second, ..] = self.0;
-        usize::from(u16::from_le_bytes([first, second])) % SHARDS
+impl Worded for Arc<Key> {
+    fn text(&self) -> &KeyHash {
+        &self.hash
+    }
+}
+
+impl Worded for Replaced {
+    fn text(&self) -> &KeyHash {
+        &self.text
     }
 }
 
@@ -192,8 +178,9 @@ impl Snapshot {
         self.keys.get(&id)
     }
 
+    /// The key that has this text, or had it before its last rotation.
     pub fn key_by_hash(&self, hash: &KeyHash) -> Option<&Arc<Key>> {
-        self.hashes.get(hash)
+        self.texts.get(hash).or_else(|| Some(&self.replaced.get(hash)?.key))
     }
 
     pub fn model(&self, name: &str) -> Option<&ModelEntry> {
@@ -315,13 +302,11 @@ impl Snapshot {
             match change.object {
                 Object::Account(account) => self.put_account(account),
                 Object::Key(key) => self.put_key(key),
-                Object::Project(project) => drop(self.projects.insert(project.id, project)),
+                Object::Project(project) => drop(self.projects.insert(project)),
                 Object::Member(member) => self.put_member(member),
-                Object::Appeal(appeal) => drop(self.appeals.insert(appeal.id, appeal)),
-                Object::Policy(policy) => drop(self.policies.insert(policy.id, policy)),
-                Object::NoticeEndpoint(endpoint) => {
-                    self.notice_endpoints.insert(endpoint.id, endpoint);
-                }
+                Object::Appeal(appeal) => drop(self.appeals.insert(appeal)),
+                Object::Policy(policy) => drop(self.policies.insert(policy)),
+                Object::NoticeEndpoint(endpoint) => drop(self.notice_endpoints.insert(endpoint)),
                 Object::Nothing => {}
                 object => {
                     Arc::make_mut(&mut self.root).put(object);
@@ -336,25 +321,30 @@ impl Snapshot {
 
     fn put_account(&mut self, account: Arc<Account>) {
         let zone = zone(&account.time_zone);
-        self.accounts.insert(account.id, AccountEntry { account, zone });
+        self.accounts.insert(AccountEntry { account, zone });
     }
 
     fn put_key(&mut self, key: Arc<Key>) {
-        let before = self.keys.insert(key.id, Arc::clone(&key));
-        let texts = |key: &Key| [Some(key.hash), key.previous.as_ref().map(|previous| previous.hash)];
-        let now = texts(&key);
-        let gone = before.iter().flat_map(|before| texts(before)).filter(|text| !now.contains(text));
-        gone.flatten().for_each(|text| self.hashes.remove(&text));
-        for text in now.into_iter().flatten() {
-            self.hashes.insert(text, Arc::clone(&key));
+        let previous = |key: &Key| key.previous.as_ref().map(|previous| previous.hash);
+        if let Some(before) = self.keys.insert(Arc::clone(&key)) {
+            if before.hash != key.hash {
+                self.texts.remove(&before.hash);
+            }
+            if let Some(gone) = previous(&before).filter(|text| previous(&key) != Some(*text)) {
+                self.replaced.remove(&gone);
+            }
         }
+        if let Some(text) = previous(&key) {
+            self.replaced.insert(Replaced { text, key: Arc::clone(&key) });
+        }
+        self.texts.insert(key);
     }
 }
 
 impl Snapshot {
     fn put_member(&mut self, member: Arc<Member>) {
         let (id, token) = (member.id, member.token);
-        let before = self.members.insert(id, member).and_then(|before| before.token);
+        let before = self.members.insert(member).and_then(|before| before.token);
         if before != token {
             Arc::make_mut(&mut self.root).put_token(before, token, TokenHolder::Member(id));
         }

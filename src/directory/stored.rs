@@ -4,7 +4,6 @@
 //! `directory_names` holds what must be unique.
 
 use std::collections::BTreeSet;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
@@ -15,11 +14,10 @@ use crate::store_params;
 
 use super::audit;
 use super::error::{DirectoryError, Kind};
+use super::loading;
 use super::rules::{Document, UniqueName};
 use super::snapshot::{Change, Object, Snapshot};
 
-/// Documents that are taken into the snapshot at once while the directory is loaded.
-const LOAD_CHUNK: usize = 4_096;
 /// Kinds that a snapshot always shows whole.
 const ROOT_KINDS_SQL: &str = "kind IN ('model', 'price', 'channel', 'group', 'organization')";
 
@@ -55,7 +53,7 @@ pub(super) fn decode<D: DeserializeOwned>(
     })
 }
 
-fn object(kind: Kind, version: u64, body: &[u8]) -> Result<Object, DirectoryError> {
+pub(super) fn object(kind: Kind, version: u64, body: &[u8]) -> Result<Object, DirectoryError> {
     Ok(match kind {
         Kind::Account => Object::Account(decode(kind, version, body)?),
         Kind::Key => Object::Key(decode(kind, version, body)?),
@@ -73,56 +71,22 @@ fn object(kind: Kind, version: u64, body: &[u8]) -> Result<Object, DirectoryErro
     })
 }
 
-/// Columns: version, kind, body. A note, or a kind that only a newer program knows, changes no object.
-fn change(row: &Row) -> Result<Change, DirectoryError> {
-    let version = row.id(0)?;
-    let object = match Kind::parse(row.text(1)?) {
-        Some(kind) => object(kind, version, row.blob(2)?)?,
-        None => Object::Nothing,
-    };
-    Ok(Change { version, object })
-}
-
-/// Streams the rows of a query (version, kind, body) into a snapshot.
-fn take_in(
-    db: &Db,
-    snapshot: &mut Snapshot,
-    sql: &str,
-    params: &[crate::store::Value],
-) -> Result<(), DirectoryError> {
-    let mut chunk = Vec::with_capacity(LOAD_CHUNK);
-    let mut failed = None;
-    db.query_each(sql, params, |row| {
-        match change(&row) {
-            Ok(found) => chunk.push(found),
-            Err(error) => {
-                failed = Some(error);
-                return Ok(ControlFlow::Break(()));
-            }
-        }
-        if chunk.len() == LOAD_CHUNK {
-            snapshot.apply(chunk.drain(..));
-        }
-        Ok(ControlFlow::Continue(()))
-    })?;
-    snapshot.apply(chunk);
-    failed.map_or(Ok(()), Err)
-}
-
 /// Every object as it is now. Kinds come in the order of their names, so a model comes before its prices.
 pub(super) fn load(db: &Db) -> Result<Snapshot, DirectoryError> {
     let mut snapshot = Snapshot::default();
     let sql = "SELECT version, kind, body FROM directory_current ORDER BY kind, id";
-    take_in(db, &mut snapshot, sql, store_params![])?;
-    catch_up(db, &mut snapshot)?;
-    Ok(snapshot)
+    loading::read_many(db, sql, store_params![], |changes| snapshot.apply(changes))?;
+    Ok(catch_up(db, &snapshot)?.unwrap_or(snapshot))
 }
 
-/// Takes in what was written since the version that `snapshot` shows.
-pub(super) fn catch_up(db: &Db, snapshot: &mut Snapshot) -> Result<(), DirectoryError> {
+/// What `known` becomes with all that was written since; `None`: nothing was.
+pub(super) fn catch_up(db: &Db, known: &Snapshot) -> Result<Option<Snapshot>, DirectoryError> {
     let sql = "SELECT version, kind, body FROM directory_log WHERE version > ?1 ORDER BY version";
-    let known = snapshot.version();
-    take_in(db, snapshot, sql, store_params![known])
+    let mut next: Option<Snapshot> = None;
+    loading::read(db, sql, store_params![known.version()], |changes| {
+        next.get_or_insert_with(|| known.clone()).apply(changes);
+    })?;
+    Ok(next)
 }
 
 /// Models, prices, channels and groups, and the objects named, as they were at `version`.
@@ -131,7 +95,7 @@ pub(super) fn as_of(db: &Db, version: u64, objects: &[ObjectId]) -> Result<Snaps
     let roots = format!(
         "SELECT version, kind, body FROM directory_log WHERE {ROOT_KINDS_SQL} AND version <= ?1 ORDER BY version"
     );
-    take_in(db, &mut snapshot, &roots, store_params![version])?;
+    loading::read(db, &roots, store_params![version], |changes| snapshot.apply(changes))?;
     let named = objects.iter().map(|object| match object {
         ObjectId::Account(id) => (Kind::Account, id.raw()),
         ObjectId::Key(id) => (Kind::Key, id.raw()),
@@ -166,7 +130,8 @@ fn one_as_of(
     for (kind, id) in objects {
         let sql = "SELECT version, kind, body FROM directory_log
              WHERE kind = ?1 AND id = ?2 AND version <= ?3 ORDER BY version DESC LIMIT 1";
-        take_in(db, snapshot, sql, store_params![kind.as_str(), id, version])?;
+        let params = store_params![kind.as_str(), id, version];
+        loading::read(db, sql, params, |changes| snapshot.apply(changes))?;
     }
     Ok(())
 }

@@ -165,6 +165,9 @@ fn run_worker(
         if let Some(path) = admin {
             tokio::task::spawn_local(serve_admin(Rc::clone(&worker), path, closing.clone()));
             tokio::task::spawn_local(keep_house(Rc::clone(&worker)));
+            if worker.gateway.app.directory_is_shared() {
+                tokio::task::spawn_local(follow_directory(Rc::clone(&worker)));
+            }
         }
         match TcpListener::from_std(listener) {
             Ok(listener) => accept(Rc::clone(&worker), listener, tls, closing).await,
@@ -175,8 +178,8 @@ fn run_worker(
     });
 }
 
-/// What one worker does for all of them: it looks whether the directory has changed, freezes
-/// the keys that a risk rule found, and records floods.
+/// What one worker does for all of them: it lets running calls hear of changes to the directory, freezes the keys
+/// that a risk rule found, and records floods.
 async fn keep_house(worker: Rc<Worker>) {
     let mut often = tokio::time::interval(DIRECTORY_POLL);
     often.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -206,6 +209,31 @@ async fn keep_house(worker: Rc<Worker>) {
         }
     }
 }
+
+/// Takes in what other writers of the same store have changed: one small query as long as they change nothing.
+async fn follow_directory(worker: Rc<Worker>) {
+    let mut often = tokio::time::interval(FOLLOW_POLL);
+    often.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut was_read = true;
+    loop {
+        often.tick().await;
+        let gateway = Arc::clone(&worker.gateway);
+        let read = tokio::task::spawn_blocking(move || gateway.app.directory.refresh()).await;
+        let is_read = matches!(read, Ok(Ok(_)));
+        // Once for each time that the store is lost, not twice a second.
+        match read {
+            Ok(Err(why)) if was_read => tracing::warn!(%why, "changes of other nodes cannot be read"),
+            Err(why) if was_read => tracing::error!(%why, "changes of other nodes cannot be read"),
+            Ok(Ok(_)) if !was_read => tracing::info!("changes of other nodes are read again"),
+            _ => {}
+        }
+        was_read = is_read;
+        worker.gateway.notice_changes();
+    }
+}
+
+/// How soon a change that another node wrote is looked for.
+const FOLLOW_POLL: Duration = Duration::from_millis(400);
 
 /// Floods are recorded every ten seconds.
 const FLOOD_POLLS: u32 = 50;

@@ -6,6 +6,7 @@
     reason = "a test ends where it cannot go on"
 )]
 
+mod allocations;
 mod api;
 mod authorization;
 mod catalogue;
@@ -25,6 +26,7 @@ mod gateway_rate;
 mod gateway_stream;
 mod gateway_tenants;
 mod ladder;
+mod nodes;
 mod notices;
 mod notices_api;
 mod sdk;

@@ -46,4 +46,4 @@ pub use crate::plant::{Bug, plant};
 pub use crate::postings::{LedgerAccount, Posting, Purse};
 pub use crate::rating::{Line, Price, Rated, RatingError, TokenClass, Usage, rate};
 pub use crate::state::{AccountState, CounterState, State};
-pub use crate::window::{WindowInstance, WindowKind};
+pub use crate::window::{Calendar, WindowInstance, WindowKind};

@@ -60,6 +60,54 @@ impl WindowKind {
     }
 }
 
+/// The windows of some zones as they were last worked out. A day has but one of each kind, and to work one out takes
+/// several look-ups of the zone's rules.
+#[derive(Debug, Default)]
+pub struct Calendar {
+    known: Vec<Page>,
+    oldest: usize,
+}
+
+#[derive(Debug)]
+struct Page {
+    zone: TimeZone,
+    instances: [WindowInstance; WindowKind::ALL.len()],
+}
+
+/// Zones that are remembered.
+const PAGES_MAX: usize = 16;
+
+impl Calendar {
+    /// The instance of each kind that `at` lies in, in the order of [`WindowKind::ALL`].
+    pub fn instances(&mut self, at: Timestamp, zone: &TimeZone) -> [WindowInstance; WindowKind::ALL.len()] {
+        let is_same = |page: &&mut Page| page.zone.iana_name() == zone.iana_name();
+        let page = self.known.iter_mut().find(is_same);
+        if let Some(page) = &page
+            && page.instances.iter().all(|instance| instance.contains(at))
+        {
+            return page.instances;
+        }
+        let instances = WindowKind::ALL.map(|kind| kind.instance(at, zone));
+        if zone.iana_name().is_none() {
+            return instances;
+        }
+        match page {
+            Some(page) => page.instances = instances,
+            None => self.remember(Page { zone: zone.clone(), instances }),
+        }
+        instances
+    }
+
+    fn remember(&mut self, page: Page) {
+        if self.known.len() < PAGES_MAX {
+            self.known.push(page);
+        } else if let Some(place) = self.known.get_mut(self.oldest) {
+            *place = page;
+            self.oldest = (self.oldest + 1) % PAGES_MAX;
+        }
+    }
+}
+
 /// The first moment of a date.
 fn begin(date: Date, zone: &TimeZone) -> Option<Timestamp> {
     let start = date.to_zoned(zone.clone()).ok()?.start_of_day().ok()?;
@@ -108,6 +156,42 @@ mod tests {
         assert_eq!(window(WindowKind::Day, "2010-11-07T02:45:00Z", "America/St_Johns"), (start, end));
         assert_eq!(window(WindowKind::Day, "2010-11-07T12:00:00Z", "America/St_Johns"), (start, end));
         assert_eq!(window(WindowKind::Day, "2010-11-07T02:29:59Z", "America/St_Johns").1, start);
+    }
+
+    /// Days and months are cut from one line, so whatever moment of a day is asked first, the answer is the same.
+    #[test]
+    fn a_calendar_says_what_would_be_worked_out_anew() {
+        use proptest::prelude::*;
+        let names =
+            ["UTC", "Asia/Shanghai", "Europe/Berlin", "America/St_Johns", "America/Sao_Paulo", "Asia/Tehran"];
+        let zones = names.map(|name| TimeZone::get(name).unwrap());
+        // From 2005 to 2030, and some moments of one day beside each.
+        let moments =
+            (1_104_537_600_000_i64..1_893_456_000_000, proptest::collection::vec(0_i64..90_000_000, 1..8));
+        let moments = proptest::collection::vec((moments, 0..names.len()), 1..40);
+        proptest!(|(moments in moments)| {
+            let mut calendar = Calendar::default();
+            for ((day, later), zone) in moments {
+                for moment in later.into_iter().map(|later| Timestamp(day + later)) {
+                    let zone = &zones[zone];
+                    let anew = WindowKind::ALL.map(|kind| kind.instance(moment, zone));
+                    prop_assert_eq!(calendar.instances(moment, zone), anew);
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn a_calendar_keeps_to_its_room() {
+        let mut calendar = Calendar::default();
+        for round in 0..2 {
+            for zone in jiff::tz::db().available().take(3 * PAGES_MAX) {
+                let zone = TimeZone::get(zone.as_str()).unwrap();
+                let moment = Timestamp(1_795_334_400_000 + round * 86_400_000);
+                assert_eq!(calendar.instances(moment, &zone)[0], WindowKind::Day.instance(moment, &zone));
+            }
+        }
+        assert!(calendar.known.len() <= PAGES_MAX);
     }
 
     #[test]

@@ -80,7 +80,7 @@ impl<'a> Case<'a> {
             facts,
             readings,
             caller,
-            purses: caller.map(|caller| purse::purses(snapshot, caller)).unwrap_or_default(),
+            purses: Purses::new(),
             call,
             model,
             price,
@@ -88,6 +88,10 @@ impl<'a> Case<'a> {
             channel,
             sizing: None,
         };
+        // Collected where they stay: there is room for the deepest tree, which is not to be moved about.
+        if let Some(caller) = caller {
+            purse::collect(snapshot, caller, &mut case.purses);
+        }
         case.sizing = sizing::size(&case, policy);
         case
     }

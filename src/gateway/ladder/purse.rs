@@ -1,12 +1,15 @@
 //! The purses of a call: whatever between the key and the account has limits of its own, and the counters of
 //! the books in which the call is held against them.
 
+use std::cell::RefCell;
+
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use ledger::{CounterKey, LayerHold, Nano, WindowInstance};
+use ledger::{Calendar, CounterKey, LayerHold, Nano, WindowInstance, WindowKind};
 use smallvec::SmallVec;
 
 use crate::catalogue::LimitView;
+use crate::directory::organization::DEPTH_MAX;
 use crate::directory::snapshot::OrganizationEntry;
 use crate::directory::{Environment, Group, Key, Limit, Member, Metric, Model, Project, Snapshot, Window};
 use crate::gateway::facts::{CounterReading, LAYERS_INLINE};
@@ -15,8 +18,8 @@ use crate::plant::planted;
 
 use super::case::Caller;
 
-/// Room for the purses of one call without an allocation.
-const PURSES_INLINE: usize = 6;
+/// A call has no more: key, member, project, group, and the organizations above the account.
+const PURSES_INLINE: usize = 4 + DEPTH_MAX;
 
 /// From the narrowest to the widest.
 pub type Purses<'a> = SmallVec<[Purse<'a>; PURSES_INLINE]>;
@@ -55,15 +58,20 @@ static UTC: TimeZone = TimeZone::UTC;
 
 /// The purses of a caller's calls.
 pub fn purses<'a>(snapshot: &'a Snapshot, caller: Caller<'a>) -> Purses<'a> {
-    let (environment, zone) = (caller.key.environment, &caller.account.zone);
     let mut purses = Purses::new();
+    collect(snapshot, caller, &mut purses);
+    purses
+}
+
+/// The same, where they are to be.
+pub fn collect<'a>(snapshot: &'a Snapshot, caller: Caller<'a>, purses: &mut Purses<'a>) {
+    let (environment, zone) = (caller.key.environment, &caller.account.zone);
     purses.push(Purse::of_key(caller.key, zone));
     purses.extend(caller.member.map(|member| Purse::of_member(member, zone, environment)));
     purses.extend(caller.project.map(|project| Purse::of_project(project, zone, environment)));
     purses.extend(caller.group.map(|group| Purse::of_group(group, environment)));
     let above = snapshot.organizations_above(caller.account.account.organization);
     purses.extend(above.map(|entry| Purse::of_organization(entry, environment)));
-    purses
 }
 
 impl<'a> Purse<'a> {
@@ -120,11 +128,16 @@ pub fn layers<'a>(purses: &[Purse<'a>], model: Option<&Model>, at_ms: i64) -> La
     counted.layers
 }
 
+thread_local! {
+    /// A memory of what depends on nothing but the moment and the zone.
+    static CALENDAR: RefCell<Calendar> = RefCell::default();
+}
+
 struct Counted<'a, 'm> {
     at: Timestamp,
     model: Option<&'m Model>,
     /// Those of the zone last asked for: most purses of a call share theirs.
-    windows: Option<(&'a TimeZone, [WindowInstance; Window::ALL.len()])>,
+    windows: Option<(&'a TimeZone, [WindowInstance; WindowKind::ALL.len()])>,
     layers: Layers<'a>,
 }
 
@@ -160,7 +173,7 @@ impl<'a> Counted<'a, '_> {
             Some((known, instances)) if std::ptr::eq(known, zone) => instances,
             _ => {
                 let at = ledger::Timestamp(self.at.as_millisecond());
-                let instances = Window::ALL.map(|window| window.kind().instance(at, zone));
+                let instances = CALENDAR.with_borrow_mut(|calendar| calendar.instances(at, zone));
                 self.windows = Some((zone, instances));
                 instances
             }

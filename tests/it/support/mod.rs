@@ -6,6 +6,7 @@ pub mod child;
 pub mod demo;
 pub mod http;
 pub mod load;
+pub mod memory;
 pub mod postgres;
 pub mod powercut;
 pub mod proxy;
