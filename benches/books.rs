@@ -2,7 +2,8 @@
 //! batch, and the commit with the projections behind it.
 //!
 //! `cargo bench --bench books`; the books lie in a temporary directory, so the commit is as fast as the
-//! disk under it syncs.
+//! disk under it syncs. Criterion tells wall time: on a busy machine let it go before the other work
+//! (`chrt -f 1 cargo bench …`, as root).
 #![expect(clippy::expect_used, clippy::panic, reason = "a measurement ends where it cannot go on")]
 
 use std::collections::VecDeque;

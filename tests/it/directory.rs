@@ -241,8 +241,17 @@ const KEY_BYTES_MAX: i64 = 600;
 #[test]
 #[ignore = "takes minutes; a measurement"]
 fn a_million_keys_are_loaded_within_five_seconds() {
+    load_a_million_keys(&Backend::embedded());
+}
+
+#[test]
+#[ignore = "takes minutes; a measurement"]
+fn a_million_keys_are_loaded_within_five_seconds_from_postgres() {
+    load_a_million_keys(&Backend::postgres());
+}
+
+fn load_a_million_keys(backend: &Backend) {
     const KEYS: u32 = 1_000_000;
-    let backend = Backend::embedded();
     let stores = backend.open();
     let directory = open(&stores.directory);
     let account = directory.create_account("test", &named("ann")).unwrap().document.id;
