@@ -8,7 +8,9 @@ use crate::books::{Books, BooksConfig, OnFatal, OpenError};
 use crate::clock::{Clock, Entropy};
 use crate::config::Config;
 use crate::directory::{Directory, DirectoryError};
+use crate::funding::{self, Funding, FundingError, Poller};
 use crate::gateway::ladder::HoldPolicy;
+use crate::gateway::upstream::TargetError;
 use crate::risk::{self, RegionsError};
 use crate::secret::{MasterKey, MasterKeyError};
 use crate::store::{self, DataDirLock, JournalReader, Projections, StoreConfig, StoreError};
@@ -21,6 +23,7 @@ pub struct App {
     pub master_key: Arc<MasterKey>,
     pub directory: Arc<Directory>,
     pub books: Arc<Books>,
+    pub funding: Arc<Funding>,
     pub risk: risk::Watch,
     pub projections: Projections,
     pub journal: JournalReader,
@@ -35,6 +38,9 @@ pub enum AppError {
     Directory(DirectoryError),
     Books(OpenError),
     Regions(RegionsError),
+    /// An address of a payment provider, by its setting.
+    Payments(&'static str, TargetError),
+    Funding(FundingError),
 }
 
 impl fmt::Display for AppError {
@@ -45,6 +51,8 @@ impl fmt::Display for AppError {
             AppError::Directory(why) => write!(f, "{why}"),
             AppError::Books(why) => write!(f, "{why}"),
             AppError::Regions(why) => write!(f, "{why}"),
+            AppError::Payments(setting, why) => write!(f, "payments.{setting}: {why}"),
+            AppError::Funding(why) => write!(f, "orders cannot be brought up to date: {why}"),
         }
     }
 }
@@ -57,6 +65,8 @@ impl std::error::Error for AppError {
             AppError::Directory(why) => Some(why),
             AppError::Books(why) => Some(why),
             AppError::Regions(why) => Some(why),
+            AppError::Payments(_, why) => Some(why),
+            AppError::Funding(why) => Some(why),
         }
     }
 }
@@ -71,6 +81,8 @@ impl App {
         on_fatal: OnFatal,
     ) -> Result<Self, AppError> {
         let rules = risk::Rules::from_config(&config).map_err(AppError::Regions)?;
+        let payments = funding::Settings::from_config(&config);
+        let payments = payments.map_err(|(setting, why)| AppError::Payments(setting, why))?;
         let data_dir = config.store.data_dir.clone();
         let stores = match config.store.database_url.clone() {
             Some(url) => StoreConfig::postgres(&data_dir, url),
@@ -89,13 +101,21 @@ impl App {
         let books = BooksConfig { shard: 0, node: "local".into(), ports, clock: clock.clone(), on_fatal };
         let books =
             Books::open(stores.journal, stores.projections.clone(), books).map_err(AppError::Books)?;
+        let books = Arc::new(books);
+        let funding =
+            Funding::new(stores.funding, Arc::clone(&books), clock.clone(), entropy.clone(), payments);
+        let repaired = funding.repair().map_err(AppError::Funding)?;
+        if repaired > 0 {
+            tracing::info!(repaired, "orders were brought up to date with the ledger");
+        }
         Ok(App {
             config,
             clock,
             entropy,
             master_key,
             directory,
-            books: Arc::new(books),
+            books,
+            funding: Arc::new(funding),
             risk: risk::Watch::new(rules),
             projections: stores.projections,
             journal,
@@ -180,11 +200,13 @@ pub fn serve(mut config: Config) -> Result<(), RunError> {
     if let Err(why) = following {
         tracing::error!(%why, "changes of other nodes cannot be followed");
     }
+    let poller = Poller::start(Arc::clone(&app.funding)).map_err(RunError::Poller)?;
     let router = crate::api::router(Arc::clone(&app), &public_url);
     let gateway = Gateway::new(Arc::clone(&app), router, public_url);
     let server = Server::start(Arc::new(gateway), bound, workers).map_err(RunError::Serve)?;
     signals.wait();
     tracing::info!("stopping");
+    drop(poller);
     server.stop_blocking(patience);
     app.books.close_blocking();
     Ok(())
@@ -213,6 +235,7 @@ pub enum RunError {
     App(AppError),
     Serve(crate::gateway::server::ServeError),
     Signals(std::io::Error),
+    Poller(std::io::Error),
 }
 
 impl fmt::Display for RunError {
@@ -221,6 +244,7 @@ impl fmt::Display for RunError {
             RunError::App(why) => write!(f, "{why}"),
             RunError::Serve(why) => write!(f, "{why}"),
             RunError::Signals(why) => write!(f, "signals cannot be received: {why}"),
+            RunError::Poller(why) => write!(f, "the thread that looks after orders cannot be started: {why}"),
         }
     }
 }
@@ -230,7 +254,7 @@ impl std::error::Error for RunError {
         match self {
             RunError::App(why) => Some(why),
             RunError::Serve(why) => Some(why),
-            RunError::Signals(why) => Some(why),
+            RunError::Signals(why) | RunError::Poller(why) => Some(why),
         }
     }
 }

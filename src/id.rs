@@ -213,6 +213,10 @@ directory_ids! {
     PolicyId "pol_"
     /// A lot of credit.
     LotId "lot_"
+    /// An order of money that is to come in.
+    OrderId "ord_"
+    /// Something that happened to an order.
+    OrderEventId "evt_"
 }
 
 impl AccountId {

@@ -11,6 +11,7 @@ use http::{HeaderName, HeaderValue, Method, header};
 use crate::app::{App, AppError, StopSignals};
 use crate::clock::{SystemClock, SystemEntropy};
 use crate::config::{Config, ConfigError, Sources};
+use crate::funding::Poller;
 use crate::gateway::Gateway;
 use crate::gateway::server::{self, ServeError, Server};
 use crate::gateway::upstream::{Call, Settings, Target, Tls, Upstreams};
@@ -45,6 +46,7 @@ pub enum DemoError {
     Seed(SeedError),
     FirstCall(String),
     Signals(io::Error),
+    Poller(io::Error),
     Output(io::Error),
 }
 
@@ -58,6 +60,9 @@ impl fmt::Display for DemoError {
             DemoError::Seed(why) => write!(f, "{why}"),
             DemoError::FirstCall(why) => write!(f, "a first call of the demo failed: {why}"),
             DemoError::Signals(why) => write!(f, "signals cannot be received: {why}"),
+            DemoError::Poller(why) => {
+                write!(f, "the thread that looks after orders cannot be started: {why}")
+            }
             DemoError::Output(why) => write!(f, "cannot say that the demo is ready: {why}"),
         }
     }
@@ -66,7 +71,10 @@ impl fmt::Display for DemoError {
 impl std::error::Error for DemoError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            DemoError::Folder { why, .. } | DemoError::Signals(why) | DemoError::Output(why) => Some(why),
+            DemoError::Folder { why, .. }
+            | DemoError::Signals(why)
+            | DemoError::Poller(why)
+            | DemoError::Output(why) => Some(why),
             DemoError::Config(why) => Some(why),
             DemoError::App(why) => Some(why),
             DemoError::Serve(why) => Some(why),
@@ -99,6 +107,7 @@ pub fn run(args: &DemoArgs, out: &mut dyn io::Write) -> Result<(), DemoError> {
     let app = Arc::new(app.map_err(DemoError::App)?);
     seed::seed(&app, &seed, &upstream.url, &upstream_key).map_err(DemoError::Seed)?;
 
+    let poller = Poller::start(Arc::clone(&app.funding)).map_err(DemoError::Poller)?;
     let router = crate::api::router(Arc::clone(&app), &public_url);
     let gateway = Arc::new(Gateway::new(Arc::clone(&app), router, public_url.clone()));
     let server = Server::start(gateway, bound, workers).map_err(DemoError::Serve)?;
@@ -116,6 +125,7 @@ pub fn run(args: &DemoArgs, out: &mut dyn io::Write) -> Result<(), DemoError> {
     let told = if args.ready_json { ready.print_json(out) } else { ready.print_table(out) };
     told.map_err(DemoError::Output)?;
     signals.wait();
+    drop(poller);
     server.stop_blocking(std::time::Duration::from_millis(app.config.limits.shutdown_ms));
     app.books.close_blocking();
     companion::stop(&args.dir);
@@ -146,6 +156,9 @@ fn config(args: &DemoArgs, seed: &Seed, public_url: &str) -> Result<Config, Demo
         ("admin.token", seed.admin_token().expose().to_owned()),
         // The demo's model that never answers is to be seen within a short patience.
         ("upstream.header_timeout_ms", "5000".to_owned()),
+        ("payments.rates", "USD=1, CNY=7.25".to_owned()),
+        ("payments.transfer", "true".to_owned()),
+        ("payments.transfer_to", "Demo Bank, account 0000 1111 (no real money)".to_owned()),
     ];
     if let Some(url) = &args.database {
         flags.push(("store.database_url", url.expose().to_owned()));
