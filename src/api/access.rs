@@ -78,6 +78,11 @@ impl Access {
     };
     pub const MONEY_MOVES: Access =
         Access { operators: &[OperatorRole::Superadmin, OperatorRole::Finance], members: &[] };
+    /// Orders of money that is to come in.
+    pub const ORDERS: Access = Access {
+        operators: &[OperatorRole::Superadmin, OperatorRole::Finance],
+        members: &[AccountRole::Owner, AccountRole::Admin, AccountRole::Finance],
+    };
     /// What the managers of an account change.
     pub const ACCOUNT_CHANGES: Access = Access { operators: &[OperatorRole::Superadmin], members: MANAGERS };
     /// Keys: support helps with them, and developers have their own.

@@ -10,6 +10,7 @@ mod accounts;
 mod appeals;
 mod audit;
 mod billing;
+mod callbacks;
 mod channels;
 mod credits;
 mod groups;
@@ -19,6 +20,7 @@ mod members;
 mod models;
 mod openapi;
 mod operators;
+mod orders;
 mod organizations;
 mod own;
 mod policies;
@@ -58,9 +60,10 @@ pub fn check_answer(method: &str, path: &str, body: &serde_json::Value) -> Resul
 
 /// Every route of the JSON interface.
 pub fn routes() -> impl Iterator<Item = &'static Route> {
-    let management: [&'static [Route]; 16] = [
+    let management: [&'static [Route]; 17] = [
         accounts::ROUTES,
         credits::ROUTES,
+        orders::ROUTES,
         keys::ROUTES,
         models::ROUTES,
         prices::ROUTES,

@@ -2,6 +2,7 @@
 
 mod appeals;
 mod args;
+mod orders;
 mod policies;
 mod tenants;
 
@@ -13,6 +14,7 @@ use super::{Client, Context, Done, Failure};
 pub use appeals::{Appeals, appeals};
 pub(super) use args::put;
 pub use args::{Accounts, Channels, Credit, Groups, Keys, Models, Prices};
+pub use orders::{Orders, orders};
 pub use policies::{Policies, policies};
 pub use tenants::{Members, Organizations, Projects, members, organizations, projects};
 
@@ -57,6 +59,24 @@ const MEMBERS: Columns = &[
     ("ROLE", "role"),
     ("ACCOUNT", "account"),
     ("LIMITS", "limits_text"),
+];
+const ORDERS: Columns = &[
+    ("ID", "id"),
+    ("STATE", "state"),
+    ("AMOUNT", "amount"),
+    ("TO PAY", "pay_amount"),
+    ("IN", "pay_currency"),
+    ("PROVIDER", "provider"),
+    ("ACCOUNT", "account"),
+    ("MADE", "created_at"),
+];
+const CALLBACKS: Columns = &[
+    ("ID", "id"),
+    ("AT", "at"),
+    ("PROVIDER", "provider"),
+    ("NAME", "name"),
+    ("VERDICT", "verdict"),
+    ("EFFECT", "effect"),
 ];
 const POLICIES: Columns = &[("ID", "id"), ("NAME", "name"), ("ACCOUNT", "account")];
 const APPEALS: Columns =
@@ -107,6 +127,8 @@ const ORGANIZATION: Noun<'static> =
 const PROJECT: Noun<'static> = Noun { path: "/api/projects", prefix: "prj_", by: None, columns: PROJECTS };
 const MEMBER: Noun<'static> = Noun { path: "/api/members", prefix: "mem_", by: None, columns: MEMBERS };
 const APPEAL: Noun<'static> = Noun { path: "/api/appeals", prefix: "apl_", by: None, columns: APPEALS };
+const ORDER: Noun<'static> = Noun { path: "/api/orders", prefix: "ord_", by: None, columns: ORDERS };
+const CALLBACK: Noun<'static> = Noun { path: "/api/callbacks", prefix: "evt_", by: None, columns: CALLBACKS };
 const POLICY: Noun<'static> = Noun { path: "/api/policies", prefix: "pol_", by: None, columns: POLICIES };
 const PRICE: Noun<'static> = Noun { path: "/api/prices", prefix: "prc_", by: None, columns: PRICES };
 
