@@ -125,7 +125,10 @@ impl Funding {
         let takes_it = provider.currency().is_none_or(|only| only == currency);
         let rate = settings.rate(currency).filter(|_| takes_it);
         let rate_ppm = rate.ok_or_else(|| {
-            FieldError::new("currency", format!("{currency} is not one that {} takes here", provider.name()))
+            FieldError::new(
+                "pay_currency",
+                format!("{currency} is not one that {} takes here", provider.name()),
+            )
         })?;
         let (min, max) = (settings.order_min, settings.order_max);
         let out_of_range = |reason| FundingError::AmountOutOfRange { amount: new.credit, reason };

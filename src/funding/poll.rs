@@ -75,9 +75,11 @@ impl Funding {
             order.state.awaits_payment() && self.clock.now_ms() > order.expires_ms.saturating_add(LATE_MS);
         let is_done = !order.state.awaits_payment()
             && !matches!(order.state, OrderState::Paid | OrderState::RefundPending);
-        let next = if ends || is_done { None } else { Some(self.next_look(order)) };
-        let sql = "UPDATE orders SET poll_ms = ?3, polls = polls + 1 WHERE id = ?1 AND version = ?2";
-        self.store.db.execute(sql, crate::store_params![order.id.raw(), order.version, next])?;
+        let looked = Order { polls: order.polls.saturating_add(1), ..order.clone() };
+        let next = (!ends && !is_done).then(|| self.next_look(&looked));
+        let sql = "UPDATE orders SET poll_ms = ?3, polls = ?4 WHERE id = ?1 AND version = ?2";
+        let params = crate::store_params![order.id.raw(), order.version, next, looked.polls];
+        self.store.db.execute(sql, params)?;
         Ok(())
     }
 

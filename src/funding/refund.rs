@@ -45,7 +45,7 @@ impl Funding {
             if !pay.is_positive() || pay > left || money::to_minor(pay, &order.pay_currency).is_none() {
                 let left = money::text(left, &order.pay_currency);
                 return Err(
-                    FieldError::new("amount", format!("must be above zero and at most {left}")).into()
+                    FieldError::new("pay_amount", format!("must be above zero and at most {left}")).into()
                 );
             }
             let credit = part_of_credit(order, pay);

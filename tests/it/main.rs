@@ -24,6 +24,7 @@ mod gateway_rate;
 mod gateway_stream;
 mod gateway_tenants;
 mod ladder;
+mod orders;
 mod sdk;
 mod store;
 mod store_journal;
