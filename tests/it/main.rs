@@ -25,6 +25,7 @@ mod gateway_stream;
 mod gateway_tenants;
 mod ladder;
 mod orders;
+mod orders_stripe;
 mod sdk;
 mod store;
 mod store_journal;
