@@ -19,6 +19,7 @@ use crate::secret::Secret;
 
 use super::companion;
 use super::keys::{KEYS, SEED_FILE, Seed};
+use super::payments::Contract;
 use super::ready::{Admin, Ready, texts};
 use super::seed::{self, SeedError};
 use super::upstream;
@@ -95,7 +96,7 @@ pub fn run(args: &DemoArgs, out: &mut dyn io::Write) -> Result<(), DemoError> {
 
     let bound = server::bind(&args.listen).map_err(DemoError::Serve)?;
     let public_url = format!("http://{}", bound.address);
-    let config = config(args, &seed, &public_url)?;
+    let config = config(args, &seed, &public_url, &upstream.payments_url, &upstream_key)?;
     let workers = crate::app::workers(&config);
     let app = App::open(
         config,
@@ -149,7 +150,14 @@ fn prepare(dir: &Path, fresh: bool) -> io::Result<()> {
     std::fs::create_dir_all(dir)
 }
 
-fn config(args: &DemoArgs, seed: &Seed, public_url: &str) -> Result<Config, DemoError> {
+fn config(
+    args: &DemoArgs,
+    seed: &Seed,
+    public_url: &str,
+    payments_url: &str,
+    upstream_key: &Secret,
+) -> Result<Config, DemoError> {
+    let contract = Contract::of_secret(upstream_key);
     let mut flags = vec![
         ("store.data_dir", args.dir.display().to_string()),
         ("server.public_url", public_url.to_owned()),
@@ -157,6 +165,13 @@ fn config(args: &DemoArgs, seed: &Seed, public_url: &str) -> Result<Config, Demo
         // The demo's model that never answers is to be seen within a short patience.
         ("upstream.header_timeout_ms", "5000".to_owned()),
         ("payments.rates", "USD=1, CNY=7.25".to_owned()),
+        ("payments.poll_ms", "1000".to_owned()),
+        ("payments.stripe_key", contract.stripe_key.expose().to_owned()),
+        ("payments.stripe_webhook_secret", contract.stripe_webhook_secret.expose().to_owned()),
+        ("payments.stripe_url", payments_url.to_owned()),
+        ("payments.epay_url", payments_url.to_owned()),
+        ("payments.epay_merchant", contract.epay_merchant),
+        ("payments.epay_key", contract.epay_key.expose().to_owned()),
         ("payments.transfer", "true".to_owned()),
         ("payments.transfer_to", "Demo Bank, account 0000 1111 (no real money)".to_owned()),
     ];

@@ -5,8 +5,9 @@ use tallygate::demo::payments::Play;
 
 use crate::on_both_backends;
 use crate::support::backend::Backend;
+use crate::support::demo::{Demo, wait_until};
 use crate::support::desk::Desk;
-use crate::support::http::Ask;
+use crate::support::http::{Ask, Connection};
 
 on_both_backends!(
     b1_an_order_goes_its_way_and_its_timeline_says_so,
@@ -498,4 +499,51 @@ fn orders_are_found_by_what_is_known_of_them(backend: Backend) {
     assert_eq!(found("since=2026-11-22T08:00:01Z&until=2026-11-22T08:00:02Z"), [&*second]);
     let page = desk.get("/api/orders?limit=2");
     assert_eq!(found(&format!("limit=2&cursor={}", page["next_cursor"].as_str().unwrap())), [&*first]);
+}
+
+/// The built program, killed again and again while callbacks come: each order credits once.
+#[test]
+fn a_gateway_that_is_killed_among_callbacks_credits_each_order_once() {
+    const ROUNDS: usize = 6;
+    let mut demo = Demo::start();
+    let account =
+        demo.admin_post("/api/accounts", &json!({"name": "Ann"}))["id"].as_str().unwrap().to_owned();
+    let providers = demo.ready()["upstream"]["payments_url"].as_str().unwrap();
+    let providers: std::net::SocketAddr = providers.strip_prefix("http://").unwrap().parse().unwrap();
+    let provider = move |path: &str| Connection::open(providers).unwrap().ask(&Ask::get(path)).unwrap();
+    let mut orders = Vec::new();
+    for round in 0..ROUNDS {
+        let fresh: Vec<_> = (0..4)
+            .map(|n| {
+                let body = json!({"account": account, "amount": "10", "provider": PROVIDERS[n % 2]});
+                let order = demo.admin_post("/api/orders", &body);
+                if n % 2 == 1 {
+                    let url = order["pay_url"].as_str().unwrap();
+                    provider(&url[url.find("/submit.php").unwrap()..]).ok();
+                }
+                order["id"].as_str().unwrap().to_owned()
+            })
+            .collect();
+        let payers: Vec<_> = fresh
+            .iter()
+            .map(|order| {
+                let path = format!("/pay/{order}?copies=3");
+                std::thread::spawn(move || provider(&path).ok())
+            })
+            .collect();
+        std::thread::park_timeout(std::time::Duration::from_millis(3 * round as u64));
+        demo.kill();
+        payers.into_iter().for_each(|payer| drop(payer.join().unwrap()));
+        demo.restart();
+        orders.extend(fresh);
+    }
+    wait_until("every order is credited", || {
+        let page = demo.admin(&format!("/api/orders?account={account}&state=credited&limit=1000"));
+        page["data"].as_array().unwrap().len() == orders.len()
+    });
+    for order in &orders {
+        let timeline = demo.admin(&format!("/api/orders/{order}"))["timeline"].as_array().unwrap().clone();
+        assert_eq!(timeline.iter().filter(|line| line["effect"] == "credited").count(), 1, "{timeline:#?}");
+    }
+    assert_eq!(demo.balance(&account)["available"], (10 * orders.len()).to_string());
 }

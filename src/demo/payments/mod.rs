@@ -24,6 +24,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use parking_lot::Mutex;
+use ring::hmac;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tower::ServiceExt as _;
@@ -39,11 +40,27 @@ pub use send::Sent;
 pub struct Contract {
     pub stripe_key: Secret,
     pub stripe_webhook_secret: Secret,
-    /// Where Stripe sends its events.
-    pub stripe_webhook: String,
+    /// Where Stripe sends its events; `None`: to the site that a payer comes back to.
+    pub stripe_webhook: Option<String>,
     pub epay_merchant: String,
     pub epay_key: Secret,
     pub epay_signature: EpaySignature,
+}
+
+impl Contract {
+    /// The demo's, from a secret that both sides have.
+    pub fn of_secret(secret: &Secret) -> Self {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, secret.expose().as_bytes());
+        let derived = |what: &str| crate::hex::encode(hmac::sign(&key, what.as_bytes()).as_ref());
+        Contract {
+            stripe_key: Secret::new(format!("sk_test_{}", derived("stripe key"))),
+            stripe_webhook_secret: Secret::new(format!("whsec_{}", derived("stripe webhook"))),
+            stripe_webhook: None,
+            epay_merchant: "1001".into(),
+            epay_key: Secret::new(derived("epay key")),
+            epay_signature: EpaySignature::Appended,
+        }
+    }
 }
 
 /// How a payment goes.
@@ -102,6 +119,8 @@ impl World {
 }
 
 struct Shared {
+    /// Where the providers are reached.
+    url: String,
     contract: Contract,
     clock: Arc<dyn Clock>,
     world: Mutex<World>,
@@ -122,7 +141,8 @@ impl Payments {
         let listener = std::net::TcpListener::bind(listen)?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
-        let shared = Arc::new(Shared { contract, clock, world: Mutex::default() });
+        let shared =
+            Arc::new(Shared { url: format!("http://{address}"), contract, clock, world: Mutex::default() });
         let router = router(Arc::clone(&shared));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = oneshot::channel();
@@ -138,7 +158,7 @@ impl Payments {
     }
 
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        self.shared.url.clone()
     }
 
     /// Pays an order; what its callbacks were answered with.
@@ -148,8 +168,7 @@ impl Payments {
 
     /// Sends an event of Stripe, whatever it says.
     pub fn stripe_event(&self, kind: &str, object: &Value) -> Sent {
-        let event = self.shared.event(kind, object);
-        self.shared.send_event(&event, &self.shared.contract.stripe_webhook_secret)
+        self.shared.send_event(kind, object)
     }
 
     /// The charge of a paid order, as Stripe's events show it.

@@ -22,6 +22,8 @@ pub(super) struct Session {
     pub failed: bool,
     pub refunded: i64,
     pub url: String,
+    /// Where the payer comes back to.
+    pub back: String,
     pub payment: String,
 }
 
@@ -106,7 +108,8 @@ impl Shared {
             let number = world.number();
             let session = Session {
                 id: format!("cs_test_{number:08}"),
-                url: format!("/pay/{order}"),
+                url: format!("{}/pay/{order}", self.url),
+                back: get("success_url"),
                 order,
                 currency: get("line_items[0][price_data][currency]"),
                 amount,
@@ -149,7 +152,7 @@ impl Shared {
     }
 
     pub(super) fn pay_session(&self, order: &str, play: &Play) -> Option<Vec<Sent>> {
-        let (kind, mut object) = {
+        let (kind, mut object, back) = {
             let mut world = self.world.lock();
             let session = world.sessions.values_mut().find(|session| session.order == order)?;
             (session.paid, session.failed) = (!play.fails, play.fails);
@@ -158,7 +161,7 @@ impl Shared {
             } else {
                 "checkout.session.completed"
             };
-            (kind, session.object())
+            (kind, session.object(), session.back.clone())
         };
         if play.lost {
             return Some(Vec::new());
@@ -173,10 +176,10 @@ impl Shared {
         let event = self.event(kind, &object);
         let forged = Secret::new("whsec_of_somebody_else");
         let secret = if play.forged { &forged } else { &self.contract.stripe_webhook_secret };
-        Some(self.message(&event, secret).send_copies(play.copies.max(1)))
+        Some(self.message(&event, secret, &back).send_copies(play.copies.max(1)))
     }
 
-    pub(super) fn event(&self, kind: &str, object: &Value) -> Value {
+    fn event(&self, kind: &str, object: &Value) -> Value {
         let number = self.world.lock().number();
         json!({
             "id": format!("evt_{number:08}"),
@@ -188,16 +191,17 @@ impl Shared {
         })
     }
 
-    pub(super) fn send_event(&self, event: &Value, secret: &Secret) -> Sent {
-        self.message(event, secret).send()
+    pub(super) fn send_event(&self, kind: &str, object: &Value) -> Sent {
+        self.message(&self.event(kind, object), &self.contract.stripe_webhook_secret, "").send()
     }
 
-    fn message(&self, event: &Value, secret: &Secret) -> Message {
+    fn message(&self, event: &Value, secret: &Secret, back: &str) -> Message {
+        let site = back.splitn(4, '/').take(3).collect::<Vec<_>>().join("/");
         let (at_s, body) = (self.clock.now_ms() / 1_000, event.to_string());
         let signature = stripe_signature(secret, at_s, body.as_bytes());
         Message {
             method: "POST",
-            url: self.contract.stripe_webhook.clone(),
+            url: self.contract.stripe_webhook.clone().unwrap_or_else(|| format!("{site}/callbacks/stripe")),
             headers: vec![
                 ("content-type", "application/json; charset=utf-8".to_owned()),
                 ("user-agent", "Stripe/1.0 (+https://stripe.com/docs/webhooks)".to_owned()),

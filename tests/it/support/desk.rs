@@ -37,7 +37,7 @@ fn contract(address: SocketAddr) -> Contract {
     Contract {
         stripe_key: Secret::new(STRIPE_KEY),
         stripe_webhook_secret: Secret::new(WEBHOOK_SECRET),
-        stripe_webhook: format!("http://{address}/callbacks/stripe"),
+        stripe_webhook: Some(format!("http://{address}/callbacks/stripe")),
         epay_merchant: "1001".into(),
         epay_key: Secret::new(EPAY_KEY),
         epay_signature: EpaySignature::Appended,
