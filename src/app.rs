@@ -9,7 +9,9 @@ use crate::books::{Books, BooksConfig, OnFatal, OpenError};
 use crate::clock::{Clock, Entropy};
 use crate::config::Config;
 use crate::directory::{Directory, DirectoryError};
+use crate::funding::{self, Funding, FundingError, Poller};
 use crate::gateway::ladder::HoldPolicy;
+use crate::gateway::upstream::TargetError;
 use crate::notices::{Notices, StartError};
 use crate::risk::{self, RegionsError};
 use crate::secret::{MasterKey, MasterKeyError};
@@ -23,6 +25,7 @@ pub struct App {
     pub master_key: Arc<MasterKey>,
     pub directory: Arc<Directory>,
     pub books: Arc<Books>,
+    pub funding: Arc<Funding>,
     pub risk: risk::Watch,
     pub alerts: Alerts,
     /// Its worker is started by who serves.
@@ -40,6 +43,9 @@ pub enum AppError {
     Directory(DirectoryError),
     Books(OpenError),
     Regions(RegionsError),
+    /// An address of a payment provider, by its setting.
+    Payments(&'static str, TargetError),
+    Funding(FundingError),
 }
 
 impl fmt::Display for AppError {
@@ -50,6 +56,8 @@ impl fmt::Display for AppError {
             AppError::Directory(why) => write!(f, "{why}"),
             AppError::Books(why) => write!(f, "{why}"),
             AppError::Regions(why) => write!(f, "{why}"),
+            AppError::Payments(setting, why) => write!(f, "payments.{setting}: {why}"),
+            AppError::Funding(why) => write!(f, "orders cannot be brought up to date: {why}"),
         }
     }
 }
@@ -62,6 +70,8 @@ impl std::error::Error for AppError {
             AppError::Directory(why) => Some(why),
             AppError::Books(why) => Some(why),
             AppError::Regions(why) => Some(why),
+            AppError::Payments(_, why) => Some(why),
+            AppError::Funding(why) => Some(why),
         }
     }
 }
@@ -77,6 +87,8 @@ impl App {
     ) -> Result<Self, AppError> {
         let alert_percent = config.alerts.budget_percent;
         let rules = risk::Rules::from_config(&config).map_err(AppError::Regions)?;
+        let payments = funding::Settings::from_config(&config);
+        let payments = payments.map_err(|(setting, why)| AppError::Payments(setting, why))?;
         let data_dir = config.store.data_dir.clone();
         let stores = match config.store.database_url.clone() {
             Some(url) => StoreConfig::postgres(&data_dir, url),
@@ -98,13 +110,21 @@ impl App {
         let books = BooksConfig { shard: 0, node: "local".into(), ports, clock: clock.clone(), on_fatal };
         let books =
             Books::open(stores.journal, stores.projections.clone(), books).map_err(AppError::Books)?;
+        let books = Arc::new(books);
+        let funding =
+            Funding::new(stores.funding, Arc::clone(&books), clock.clone(), entropy.clone(), payments);
+        let repaired = funding.repair().map_err(AppError::Funding)?;
+        if repaired > 0 {
+            tracing::info!(repaired, "orders were brought up to date with the ledger");
+        }
         Ok(App {
             config,
             clock,
             entropy,
             master_key,
             directory,
-            books: Arc::new(books),
+            books,
+            funding: Arc::new(funding),
             risk: risk::Watch::new(rules),
             alerts: Alerts::new(alert_percent),
             notices: Arc::new(notices),
@@ -191,11 +211,13 @@ pub fn serve(mut config: Config) -> Result<(), RunError> {
     let signals = StopSignals::listen().map_err(RunError::Signals)?;
     tracing::info!(address = %bound.address, workers, "ready");
     let notices = app.notices.start(&app.config.mail).map_err(RunError::Notices)?;
+    let poller = Poller::start(Arc::clone(&app.funding)).map_err(RunError::Poller)?;
     let router = crate::api::router(Arc::clone(&app), &public_url);
     let gateway = Gateway::new(Arc::clone(&app), router, public_url);
     let server = Server::start(Arc::new(gateway), bound, workers).map_err(RunError::Serve)?;
     signals.wait();
     tracing::info!("stopping");
+    drop(poller);
     server.stop_blocking(patience);
     notices.stop_blocking();
     app.books.close_blocking();
@@ -209,6 +231,7 @@ pub enum RunError {
     Serve(crate::gateway::server::ServeError),
     Signals(std::io::Error),
     Notices(StartError),
+    Poller(std::io::Error),
 }
 
 impl fmt::Display for RunError {
@@ -218,6 +241,7 @@ impl fmt::Display for RunError {
             RunError::Serve(why) => write!(f, "{why}"),
             RunError::Signals(why) => write!(f, "signals cannot be received: {why}"),
             RunError::Notices(why) => write!(f, "{why}"),
+            RunError::Poller(why) => write!(f, "the thread that looks after orders cannot be started: {why}"),
         }
     }
 }
@@ -227,7 +251,7 @@ impl std::error::Error for RunError {
         match self {
             RunError::App(why) => Some(why),
             RunError::Serve(why) => Some(why),
-            RunError::Signals(why) => Some(why),
+            RunError::Signals(why) | RunError::Poller(why) => Some(why),
             RunError::Notices(why) => Some(why),
         }
     }

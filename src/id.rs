@@ -231,6 +231,10 @@ directory_ids! {
     NoticeId "ntc_"
     /// A lot of credit.
     LotId "lot_"
+    /// An order of money that is to come in.
+    OrderId "ord_"
+    /// Something that happened to an order.
+    OrderEventId "evt_"
 }
 
 impl AccountId {

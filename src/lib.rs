@@ -13,6 +13,7 @@ pub mod console;
 pub mod demo;
 pub mod directory;
 pub mod explain;
+pub mod funding;
 pub mod gateway;
 pub mod hex;
 pub mod id;

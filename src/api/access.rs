@@ -80,6 +80,11 @@ impl Access {
         Access { operators: &[OperatorRole::Superadmin, OperatorRole::Finance], members: &[] };
     /// Who else is told what happens in an account.
     pub const MANAGERS_READ: Access = Access { operators: EVERY_OPERATOR, members: MANAGERS };
+    /// Orders of money that is to come in.
+    pub const ORDERS: Access = Access {
+        operators: &[OperatorRole::Superadmin, OperatorRole::Finance],
+        members: &[AccountRole::Owner, AccountRole::Admin, AccountRole::Finance],
+    };
     /// What the managers of an account change.
     pub const ACCOUNT_CHANGES: Access = Access { operators: &[OperatorRole::Superadmin], members: MANAGERS };
     /// Keys: support helps with them, and developers have their own.

@@ -10,6 +10,7 @@ mod accounts;
 mod appeals;
 mod audit;
 mod billing;
+mod callbacks;
 mod channels;
 mod credits;
 mod groups;
@@ -20,6 +21,7 @@ mod models;
 mod notices;
 mod openapi;
 mod operators;
+mod orders;
 mod organizations;
 mod own;
 mod policies;
@@ -59,9 +61,10 @@ pub fn check_answer(method: &str, path: &str, body: &serde_json::Value) -> Resul
 
 /// Every route of the JSON interface.
 pub fn routes() -> impl Iterator<Item = &'static Route> {
-    let management: [&'static [Route]; 17] = [
+    let management: [&'static [Route]; 18] = [
         accounts::ROUTES,
         credits::ROUTES,
+        orders::ROUTES,
         keys::ROUTES,
         models::ROUTES,
         prices::ROUTES,

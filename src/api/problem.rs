@@ -7,6 +7,7 @@ use ledger::LedgerError;
 use crate::books::BooksError;
 use crate::catalogue::{Code, Refusal};
 use crate::directory::{DirectoryError, FieldError};
+use crate::funding::FundingError;
 use crate::store::{StoreError, StoreErrorKind};
 
 use super::shape::{Shape, ShapeError};
@@ -79,6 +80,35 @@ impl From<DirectoryError> for Problem {
             error @ (DirectoryError::Corrupt { .. } | DirectoryError::Sealing(_)) => {
                 Problem::Internal(Box::new(error))
             }
+        }
+    }
+}
+
+impl From<FundingError> for Problem {
+    fn from(error: FundingError) -> Self {
+        match error {
+            FundingError::NotFound => Problem::NotFound,
+            FundingError::Invalid(why) => why.into(),
+            FundingError::AmountOutOfRange { amount, reason } => Refusal::new(Code::AmountOutOfRange)
+                .field("amount")
+                .param("amount", amount.to_string())
+                .param("reason", reason)
+                .into(),
+            FundingError::WrongState { order, state, action } => Refusal::new(Code::OrderStateConflict)
+                .param("order", order.to_string())
+                .param("state", state.as_str())
+                .param("action", action)
+                .into(),
+            FundingError::NotEnoughLeft { available, needed } => Refusal::new(Code::RefundExceedsBalance)
+                .param("available", available.to_string())
+                .param("needed", needed.to_string())
+                .into(),
+            FundingError::Provider { provider, why } => {
+                tracing::warn!(%provider, %why, "a payment provider failed");
+                Refusal::new(Code::PaymentProviderFailed).param("provider", &*provider).into()
+            }
+            FundingError::Books(why) => why.into(),
+            FundingError::Store(why) => why.into(),
         }
     }
 }

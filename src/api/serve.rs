@@ -61,10 +61,11 @@ pub fn router(app: Arc<App>, public_url: &str) -> Router {
         );
     }
     let ready = Arc::clone(&site.app);
-    let (lost, pages, wrong_method) = (site.clone(), site.clone(), site);
+    let (lost, pages, wrong_method) = (site.clone(), site.clone(), site.clone());
     router
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(move || readyz(ready)))
+        .merge(super::callbacks::router(site.clone()))
         .route("/openapi.json", get(|| async { json_text(openapi::document().to_string()) }))
         .route("/errors.json", get(|| async { json_text(catalogue::errors_json()) }))
         .merge(crate::console::router(pages))

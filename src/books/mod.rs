@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 use ledger::{
     AccountId, Balance, Command, Counter, CounterKey, Effect, HoldId, HoldOwner, Ledger, LedgerError, Nano,
-    ReleaseReason, Timestamp,
+    Reference, ReleaseReason, Timestamp,
 };
 use parking_lot::{Condvar, Mutex};
 
@@ -204,6 +204,11 @@ impl Books {
 
     pub fn counter(&self, key: &CounterKey, start: Timestamp) -> Counter {
         self.shared.state.lock().ledger.counter(key, start)
+    }
+
+    /// Whether a reference has posted. It may not be on disk yet.
+    pub fn has_posted(&self, reference: &Reference) -> bool {
+        self.shared.state.lock().ledger.has_posted(reference)
     }
 
     /// Holds that have no outcome yet.

@@ -144,6 +144,9 @@ enum Command {
     Prices(objects::Prices),
     /// Credit an account.
     Credit(objects::Credit),
+    /// Money that is to come in.
+    #[command(subcommand)]
+    Orders(objects::Orders),
     /// Appeals for keys that the platform stopped.
     #[command(subcommand)]
     Appeals(objects::Appeals),
@@ -254,6 +257,7 @@ fn dispatch(context: &mut Context, command: Command) -> Done {
         Command::Notices(command) => objects::notices(context, command),
         Command::Prices(command) => objects::prices(context, command),
         Command::Credit(command) => objects::credit(context, command),
+        Command::Orders(command) => objects::orders(context, command),
         Command::Appeals(command) => objects::appeals(context, command),
         Command::Audit(args) => objects::audit(context, &args),
         Command::Logs(command) => logs::run(context, &command),

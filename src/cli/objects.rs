@@ -3,6 +3,7 @@
 mod appeals;
 mod args;
 mod notices;
+mod orders;
 mod policies;
 mod tenants;
 
@@ -15,6 +16,7 @@ pub use appeals::{Appeals, appeals};
 pub(super) use args::put;
 pub use args::{Accounts, Channels, Credit, Groups, Keys, Models, Prices};
 pub use notices::{NoticeEndpoints, NoticesCommand, notice_endpoints, notices};
+pub use orders::{Orders, orders};
 pub use policies::{Policies, policies};
 pub use tenants::{Members, Organizations, Projects, members, organizations, projects};
 
@@ -59,6 +61,24 @@ const MEMBERS: Columns = &[
     ("ROLE", "role"),
     ("ACCOUNT", "account"),
     ("LIMITS", "limits_text"),
+];
+const ORDERS: Columns = &[
+    ("ID", "id"),
+    ("STATE", "state"),
+    ("AMOUNT", "amount"),
+    ("TO PAY", "pay_amount"),
+    ("IN", "pay_currency"),
+    ("PROVIDER", "provider"),
+    ("ACCOUNT", "account"),
+    ("MADE", "created_at"),
+];
+const CALLBACKS: Columns = &[
+    ("ID", "id"),
+    ("AT", "at"),
+    ("PROVIDER", "provider"),
+    ("NAME", "name"),
+    ("VERDICT", "verdict"),
+    ("EFFECT", "effect"),
 ];
 const POLICIES: Columns = &[("ID", "id"), ("NAME", "name"), ("ACCOUNT", "account")];
 const APPEALS: Columns =
@@ -126,6 +146,8 @@ const ORGANIZATION: Noun<'static> =
 const PROJECT: Noun<'static> = Noun { path: "/api/projects", prefix: "prj_", by: None, columns: PROJECTS };
 const MEMBER: Noun<'static> = Noun { path: "/api/members", prefix: "mem_", by: None, columns: MEMBERS };
 const APPEAL: Noun<'static> = Noun { path: "/api/appeals", prefix: "apl_", by: None, columns: APPEALS };
+const ORDER: Noun<'static> = Noun { path: "/api/orders", prefix: "ord_", by: None, columns: ORDERS };
+const CALLBACK: Noun<'static> = Noun { path: "/api/callbacks", prefix: "evt_", by: None, columns: CALLBACKS };
 const POLICY: Noun<'static> = Noun { path: "/api/policies", prefix: "pol_", by: None, columns: POLICIES };
 const NOTICE_ENDPOINT: Noun<'static> =
     Noun { path: "/api/notice-endpoints", prefix: "nep_", by: None, columns: NOTICE_ENDPOINTS };

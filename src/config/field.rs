@@ -154,6 +154,33 @@ impl Field for Ranges {
     }
 }
 
+/// Currency → millionths of it that one unit of the ledger currency costs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PayRates(pub Vec<(String, u64)>);
+
+impl Field for PayRates {
+    fn read(given: Given<'_>) -> Result<Self, Refused> {
+        let parts = text(given)?.split(',').map(str::trim).filter(|part| !part.is_empty());
+        let rate = |part: &str| {
+            let (currency, rate) = part.split_once('=')?;
+            let rate = crate::directory::decimal::parse_multiplier(rate.trim()).filter(|rate| *rate > 0)?;
+            let is_code = currency.len() == 3 && currency.bytes().all(|byte| byte.is_ascii_uppercase());
+            is_code.then(|| (currency.to_owned(), rate))
+        };
+        match parts.map(rate).collect() {
+            Some(rates) => Ok(Self(rates)),
+            None => refuse("currencies with rates above zero, such as \"USD=1, CNY=7.25\""),
+        }
+    }
+
+    fn show(&self) -> Option<String> {
+        let rate = |(currency, rate): &(String, u64)| {
+            format!("{currency}={}", crate::directory::decimal::multiplier_text(*rate))
+        };
+        quoted(&self.0.iter().map(rate).collect::<Vec<_>>().join(", "))
+    }
+}
+
 impl<T: Field> Field for Option<T> {
     const SECRET: bool = T::SECRET;
 
@@ -198,6 +225,8 @@ choices! {
     Level { Error = "error", Warn = "warn", Info = "info", Debug = "debug", Trace = "trace" }
     /// How the connection to the mail server is protected.
     MailTls { None = "none", Starttls = "starttls", Tls = "tls" }
+    /// Where the key stands in what an epay platform signs.
+    EpaySignature { Appended = "appended", KeyParam = "key_param" }
     /// How the log is written.
     LogFormat { Text = "text", Json = "json" }
 }

@@ -18,7 +18,7 @@ mod schema;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-pub use field::{Level, LogFormat, MailTls, Ranges};
+pub use field::{EpaySignature, Level, LogFormat, MailTls, PayRates, Ranges};
 pub use load::{ConfigError, Origin, Problem, Sources};
 pub use print::{reference, sample};
 
@@ -128,6 +128,47 @@ config! {
         /// Play money that the test book of a new account starts with, as a decimal text.
         test_credit: String = "100".to_owned(), Decimal;
     }
+    /// How accounts pay. A provider is offered once its settings are there; one whose secret is missing is refused.
+    payments: Payments {
+        /// Currencies that orders are paid in, each with what one unit of the ledger currency costs in it, such as
+        /// `USD=1, CNY=7.25`. Not set: the ledger currency alone.
+        rates: PayRates = PayRates::default(), Any;
+        /// Least that an order credits.
+        order_min: String = "1".to_owned(), Decimal;
+        /// Most that an order credits.
+        order_max: String = "1000000".to_owned(), Decimal;
+        /// Time in which an order is to be paid. What is paid later is credited all the same.
+        order_ttl_ms: u64 = 86_400_000, Between(60_000, 2_592_000_000);
+        /// Time after which a provider is asked about an order that it did not call back about; doubled from
+        /// time to time up to an hour.
+        poll_ms: u64 = 30_000, Between(100, 3_600_000);
+        /// Where payers come back to. Not set: the start page.
+        return_url: Option<String> = None, HttpUrl;
+        /// Offer bank transfers, which an operator completes by hand.
+        transfer: bool = false, Any;
+        /// What is shown to who pays by bank transfer: bank, holder, account.
+        transfer_to: Option<String> = None, Any;
+        /// Stripe's secret key, `sk_live_…` or `sk_test_…`.
+        stripe_key: Option<Secret> = None, LongEnough(12);
+        /// Secret of Stripe's webhook endpoint, `whsec_…`.
+        stripe_webhook_secret: Option<Secret> = None, LongEnough(16);
+        /// Own account at Stripe, `acct_…`; events of another one are refused.
+        stripe_account: Option<String> = None, Any;
+        /// How old a signature of Stripe may be.
+        stripe_tolerance_ms: u64 = 300_000, Between(1_000, 3_600_000);
+        /// Where Stripe's interface is.
+        stripe_url: Option<String> = Some("https://api.stripe.com".to_owned()), HttpUrl;
+        /// Address of an epay (易支付) platform, up to the folder with its `submit.php`.
+        epay_url: Option<String> = None, HttpUrl;
+        /// Own merchant number (pid) there.
+        epay_merchant: Option<String> = None, Any;
+        /// Own key there.
+        epay_key: Option<Secret> = None, LongEnough(8);
+        /// Currency of amounts there.
+        epay_currency: String = "CNY".to_owned(), Letters(3);
+        /// How the key stands behind what is signed: appended (the usual way) or key_param (`&key=…`).
+        epay_signature: EpaySignature = EpaySignature::Appended, Any;
+    }
     /// What the server writes about itself.
     log: Log {
         /// error, warn, info, debug or trace.
@@ -188,12 +229,31 @@ impl Config {
         self.server.admin_socket.clone().unwrap_or_else(|| self.store.data_dir.join("admin.sock"))
     }
 
+    /// A provider without its secret would take anybody's word for money (S37).
+    fn check_payments(&self) -> Result<(), (&'static str, &'static str, String)> {
+        let payments = &self.payments;
+        let needed =
+            |field, beside: &str| Err(("payments", field, format!("is needed too: {beside} is set")));
+        match (&payments.stripe_key, &payments.stripe_webhook_secret) {
+            (Some(_), None) => return needed("stripe_webhook_secret", "stripe_key"),
+            (None, Some(_)) => return needed("stripe_key", "stripe_webhook_secret"),
+            _ => {}
+        }
+        match (&payments.epay_url, &payments.epay_merchant, &payments.epay_key) {
+            (None, None, None) | (Some(_), Some(_), Some(_)) => Ok(()),
+            (None, ..) => needed("epay_url", "another setting of epay"),
+            (_, None, _) => needed("epay_merchant", "another setting of epay"),
+            (.., None) => needed("epay_key", "another setting of epay"),
+        }
+    }
+
     /// What no setting can be refused for alone.
     fn check_together(&self) -> Result<(), (&'static str, &'static str, String)> {
         if self.tls.cert_file.is_some() != self.tls.key_file.is_some() {
             let missing = if self.tls.cert_file.is_some() { "key_file" } else { "cert_file" };
             return Err(("tls", missing, "is needed too: certificate and key belong together".to_owned()));
         }
+        self.check_payments()?;
         if self.upstream.header_timeout_ms > self.upstream.total_timeout_ms {
             let text = "is shorter than upstream.header_timeout_ms".to_owned();
             return Err(("upstream", "total_timeout_ms", text));

@@ -63,7 +63,7 @@ fn unknown_settings_are_refused_with_their_place() {
         "tallygate.toml:1: listen must be inside of a section, such as [server]",
         "tallygate.toml:3: there is no setting server.lisen; did you mean server.listen?",
         "tallygate.toml:4: there is no section [servers]; known: server, tls, store, limits, alerts, risk, upstream, holds, \
-         ledger, log, mail, admin, secrets",
+         ledger, payments, log, mail, admin, secrets",
         "tallygate.toml:6: log.level: expected error, warn, info, debug, trace",
         "tallygate.toml:7: log.format: expected a text in quotes",
     ];
@@ -119,6 +119,42 @@ fn impossible_values_are_refused() {
         problems(&env(&[("TALLYGATE_UPSTREAM__TOTAL_TIMEOUT_MS", "100")])),
         ["upstream.total_timeout_ms: is shorter than upstream.header_timeout_ms"]
     );
+}
+
+/// S37: a provider without its secret would take anybody's word for money, so nothing starts with one.
+#[test]
+fn s37_a_payment_provider_without_its_secret_is_refused() {
+    let stripe = ("TALLYGATE_PAYMENTS__STRIPE_KEY", "sk_live_0123456789");
+    let secret = |text| ("TALLYGATE_PAYMENTS__STRIPE_WEBHOOK_SECRET", text);
+    assert_eq!(
+        problems(&env(&[stripe])),
+        ["payments.stripe_webhook_secret: is needed too: stripe_key is set"]
+    );
+    for empty in ["", "short"] {
+        assert_eq!(
+            problems(&env(&[stripe, secret(empty)])),
+            [
+                "TALLYGATE_PAYMENTS__STRIPE_WEBHOOK_SECRET: payments.stripe_webhook_secret: expected at least 16 characters"
+            ]
+        );
+    }
+    assert!(Config::load(&env(&[stripe, secret("whsec_0123456789abcdef")])).is_ok());
+    let epay = [
+        ("TALLYGATE_PAYMENTS__EPAY_URL", "https://pay.example.org"),
+        ("TALLYGATE_PAYMENTS__EPAY_MERCHANT", "1001"),
+        ("TALLYGATE_PAYMENTS__EPAY_KEY", "0123456789abcdef"),
+    ];
+    for missing in 0..3 {
+        let given: Vec<_> = (0..3).filter(|at| *at != missing).map(|at| epay[at]).collect();
+        let name = ["epay_url", "epay_merchant", "epay_key"][missing];
+        let text = format!("payments.{name}: is needed too: another setting of epay is set");
+        assert_eq!(problems(&env(&given)), [text]);
+    }
+    assert!(Config::load(&env(&epay)).is_ok());
+    let rates = |text| problems(&env(&[("TALLYGATE_PAYMENTS__RATES", text)]));
+    for wrong in ["CNY", "cny=7", "CNY=0", "CNY=-1", "CNY=7.1234567"] {
+        assert!(rates(wrong)[0].contains("expected currencies with rates above zero"), "{wrong}");
+    }
 }
 
 #[test]

@@ -22,6 +22,8 @@ pub struct Companion {
     /// Base URL for a channel.
     pub url: String,
     pub bill_url: String,
+    /// Where the simulated payment providers are.
+    pub payments_url: String,
     pub pid: u32,
 }
 

@@ -3,6 +3,7 @@
 
 mod companion;
 mod keys;
+pub mod payments;
 pub mod prices;
 mod ready;
 mod run;

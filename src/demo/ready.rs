@@ -46,6 +46,7 @@ impl Ready<'_> {
             "  upstream      {} (simulated), its bill at {}",
             self.upstream.url, self.upstream.bill_url
         )?;
+        writeln!(out, "  payments      {} (simulated)", self.upstream.payments_url)?;
         writeln!(out, "  admin token   {}\n", self.admin.token)?;
         for key in &KEYS {
             let text = self.keys.get(key.name).map_or("", |text| text);

@@ -11,6 +11,7 @@ use http::{HeaderName, HeaderValue, Method, header};
 use crate::app::{App, AppError, StopSignals};
 use crate::clock::{SystemClock, SystemEntropy};
 use crate::config::{Config, ConfigError, Sources};
+use crate::funding::Poller;
 use crate::gateway::Gateway;
 use crate::gateway::server::{self, ServeError, Server};
 use crate::gateway::upstream::{Call, Settings, Target, Tls, Upstreams};
@@ -19,6 +20,7 @@ use crate::secret::Secret;
 
 use super::companion;
 use super::keys::{KEYS, SEED_FILE, Seed};
+use super::payments::Contract;
 use super::ready::{Admin, Ready, texts};
 use super::seed::{self, SeedError};
 use super::upstream;
@@ -47,6 +49,7 @@ pub enum DemoError {
     FirstCall(String),
     Signals(io::Error),
     Notices(StartError),
+    Poller(io::Error),
     Output(io::Error),
 }
 
@@ -61,6 +64,9 @@ impl fmt::Display for DemoError {
             DemoError::FirstCall(why) => write!(f, "a first call of the demo failed: {why}"),
             DemoError::Signals(why) => write!(f, "signals cannot be received: {why}"),
             DemoError::Notices(why) => write!(f, "{why}"),
+            DemoError::Poller(why) => {
+                write!(f, "the thread that looks after orders cannot be started: {why}")
+            }
             DemoError::Output(why) => write!(f, "cannot say that the demo is ready: {why}"),
         }
     }
@@ -69,7 +75,10 @@ impl fmt::Display for DemoError {
 impl std::error::Error for DemoError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            DemoError::Folder { why, .. } | DemoError::Signals(why) | DemoError::Output(why) => Some(why),
+            DemoError::Folder { why, .. }
+            | DemoError::Signals(why)
+            | DemoError::Poller(why)
+            | DemoError::Output(why) => Some(why),
             DemoError::Config(why) => Some(why),
             DemoError::App(why) => Some(why),
             DemoError::Serve(why) => Some(why),
@@ -91,7 +100,7 @@ pub fn run(args: &DemoArgs, out: &mut dyn io::Write) -> Result<(), DemoError> {
 
     let bound = server::bind(&args.listen).map_err(DemoError::Serve)?;
     let public_url = format!("http://{}", bound.address);
-    let config = config(args, &seed, &public_url)?;
+    let config = config(args, &seed, &public_url, &upstream.payments_url, &upstream_key)?;
     let workers = crate::app::workers(&config);
     let app = App::open(
         config,
@@ -104,6 +113,7 @@ pub fn run(args: &DemoArgs, out: &mut dyn io::Write) -> Result<(), DemoError> {
     seed::seed(&app, &seed, &upstream.url, &upstream_key).map_err(DemoError::Seed)?;
 
     let notices = app.notices.start(&app.config.mail).map_err(DemoError::Notices)?;
+    let poller = Poller::start(Arc::clone(&app.funding)).map_err(DemoError::Poller)?;
     let router = crate::api::router(Arc::clone(&app), &public_url);
     let gateway = Arc::new(Gateway::new(Arc::clone(&app), router, public_url.clone()));
     let server = Server::start(gateway, bound, workers).map_err(DemoError::Serve)?;
@@ -121,6 +131,7 @@ pub fn run(args: &DemoArgs, out: &mut dyn io::Write) -> Result<(), DemoError> {
     let told = if args.ready_json { ready.print_json(out) } else { ready.print_table(out) };
     told.map_err(DemoError::Output)?;
     signals.wait();
+    drop(poller);
     server.stop_blocking(std::time::Duration::from_millis(app.config.limits.shutdown_ms));
     notices.stop_blocking();
     app.books.close_blocking();
@@ -145,13 +156,30 @@ fn prepare(dir: &Path, fresh: bool) -> io::Result<()> {
     std::fs::create_dir_all(dir)
 }
 
-fn config(args: &DemoArgs, seed: &Seed, public_url: &str) -> Result<Config, DemoError> {
+fn config(
+    args: &DemoArgs,
+    seed: &Seed,
+    public_url: &str,
+    payments_url: &str,
+    upstream_key: &Secret,
+) -> Result<Config, DemoError> {
+    let contract = Contract::of_secret(upstream_key);
     let mut flags = vec![
         ("store.data_dir", args.dir.display().to_string()),
         ("server.public_url", public_url.to_owned()),
         ("admin.token", seed.admin_token().expose().to_owned()),
         // The demo's model that never answers is to be seen within a short patience.
         ("upstream.header_timeout_ms", "5000".to_owned()),
+        ("payments.rates", "USD=1, CNY=7.25".to_owned()),
+        ("payments.poll_ms", "1000".to_owned()),
+        ("payments.stripe_key", contract.stripe_key.expose().to_owned()),
+        ("payments.stripe_webhook_secret", contract.stripe_webhook_secret.expose().to_owned()),
+        ("payments.stripe_url", payments_url.to_owned()),
+        ("payments.epay_url", payments_url.to_owned()),
+        ("payments.epay_merchant", contract.epay_merchant),
+        ("payments.epay_key", contract.epay_key.expose().to_owned()),
+        ("payments.transfer", "true".to_owned()),
+        ("payments.transfer_to", "Demo Bank, account 0000 1111 (no real money)".to_owned()),
     ];
     if let Some(url) = &args.database {
         flags.push(("store.database_url", url.expose().to_owned()));

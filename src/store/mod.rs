@@ -1,4 +1,4 @@
-//! Storage: the journal, the directory and the projections, on embedded SQLite or on PostgreSQL.
+//! Storage: the journal, the directory, the orders and the projections, on embedded SQLite or on PostgreSQL.
 //!
 //! For: durable rows behind blocking commands; the same SQL on both backends.
 //! Promises: what a command reported as done survives a power cut (the projections excepted, which
@@ -36,7 +36,7 @@ use std::sync::Arc;
 /// Where the data is.
 #[derive(Debug)]
 pub struct StoreConfig {
-    /// Holds the lock file, the master key and, without PostgreSQL, the three database files.
+    /// Holds the lock file, the master key and, without PostgreSQL, the four database files.
     pub data_dir: PathBuf,
     /// `postgres://user:password@host/database`; `None`: embedded.
     pub postgres_url: Option<Secret>,
@@ -56,6 +56,8 @@ impl StoreConfig {
 pub struct Stores {
     pub journal: Box<dyn JournalStore>,
     pub directory: Db,
+    /// Orders, what became of them, refunds.
+    pub funding: Db,
     pub projections: Projections,
     pub lock: DataDirLock,
 }
@@ -63,6 +65,7 @@ pub struct Stores {
 /// Files of the embedded store in the data directory.
 pub const JOURNAL_FILE: &str = "journal.db";
 pub const DIRECTORY_FILE: &str = "directory.db";
+pub const FUNDING_FILE: &str = "funding.db";
 pub const PROJECTIONS_FILE: &str = "projections.db";
 
 /// Takes the data directory, opens the store and brings its schema up to date.
@@ -79,11 +82,12 @@ fn open_embedded(data_dir: &Path, lock: DataDirLock) -> Result<Stores> {
     let journal_db = Db::sqlite(SqlitePool::new(journal_path.clone(), journal::sqlite_options(false)));
     migrate::migrate(&journal_db, &migrate::JOURNAL)?;
     drop(journal_db);
-    let directory = Db::sqlite(SqlitePool::new(
-        data_dir.join(DIRECTORY_FILE),
-        FileOptions { full_sync: true, page_bytes: 4096, read_only: false, autocheckpoint_pages: 1000 },
-    ));
+    let durable =
+        FileOptions { full_sync: true, page_bytes: 4096, read_only: false, autocheckpoint_pages: 1000 };
+    let directory = Db::sqlite(SqlitePool::new(data_dir.join(DIRECTORY_FILE), durable));
     migrate::migrate(&directory, &migrate::DIRECTORY)?;
+    let funding = Db::sqlite(SqlitePool::new(data_dir.join(FUNDING_FILE), durable));
+    migrate::migrate(&funding, &migrate::FUNDING)?;
     let projections = Db::sqlite(SqlitePool::new(
         data_dir.join(PROJECTIONS_FILE),
         FileOptions { full_sync: false, page_bytes: 4096, read_only: false, autocheckpoint_pages: 4000 },
@@ -92,6 +96,7 @@ fn open_embedded(data_dir: &Path, lock: DataDirLock) -> Result<Stores> {
     Ok(Stores {
         journal: Box::new(SqliteJournal::open(journal_path)?),
         directory,
+        funding,
         projections: Projections::new(projections),
         lock,
     })
@@ -102,11 +107,12 @@ fn open_postgres(url: &Secret, lock: DataDirLock) -> Result<Stores> {
     let durable = PgServer::new(Arc::clone(&url), postgres::DURABLE);
     let directory = Db::postgres(PgPool::new(durable.clone()));
     let projections = Db::postgres(PgPool::new(PgServer::new(url, postgres::REBUILDABLE)));
-    for part in [migrate::JOURNAL, migrate::DIRECTORY, migrate::PROJECTIONS] {
+    for part in [migrate::JOURNAL, migrate::DIRECTORY, migrate::FUNDING, migrate::PROJECTIONS] {
         migrate::migrate(&directory, &part)?;
     }
     Ok(Stores {
         journal: Box::new(PostgresJournal::open(durable)?),
+        funding: directory.clone(),
         directory,
         projections: Projections::new(projections),
         lock,

@@ -71,6 +71,8 @@ impl Scene {
             demo.ask(&freeze.bearer(&demo.admin_token())).ok();
             let appeal = demo.admin_post("/api/appeals", &json!({"key": frozen, "statement": "please"}));
             ids.insert("appeals", id(&appeal));
+            let order = json!({"account": account, "amount": "10", "provider": "transfer"});
+            ids.insert("orders", id(&demo.admin_post("/api/orders", &order)));
             for (kind, body) in [
                 ("projects", json!({"account": account, "name": "p"})),
                 ("policies", json!({"account": account, "name": "p", "document": document})),

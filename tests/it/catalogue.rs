@@ -30,6 +30,7 @@ const SOURCES: &[&str] = &[
     include_str!("gateway_rate.rs"),
     include_str!("gateway_stream.rs"),
     include_str!("gateway_tenants.rs"),
+    include_str!("orders.rs"),
 ];
 
 /// C3: one cause, one code, one status. A code that the program can answer with is met in a scenario of these tests;

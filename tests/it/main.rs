@@ -29,6 +29,8 @@ mod ladder;
 mod nodes;
 mod notices;
 mod notices_api;
+mod orders;
+mod orders_stripe;
 mod sdk;
 mod store;
 mod store_journal;

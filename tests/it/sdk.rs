@@ -1,4 +1,5 @@
-//! The official OpenAI SDKs for Python and Node, unmodified (`tests/sdk`).
+//! The official OpenAI SDKs for Python and Node, unmodified (`tests/sdk`). The folder has Stripe's library, too, for
+//! `orders_stripe`.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -8,7 +9,7 @@ use serde_json::json;
 use tallygate::demo::upstream;
 
 /// The folder with the installed SDKs; they are installed when missing.
-fn installed() -> PathBuf {
+pub fn installed() -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let into = root.join("target/sdk");
     let status = Command::new(root.join("tests/sdk/install.sh")).arg(&into).status().unwrap();

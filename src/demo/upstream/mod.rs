@@ -1,4 +1,4 @@
-//! The simulated upstream: a process of its own that speaks OpenAI's wire
+//! The simulated upstream, with the payment providers beside it: a process of its own that speaks OpenAI's wire
 //! format, echoes, fails in every way that it is told to, and keeps a bill.
 //!
 //! Promises: the same request gets the same answer; every answer's row is on
@@ -27,7 +27,8 @@ use tokio::net::TcpListener;
 
 pub use bill::{BillOutcome, BillRow, Tokens};
 
-use crate::clock::{Entropy, SystemEntropy};
+use crate::clock::{Entropy, SystemClock, SystemEntropy};
+use crate::demo::payments::{Contract, Payments};
 use crate::secret::Secret;
 
 /// The header by which a caller names its own request, as OpenAI's API has it;
@@ -48,7 +49,7 @@ pub struct UpstreamArgs {
     pub listen: SocketAddr,
     /// Folder for its bill and its key; made if it is not there.
     pub dir: PathBuf,
-    /// Print one JSON line when ready: `{"url", "bill_url", "pid"}`.
+    /// Print one JSON line when ready: `{"url", "bill_url", "payments_url", "pid"}`.
     pub ready_json: bool,
 }
 
@@ -127,13 +128,23 @@ impl Running {
 pub async fn run(args: UpstreamArgs) -> Result<(), UpstreamError> {
     let running = start(args.listen, &args.dir).await?;
     let (url, bill_url, pid) = (running.url(), running.bill_url(), std::process::id());
+    let files = |source| UpstreamError::Files { path: args.dir.join(KEY_FILE), source };
+    let contract = Contract::of_secret(&key_in(&args.dir).map_err(files)?);
+    let address = SocketAddr::new(args.listen.ip(), 0);
+    let payments = Payments::start(address, contract, Arc::new(SystemClock));
+    let payments = payments.map_err(|source| UpstreamError::Listen { address, source })?;
+    let payments_url = payments.url();
     let mut out = io::stdout().lock();
     // A reader that has gone away does not keep the upstream from serving.
     let _printed = if args.ready_json {
-        let line = serde_json::json!({"url": url, "bill_url": bill_url, "pid": pid});
+        let line =
+            serde_json::json!({"url": url, "bill_url": bill_url, "payments_url": payments_url, "pid": pid});
         writeln!(out, "{line}").and_then(|()| out.flush())
     } else {
-        writeln!(out, "simulated upstream at {url}, its bill at {bill_url}, pid {pid}")
+        writeln!(
+            out,
+            "simulated upstream at {url}, its bill at {bill_url}, payment providers at {payments_url}, pid {pid}"
+        )
     };
     drop(out);
     tokio::select! {

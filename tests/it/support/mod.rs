@@ -4,6 +4,7 @@ pub mod app;
 pub mod backend;
 pub mod child;
 pub mod demo;
+pub mod desk;
 pub mod http;
 pub mod load;
 pub mod memory;

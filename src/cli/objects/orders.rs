@@ -1,0 +1,125 @@
+//! Orders of money that is to come in.
+
+use clap::{Args, Subcommand};
+use serde_json::{Map, Value, json};
+
+use crate::cli::{Context, Done};
+
+use super::args::put;
+use super::{ACCOUNT, CALLBACK, ORDER, answer, escaped};
+
+#[derive(Debug, Subcommand)]
+pub enum Orders {
+    /// Orders, the newest first.
+    List(ListArgs),
+    /// One order with all that happened to it.
+    Show { order: String },
+    /// Make an order and its payment at the provider.
+    Create {
+        /// Id or e-mail of the account that it credits.
+        account: String,
+        /// What it credits, in the ledger currency.
+        amount: String,
+        /// stripe, epay or transfer.
+        #[arg(long)]
+        provider: String,
+        /// Currency to pay in.
+        #[arg(long, value_name = "CURRENCY")]
+        pay_in: Option<String>,
+        /// Payment method at the provider, such as alipay.
+        #[arg(long)]
+        method: Option<String>,
+    },
+    /// Credit an order without its provider's word.
+    Complete {
+        order: String,
+        /// Why, and how it is known that the money came.
+        #[arg(long)]
+        reason: String,
+    },
+    /// Expect no payment any more.
+    Cancel { order: String },
+    /// Send money back to who paid.
+    Refund {
+        order: String,
+        /// Of what was paid; default: all that is left.
+        #[arg(long)]
+        amount: Option<String>,
+        #[arg(long)]
+        reason: String,
+        /// Let the account owe what it lacks.
+        #[arg(long)]
+        arrears: bool,
+    },
+    /// Say what became of a refund about which the provider's answer was lost.
+    ResolveRefund {
+        order: String,
+        /// The provider has sent it; else it has not.
+        #[arg(long)]
+        sent: bool,
+        #[arg(long)]
+        reason: String,
+    },
+    /// Callbacks that name no order.
+    Callbacks,
+}
+
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// Id or e-mail of an account.
+    #[arg(long)]
+    account: Option<String>,
+    #[arg(long)]
+    state: Option<String>,
+    #[arg(long)]
+    provider: Option<String>,
+    /// Our number of an order, or one of the provider's.
+    #[arg(long)]
+    reference: Option<String>,
+}
+
+pub fn orders(context: &mut Context, command: Orders) -> Done {
+    let (order, act, body) = match command {
+        Orders::List(args) => return list(context, args),
+        Orders::Show { order } => return ORDER.show(context, &order),
+        Orders::Callbacks => return CALLBACK.list(context, "limit=1000"),
+        Orders::Create { account, amount, provider, pay_in, method } => {
+            let client = context.client()?;
+            let mut body = Map::new();
+            put(&mut body, "account", Some(ACCOUNT.id(&client, &account)?));
+            put(&mut body, "amount", Some(amount));
+            put(&mut body, "provider", Some(provider));
+            put(&mut body, "pay_currency", pay_in);
+            put(&mut body, "method", method);
+            return ORDER.create(context, &client, body);
+        }
+        Orders::Complete { order, reason } => (order, "complete", json!({"reason": reason})),
+        Orders::Cancel { order } => (order, "cancel", json!({})),
+        Orders::Refund { order, amount, reason, arrears } => {
+            let mut body = Map::new();
+            put(&mut body, "pay_amount", amount);
+            put(&mut body, "reason", Some(reason));
+            put(&mut body, "arrears", Some(arrears));
+            (order, "refund", Value::Object(body))
+        }
+        Orders::ResolveRefund { order, sent, reason } => {
+            (order, "refund/resolve", json!({"sent": sent, "reason": reason}))
+        }
+    };
+    let changed = context.client()?.post(&format!("/api/orders/{order}/{act}"), &body)?;
+    answer(context, &changed)
+}
+
+fn list(context: &mut Context, args: ListArgs) -> Done {
+    let mut query = "limit=1000".to_owned();
+    if let Some(account) = args.account {
+        query += &format!("&account={}", ACCOUNT.id(&context.client()?, &account)?);
+    }
+    let filters = [("state", args.state), ("provider", args.provider), ("reference", args.reference)];
+    for (name, value) in filters {
+        if let Some(value) = value {
+            query += &format!("&{name}={}", escaped(&value));
+        }
+    }
+    ORDER.list(context, &query)
+}

@@ -1,0 +1,31 @@
+//! Money that comes in: orders, and the providers that they are paid through.
+//!
+//! The way of an order: it is made here and at its provider; the provider calls back, or is asked, or an operator
+//! completes it by hand; the ledger is credited under the reference `order:<id>`; the order says so.
+//!
+//! Promises: an order credits once for ever, whatever is repeated, late, out of order or at the same time, because
+//! the ledger posts a reference once; money that came is credited also after the order's end; a callback is
+//! acknowledged only when it is stored and what it asks for is done; every callback is kept as it came, also a
+//! refused one; what a crash left between order and ledger is put right at the start.
+//! Must never: move money but by a command of the ledger; believe a callback whose signature, merchant, order,
+//! amount or currency is not the order's; keep a secret of a provider anywhere but in the configuration.
+
+pub mod callback;
+mod error;
+pub mod http;
+pub mod money;
+mod order;
+mod orders;
+mod poll;
+pub mod provider;
+mod refund;
+mod settings;
+mod store;
+
+pub use error::FundingError;
+pub use order::{Order, OrderEvent, OrderState, Refund, RefundState};
+pub use orders::{Funding, NewOrder};
+pub use poll::Poller;
+pub use refund::RefundAsk;
+pub use settings::Settings;
+pub use store::Search;

@@ -1,0 +1,36 @@
+//! Bank transfers, and whatever else an operator completes by hand: nobody calls back, nobody can be asked.
+
+use super::{Answer, Callback, Event, Payment, PaymentProvider, ProviderError, Rejection};
+use crate::funding::http::HttpClient;
+use crate::funding::order::{Order, Refund};
+use crate::funding::settings::Links;
+
+#[derive(Debug)]
+pub struct Transfer;
+
+impl PaymentProvider for Transfer {
+    fn name(&self) -> &'static str {
+        "transfer"
+    }
+
+    fn create(&self, _: &HttpClient, _: &Order, _: &Links) -> Result<Payment, ProviderError> {
+        Ok(Payment::default())
+    }
+
+    fn read(&self, _: &Callback, _: i64) -> Result<Event, Rejection> {
+        Err(Rejection::NotExpected)
+    }
+
+    fn query(&self, _: &HttpClient, _: &Order) -> Result<Answer, ProviderError> {
+        Ok(Answer { news: None, raw: Vec::new() })
+    }
+
+    /// Whoever asks for it has sent the money, or is about to.
+    fn refund(&self, _: &HttpClient, _: &Order, _: &Refund) -> Result<Option<Box<str>>, ProviderError> {
+        Ok(None)
+    }
+
+    fn thanks(&self) -> &'static str {
+        ""
+    }
+}

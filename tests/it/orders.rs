@@ -1,0 +1,577 @@
+//! Top-ups arrive once, and are found: orders on real sockets, beside providers that misbehave, on both stores.
+
+use serde_json::{Value, json};
+use tallygate::demo::payments::Play;
+
+use crate::on_both_backends;
+use crate::support::backend::Backend;
+use crate::support::demo::{Demo, wait_until};
+use crate::support::desk::Desk;
+use crate::support::http::{Ask, Connection};
+
+on_both_backends!(
+    b1_an_order_goes_its_way_and_its_timeline_says_so,
+    s37_a_forged_callback_is_kept_and_moves_no_money,
+    s38_a_lost_callback_is_asked_for,
+    s39_a_credit_that_fails_is_not_acknowledged,
+    s40_a_large_top_up_is_credited,
+    s41_five_callbacks_at_once_credit_once,
+    s42_another_amount_is_not_credited,
+    s44_what_is_credited_can_be_spent_at_once,
+    s45_gross_refunds_and_net_are_three_figures,
+    what_was_spent_cannot_be_refunded,
+    what_a_crash_left_between_order_and_ledger_is_put_right,
+    money_that_comes_late_is_credited,
+    a_payment_may_be_told_before_the_order_is_answered,
+    callbacks_may_come_out_of_order_and_again_and_again,
+    a_transfer_is_completed_by_hand_once,
+    a_refund_takes_the_money_first_and_is_sent_once,
+    a_refund_that_nobody_can_know_of_waits_for_a_word,
+    a_dispute_takes_the_money_and_gives_it_back_if_it_is_won,
+    orders_are_found_by_what_is_known_of_them,
+);
+
+const PROVIDERS: [&str; 2] = ["stripe", "epay"];
+
+fn play() -> Play {
+    Play::default()
+}
+
+fn b1_an_order_goes_its_way_and_its_timeline_says_so(backend: Backend) {
+    let desk = Desk::open(backend);
+    let account = desk.account("Ann");
+    for (provider, pay, currency) in [("stripe", "100.00", "USD"), ("epay", "725.00", "CNY")] {
+        let order = desk.order(&account, provider, "100");
+        let before = desk.shown(&order);
+        assert_eq!((&before["state"], &before["pay_amount"]), (&json!("pending"), &json!(pay)), "{before:#}");
+        assert_eq!(
+            (&before["pay_currency"], &before["created_by"]),
+            (&json!(currency), &json!("admin token"))
+        );
+        assert!(before["pay_url"].is_string() && before["credited_at"].is_null());
+        let sent = desk.pay(&order, &play());
+        let thanks = if provider == "stripe" { "{\"received\":true}" } else { "success" };
+        assert_eq!((sent[0].status, &*sent[0].body), (200, thanks));
+        let after = desk.shown(&order);
+        assert_eq!((&after["state"], &after["paid_amount"]), (&json!("credited"), &json!(pay)), "{after:#}");
+        let effects: Vec<_> = desk.timeline(&order).into_iter().map(|(_, _, effect)| effect).collect();
+        assert_eq!(effects, ["created", "pending", "paid", "credited"]);
+        let callback =
+            after["timeline"].as_array().unwrap().iter().find(|line| line["kind"] == "callback").unwrap();
+        assert_eq!(callback["verdict"], "valid");
+        assert!(callback["body"].as_str().unwrap().contains(&order), "{callback:#}");
+        for time in ["created_at", "paid_at", "notified_at", "credited_at"] {
+            assert!(after[time].is_string(), "{time}: {after:#}");
+        }
+    }
+    assert_eq!(desk.available(&account), "200");
+}
+
+fn s37_a_forged_callback_is_kept_and_moves_no_money(backend: Backend) {
+    let desk = Desk::open(backend);
+    let account = desk.account("Ann");
+    for provider in PROVIDERS {
+        let order = desk.order(&account, provider, "100");
+        assert_eq!(desk.paid(&order, &Play { forged: true, ..play() }), [400]);
+        assert_eq!(desk.state(&order), "pending");
+        let kept = desk.get("/api/callbacks?limit=1");
+        assert_eq!(kept["data"][0]["verdict"], "signature_wrong", "{kept:#}");
+        assert!(kept["data"][0]["body"].as_str().unwrap().contains(&order));
+        let bare = desk.ask(&Ask::post(format!("/callbacks/{provider}"), &json!({"order": order})));
+        let answered = (bare.head.status, bare.json()["error"]["code"].clone());
+        assert_eq!(answered, (400, json!("callback_refused")), "{}", bare.text());
+    }
+    let huge = desk.ask(&Ask::new("POST", "/callbacks/stripe").raw_body(vec![b'x'; (64 << 10) + 1]));
+    assert_eq!(huge.head.status, 413);
+    assert_eq!(desk.get("/api/callbacks?limit=1")["data"][0]["verdict"], "too_large");
+    assert_eq!(desk.ask(&Ask::get("/callbacks/nobody")).head.status, 404);
+    // The right signature of the one provider says nothing about an order of the other.
+    let epay = desk.order(&account, "epay", "1");
+    let session = json!({"id": "cs_1", "client_reference_id": epay, "payment_status": "paid", "amount_total": 725,
+        "currency": "cny", "payment_intent": "pi_1"});
+    assert_eq!(desk.providers.stripe_event("checkout.session.completed", &session).status, 400);
+    assert_eq!(desk.timeline(&epay).last().unwrap().1, "order_mismatch");
+    let mut unknown = session;
+    unknown["client_reference_id"] = json!("ord_0000000000000");
+    assert_eq!(desk.providers.stripe_event("checkout.session.completed", &unknown).status, 400);
+    assert_eq!(desk.get("/api/callbacks?limit=1")["data"][0]["verdict"], "order_unknown");
+    assert_eq!(desk.available(&account), "0");
+}
+
+fn s38_a_lost_callback_is_asked_for(backend: Backend) {
+    let desk = Desk::open(backend);
+    let account = desk.account("Ann");
+    for provider in PROVIDERS {
+        let order = desk.order(&account, provider, "100");
+        assert_eq!(desk.poll(), 0);
+        desk.clock.advance_ms(30_000);
+        assert_eq!(desk.poll(), 1);
+        assert_eq!(desk.state(&order), "pending");
+        assert!(desk.paid(&order, &Play { lost: true, ..play() }).is_empty());
+        // The pause has doubled; a provider that is down meanwhile is asked again.
+        desk.clock.advance_ms(30_000);
+        assert_eq!(desk.poll(), 0);
+        desk.clock.advance_ms(30_000);
+        desk.providers.fail_next(1);
+        assert_eq!((desk.poll(), &*desk.state(&order)), (1, "pending"));
+        desk.clock.advance_ms(120_000);
+        assert_eq!((desk.poll(), &*desk.state(&order)), (1, "credited"));
+        let query = desk.timeline(&order).into_iter().find(|(kind, ..)| kind == "query").unwrap();
+        assert_eq!((&*query.1, &*query.2), ("valid", "paid"));
+        // The callback comes after all.
+        assert_eq!(desk.paid(&order, &play()), [200]);
+        assert_eq!(desk.count(&order, "credited_before"), 1);
+        assert_eq!(desk.poll(), 0);
+    }
+    assert_eq!(desk.available(&account), "200");
+}
+
+fn s39_a_credit_that_fails_is_not_acknowledged(backend: Backend) {
+    let desk = Desk::open(backend);
+    let account = desk.account("Ann");
+    let order = desk.order(&account, "stripe", "100");
+    let now_ms = tallygate::clock::Clock::now_ms(&*desk.clock);
+    // A clock that jumps stops the books.
+    desk.clock.jump_to_ms(now_ms + 3_600_000);
+    assert_eq!(desk.paid(&order, &play()), [503]);
+    assert_eq!((&*desk.state(&order), &*desk.available(&account)), ("paid", "0"));
+    assert_eq!(desk.paid(&order, &play()), [503]);
+    desk.clock.jump_to_ms(now_ms);
+    assert_eq!(desk.paid(&order, &play()), [200]);
+    assert_eq!((&*desk.state(&order), &*desk.available(&account)), ("credited", "100"));
+    assert_eq!(desk.count(&order, "paid_before"), 2);
+    assert_eq!(desk.count(&order, "credited"), 1);
+}
+
+fn s40_a_large_top_up_is_credited(backend: Backend) {
+    let desk = Desk::open(backend);
+    let account = desk.account("Ann");
+    for provider in PROVIDERS {
+        let order = desk.order(&account, provider, "10000");
+        assert_eq!(desk.paid(&order, &play()), [200]);
+    }
+    assert_eq!(desk.available(&account), "20000");
+    for amount in ["0.5", "0", "-5", "1000001"] {
+        let body = json!({"account": account, "provider": "stripe", "amount": amount});
+        let refused = desk.post("/api/orders", body);
+        assert_eq!(refused.json()["error"]["code"], "amount_out_of_range", "{}", refused.text());
+    }
+    let refused = desk.post(
+        "/api/orders",
+        json!({"account": account, "provider": "epay", "amount": "5", "pay_currency": "USD"}),
+    );
+    assert_eq!((refused.head.status, &refused.json()["error"]["param"]), (400, &json!("pay_currency")));
+}
+
+fn s41_five_callbacks_at_once_credit_once(backend: Backend) {
+    let desk = Desk::open(backend);
+    let account = desk.account("Ann");
+    for provider in PROVIDERS {
+        let order = desk.order(&account, provider, "100");
+        assert_eq!(desk.paid(&order, &Play { copies: 5, ..play() }), [200; 5]);
+        let timeline = desk.timeline(&order);
+        assert_eq!(timeline.iter().filter(|(kind, ..)| kind == "callback").count(), 5, "{timeline:?}");
+        assert_eq!((desk.count(&order, "paid"), desk.count(&order, "credited")), (1, 1), "{timeline:?}");
+    }
+    assert_eq!(desk.available(&account), "200");
+}
+
+fn s42_another_amount_is_not_credited(backend: Backend) {
+    let desk = Desk::open(backend);
+    let account = desk.account("Ann");
+    for provider in PROVIDERS {
+        let order = desk.order(&account, provider, "100");
+        assert_eq!(desk.paid(&order, &Play { amount: Some("1.00".into()), ..play() }), [400]);
+        let shown = desk.shown(&order);
+        assert_eq!((&shown["state"], &shown["paid_amount"]), (&json!("amount_mismatch"), &json!("1.00")));
+        assert_eq!(desk.timeline(&order).last().unwrap().1, "amount_mismatch");
+        let found = desk.get("/api/orders?state=amount_mismatch");
+        assert_eq!(found["data"][0]["id"], order);
+        assert_eq!(desk.available(&account), "0");
+        // Somebody looks, and the right amount came after all.
+        assert_eq!(desk.paid(&order, &play()), [200]);
+        assert_eq!(desk.state(&order), "credited");
+        desk.post(&format!("/api/orders/{order}/refund"), json!({"reason": "start over"})).ok();
+    }
+    let order = desk.order(&account, "stripe", "100");
+    let session = json!({"id": desk.shown(&order)["provider_reference"], "client_reference_id": order,
+        "payment_status": "paid", "amount_total": 10_000, "currency": "eur", "payment_intent": "pi_1"});
+    assert_eq!(desk.providers.stripe_event("checkout.session.completed", &session).status, 400);
+    assert_eq!(desk.timeline(&order).last().unwrap().1, "currency_mismatch");
+    assert_eq!(desk.available(&account), "0");
+}
+
+fn s44_what_is_credited_can_be_spent_at_once(backend: Backend) {
+    let desk = Desk::open(backend);
+    let account = desk.account("Ann");
+    let made = |path: &str, body: Value| desk.post(path, body).ok();
+    made("/api/models", json!({"name": "m"}));
+    made("/api/prices", json!({"model": "m", "per_million": {"input": "1.00", "output": "2.00"}}));
+    made(
+        "/api/channels",
+        json!({"name": "c", "base_url": "http://127.0.0.1:9/v1", "credential": "sk-upstream-credential",
+            "models": {"m": "m"}, "environments": ["live"]}),
+    );
+    let key = made("/api/keys", json!({"account": account, "name": "k"}))["key"].as_str().unwrap().to_owned();
+    let simulate = || {
+        let body = json!({"model": "m", "messages": [{"role": "user", "content": "hello"}]});
+        desk.ask(&Ask::post("/v1/simulate", &body).bearer(&key)).ok()["would"].clone()
+    };
+    assert_eq!(simulate(), "fail");
+    let order = desk.order(&account, "epay", "10");
+    assert_eq!(desk.paid(&order, &play()), [200]);
+    assert_eq!(simulate(), "pass");
+}
+
+fn s45_gross_refunds_and_net_are_three_figures(backend: Backend) {
+    let desk = Desk::open(backend);
+    let account = desk.account("Ann");
+    let order = desk.order(&account, "stripe", "10");
+    desk.pay(&order, &play());
+    let body = json!({"pay_amount": "2.26", "reason": "part of it failed"});
+    let shown = desk.post(&format!("/api/orders/{order}/refund"), body).ok();
+    assert_eq!((&shown["state"], &shown["refunded_amount"]), (&json!("partially_refunded"), &json!("2.26")));
+    let balance = desk.balance(&account);
+    let figures = ["/movements/credits", "/movements/order_refunds", "/available"]
+        .map(|at| balance.pointer(at).unwrap());
+    assert_eq!(figures, [&json!("10"), &json!("2.26"), &json!("7.74")]);
+}
+
+fn what_was_spent_cannot_be_refunded(backend: Backend) {
+    let desk = Desk::open(backend);
+    let account = desk.account("Ann");
+    let order = desk.order(&account, "stripe", "10");
+    desk.pay(&order, &play());
+    let id: tallygate::id::AccountId = account.parse().unwrap();
+    let spent = ledger::Command::Withdraw {
+        account: id.in_book(ledger::Book::Live),
+        kind: ledger::Withdrawal::Adjustment,
+        lot: None,
+        amount: ledger::Nano(6_000_000_000),
+        arrears: false,
+        reference: ledger::Reference::new("test:spent"),
+    };
+    desk.app().books.execute_blocking(&spent).unwrap();
+    let refused = desk.post(&format!("/api/orders/{order}/refund"), json!({"reason": "all of it"}));
+    let error = &refused.json()["error"];
+    assert_eq!((refused.head.status, &error["code"]), (409, &json!("refund_exceeds_balance")), "{error:#}");
+    let message = error["message"].as_str().unwrap();
+    assert!(message.contains('4') && message.contains("10"), "{message}");
+    assert_eq!((&*desk.state(&order), &*desk.available(&account)), ("credited", "4"));
+    let part = json!({"pay_amount": "4", "reason": "what is left"});
+    desk.post(&format!("/api/orders/{order}/refund"), part).ok();
+    assert_eq!((&*desk.state(&order), &*desk.available(&account)), ("partially_refunded", "0"));
+}
+
+fn what_a_crash_left_between_order_and_ledger_is_put_right(backend: Backend) {
+    let mut desk = Desk::open(backend);
+    let account = desk.account("Ann");
+    // Paid on the order, not in the ledger.
+    let paid = desk.order(&account, "stripe", "100");
+    let now_ms = tallygate::clock::Clock::now_ms(&*desk.clock);
+    desk.clock.jump_to_ms(now_ms + 3_600_000);
+    assert_eq!(desk.paid(&paid, &play()), [503]);
+    desk.clock.jump_to_ms(now_ms);
+    // In the ledger, and the order knows nothing of it.
+    let posted = desk.order(&account, "epay", "20");
+    let body = json!({"amount": "20", "kind": "purchased", "reference": format!("order:{posted}"), "reason": "test"});
+    desk.post(&format!("/api/accounts/{account}/credits"), body).ok();
+    // In the ledger with something else: somebody has to look.
+    let other = desk.order(&account, "epay", "30");
+    let body =
+        json!({"amount": "3", "kind": "purchased", "reference": format!("order:{other}"), "reason": "test"});
+    desk.post(&format!("/api/accounts/{account}/credits"), body).ok();
+    let untouched = desk.order(&account, "epay", "40");
+    let states = |desk: &Desk| [&paid, &posted, &other, &untouched].map(|order| desk.state(order));
+    assert_eq!(states(&desk), ["paid", "pending", "pending", "pending"]);
+    desk.restart();
+    assert_eq!(states(&desk), ["credited", "credited", "manual_review", "pending"]);
+    assert_eq!(desk.available(&account), "123");
+    assert_eq!([desk.paid(&paid, &play()), desk.paid(&posted, &play())], [[200], [200]]);
+    desk.restart();
+    assert_eq!(states(&desk), ["credited", "credited", "manual_review", "pending"]);
+    assert_eq!(desk.available(&account), "123");
+}
+
+fn money_that_comes_late_is_credited(backend: Backend) {
+    let desk = Desk::open(backend);
+    let account = desk.account("Ann");
+    for provider in PROVIDERS {
+        let order = desk.order(&account, provider, "100");
+        for _ in 0..30 {
+            desk.clock.advance_ms(3_600_000);
+            desk.poll();
+        }
+        assert_eq!(desk.state(&order), "expired");
+        assert_eq!(desk.paid(&order, &play()), [200]);
+        assert_eq!((&*desk.state(&order), desk.count(&order, "paid_late")), ("credited", 1));
+        let cancelled = desk.order(&account, provider, "1");
+        desk.post(&format!("/api/orders/{cancelled}/cancel"), json!({})).ok();
+        assert_eq!(desk.paid(&cancelled, &play()), [200]);
+        assert_eq!((&*desk.state(&cancelled), desk.count(&cancelled, "paid_late")), ("credited", 1));
+    }
+    let failed = desk.order(&account, "stripe", "1");
+    assert_eq!(desk.paid(&failed, &Play { fails: true, ..play() }), [200]);
+    assert_eq!(desk.state(&failed), "failed");
+    assert_eq!(desk.paid(&failed, &play()), [200]);
+    assert_eq!(desk.available(&account), "203");
+}
+
+fn a_payment_may_be_told_before_the_order_is_answered(backend: Backend) {
+    let desk = Desk::open(backend);
+    let account = desk.account("Ann");
+    // The provider does not answer; its payer pays all the same.
+    desk.providers.fail_next(1);
+    let body = json!({"account": account, "provider": "stripe", "amount": "5"});
+    let failed = desk.post("/api/orders", body);
+    assert_eq!(
+        (failed.head.status, &failed.json()["error"]["code"]),
+        (502, &json!("payment_provider_failed"))
+    );
+    let order = desk.get("/api/orders")["data"][0]["id"].as_str().unwrap().to_owned();
+    assert_eq!(desk.state(&order), "created");
+    let session = json!({"id": "cs_early", "client_reference_id": order, "payment_status": "paid",
+        "amount_total": 500, "currency": "usd", "payment_intent": "pi_early"});
+    assert_eq!(desk.providers.stripe_event("checkout.session.completed", &session).status, 200);
+    assert_eq!((&*desk.state(&order), &*desk.available(&account)), ("credited", "5"));
+}
+
+fn callbacks_may_come_out_of_order_and_again_and_again(backend: Backend) {
+    let desk = Desk::open(backend);
+    let account = desk.account("Ann");
+    let order = desk.order(&account, "stripe", "100");
+    let provider_reference = desk.shown(&order)["provider_reference"].clone();
+    let payment = format!("pi_{}", provider_reference.as_str().unwrap().rsplit('_').next().unwrap());
+    // A refund before the payment: to be sent again.
+    let refunded = json!({"id": "ch_1", "payment_intent": payment, "metadata": {"order": order}, "amount": 10_000,
+        "amount_refunded": 4_000, "currency": "usd"});
+    assert_eq!(desk.providers.stripe_event("charge.refunded", &refunded).status, 400);
+    assert_eq!(desk.timeline(&order).last().unwrap().1, "too_early");
+    // Done, but the money is on its way: nothing yet.
+    let session = json!({"id": provider_reference, "client_reference_id": order, "payment_status": "unpaid",
+        "amount_total": 10_000, "currency": "usd", "payment_intent": payment});
+    assert_eq!(desk.providers.stripe_event("checkout.session.completed", &session).status, 200);
+    assert_eq!(desk.state(&order), "pending");
+    let mut done = session;
+    done["payment_status"] = json!("paid");
+    for _ in 0..3 {
+        let sent = desk.providers.stripe_event("checkout.session.async_payment_succeeded", &done);
+        assert_eq!(sent.status, 200, "{}", sent.body);
+    }
+    // News from before change nothing.
+    assert_eq!(desk.providers.stripe_event("checkout.session.expired", &done).status, 200);
+    assert_eq!((&*desk.state(&order), &*desk.available(&account)), ("credited", "100"));
+    for _ in 0..3 {
+        assert_eq!(desk.providers.stripe_event("charge.refunded", &refunded).status, 200);
+    }
+    assert_eq!((&*desk.state(&order), &*desk.available(&account)), ("partially_refunded", "60"));
+    // What is not about orders is taken and changes nothing.
+    assert_eq!(desk.providers.stripe_event("customer.created", &json!({"id": "cus_1"})).status, 200);
+    // A second payment for the same order is seen.
+    done["payment_intent"] = json!("pi_second");
+    assert_eq!(desk.providers.stripe_event("checkout.session.completed", &done).status, 200);
+    assert_eq!(desk.count(&order, "paid_twice"), 1);
+    assert_eq!(desk.available(&account), "60");
+}
+
+fn a_transfer_is_completed_by_hand_once(backend: Backend) {
+    let desk = Desk::open(backend);
+    let account = desk.account("Ann");
+    let order = desk.order(&account, "transfer", "250");
+    let path = format!("/api/orders/{order}/complete");
+    assert_eq!(desk.post(&path, json!({"reason": " "})).head.status, 400);
+    let done = desk.post(&path, json!({"reason": "statement of 2026-11-22, row 7"})).ok();
+    assert_eq!((&done["state"], &*desk.available(&account)), (&json!("credited"), "250"));
+    let again = desk.post(&path, json!({"reason": "again"}));
+    assert_eq!((again.head.status, &again.json()["error"]["code"]), (409, &json!("order_state_conflict")));
+    let line = desk.shown(&order)["timeline"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|line| line["kind"] == "completed")
+        .cloned();
+    let line = line.unwrap();
+    assert_eq!(
+        (&line["actor"], &line["detail"]),
+        (&json!("admin token"), &json!("statement of 2026-11-22, row 7"))
+    );
+    // By hand and by callback at once: once.
+    let stripe = desk.order(&account, "stripe", "1");
+    desk.post(&format!("/api/orders/{stripe}/complete"), json!({"reason": "seen at the provider"})).ok();
+    assert_eq!(desk.paid(&stripe, &play()), [200]);
+    assert_eq!(desk.available(&account), "251");
+    assert_eq!(desk.ask(&Ask::get("/callbacks/transfer")).head.status, 400);
+}
+
+fn a_refund_takes_the_money_first_and_is_sent_once(backend: Backend) {
+    let desk = Desk::open(backend);
+    let account = desk.account("Ann");
+    let order = desk.order(&account, "stripe", "100");
+    desk.pay(&order, &play());
+    let path = format!("/api/orders/{order}/refund");
+    for amount in ["0", "100.01", "0.001", "-1"] {
+        let refused = desk.post(&path, json!({"pay_amount": amount, "reason": "r"}));
+        assert_eq!(
+            (refused.head.status, &refused.json()["error"]["param"]),
+            (400, &json!("pay_amount")),
+            "{amount}"
+        );
+    }
+    // The provider is down: the money has left the account, and is sent when the provider is back.
+    desk.providers.fail_next(1);
+    let pending = desk.post(&path, json!({"pay_amount": "30", "reason": "asked for"})).ok();
+    assert_eq!((&pending["state"], &*desk.available(&account)), (&json!("refund_pending"), "70"));
+    assert_eq!(desk.providers.refunded(&order), Some(0));
+    assert_eq!(desk.post(&path, json!({"reason": "again"})).head.status, 409);
+    desk.clock.advance_ms(3_600_000);
+    assert_eq!(desk.poll(), 1);
+    assert_eq!((&*desk.state(&order), desk.providers.refunded(&order)), ("partially_refunded", Some(3_000)));
+    // The provider tells of what we asked it for.
+    let charge = desk.providers.charge(&order).unwrap();
+    assert_eq!(desk.providers.stripe_event("charge.refunded", &charge).status, 200);
+    assert_eq!(desk.available(&account), "70");
+    // What was spent cannot go back, unless it may be owed.
+    let other = desk.order(&account, "stripe", "5");
+    desk.pay(&other, &play());
+    desk.post(&format!("/api/orders/{other}/refund"), json!({"reason": "r"})).ok();
+    assert_eq!(desk.state(&other), "refunded");
+    let rest = desk.post(&path, json!({"reason": "the rest"})).ok();
+    assert_eq!((&rest["state"], &*desk.available(&account)), (&json!("refunded"), "0"));
+    assert_eq!(desk.providers.refunded(&order), Some(10_000));
+    let second = desk.order(&account, "transfer", "10");
+    desk.post(&format!("/api/orders/{second}/complete"), json!({"reason": "r"})).ok();
+    let order = desk.order(&account, "epay", "50");
+    desk.pay(&order, &play());
+    desk.post(&format!("/api/orders/{order}/refund"), json!({"pay_amount": "72.50", "reason": "r"})).ok();
+    assert_eq!((&*desk.available(&account), desk.providers.refunded(&order)), ("50", Some(7_250)));
+    let refunds = desk.shown(&order)["refunds"].clone();
+    assert_eq!((&refunds[0]["state"], &refunds[0]["amount"]), (&json!("done"), &json!("10")));
+    // More than is left at the provider: it refuses, and the account has its money again.
+    let paid = desk.order(&account, "stripe", "7");
+    let session = json!({"id": desk.shown(&paid)["provider_reference"], "client_reference_id": paid,
+        "payment_status": "paid", "amount_total": 700, "currency": "usd", "payment_intent": "pi_unknown"});
+    assert_eq!(desk.providers.stripe_event("checkout.session.completed", &session).status, 200);
+    let failed = desk.post(&format!("/api/orders/{paid}/refund"), json!({"reason": "r"})).ok();
+    assert_eq!((&failed["state"], &*desk.available(&account)), (&json!("credited"), "57"));
+    assert_eq!(desk.count(&paid, "refund_failed"), 1);
+}
+
+fn a_refund_that_nobody_can_know_of_waits_for_a_word(backend: Backend) {
+    let desk = Desk::open(backend);
+    let account = desk.account("Ann");
+    for (sent, state, available) in [(true, "refunded", "0"), (false, "credited", "50")] {
+        let order = desk.order(&account, "epay", "50");
+        desk.pay(&order, &play());
+        desk.providers.fail_next(1);
+        let pending = desk.post(&format!("/api/orders/{order}/refund"), json!({"reason": "r"})).ok();
+        assert_eq!(pending["state"], "refund_pending");
+        assert_eq!(desk.count(&order, "refund_unclear"), 1);
+        desk.clock.advance_ms(3_600_000);
+        assert_eq!(desk.poll(), 0);
+        let path = format!("/api/orders/{order}/refund/resolve");
+        let resolved = desk.post(&path, json!({"sent": sent, "reason": "seen at the platform"})).ok();
+        assert_eq!((&resolved["state"], &*desk.available(&account)), (&json!(state), available));
+        assert_eq!(desk.post(&path, json!({"sent": sent, "reason": "again"})).head.status, 409);
+    }
+}
+
+fn a_dispute_takes_the_money_and_gives_it_back_if_it_is_won(backend: Backend) {
+    let desk = Desk::open(backend);
+    let account = desk.account("Ann");
+    let order = desk.order(&account, "stripe", "100");
+    desk.pay(&order, &play());
+    let payment = desk.shown(&order)["payment_reference"].clone();
+    let dispute = |id: &str, status: &str| json!({"id": id, "payment_intent": payment, "amount": 10_000, "currency": "usd", "status": status});
+    let send = |kind: &str, id: &str, status: &str| {
+        assert_eq!(desk.providers.stripe_event(kind, &dispute(id, status)).status, 200);
+        (desk.state(&order), desk.available(&account))
+    };
+    let told = |state: &str, available: &str| (state.to_owned(), available.to_owned());
+    let (created, closed) = ("charge.dispute.created", "charge.dispute.closed");
+    assert_eq!(send(created, "dp_0", "warning_needs_response"), told("credited", "100"));
+    assert_eq!(send(closed, "dp_0", "warning_closed"), told("credited", "100"));
+    for _ in 0..2 {
+        assert_eq!(send(created, "dp_1", "needs_response"), told("disputed", "0"));
+    }
+    for _ in 0..2 {
+        assert_eq!(send(closed, "dp_1", "won"), told("credited", "100"));
+    }
+    assert_eq!(send(created, "dp_2", "needs_response"), told("disputed", "0"));
+    assert_eq!(send(closed, "dp_2", "lost"), told("disputed", "0"));
+    assert_eq!(desk.balance(&account)["movements"]["chargebacks"], "200");
+}
+
+fn orders_are_found_by_what_is_known_of_them(backend: Backend) {
+    let desk = Desk::open(backend);
+    let (ann, bob) = (desk.account("Ann"), desk.account("Bob"));
+    let first = desk.order(&ann, "stripe", "1");
+    desk.clock.advance_ms(1_000);
+    let second = desk.order(&ann, "epay", "2");
+    desk.clock.advance_ms(1_000);
+    let third = desk.order(&bob, "transfer", "3");
+    desk.pay(&second, &play());
+    let found = |query: &str| -> Vec<String> {
+        let page = desk.get(&format!("/api/orders?{query}"));
+        let rows = page["data"].as_array().unwrap().clone();
+        rows.iter().map(|row| row["id"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(found(""), [&*third, &*second, &*first]);
+    assert_eq!(found(&format!("account={ann}")), [&*second, &*first]);
+    assert_eq!(found("state=credited"), [&*second]);
+    assert_eq!(found("provider=transfer"), [&*third]);
+    let trade = desk.shown(&second)["payment_reference"].as_str().unwrap().to_owned();
+    let session = desk.shown(&first)["provider_reference"].as_str().unwrap().to_owned();
+    assert_eq!(found(&format!("reference={trade}")), [&*second]);
+    assert_eq!(found(&format!("reference={session}")), [&*first]);
+    assert_eq!(found(&format!("reference={first}")), [&*first]);
+    assert_eq!(found("since=2026-11-22T08:00:01Z&until=2026-11-22T08:00:02Z"), [&*second]);
+    let page = desk.get("/api/orders?limit=2");
+    assert_eq!(found(&format!("limit=2&cursor={}", page["next_cursor"].as_str().unwrap())), [&*first]);
+}
+
+/// The built program, killed again and again while callbacks come: each order credits once.
+#[test]
+fn a_gateway_that_is_killed_among_callbacks_credits_each_order_once() {
+    const ROUNDS: usize = 6;
+    let mut demo = Demo::start();
+    let account =
+        demo.admin_post("/api/accounts", &json!({"name": "Ann"}))["id"].as_str().unwrap().to_owned();
+    let providers = demo.ready()["upstream"]["payments_url"].as_str().unwrap();
+    let providers: std::net::SocketAddr = providers.strip_prefix("http://").unwrap().parse().unwrap();
+    let provider = move |path: &str| Connection::open(providers).unwrap().ask(&Ask::get(path)).unwrap();
+    let mut orders = Vec::new();
+    for round in 0..ROUNDS {
+        let fresh: Vec<_> = (0..4)
+            .map(|n| {
+                let body = json!({"account": account, "amount": "10", "provider": PROVIDERS[n % 2]});
+                let order = demo.admin_post("/api/orders", &body);
+                if n % 2 == 1 {
+                    let url = order["pay_url"].as_str().unwrap();
+                    provider(&url[url.find("/submit.php").unwrap()..]).ok();
+                }
+                order["id"].as_str().unwrap().to_owned()
+            })
+            .collect();
+        let payers: Vec<_> = fresh
+            .iter()
+            .map(|order| {
+                let path = format!("/pay/{order}?copies=3");
+                std::thread::spawn(move || provider(&path).ok())
+            })
+            .collect();
+        std::thread::park_timeout(std::time::Duration::from_millis(3 * round as u64));
+        demo.kill();
+        payers.into_iter().for_each(|payer| drop(payer.join().unwrap()));
+        demo.restart();
+        orders.extend(fresh);
+    }
+    wait_until("every order is credited", || {
+        let page = demo.admin(&format!("/api/orders?account={account}&state=credited&limit=1000"));
+        page["data"].as_array().unwrap().len() == orders.len()
+    });
+    for order in &orders {
+        let timeline = demo.admin(&format!("/api/orders/{order}"))["timeline"].as_array().unwrap().clone();
+        assert_eq!(timeline.iter().filter(|line| line["effect"] == "credited").count(), 1, "{timeline:#?}");
+    }
+    assert_eq!(demo.balance(&account)["available"], (10 * orders.len()).to_string());
+}
