@@ -250,6 +250,7 @@ fn a_million_keys_are_loaded_within_five_seconds_from_postgres() {
     load_a_million_keys(&Backend::postgres());
 }
 
+#[expect(clippy::print_stdout, reason = "a measurement that nobody sees is none")]
 fn load_a_million_keys(backend: &Backend) {
     const KEYS: u32 = 1_000_000;
     let stores = backend.open();
