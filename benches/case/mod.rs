@@ -80,7 +80,7 @@ pub fn plain() -> Snapshot {
 pub fn full() -> Snapshot {
     let mut of_model = limit("spend", "day", "900000");
     of_model["model"] = "bench".into();
-    let rate = |metric: &str| json!({"metric": metric, "value": 1_000_000, "origin": "owner"});
+    let rate = |metric: &str| json!({"metric": metric, "value": 1_000_000_000_000_u64, "origin": "owner"});
     snapshot(served().into_iter().chain([
         Object::Organization(document(json!({
             "id": ORGANIZATION, "name": "bench", "time_zone": "Europe/Berlin", "created_at": CREATED,
@@ -112,7 +112,7 @@ pub fn full() -> Snapshot {
             "allowed": [{"endpoints": ["embeddings"]}, {"models": ["other-*", "bench"]}],
             "rates": [rate("requests_per_second"), rate("tokens_per_minute"), rate("concurrency")],
             "limits": [
-                limit("spend", "day", "900000"), limit("spend", "month", "9000000"), limit("calls", "day", "900000"),
+                limit("spend", "day", "900000"), limit("spend", "month", "9000000"), limit("calls", "day", "900000000"),
                 of_model
             ]
         }))),
