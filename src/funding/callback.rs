@@ -17,24 +17,23 @@ pub const BODY_BYTES_MAX: usize = 64 << 10;
 /// Headers of a callback that are kept.
 pub const HEADERS_KEPT: [&str; 4] = ["content-type", "stripe-signature", "user-agent", "x-forwarded-for"];
 
-/// Refused callbacks that are kept within an hour. Anybody can send some: further ones are refused unread.
-const REFUSED_PER_HOUR_MAX: u32 = 2_000;
+/// Callbacks without a right signature that are kept within an hour. Anybody can send some; those of a provider are
+/// always taken.
+const FORGED_PER_HOUR_MAX: u32 = 2_000;
 const HOUR_MS: i64 = 3_600_000;
 
-/// How many refused callbacks were kept in the current hour.
+/// How many forged callbacks were kept in the current hour.
 #[derive(Debug, Default)]
-pub(super) struct RefusedBudget(Mutex<(i64, u32)>);
+pub(super) struct ForgedBudget(Mutex<(i64, u32)>);
 
-impl RefusedBudget {
-    fn is_spent(&self, now_ms: i64) -> bool {
-        let (hour, count) = *self.0.lock();
-        hour == now_ms.div_euclid(HOUR_MS) && count >= REFUSED_PER_HOUR_MAX
-    }
-
-    fn count(&self, now_ms: i64) {
+impl ForgedBudget {
+    /// Counts one more; false if there were enough.
+    fn spend(&self, now_ms: i64) -> bool {
         let mut budget = self.0.lock();
         let hour = now_ms.div_euclid(HOUR_MS);
-        *budget = if budget.0 == hour { (hour, budget.1 + 1) } else { (hour, 1) };
+        let count = if budget.0 == hour { budget.1 } else { 0 };
+        *budget = (hour, count.saturating_add(1));
+        count < FORGED_PER_HOUR_MAX
     }
 }
 
@@ -47,7 +46,7 @@ pub enum Taken {
     Refused(Rejection),
     /// There is no such provider.
     NoProvider,
-    /// Too many were refused lately; it is not stored.
+    /// Too many were forged lately; it is not stored.
     TooMany,
 }
 
@@ -64,13 +63,13 @@ impl Funding {
     pub fn receive(&self, provider: &str, callback: &Callback) -> Result<Taken, FundingError> {
         let Some(provider) = self.settings.provider(provider) else { return Ok(Taken::NoProvider) };
         let now_ms = self.clock.now_ms();
-        if self.refused.is_spent(now_ms) {
-            return Ok(Taken::TooMany);
-        }
         let read = match callback.body.len() > BODY_BYTES_MAX {
             true => Err(Rejection::TooLarge),
             false => provider.read(callback, now_ms),
         };
+        if read.is_err() && !self.forged.spend(now_ms) {
+            return Ok(Taken::TooMany);
+        }
         let headers = callback.headers.iter().map(|(name, value)| format!("{name}: {value}"));
         let source = Source {
             kind: "callback",
@@ -82,13 +81,10 @@ impl Funding {
             Ok(event) => self.take(&**provider, event, &source)?,
             Err(why) => self.refuse(&**provider, None, *why, &source)?,
         };
-        match done {
-            Ok(()) => Ok(Taken::Done(provider.thanks())),
-            Err(why) => {
-                self.refused.count(now_ms);
-                Ok(Taken::Refused(why))
-            }
-        }
+        Ok(match done {
+            Ok(()) => Taken::Done(provider.thanks()),
+            Err(why) => Taken::Refused(why),
+        })
     }
 
     /// What a provider answered when it was asked about an order.
@@ -325,4 +321,18 @@ fn fits(order: &Order, paid: &Paid) -> Result<(), Rejection> {
 /// Whether both numbers are known, and differ.
 fn is_another(known: &Option<Box<str>>, told: &Option<Box<str>>) -> bool {
     known.as_ref().zip(told.as_ref()).is_some_and(|(known, told)| known != told)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forged_callbacks_are_kept_up_to_a_bound_in_each_hour() {
+        let budget = ForgedBudget::default();
+        let kept = |now_ms| (0..FORGED_PER_HOUR_MAX * 2).filter(|_| budget.spend(now_ms)).count();
+        assert_eq!(kept(HOUR_MS), FORGED_PER_HOUR_MAX as usize);
+        assert_eq!(kept(2 * HOUR_MS - 1), 0);
+        assert_eq!(kept(2 * HOUR_MS), FORGED_PER_HOUR_MAX as usize);
+    }
 }

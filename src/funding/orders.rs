@@ -24,7 +24,7 @@ const REASON_BYTES_MAX: usize = 500;
 /// Who is named where nobody acted.
 pub(super) const SYSTEM: &str = "system";
 
-/// See the crate's `funding` module. Every method blocks.
+/// Orders on the books of a running gateway; see the head of `funding`. Every method blocks.
 pub struct Funding {
     pub(super) store: OrderStore,
     pub(super) books: Arc<Books>,
@@ -34,7 +34,7 @@ pub struct Funding {
     pub(super) http: HttpClient,
     /// Held while money of a refund moves: the books must not be asked twice at once for one refund.
     pub(super) refunding: Mutex<()>,
-    pub(super) refused: super::callback::RefusedBudget,
+    pub(super) forged: super::callback::ForgedBudget,
 }
 
 /// An order as it is asked for.
@@ -66,7 +66,7 @@ impl Funding {
             settings,
             http: HttpClient::default(),
             refunding: Mutex::new(()),
-            refused: super::callback::RefusedBudget::default(),
+            forged: super::callback::ForgedBudget::default(),
         }
     }
 
@@ -279,7 +279,8 @@ impl Funding {
     /// many orders it was.
     pub fn repair(&self) -> Result<u32, FundingError> {
         let mut repaired = 0;
-        for state in OrderState::ALL {
+        let unsettled = |state: &OrderState| state.awaits_payment() || *state == OrderState::Paid;
+        for state in OrderState::ALL.into_iter().filter(unsettled) {
             let mut after = 0;
             loop {
                 let orders = self.store.in_state(state, after, 500)?;
