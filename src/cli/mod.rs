@@ -130,6 +130,9 @@ enum Command {
     /// People and service accounts of an account.
     #[command(subcommand)]
     Members(objects::Members),
+    /// Those who run the gateway.
+    #[command(subcommand)]
+    Operators(objects::Operators),
     /// Who may do what to what.
     #[command(subcommand)]
     Policies(objects::Policies),
@@ -252,6 +255,7 @@ fn dispatch(context: &mut Context, command: Command) -> Done {
         Command::Organizations(command) => objects::organizations(context, command),
         Command::Projects(command) => objects::projects(context, command),
         Command::Members(command) => objects::members(context, command),
+        Command::Operators(command) => objects::operators(context, command),
         Command::Policies(command) => objects::policies(context, command),
         Command::NoticeEndpoints(command) => objects::notice_endpoints(context, command),
         Command::Notices(command) => objects::notices(context, command),

@@ -3,6 +3,7 @@
 mod appeals;
 mod args;
 mod notices;
+mod operators;
 mod orders;
 mod policies;
 mod tenants;
@@ -16,6 +17,7 @@ pub use appeals::{Appeals, appeals};
 pub(super) use args::put;
 pub use args::{Accounts, Channels, Credit, Groups, Keys, Models, Prices};
 pub use notices::{NoticeEndpoints, NoticesCommand, notice_endpoints, notices};
+pub use operators::{Operators, operators};
 pub use orders::{Orders, orders};
 pub use policies::{Policies, policies};
 pub use tenants::{Members, Organizations, Projects, members, organizations, projects};
@@ -83,6 +85,7 @@ const CALLBACKS: Columns = &[
 const POLICIES: Columns = &[("ID", "id"), ("NAME", "name"), ("ACCOUNT", "account")];
 const APPEALS: Columns =
     &[("ID", "id"), ("STATE", "state"), ("KEY", "key"), ("AT", "created_at"), ("STATEMENT", "statement")];
+const OPERATORS: Columns = &[("ID", "id"), ("NAME", "name"), ("ROLE", "role"), ("E-MAIL", "email")];
 const KEY_LOG: Columns = &[
     ("AT", "at"),
     ("ACTOR", "actor"),
@@ -148,6 +151,7 @@ const MEMBER: Noun<'static> = Noun { path: "/api/members", prefix: "mem_", by: N
 const APPEAL: Noun<'static> = Noun { path: "/api/appeals", prefix: "apl_", by: None, columns: APPEALS };
 const ORDER: Noun<'static> = Noun { path: "/api/orders", prefix: "ord_", by: None, columns: ORDERS };
 const CALLBACK: Noun<'static> = Noun { path: "/api/callbacks", prefix: "evt_", by: None, columns: CALLBACKS };
+const OPERATOR: Noun<'static> = Noun { path: "/api/operators", prefix: "opr_", by: None, columns: OPERATORS };
 const POLICY: Noun<'static> = Noun { path: "/api/policies", prefix: "pol_", by: None, columns: POLICIES };
 const NOTICE_ENDPOINT: Noun<'static> =
     Noun { path: "/api/notice-endpoints", prefix: "nep_", by: None, columns: NOTICE_ENDPOINTS };

@@ -229,3 +229,24 @@ fn every_list_can_be_read_without_a_server() {
         assert_eq!(run(&dir, show).exit, Exit::No, "{show}");
     }
 }
+
+/// Operators and tokens by command: the token is printed once, and is not in any list.
+#[test]
+fn operators_and_their_tokens_are_made_by_commands() {
+    let dir = dir();
+    let made = run(&dir, "--json operators create --name Ann --role support --email ann@example.com").json();
+    let id = made["id"].as_str().unwrap().to_owned();
+    let token = run(&dir, &format!("--json operators token {id} --expires-at 2999-01-01T00:00:00Z")).json();
+    let text = token["token"].as_str().unwrap();
+    assert!(text.starts_with("tg-operator-") && text.len() > 60, "{text}");
+    let changed = run(&dir, &format!("--json operators edit {id} --role auditor")).json();
+    assert_eq!(
+        (&changed["role"], &changed["token"]["expires_at"]),
+        (&"auditor".into(), &"2999-01-01T00:00:00Z".into())
+    );
+    let listed = run(&dir, "operators list");
+    assert!(listed.out.contains("auditor") && !listed.out.contains(text), "{}", listed.out);
+    assert!(run(&dir, &format!("--json operators edit {id} --no-token")).json()["token"].is_null());
+    let past = run(&dir, &format!("operators token {id} --expires-at 2020-01-01T00:00:00Z"));
+    assert!(past.exit != Exit::Fine && past.err.contains("expires_at"), "{}", past.err);
+}

@@ -187,7 +187,13 @@ fn e7_a_simulation_by_command_decides_as_a_call_would() {
             .unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&out.stderr)));
         (out.status.code(), answer["why"]["refusal"]["code"].clone())
     };
-    let before = demo.admin("/api/keys");
+    // What moved, what is held, and what is counted against every limit.
+    let books = || {
+        let report = demo.verify();
+        let moved = ["batches", "records", "effects", "calls", "audit_rows"].map(|name| report[name].clone());
+        (moved, demo.held(), demo.admin("/api/keys"), demo.admin("/api/accounts"))
+    };
+    let before = books();
     assert_eq!(simulate(&id("healthy"), &[]), (Some(0), Value::Null));
     assert_eq!(simulate(&id("explicit_deny"), &[]), (Some(1), json!("permission_denied_explicit")));
     assert_eq!(simulate(&id("ip_denied"), &["--address", "192.0.2.9"]), (Some(0), Value::Null));
@@ -199,5 +205,5 @@ fn e7_a_simulation_by_command_decides_as_a_call_would() {
         simulate(&id("low_balance"), &["--max-tokens", "9"]),
         (Some(1), json!("balance_insufficient"))
     );
-    assert_eq!(demo.admin("/api/keys"), before);
+    assert_eq!(books(), before);
 }

@@ -6,6 +6,7 @@ use serde_json::Map;
 use crate::cli::{Context, Done};
 
 use super::args::{LimitFields, SwitchFields, put, put_found, put_or_clear};
+use super::operators::TokenArgs;
 use super::{ACCOUNT, MEMBER, ORGANIZATION, PROJECT};
 
 #[derive(Debug, Subcommand)]
@@ -108,6 +109,8 @@ pub enum Members {
         #[command(flatten)]
         fields: MemberFields,
     },
+    /// Give a member a new access token, printed this once.
+    Token(TokenArgs),
     /// Change what is named of a member.
     Edit {
         member: String,
@@ -195,6 +198,7 @@ pub fn members(context: &mut Context, command: Members) -> Done {
             return MEMBER.list_by(context, &client, &query);
         }
         Members::Show { member } => return MEMBER.show_by(context, &client, &member),
+        Members::Token(token) => return token.issue(context, &client, "members"),
         Members::Create { account, name, service_account, fields } => {
             put(&mut body, "account", Some(ACCOUNT.id(&client, &account)?));
             put(&mut body, "name", Some(name));
