@@ -158,6 +158,7 @@ pub static ROUTES: &[Route] = &[
     .query(&[
         Param { name: "account", about: "Only what this account was told, or the `operator`" },
         Param { name: "event", about: "Only notices of this event" },
+        Param { name: "from", about: "Only notices since this time" },
         Param { name: "state", about: "Only notices with a delivery in this state, such as dead" },
         PAGE[0],
         PAGE[1],
@@ -328,6 +329,7 @@ fn list(call: &Call<'_>) -> Result<Reply, Problem> {
         state: call.query_parsed("state")?,
         without_money: !sees_money(call),
         before: call.query_parsed("cursor")?,
+        from_ms: call.query_parsed::<jiff::Timestamp>("from")?.map(jiff::Timestamp::as_millisecond),
     };
     let limit = call.limit()?;
     let notices = call.app.notices.page(&filter, limit)?;

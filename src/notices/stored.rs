@@ -275,6 +275,8 @@ pub struct Filter {
     pub without_money: bool,
     /// Only older ones than this.
     pub before: Option<u64>,
+    /// Not before this time, in ms since 1970.
+    pub from_ms: Option<i64>,
 }
 
 const NOTICE_SQL: &str = "SELECT id, account, event, subject, at_ms, facts, texts FROM notices";
@@ -288,6 +290,9 @@ pub(super) fn page(db: &Db, filter: &Filter, limit: u32) -> Result<Vec<Notice>> 
         conditions.push(sql.replace("?*", &format!("?{}", params.len())));
     };
     condition("id < ?*", filter.before.map_or(Value::Int(i64::MAX), Value::from));
+    if let Some(from_ms) = filter.from_ms {
+        condition("at_ms >= ?*", from_ms.into());
+    }
     if let Some(Some(account)) = filter.account {
         condition("account = ?*", account.raw().into());
     }

@@ -280,5 +280,10 @@ fn d6_a_live_key_in_a_page_is_warned_about() {
         (&told()[0]["subject"], &told()[0]["facts"]["origin"]),
         (&json!(scene.id), &json!("https://shop.example"))
     );
+    // J5: the notices of the last days, or since any moment.
+    for (from, count) in [("2020-01-01T00:00:00Z", 1), ("2999-01-01T00:00:00Z", 0)] {
+        let page = scene.demo.admin(&format!("/api/notices?event=live_key_from_browser&from={from}"));
+        assert_eq!(page["data"].as_array().unwrap().len(), count, "{from}");
+    }
     assert_eq!(from_page(&scene.demo.key("test_env"))["warnings"], json!([]));
 }
