@@ -115,12 +115,12 @@ impl Server {
             std::thread::sleep(ENDING_POLL);
         }
         self.gateway.stop();
-        self.gateway.record_floods();
         for worker in self.workers {
             if worker.join().is_err() {
                 tracing::error!("a worker panicked");
             }
         }
+        self.gateway.record_floods();
     }
 }
 

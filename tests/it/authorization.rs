@@ -133,7 +133,6 @@ fn every_endpoint_is_for_the_roles_that_the_table_names() {
         assert_eq!(scene.ask("nobody", method, &own).head.status, 401, "{method} {path}");
         let roles = OPERATORS.iter().zip(&scene.operators).chain(MEMBERS.iter().zip(&scene.members));
         for (place, ((role, token), may)) in roles.zip(&row).enumerate() {
-            // A verify of the whole journal for each role takes its time; one is enough.
             let reply = scene.ask(token, method, &own);
             let what = format!("{role} ({place}): {method} {own}: {}", reply.text());
             match may {

@@ -146,11 +146,12 @@ def check_rate(_):
     """A rate is the one thing that a retry helps with: the SDK waits as long as it is told to."""
     if "qps_one" not in KEYS or PLAIN:
         return
-    limited, before = client(KEYS["qps_one"]), Proxy.count
-    for _ in range(2):
+    limited, before, calls = client(KEYS["qps_one"]), Proxy.count, 4
+    for _ in range(calls):
         answer = limited.chat.completions.create(model="gpt-5-mini", messages=ask("hello"))
         check("a rate lets the retried call pass", answer.choices[0].message.content == "echo: hello", answer)
-    check("a rate is retried once", Proxy.count - before == 3, f"{Proxy.count - before} requests for two calls")
+    retries = Proxy.count - before - calls
+    check("a rate is retried, once for a call", 1 <= retries < calls, f"{retries} retries of {calls} calls")
 
 
 def refused(case, retries):
