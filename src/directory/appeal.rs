@@ -137,10 +137,6 @@ impl Document for Appeal {
         self.id.raw()
     }
 
-    fn text_of(raw_id: u64) -> String {
-        AppealId::from_raw(raw_id).to_string()
-    }
-
     fn owner(&self) -> Owner {
         Owner::Account(self.account)
     }

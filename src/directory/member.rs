@@ -79,10 +79,6 @@ impl Document for Member {
         self.id.raw()
     }
 
-    fn text_of(raw_id: u64) -> String {
-        MemberId::from_raw(raw_id).to_string()
-    }
-
     fn owner(&self) -> Owner {
         Owner::Account(self.account)
     }

@@ -95,10 +95,6 @@ impl Document for NoticeEndpoint {
         self.id.raw()
     }
 
-    fn text_of(raw_id: u64) -> String {
-        NoticeEndpointId::from_raw(raw_id).to_string()
-    }
-
     fn owner(&self) -> Owner {
         self.account.map_or(Owner::Operator, Owner::Account)
     }

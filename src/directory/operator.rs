@@ -77,10 +77,6 @@ impl Document for Operator {
         self.id.raw()
     }
 
-    fn text_of(raw_id: u64) -> String {
-        OperatorId::from_raw(raw_id).to_string()
-    }
-
     fn owner(&self) -> Owner {
         Owner::Operator
     }

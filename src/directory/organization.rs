@@ -141,10 +141,6 @@ impl Document for Organization {
         self.id.raw()
     }
 
-    fn text_of(raw_id: u64) -> String {
-        OrganizationId::from_raw(raw_id).to_string()
-    }
-
     fn owner(&self) -> Owner {
         Owner::Operator
     }

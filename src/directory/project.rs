@@ -53,10 +53,6 @@ impl Document for Project {
         self.id.raw()
     }
 
-    fn text_of(raw_id: u64) -> String {
-        ProjectId::from_raw(raw_id).to_string()
-    }
-
     fn owner(&self) -> Owner {
         Owner::Account(self.account)
     }

@@ -8,7 +8,7 @@ use ledger::TokenClass;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::id::{AccountId, ChannelId, GroupId, KeyId, ModelId, PriceId};
+use crate::id::AccountId;
 
 use super::checks;
 use super::documents::{Account, Allowance, Channel, Group, Key, KeyStatus, Model, Price};
@@ -54,8 +54,6 @@ pub trait Document: Clone + PartialEq + Serialize + DeserializeOwned + Send + Sy
     const KIND: Kind;
 
     fn raw_id(&self) -> u64;
-    /// The public form of an id of this kind.
-    fn text_of(raw_id: u64) -> String;
     fn owner(&self) -> Owner;
     /// Names that must be free, or already this object's.
     fn unique_names(&self) -> Vec<UniqueName>;
@@ -87,10 +85,6 @@ impl Document for Account {
 
     fn raw_id(&self) -> u64 {
         self.id.raw()
-    }
-
-    fn text_of(raw_id: u64) -> String {
-        AccountId::from_raw(raw_id).to_string()
     }
 
     fn owner(&self) -> Owner {
@@ -132,10 +126,6 @@ impl Document for Key {
 
     fn raw_id(&self) -> u64 {
         self.id.raw()
-    }
-
-    fn text_of(raw_id: u64) -> String {
-        KeyId::from_raw(raw_id).to_string()
     }
 
     fn owner(&self) -> Owner {
@@ -212,10 +202,6 @@ impl Document for Model {
         self.id.raw()
     }
 
-    fn text_of(raw_id: u64) -> String {
-        ModelId::from_raw(raw_id).to_string()
-    }
-
     fn owner(&self) -> Owner {
         Owner::Everybody
     }
@@ -253,10 +239,6 @@ impl Document for Price {
 
     fn raw_id(&self) -> u64 {
         self.id.raw()
-    }
-
-    fn text_of(raw_id: u64) -> String {
-        PriceId::from_raw(raw_id).to_string()
     }
 
     fn owner(&self) -> Owner {
@@ -304,10 +286,6 @@ impl Document for Channel {
         self.id.raw()
     }
 
-    fn text_of(raw_id: u64) -> String {
-        ChannelId::from_raw(raw_id).to_string()
-    }
-
     fn owner(&self) -> Owner {
         Owner::Operator
     }
@@ -348,10 +326,6 @@ impl Document for Group {
 
     fn raw_id(&self) -> u64 {
         self.id.raw()
-    }
-
-    fn text_of(raw_id: u64) -> String {
-        GroupId::from_raw(raw_id).to_string()
     }
 
     fn owner(&self) -> Owner {

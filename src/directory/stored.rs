@@ -211,7 +211,8 @@ impl<'t, 'c> Writer<'t, 'c> {
         expected: Option<u64>,
     ) -> Result<Versioned<D>, DirectoryError> {
         let found = self.current::<D>(id)?;
-        let found = found.ok_or_else(|| DirectoryError::NotFound { kind: D::KIND, id: D::text_of(id) })?;
+        let found =
+            found.ok_or_else(|| DirectoryError::NotFound { kind: D::KIND, id: D::KIND.id_text(id) })?;
         match expected.filter(|expected| *expected != found.version) {
             Some(expected) => {
                 Err(DirectoryError::EditConflict { kind: D::KIND, expected, current: found.version })

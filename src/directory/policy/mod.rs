@@ -159,10 +159,6 @@ impl Document for Policy {
         self.id.raw()
     }
 
-    fn text_of(raw_id: u64) -> String {
-        PolicyId::from_raw(raw_id).to_string()
-    }
-
     fn owner(&self) -> Owner {
         self.account.map_or(Owner::Operator, Owner::Account)
     }

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use crate::catalogue::{Code, Refusal};
 use crate::directory::policy::{self, Decision, Found, Question};
-use crate::directory::{Member, Project};
+use crate::directory::{Member, Project, Snapshot};
 use crate::gateway::facts::Facts;
 
 use super::case::{Caller, Case};
@@ -28,7 +28,7 @@ pub fn check(case: &Case<'_>) -> Result<(), Refusal> {
 /// Which policies were looked at, and the statement that decided.
 pub fn evidence(case: &Case<'_>) -> Vec<Evidence> {
     let (Some(caller), Some(question)) = (case.caller, question(case)) else { return Vec::new() };
-    let attached = attached(case, caller).map(|attached| {
+    let attached = attached(case.snapshot, caller).map(|attached| {
         let (policy, to) = (attached.policy, attached.to);
         let (name, id) = (&policy.name, policy.id);
         let en = format!("{name} ({id}), attached to {to}");
@@ -68,16 +68,10 @@ pub fn evidence(case: &Case<'_>) -> Vec<Evidence> {
 }
 
 /// Whether policies let a caller use a model at any endpoint of it; for lists of models.
-pub fn permits(
-    snapshot: &crate::directory::Snapshot,
-    caller: Caller<'_>,
-    facts: &Facts,
-    model: &str,
-    endpoint: &str,
-) -> bool {
+pub fn permits(snapshot: &Snapshot, caller: Caller<'_>, facts: &Facts, model: &str, endpoint: &str) -> bool {
     let question = ask(caller, facts, endpoint, model);
     !matches!(
-        policy::evaluate(of(snapshot, caller), &question),
+        policy::evaluate(attached(snapshot, caller), &question),
         Decision::Denied { .. } | Decision::NotAllowed { .. }
     )
 }
@@ -101,19 +95,12 @@ fn ask<'a>(caller: Caller<'a>, facts: &Facts, endpoint: &'a str, model: &'a str)
 
 fn decide<'a>(case: &Case<'a>, question: &Question<'a>) -> Decision<'a> {
     match case.caller {
-        Some(caller) => policy::evaluate(attached(case, caller), question),
+        Some(caller) => policy::evaluate(attached(case.snapshot, caller), question),
         None => Decision::Unrestricted,
     }
 }
 
-fn attached<'a>(case: &Case<'a>, caller: Caller<'a>) -> impl Iterator<Item = policy::Attached<'a>> {
-    of(case.snapshot, caller)
-}
-
-fn of<'a>(
-    snapshot: &'a crate::directory::Snapshot,
-    caller: Caller<'a>,
-) -> impl Iterator<Item = policy::Attached<'a>> {
+fn attached<'a>(snapshot: &'a Snapshot, caller: Caller<'a>) -> impl Iterator<Item = policy::Attached<'a>> {
     let project = caller.project.map(|project| -> &'a Project { project });
     let member = caller.member.map(|member| -> &'a Member { member });
     policy::attached(snapshot, caller.key, &caller.account.account, project, member)
