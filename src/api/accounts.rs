@@ -9,6 +9,7 @@ use crate::id::{AccountId, LotId};
 use super::access::Access;
 use super::organizations::{SWITCHES, switches_view};
 use super::problem::Problem;
+use super::resource::{self, Resource};
 use super::route::{Call, PAGE, Param, Reply, Route};
 use super::shape::{self, COUNT, Field, Fields, Kind, Need, Shape, field};
 
@@ -113,7 +114,7 @@ pub static ROUTES: &[Route] = &[
     .access(Access::EVERYBODY_READS)
     .query(&[Param { name: "email", about: "Only the account with this address" }, PAGE[0], PAGE[1]]),
     Route::post("/api/accounts", "createAccount", "Makes an account", &ACCOUNT_INPUT, &ACCOUNT, create),
-    Route::get("/api/accounts/{id}", "getAccount", "One account", &ACCOUNT, get)
+    Route::get("/api/accounts/{id}", "getAccount", "One account", &ACCOUNT, resource::get::<Account>)
         .access(Access::EVERYBODY_READS),
     Route::patch(
         "/api/accounts/{id}",
@@ -126,29 +127,31 @@ pub static ROUTES: &[Route] = &[
     .access(Access::ACCOUNT_CHANGES),
 ];
 
-pub fn view(call: &Call<'_>, stored: &Versioned<Account>) -> Value {
-    let account = &*stored.document;
-    let in_force = organization::switches(&call.app.directory.snapshot(), account);
-    json!({
-        "id": account.id,
-        "name": account.name,
-        "email": account.email,
-        "kind": account.kind,
-        "time_zone": account.time_zone,
-        "overdraft": account.overdraft.to_string(),
-        "callers_see_account_money": account.callers_see_account_money(),
-        "remark": account.remark.as_ref().filter(|_| call.own_account().is_none()),
-        "organization": account.organization,
-        "switches": switches_view(account.switches),
-        "low_balance_alert": account.low_balance_alert.map(|at| at.to_string()),
-        "policies": account.policies.iter().map(policy_view).collect::<Vec<_>>(),
-        "in_force": {
-            "api_service": in_force_view(in_force.api_service),
-            "model_calls": in_force_view(in_force.model_calls),
-        },
-        "created_at": account.created_at,
-        "version": stored.version,
-    })
+impl Resource for Account {
+    fn view(call: &Call<'_>, stored: &Versioned<Self>) -> Value {
+        let account = &*stored.document;
+        let in_force = organization::switches(&call.app.directory.snapshot(), account);
+        json!({
+            "id": account.id,
+            "name": account.name,
+            "email": account.email,
+            "kind": account.kind,
+            "time_zone": account.time_zone,
+            "overdraft": account.overdraft.to_string(),
+            "callers_see_account_money": account.callers_see_account_money(),
+            "remark": account.remark.as_ref().filter(|_| call.own_account().is_none()),
+            "organization": account.organization,
+            "switches": switches_view(account.switches),
+            "low_balance_alert": account.low_balance_alert.map(|at| at.to_string()),
+            "policies": account.policies.iter().map(policy_view).collect::<Vec<_>>(),
+            "in_force": {
+                "api_service": in_force_view(in_force.api_service),
+                "model_calls": in_force_view(in_force.model_calls),
+            },
+            "created_at": account.created_at,
+            "version": stored.version,
+        })
+    }
 }
 
 fn policy_view(given: &AccountPolicy) -> Value {
@@ -165,19 +168,13 @@ fn in_force_view(effective: EffectiveSwitch) -> Value {
 }
 
 fn list(call: &Call<'_>) -> Result<Reply, Problem> {
-    if let Some(email) = call.query_text("email") {
-        let found = call.app.directory.find_by_name::<Account>("account_email", &email.to_lowercase())?;
-        let is_there =
-            |stored: &&Versioned<Account>| call.own_account().is_none_or(|own| own == stored.document.id);
-        return Ok(Reply::page(
-            found.iter().filter(is_there).map(|stored| view(call, stored)).collect(),
-            None,
-        ));
+    match (call.query_text("email"), call.own_account()) {
+        (Some(email), _) => resource::by_name::<Account>(call, "account_email", &email.to_lowercase()),
+        (None, Some(own)) => {
+            Ok(Reply::page(vec![Account::view(call, &call.find::<Account>(own.raw())?)], None))
+        }
+        (None, None) => resource::list::<Account>(call),
     }
-    if let Some(own) = call.own_account() {
-        return Ok(Reply::page(vec![view(call, &call.find::<Account>(own.raw())?)], None));
-    }
-    call.page_of::<Account>(|stored| view(call, stored))
 }
 
 fn create(call: &Call<'_>) -> Result<Reply, Problem> {
@@ -186,7 +183,7 @@ fn create(call: &Call<'_>) -> Result<Reply, Problem> {
         apply(account, &call.fields())
     })?;
     give_test_credit(call, created.document.id)?;
-    Ok(Reply::created(view(call, &created)).at(created.version))
+    Ok(resource::created(call, &created))
 }
 
 /// Play money for the test book, as the configuration has it.
@@ -209,17 +206,9 @@ fn give_test_credit(call: &Call<'_>, account: AccountId) -> Result<(), Problem> 
     Ok(())
 }
 
-fn get(call: &Call<'_>) -> Result<Reply, Problem> {
-    let stored = call.find::<Account>(call.path_id::<AccountId>("id")?.raw())?;
-    Ok(Reply::ok(view(call, &stored)).at(stored.version))
-}
-
 fn change(call: &Call<'_>) -> Result<Reply, Problem> {
     call.operators_only(&["kind", "overdraft", "remark", "organization", "switches"])?;
-    let id = call.path_id::<AccountId>("id")?.raw();
-    let edit = |account: &mut Account| apply(account, &call.fields());
-    let stored = call.edit(id, &edit)?;
-    Ok(Reply::ok(view(call, &stored)).at(stored.version))
+    resource::change(call, &|account: &mut Account| apply(account, &call.fields()))
 }
 
 fn apply(account: &mut Account, fields: &Fields<'_>) -> Result<(), DirectoryError> {

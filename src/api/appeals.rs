@@ -2,11 +2,12 @@
 
 use serde_json::{Value, json};
 
-use crate::directory::{Appeal, AppealState, FieldError, Key, Versioned};
+use crate::directory::{Appeal, AppealState, FieldError, Key, Owner, Versioned};
 use crate::id::{AppealId, KeyId};
 
 use super::access::Access;
 use super::problem::Problem;
+use super::resource::{self, Resource};
 use super::route::{Call, PAGE, Param, Reply, Route};
 use super::shape::{COUNT, Field, Kind, Need, Shape, field};
 
@@ -59,7 +60,8 @@ pub static ROUTES: &[Route] = &[
         create,
     )
     .access(Access::KEY_CHANGES),
-    Route::get("/api/appeals/{id}", "getAppeal", "One appeal", &APPEAL, get).access(Access::EVERYBODY_READS),
+    Route::get("/api/appeals/{id}", "getAppeal", "One appeal", &APPEAL, resource::get::<Appeal>)
+        .access(Access::EVERYBODY_READS),
     Route::post(
         "/api/appeals/{id}/decision",
         "decideAppeal",
@@ -71,25 +73,25 @@ pub static ROUTES: &[Route] = &[
     .access(Access::SUPPORT),
 ];
 
-fn view(stored: &Versioned<Appeal>) -> Value {
-    let appeal = &*stored.document;
-    json!({
-        "id": appeal.id,
-        "account": appeal.account,
-        "key": appeal.key,
-        "statement": appeal.statement,
-        "state": appeal.state,
-        "decision": appeal.decision,
-        "created_at": appeal.created_at,
-        "version": stored.version,
-    })
+impl Resource for Appeal {
+    fn view(_call: &Call<'_>, stored: &Versioned<Self>) -> Value {
+        let appeal = &*stored.document;
+        json!({
+            "id": appeal.id,
+            "account": appeal.account,
+            "key": appeal.key,
+            "statement": appeal.statement,
+            "state": appeal.state,
+            "decision": appeal.decision,
+            "created_at": appeal.created_at,
+            "version": stored.version,
+        })
+    }
 }
 
 fn list(call: &Call<'_>) -> Result<Reply, Problem> {
-    let Some(account) = call.asked_account()? else { return call.page_of::<Appeal>(view) };
-    let snapshot = call.app.directory.snapshot_owned();
-    let of_account = snapshot.appeals().filter(|appeal| appeal.account == account);
-    call.page_of_ids(of_account.map(|appeal| appeal.id.raw()), view)
+    let owner = call.asked_account()?.map(Owner::Account);
+    resource::list_of(call, owner, call.app.directory.snapshot_owned().appeals())
 }
 
 fn create(call: &Call<'_>) -> Result<Reply, Problem> {
@@ -98,12 +100,7 @@ fn create(call: &Call<'_>) -> Result<Reply, Problem> {
     super::keys::readable(call, &call.find::<Key>(key.raw())?)?;
     let statement = fields.text("statement").unwrap_or_default();
     let created = call.app.directory.create_appeal(&call.actor(), key, statement)?;
-    Ok(Reply::created(view(&created)).at(created.version))
-}
-
-fn get(call: &Call<'_>) -> Result<Reply, Problem> {
-    let stored = call.find::<Appeal>(call.path_id::<AppealId>("id")?.raw())?;
-    Ok(Reply::ok(view(&stored)).at(stored.version))
+    Ok(resource::created(call, &created))
 }
 
 fn decide(call: &Call<'_>) -> Result<Reply, Problem> {
@@ -114,5 +111,5 @@ fn decide(call: &Call<'_>) -> Result<Reply, Problem> {
     let directory = &call.app.directory;
     let decided = directory.decide_appeal(&call.actor(), id, call.expected, state, fields.text("reason"))?;
     call.app.risk.forget(decided.document.key);
-    Ok(Reply::ok(view(&decided)).at(decided.version))
+    Ok(resource::shown(call, &decided))
 }

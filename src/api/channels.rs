@@ -10,6 +10,7 @@ use crate::secret::Secret;
 
 use super::access::Access;
 use super::problem::Problem;
+use super::resource::{self, Resource};
 use super::route::{Call, PAGE, Param, Reply, Route};
 use super::shape::{self, COUNT, Field, Fields, Kind, Need, Shape, field};
 
@@ -85,12 +86,12 @@ pub static ROUTES: &[Route] = &[
         "listChannels",
         "Channels in the order in which they were made",
         &CHANNEL,
-        list,
+        resource::list_named::<Channel>,
     )
     .access(Access::OPERATORS_READ)
     .query(&[Param { name: "name", about: "Only the channel of this name" }, PAGE[0], PAGE[1]]),
     Route::post("/api/channels", "createChannel", "Makes a channel", &CHANNEL_INPUT, &CHANNEL, create),
-    Route::get("/api/channels/{id}", "getChannel", "One channel", &CHANNEL, get)
+    Route::get("/api/channels/{id}", "getChannel", "One channel", &CHANNEL, resource::get::<Channel>)
         .access(Access::OPERATORS_READ),
     Route::patch(
         "/api/channels/{id}",
@@ -102,30 +103,24 @@ pub static ROUTES: &[Route] = &[
     ),
 ];
 
-fn view(stored: &Versioned<Channel>) -> Value {
-    let channel = &*stored.document;
-    json!({
-        "id": channel.id,
-        "name": channel.name,
-        "provider": channel.provider,
-        "base_url": channel.base_url,
-        "models": channel.models,
-        "groups": channel.groups,
-        "environments": channel.environments,
-        "priority": channel.priority,
-        "status": channel.status,
-        "output_cap_field": channel.output_cap_field,
-        "created_at": channel.created_at,
-        "version": stored.version,
-    })
-}
-
-fn list(call: &Call<'_>) -> Result<Reply, Problem> {
-    if let Some(name) = call.query_text("name") {
-        let found = call.app.directory.find_by_name::<Channel>("channel", name)?;
-        return Ok(Reply::page(found.iter().map(view).collect(), None));
+impl Resource for Channel {
+    fn view(_call: &Call<'_>, stored: &Versioned<Self>) -> Value {
+        let channel = &*stored.document;
+        json!({
+            "id": channel.id,
+            "name": channel.name,
+            "provider": channel.provider,
+            "base_url": channel.base_url,
+            "models": channel.models,
+            "groups": channel.groups,
+            "environments": channel.environments,
+            "priority": channel.priority,
+            "status": channel.status,
+            "output_cap_field": channel.output_cap_field,
+            "created_at": channel.created_at,
+            "version": stored.version,
+        })
     }
-    call.page_of::<Channel>(view)
 }
 
 fn credential(fields: &Fields<'_>) -> Option<Secret> {
@@ -137,12 +132,7 @@ fn create(call: &Call<'_>) -> Result<Reply, Problem> {
     let credential = credential(&fields).ok_or_else(|| FieldError::new("credential", "is missing"))?;
     let edit = |channel: &mut Channel| apply(channel, &fields);
     let created = call.app.directory.create_channel(&call.actor(), &credential, &edit)?;
-    Ok(Reply::created(view(&created)).at(created.version))
-}
-
-fn get(call: &Call<'_>) -> Result<Reply, Problem> {
-    let stored = call.find::<Channel>(call.path_id::<ChannelId>("id")?.raw())?;
-    Ok(Reply::ok(view(&stored)).at(stored.version))
+    Ok(resource::created(call, &created))
 }
 
 fn change(call: &Call<'_>) -> Result<Reply, Problem> {
@@ -151,7 +141,7 @@ fn change(call: &Call<'_>) -> Result<Reply, Problem> {
     let credential = credential(&fields);
     let stored =
         call.app.directory.edit_channel(&call.actor(), id, call.expected, credential.as_ref(), &edit)?;
-    Ok(Reply::ok(view(&stored)).at(stored.version))
+    Ok(resource::shown(call, &stored))
 }
 
 fn apply(channel: &mut Channel, fields: &Fields<'_>) -> Result<(), DirectoryError> {

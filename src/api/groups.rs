@@ -5,11 +5,11 @@ use serde_json::{Value, json};
 use crate::directory::{DirectoryError, Environment, FieldError, Group, Versioned, decimal};
 use crate::explain::usable;
 use crate::gateway::ladder::Purse;
-use crate::id::GroupId;
 
 use super::access::Access;
 use super::limits;
 use super::problem::Problem;
+use super::resource::{self, Resource};
 use super::route::{Call, PAGE, Param, Reply, Route};
 use super::shape::{self, COUNT, Field, Fields, Kind, Need, Shape, field};
 
@@ -48,11 +48,18 @@ static GROUP_INPUT: Shape = Shape {
 };
 
 pub static ROUTES: &[Route] = &[
-    Route::list("/api/groups", "listGroups", "Groups in the order in which they were made", &GROUP, list)
-        .access(Access::EVERYBODY_READS)
-        .query(&[Param { name: "name", about: "Only the group of this name" }, PAGE[0], PAGE[1]]),
+    Route::list(
+        "/api/groups",
+        "listGroups",
+        "Groups in the order in which they were made",
+        &GROUP,
+        resource::list_named::<Group>,
+    )
+    .access(Access::EVERYBODY_READS)
+    .query(&[Param { name: "name", about: "Only the group of this name" }, PAGE[0], PAGE[1]]),
     Route::post("/api/groups", "createGroup", "Makes a group", &GROUP_INPUT, &GROUP, create),
-    Route::get("/api/groups/{id}", "getGroup", "One group", &GROUP, get).access(Access::EVERYBODY_READS),
+    Route::get("/api/groups/{id}", "getGroup", "One group", &GROUP, resource::get::<Group>)
+        .access(Access::EVERYBODY_READS),
     Route::patch(
         "/api/groups/{id}",
         "changeGroup",
@@ -63,44 +70,30 @@ pub static ROUTES: &[Route] = &[
     ),
 ];
 
-fn view(call: &Call<'_>, stored: &Versioned<Group>) -> Value {
-    let group = &*stored.document;
-    let snapshot = call.app.directory.snapshot();
-    let limits = usable::limits_of(call.app, &snapshot, &Purse::of_group(group, Environment::Live));
-    json!({
-        "id": group.id,
-        "name": group.name,
-        "multiplier": decimal::multiplier_text(group.multiplier_ppm),
-        "models": group.models,
-        "limits": limits::views_for_caller(&limits, call.own_account().is_none()),
-        "created_at": group.created_at,
-        "version": stored.version,
-    })
-}
-
-fn list(call: &Call<'_>) -> Result<Reply, Problem> {
-    if let Some(name) = call.query_text("name") {
-        let found = call.app.directory.find_by_name::<Group>("group", name)?;
-        return Ok(Reply::page(found.iter().map(|stored| view(call, stored)).collect(), None));
+impl Resource for Group {
+    fn view(call: &Call<'_>, stored: &Versioned<Self>) -> Value {
+        let group = &*stored.document;
+        let snapshot = call.app.directory.snapshot();
+        let limits = usable::limits_of(call.app, &snapshot, &Purse::of_group(group, Environment::Live));
+        json!({
+            "id": group.id,
+            "name": group.name,
+            "multiplier": decimal::multiplier_text(group.multiplier_ppm),
+            "models": group.models,
+            "limits": limits::views_for_caller(&limits, call.own_account().is_none()),
+            "created_at": group.created_at,
+            "version": stored.version,
+        })
     }
-    call.page_of::<Group>(|stored| view(call, stored))
 }
 
 fn create(call: &Call<'_>) -> Result<Reply, Problem> {
     let created = call.app.directory.create_group(&call.actor(), &|group| apply(group, &call.fields()))?;
-    Ok(Reply::created(view(call, &created)).at(created.version))
-}
-
-fn get(call: &Call<'_>) -> Result<Reply, Problem> {
-    let stored = call.find::<Group>(call.path_id::<GroupId>("id")?.raw())?;
-    Ok(Reply::ok(view(call, &stored)).at(stored.version))
+    Ok(resource::created(call, &created))
 }
 
 fn change(call: &Call<'_>) -> Result<Reply, Problem> {
-    let id = call.path_id::<GroupId>("id")?.raw();
-    let edit = |group: &mut Group| apply(group, &call.fields());
-    let stored = call.edit(id, &edit)?;
-    Ok(Reply::ok(view(call, &stored)).at(stored.version))
+    resource::change(call, &|group: &mut Group| apply(group, &call.fields()))
 }
 
 fn apply(group: &mut Group, fields: &Fields<'_>) -> Result<(), DirectoryError> {

@@ -4,16 +4,16 @@ use serde_json::{Value, json};
 
 use crate::directory::{
     AccountRole, CreatedKey, DirectoryError, Environment, FieldError, Key, KeyOrder, KeyStatus, Limit,
-    Metric, StatusNote, StatusOrigin, StatusReason, Versioned,
+    Metric, Owner, StatusNote, StatusOrigin, StatusReason, Versioned,
 };
 use crate::explain::why::Audience;
 use crate::explain::{simulate, usable};
-use crate::id::{AccountId, KeyId};
 use crate::risk::{self, Finding};
 use crate::secret::Secret;
 
 use super::access::{self, Access};
 use super::problem::Problem;
+use super::resource::{self, Resource};
 use super::route::{Call, PAGE, Param, Reply, Route};
 use super::shape::{self, COUNT, Field, Fields, Kind, Need, Shape, field};
 use super::{limits, own};
@@ -247,47 +247,45 @@ pub static ROUTES: &[Route] = &[
     .access(Access::KEY_CHANGES),
 ];
 
-fn view(call: &Call<'_>, stored: &Versioned<Key>) -> Value {
-    let key = &*stored.document;
-    let usable = usable::of(call.app, key);
-    let shown = match call.member() {
-        None => true,
-        Some((_, AccountRole::Owner | AccountRole::Admin | AccountRole::Finance)) => true,
-        Some((_, AccountRole::Developer | AccountRole::Viewer)) => own::shows_money(call, key),
-    };
-    json!({
-        "id": key.id,
-        "account": key.account,
-        "name": key.name,
-        "environment": key.environment,
-        "masked": key.masked,
-        "previous": key.previous.as_ref().map(|old| json!({"masked": old.masked, "until": old.until})),
-        "status": key.status,
-        "status_note": key.status_note,
-        "expires_at": key.expires_at,
-        "schedule": key.schedule,
-        "ip_ranges": key.ip_ranges,
-        "group": key.group,
-        "project": key.project,
-        "member": key.member,
-        "limits": limits::views_for_caller(&usable.limits, shown),
-        "usable_now": own::usable_now(&usable, shown),
-        "bound_by": own::bound_by(&usable),
-        "rates": key.rates,
-        "policies": key.policies,
-        "allowed": key.allowed,
-        "created_at": key.created_at,
-        "version": stored.version,
-    })
+impl Resource for Key {
+    fn view(call: &Call<'_>, stored: &Versioned<Self>) -> Value {
+        let key = &*stored.document;
+        let usable = usable::of(call.app, key);
+        let shown = match call.member() {
+            None => true,
+            Some((_, AccountRole::Owner | AccountRole::Admin | AccountRole::Finance)) => true,
+            Some((_, AccountRole::Developer | AccountRole::Viewer)) => own::shows_money(call, key),
+        };
+        json!({
+            "id": key.id,
+            "account": key.account,
+            "name": key.name,
+            "environment": key.environment,
+            "masked": key.masked,
+            "previous": key.previous.as_ref().map(|old| json!({"masked": old.masked, "until": old.until})),
+            "status": key.status,
+            "status_note": key.status_note,
+            "expires_at": key.expires_at,
+            "schedule": key.schedule,
+            "ip_ranges": key.ip_ranges,
+            "group": key.group,
+            "project": key.project,
+            "member": key.member,
+            "limits": limits::views_for_caller(&usable.limits, shown),
+            "usable_now": own::usable_now(&usable, shown),
+            "bound_by": own::bound_by(&usable),
+            "rates": key.rates,
+            "policies": key.policies,
+            "allowed": key.allowed,
+            "created_at": key.created_at,
+            "version": stored.version,
+        })
+    }
 }
 
 fn list(call: &Call<'_>) -> Result<Reply, Problem> {
-    let Some(account) = call.asked_account()? else {
-        return call.page_of::<Key>(|stored| view(call, stored));
-    };
-    let snapshot = call.app.directory.snapshot_owned();
-    let of_account = snapshot.keys().filter(|key| key.account == account && is_there(call, key));
-    call.page_of_ids(of_account.map(|key| key.id.raw()), |stored| view(call, stored))
+    let (owner, snapshot) = (call.asked_account()?.map(Owner::Account), call.app.directory.snapshot_owned());
+    resource::list_of(call, owner, snapshot.keys().filter(|key| is_there(call, key)))
 }
 
 /// Developers have their own keys alone.
@@ -300,7 +298,7 @@ fn is_there(call: &Call<'_>, key: &Key) -> bool {
 
 /// A key that is there for who calls.
 pub fn found(call: &Call<'_>) -> Result<Versioned<Key>, Problem> {
-    let stored = call.find::<Key>(call.path_id::<KeyId>("id")?.raw())?;
+    let stored = resource::found::<Key>(call)?;
     readable(call, &stored)?;
     Ok(stored)
 }
@@ -311,8 +309,7 @@ pub fn readable(call: &Call<'_>, stored: &Versioned<Key>) -> Result<(), Problem>
 
 fn create(call: &Call<'_>) -> Result<Reply, Problem> {
     let fields = call.fields();
-    let account = call.account_or_own(fields.parsed::<AccountId>("account")?)?;
-    let account = account.ok_or_else(|| FieldError::new("account", "is missing"))?;
+    let account = call.account_of_new()?;
     let environment = fields.one_of("environment")?.unwrap_or(Environment::Live);
     let import = fields.text("import").map(Secret::new);
     let edit = |key: &mut Key| apply(call, key, &fields);
@@ -354,7 +351,7 @@ fn rotate(call: &Call<'_>) -> Result<Reply, Problem> {
 }
 
 fn with_text(call: &Call<'_>, created: &CreatedKey) -> Value {
-    let mut body = view(call, &created.key);
+    let mut body = Key::view(call, &created.key);
     if let Value::Object(body) = &mut body {
         body.insert("key".into(), created.text.expose().into());
         body.insert("notices".into(), notices(call, &created.key.document));
@@ -364,7 +361,7 @@ fn with_text(call: &Call<'_>, created: &CreatedKey) -> Value {
 
 fn get(call: &Call<'_>) -> Result<Reply, Problem> {
     let stored = found(call)?;
-    Ok(Reply::ok(view(call, &stored)).at(stored.version))
+    Ok(resource::shown(call, &stored))
 }
 
 /// The smallest body that a chat call can have, unless more is said.
@@ -387,8 +384,7 @@ fn change(call: &Call<'_>) -> Result<Reply, Problem> {
     let (id, fields) = (found(call)?.document.id.raw(), call.fields());
     member_may(call, &fields)?;
     let edit = |key: &mut Key| apply(call, key, &fields);
-    let stored = call.edit(id, &edit)?;
-    Ok(Reply::ok(view(call, &stored)).at(stored.version))
+    Ok(resource::shown(call, &call.edit(id, &edit)?))
 }
 
 fn apply(call: &Call<'_>, key: &mut Key, fields: &Fields<'_>) -> Result<(), DirectoryError> {

@@ -2,15 +2,15 @@
 
 use serde_json::{Value, json};
 
-use crate::directory::{AccountRole, DirectoryError, Environment, FieldError, Member, Versioned};
+use crate::directory::{AccountRole, DirectoryError, Environment, Member, Owner, Versioned};
 use crate::explain::usable;
 use crate::gateway::ladder::Purse;
-use crate::id::{AccountId, MemberId};
 
 use super::access::Access;
 use super::limits;
 use super::operators::{token_field, token_view};
 use super::problem::Problem;
+use super::resource::{self, Resource};
 use super::route::{Call, PAGE, Param, Reply, Route};
 use super::shape::{self, COUNT, Field, Fields, Kind, Need, Shape, field};
 
@@ -83,8 +83,14 @@ pub static ROUTES: &[Route] = &[
         create,
     )
     .access(Access::ACCOUNT_CHANGES),
-    Route::get("/api/members/{id}", "getMember", "One member with the use of its limits", &MEMBER, get)
-        .access(Access::EVERYBODY_READS),
+    Route::get(
+        "/api/members/{id}",
+        "getMember",
+        "One member with the use of its limits",
+        &MEMBER,
+        resource::get::<Member>,
+    )
+    .access(Access::EVERYBODY_READS),
     Route::patch(
         "/api/members/{id}",
         "changeMember",
@@ -96,42 +102,39 @@ pub static ROUTES: &[Route] = &[
     .access(Access::ACCOUNT_CHANGES),
 ];
 
-fn view(call: &Call<'_>, stored: &Versioned<Member>) -> Value {
-    let member = &*stored.document;
-    let snapshot = call.app.directory.snapshot();
-    let purse = snapshot
-        .account(member.account)
-        .map(|account| Purse::of_member(member, &account.zone, Environment::Live));
-    let limits = purse.map(|purse| usable::limits_of(call.app, &snapshot, &purse)).unwrap_or_default();
-    json!({
-        "id": member.id,
-        "account": member.account,
-        "name": member.name,
-        "kind": member.kind,
-        "email": member.email,
-        "role": member.role,
-        "limits": limits::views(&limits),
-        "token": token_view(member.token.as_ref()),
-        "policies": member.policies,
-        "created_at": member.created_at,
-        "version": stored.version,
-    })
+impl Resource for Member {
+    fn view(call: &Call<'_>, stored: &Versioned<Self>) -> Value {
+        let member = &*stored.document;
+        let snapshot = call.app.directory.snapshot();
+        let purse = snapshot
+            .account(member.account)
+            .map(|account| Purse::of_member(member, &account.zone, Environment::Live));
+        let limits = purse.map(|purse| usable::limits_of(call.app, &snapshot, &purse)).unwrap_or_default();
+        json!({
+            "id": member.id,
+            "account": member.account,
+            "name": member.name,
+            "kind": member.kind,
+            "email": member.email,
+            "role": member.role,
+            "limits": limits::views(&limits),
+            "token": token_view(member.token.as_ref()),
+            "policies": member.policies,
+            "created_at": member.created_at,
+            "version": stored.version,
+        })
+    }
 }
 
 fn list(call: &Call<'_>) -> Result<Reply, Problem> {
-    let Some(account) = call.asked_account()? else {
-        return call.page_of::<Member>(|stored| view(call, stored));
-    };
-    let snapshot = call.app.directory.snapshot_owned();
-    let of_account = snapshot.members().filter(|member| member.account == account);
-    call.page_of_ids(of_account.map(|member| member.id.raw()), |stored| view(call, stored))
+    let owner = call.asked_account()?.map(Owner::Account);
+    resource::list_of(call, owner, call.app.directory.snapshot_owned().members())
 }
 
 fn create(call: &Call<'_>) -> Result<Reply, Problem> {
     let fields = call.fields();
-    let account = call.account_or_own(fields.parsed::<AccountId>("account")?)?;
+    let account = call.account_of_new()?;
     call.may_manage(fields.one_of("role")?.unwrap_or(AccountRole::Developer))?;
-    let account = account.ok_or_else(|| FieldError::new("account", "is missing"))?;
     let edit = |member: &mut Member| {
         if let Some(kind) = fields.one_of("kind")? {
             member.kind = kind;
@@ -139,23 +142,15 @@ fn create(call: &Call<'_>) -> Result<Reply, Problem> {
         apply(call, member, &fields)
     };
     let created = call.app.directory.create_member(&call.actor(), account, &edit)?;
-    Ok(Reply::created(view(call, &created)).at(created.version))
-}
-
-fn get(call: &Call<'_>) -> Result<Reply, Problem> {
-    let stored = call.find::<Member>(call.path_id::<MemberId>("id")?.raw())?;
-    Ok(Reply::ok(view(call, &stored)).at(stored.version))
+    Ok(resource::created(call, &created))
 }
 
 fn change(call: &Call<'_>) -> Result<Reply, Problem> {
-    let id = call.path_id::<MemberId>("id")?.raw();
-    call.may_manage(call.find::<Member>(id)?.document.role)?;
+    call.may_manage(resource::found::<Member>(call)?.document.role)?;
     if let Some(role) = call.fields().one_of("role")? {
         call.may_manage(role)?;
     }
-    let edit = |member: &mut Member| apply(call, member, &call.fields());
-    let stored = call.edit(id, &edit)?;
-    Ok(Reply::ok(view(call, &stored)).at(stored.version))
+    resource::change(call, &|member: &mut Member| apply(call, member, &call.fields()))
 }
 
 fn apply(call: &Call<'_>, member: &mut Member, fields: &Fields<'_>) -> Result<(), DirectoryError> {

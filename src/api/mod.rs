@@ -29,6 +29,7 @@ mod prices;
 mod problem;
 mod projects;
 mod requests;
+mod resource;
 mod route;
 mod serve;
 mod shape;

@@ -3,10 +3,10 @@
 use serde_json::{Value, json};
 
 use crate::directory::{DirectoryError, Model, Versioned};
-use crate::id::ModelId;
 
 use super::access::Access;
 use super::problem::Problem;
+use super::resource::{self, Resource};
 use super::route::{Call, PAGE, Param, Reply, Route};
 use super::shape::{self, COUNT, Field, Fields, Kind, Need, Shape, field};
 
@@ -65,9 +65,15 @@ static MODEL_INPUT: Shape = Shape {
 };
 
 pub static ROUTES: &[Route] = &[
-    Route::list("/api/models", "listModels", "Models in the order in which they were made", &MODEL, list)
-        .access(Access::EVERYBODY_READS)
-        .query(&[Param { name: "name", about: "Only the model of this name" }, PAGE[0], PAGE[1]]),
+    Route::list(
+        "/api/models",
+        "listModels",
+        "Models in the order in which they were made",
+        &MODEL,
+        resource::list_named::<Model>,
+    )
+    .access(Access::EVERYBODY_READS)
+    .query(&[Param { name: "name", about: "Only the model of this name" }, PAGE[0], PAGE[1]]),
     Route::post(
         "/api/models",
         "createModel",
@@ -76,7 +82,8 @@ pub static ROUTES: &[Route] = &[
         &MODEL,
         create,
     ),
-    Route::get("/api/models/{id}", "getModel", "One model", &MODEL, get).access(Access::EVERYBODY_READS),
+    Route::get("/api/models/{id}", "getModel", "One model", &MODEL, resource::get::<Model>)
+        .access(Access::EVERYBODY_READS),
     Route::patch(
         "/api/models/{id}",
         "changeModel",
@@ -87,45 +94,31 @@ pub static ROUTES: &[Route] = &[
     ),
 ];
 
-fn view(stored: &Versioned<Model>) -> Value {
-    let model = &*stored.document;
-    json!({
-        "id": model.id,
-        "name": model.name,
-        "status": model.status,
-        "endpoints": model.endpoints().collect::<Vec<_>>(),
-        "output_tokens_max": model.output_tokens_max,
-        "image_tokens_max": model.image_tokens_max,
-        "audio_tokens_max": model.audio_tokens_max,
-        "owned_by": model.owned_by,
-        "created_at": model.created_at,
-        "version": stored.version,
-    })
-}
-
-fn list(call: &Call<'_>) -> Result<Reply, Problem> {
-    if let Some(name) = call.query_text("name") {
-        let found = call.app.directory.find_by_name::<Model>("model", name)?;
-        return Ok(Reply::page(found.iter().map(view).collect(), None));
+impl Resource for Model {
+    fn view(_call: &Call<'_>, stored: &Versioned<Self>) -> Value {
+        let model = &*stored.document;
+        json!({
+            "id": model.id,
+            "name": model.name,
+            "status": model.status,
+            "endpoints": model.endpoints().collect::<Vec<_>>(),
+            "output_tokens_max": model.output_tokens_max,
+            "image_tokens_max": model.image_tokens_max,
+            "audio_tokens_max": model.audio_tokens_max,
+            "owned_by": model.owned_by,
+            "created_at": model.created_at,
+            "version": stored.version,
+        })
     }
-    call.page_of::<Model>(view)
 }
 
 fn create(call: &Call<'_>) -> Result<Reply, Problem> {
     let created = call.app.directory.create_model(&call.actor(), &|model| apply(model, &call.fields()))?;
-    Ok(Reply::created(view(&created)).at(created.version))
-}
-
-fn get(call: &Call<'_>) -> Result<Reply, Problem> {
-    let stored = call.find::<Model>(call.path_id::<ModelId>("id")?.raw())?;
-    Ok(Reply::ok(view(&stored)).at(stored.version))
+    Ok(resource::created(call, &created))
 }
 
 fn change(call: &Call<'_>) -> Result<Reply, Problem> {
-    let id = call.path_id::<ModelId>("id")?.raw();
-    let edit = |model: &mut Model| apply(model, &call.fields());
-    let stored = call.edit(id, &edit)?;
-    Ok(Reply::ok(view(&stored)).at(stored.version))
+    resource::change(call, &|model: &mut Model| apply(model, &call.fields()))
 }
 
 fn apply(model: &mut Model, fields: &Fields<'_>) -> Result<(), DirectoryError> {

@@ -3,13 +3,14 @@
 use serde_json::{Value, json};
 
 use crate::catalogue::rfc3339;
-use crate::directory::{DirectoryError, FieldError, NoticeEndpoint, NoticeTarget, Versioned};
+use crate::directory::{DirectoryError, FieldError, NoticeEndpoint, NoticeTarget, Owner, Versioned};
 use crate::id::{AccountId, NoticeEndpointId, NoticeId};
 use crate::notices::{Delivery, Event, Filter, Notice, State};
 use crate::secret::Secret;
 
 use super::access::{Access, forbidden};
 use super::problem::Problem;
+use super::resource::{self, Resource};
 use super::route::{Call, PAGE, Param, Reply, Route};
 use super::shape::{self, COUNT, Field, Fields, Kind, Need, Shape, field};
 
@@ -136,8 +137,14 @@ pub static ROUTES: &[Route] = &[
         create_endpoint,
     )
     .access(Access::ACCOUNT_CHANGES),
-    Route::get("/api/notice-endpoints/{id}", "getNoticeEndpoint", "One endpoint", &ENDPOINT, get_endpoint)
-        .access(Access::MANAGERS_READ),
+    Route::get(
+        "/api/notice-endpoints/{id}",
+        "getNoticeEndpoint",
+        "One endpoint",
+        &ENDPOINT,
+        resource::get::<NoticeEndpoint>,
+    )
+    .access(Access::MANAGERS_READ),
     Route::patch(
         "/api/notice-endpoints/{id}",
         "changeNoticeEndpoint",
@@ -176,25 +183,27 @@ pub static ROUTES: &[Route] = &[
     .access(Access::ACCOUNT_CHANGES),
 ];
 
-fn view_endpoint(stored: &Versioned<NoticeEndpoint>) -> Value {
-    let endpoint = &*stored.document;
-    let (url, address) = match &endpoint.target {
-        NoticeTarget::Webhook { url } => (Some(url), None),
-        NoticeTarget::Mail { address } => (None, Some(address)),
-    };
-    json!({
-        "id": endpoint.id,
-        "account": endpoint.account,
-        "name": endpoint.name,
-        "channel": endpoint.target.channel(),
-        "url": url,
-        "address": address,
-        "language": endpoint.language,
-        "events": endpoint.events,
-        "status": endpoint.status,
-        "created_at": endpoint.created_at,
-        "version": stored.version,
-    })
+impl Resource for NoticeEndpoint {
+    fn view(_call: &Call<'_>, stored: &Versioned<Self>) -> Value {
+        let endpoint = &*stored.document;
+        let (url, address) = match &endpoint.target {
+            NoticeTarget::Webhook { url } => (Some(url), None),
+            NoticeTarget::Mail { address } => (None, Some(address)),
+        };
+        json!({
+            "id": endpoint.id,
+            "account": endpoint.account,
+            "name": endpoint.name,
+            "channel": endpoint.target.channel(),
+            "url": url,
+            "address": address,
+            "language": endpoint.language,
+            "events": endpoint.events,
+            "status": endpoint.status,
+            "created_at": endpoint.created_at,
+            "version": stored.version,
+        })
+    }
 }
 
 /// `None`: not asked; `Some(None)`: the operator. Members see their own account's alone.
@@ -207,10 +216,8 @@ fn owner(call: &Call<'_>) -> Result<Option<Option<AccountId>>, Problem> {
 }
 
 fn list_endpoints(call: &Call<'_>) -> Result<Reply, Problem> {
-    let Some(owner) = owner(call)? else { return call.page_of::<NoticeEndpoint>(view_endpoint) };
-    let snapshot = call.app.directory.snapshot_owned();
-    let of_owner = snapshot.notice_endpoints().filter(|endpoint| endpoint.account == owner);
-    call.page_of_ids(of_owner.map(|endpoint| endpoint.id.raw()), view_endpoint)
+    let owner = owner(call)?.map(|account| account.map_or(Owner::Operator, Owner::Account));
+    resource::list_of(call, owner, call.app.directory.snapshot_owned().notice_endpoints())
 }
 
 fn secret(fields: &Fields<'_>) -> Option<Secret> {
@@ -233,7 +240,7 @@ fn create_endpoint(call: &Call<'_>) -> Result<Reply, Problem> {
     let secret = secret(&fields);
     let created =
         call.app.directory.create_notice_endpoint(&call.actor(), account, target, secret.as_ref(), &edit)?;
-    Ok(Reply::created(view_endpoint(&created)).at(created.version))
+    Ok(resource::created(call, &created))
 }
 
 /// The gateway's own machine is for operators to name.
@@ -242,11 +249,6 @@ fn may_name(call: &Call<'_>, target: &NoticeTarget) -> Result<(), Problem> {
         true => Err(forbidden("to name an address of the gateway's own machine")),
         false => Ok(()),
     }
-}
-
-fn get_endpoint(call: &Call<'_>) -> Result<Reply, Problem> {
-    let stored = call.find::<NoticeEndpoint>(call.path_id::<NoticeEndpointId>("id")?.raw())?;
-    Ok(Reply::ok(view_endpoint(&stored)).at(stored.version))
 }
 
 fn change_endpoint(call: &Call<'_>) -> Result<Reply, Problem> {
@@ -259,7 +261,7 @@ fn change_endpoint(call: &Call<'_>) -> Result<Reply, Problem> {
     let secret = secret(&fields);
     let stored =
         call.app.directory.edit_notice_endpoint(&call.actor(), id, call.expected, secret.as_ref(), &edit)?;
-    Ok(Reply::ok(view_endpoint(&stored)).at(stored.version))
+    Ok(resource::shown(call, &stored))
 }
 
 fn apply(endpoint: &mut NoticeEndpoint, fields: &Fields<'_>) -> Result<(), DirectoryError> {

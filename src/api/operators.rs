@@ -9,6 +9,7 @@ use crate::id::{MemberId, OperatorId};
 
 use super::access::Access;
 use super::problem::Problem;
+use super::resource::{self, Resource};
 use super::route::{Call, Reply, Route};
 use super::shape::{COUNT, Field, Fields, Kind, Need, Shape, field};
 
@@ -58,10 +59,16 @@ static TOKEN: Shape = Shape {
 };
 
 pub static ROUTES: &[Route] = &[
-    Route::list("/api/operators", "listOperators", "Those who run the gateway", &OPERATOR, list)
-        .access(Access::OPERATORS_READ),
+    Route::list(
+        "/api/operators",
+        "listOperators",
+        "Those who run the gateway",
+        &OPERATOR,
+        resource::list::<Operator>,
+    )
+    .access(Access::OPERATORS_READ),
     Route::post("/api/operators", "createOperator", "Adds an operator", &OPERATOR_INPUT, &OPERATOR, create),
-    Route::get("/api/operators/{id}", "getOperator", "One operator", &OPERATOR, get)
+    Route::get("/api/operators/{id}", "getOperator", "One operator", &OPERATOR, resource::get::<Operator>)
         .access(Access::OPERATORS_READ),
     Route::patch(
         "/api/operators/{id}",
@@ -106,21 +113,19 @@ pub fn token_field(fields: &Fields<'_>, token: &mut Option<Token>) -> Result<(),
     }
 }
 
-fn view(stored: &Versioned<Operator>) -> Value {
-    let operator = &*stored.document;
-    json!({
-        "id": operator.id,
-        "name": operator.name,
-        "email": operator.email,
-        "role": operator.role,
-        "token": token_view(operator.token.as_ref()),
-        "created_at": operator.created_at,
-        "version": stored.version,
-    })
-}
-
-fn list(call: &Call<'_>) -> Result<Reply, Problem> {
-    call.page_of::<Operator>(view)
+impl Resource for Operator {
+    fn view(_call: &Call<'_>, stored: &Versioned<Self>) -> Value {
+        let operator = &*stored.document;
+        json!({
+            "id": operator.id,
+            "name": operator.name,
+            "email": operator.email,
+            "role": operator.role,
+            "token": token_view(operator.token.as_ref()),
+            "created_at": operator.created_at,
+            "version": stored.version,
+        })
+    }
 }
 
 fn create(call: &Call<'_>) -> Result<Reply, Problem> {
@@ -128,18 +133,11 @@ fn create(call: &Call<'_>) -> Result<Reply, Problem> {
     let role = fields.one_of::<OperatorRole>("role")?.ok_or_else(|| FieldError::new("role", "is missing"))?;
     let edit = |operator: &mut Operator| apply(operator, &fields);
     let created = call.app.directory.create_operator(&call.actor(), role, &edit)?;
-    Ok(Reply::created(view(&created)).at(created.version))
-}
-
-fn get(call: &Call<'_>) -> Result<Reply, Problem> {
-    let stored = call.find::<Operator>(call.path_id::<OperatorId>("id")?.raw())?;
-    Ok(Reply::ok(view(&stored)).at(stored.version))
+    Ok(resource::created(call, &created))
 }
 
 fn change(call: &Call<'_>) -> Result<Reply, Problem> {
-    let id = call.path_id::<OperatorId>("id")?.raw();
-    let stored = call.edit(id, &|operator: &mut Operator| apply(operator, &call.fields()))?;
-    Ok(Reply::ok(view(&stored)).at(stored.version))
+    resource::change(call, &|operator: &mut Operator| apply(operator, &call.fields()))
 }
 
 fn apply(operator: &mut Operator, fields: &Fields<'_>) -> Result<(), DirectoryError> {

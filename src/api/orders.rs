@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::directory::{Account, FieldError};
 use crate::explain::time_text;
 use crate::funding::{NewOrder, Order, OrderEvent, OrderState, Refund, RefundAsk, Search, money};
-use crate::id::{AccountId, OrderId};
+use crate::id::OrderId;
 
 use super::access::Access;
 use super::problem::Problem;
@@ -345,8 +345,7 @@ fn strays(call: &Call<'_>) -> Result<Reply, Problem> {
 
 fn create(call: &Call<'_>) -> Result<Reply, Problem> {
     let fields = call.fields();
-    let account = call.account_or_own(fields.parsed::<AccountId>("account")?)?;
-    let account = account.ok_or_else(|| FieldError::new("account", "is missing"))?;
+    let account = call.account_of_new()?;
     call.find::<Account>(account.raw())?;
     let text = |name| fields.text(name).map(str::to_owned);
     let new = NewOrder {

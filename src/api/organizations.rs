@@ -5,11 +5,11 @@ use serde_json::{Value, json};
 use crate::directory::{DirectoryError, Environment, Organization, Switches, Versioned};
 use crate::explain::usable;
 use crate::gateway::ladder::Purse;
-use crate::id::OrganizationId;
 
 use super::access::Access;
 use super::limits;
 use super::problem::Problem;
+use super::resource::{self, Resource};
 use super::route::{Call, PAGE, Param, Reply, Route};
 use super::shape::{self, COUNT, Field, Fields, Kind, Need, Shape, field};
 
@@ -62,7 +62,7 @@ pub static ROUTES: &[Route] = &[
         "listOrganizations",
         "Organizations in the order in which they were made",
         &ORGANIZATION,
-        list,
+        resource::list_named::<Organization>,
     )
     .access(Access::OPERATORS_READ)
     .query(&[Param { name: "name", about: "Only the organization of this name" }, PAGE[0], PAGE[1]]),
@@ -74,8 +74,14 @@ pub static ROUTES: &[Route] = &[
         &ORGANIZATION,
         create,
     ),
-    Route::get("/api/organizations/{id}", "getOrganization", "One organization", &ORGANIZATION, get)
-        .access(Access::OPERATORS_READ),
+    Route::get(
+        "/api/organizations/{id}",
+        "getOrganization",
+        "One organization",
+        &ORGANIZATION,
+        resource::get::<Organization>,
+    )
+    .access(Access::OPERATORS_READ),
     Route::patch(
         "/api/organizations/{id}",
         "changeOrganization",
@@ -86,35 +92,30 @@ pub static ROUTES: &[Route] = &[
     ),
 ];
 
-fn view(call: &Call<'_>, stored: &Versioned<Organization>) -> Value {
-    let organization = &*stored.document;
-    let snapshot = call.app.directory.snapshot();
-    let purse =
-        snapshot.organization(organization.id).map(|entry| Purse::of_organization(entry, Environment::Live));
-    let limits = purse.map(|purse| usable::limits_of(call.app, &snapshot, &purse)).unwrap_or_default();
-    json!({
-        "id": organization.id,
-        "name": organization.name,
-        "parent": organization.parent,
-        "switches": switches_view(organization.switches),
-        "limits": limits::views(&limits),
-        "policies": organization.policies,
-        "time_zone": organization.time_zone,
-        "created_at": organization.created_at,
-        "version": stored.version,
-    })
+impl Resource for Organization {
+    fn view(call: &Call<'_>, stored: &Versioned<Self>) -> Value {
+        let organization = &*stored.document;
+        let snapshot = call.app.directory.snapshot();
+        let purse = snapshot
+            .organization(organization.id)
+            .map(|entry| Purse::of_organization(entry, Environment::Live));
+        let limits = purse.map(|purse| usable::limits_of(call.app, &snapshot, &purse)).unwrap_or_default();
+        json!({
+            "id": organization.id,
+            "name": organization.name,
+            "parent": organization.parent,
+            "switches": switches_view(organization.switches),
+            "limits": limits::views(&limits),
+            "policies": organization.policies,
+            "time_zone": organization.time_zone,
+            "created_at": organization.created_at,
+            "version": stored.version,
+        })
+    }
 }
 
 pub fn switches_view(switches: Switches) -> Value {
     json!({"api_service": switches.api_service, "model_calls": switches.model_calls})
-}
-
-fn list(call: &Call<'_>) -> Result<Reply, Problem> {
-    if let Some(name) = call.query_text("name") {
-        let found = call.app.directory.find_by_name::<Organization>("organization", name)?;
-        return Ok(Reply::page(found.iter().map(|stored| view(call, stored)).collect(), None));
-    }
-    call.page_of::<Organization>(|stored| view(call, stored))
 }
 
 fn create(call: &Call<'_>) -> Result<Reply, Problem> {
@@ -122,19 +123,11 @@ fn create(call: &Call<'_>) -> Result<Reply, Problem> {
         organization.time_zone = call.app.config.ledger.time_zone.as_str().into();
         apply(organization, &call.fields())
     })?;
-    Ok(Reply::created(view(call, &created)).at(created.version))
-}
-
-fn get(call: &Call<'_>) -> Result<Reply, Problem> {
-    let stored = call.find::<Organization>(call.path_id::<OrganizationId>("id")?.raw())?;
-    Ok(Reply::ok(view(call, &stored)).at(stored.version))
+    Ok(resource::created(call, &created))
 }
 
 fn change(call: &Call<'_>) -> Result<Reply, Problem> {
-    let id = call.path_id::<OrganizationId>("id")?.raw();
-    let edit = |organization: &mut Organization| apply(organization, &call.fields());
-    let stored = call.edit(id, &edit)?;
-    Ok(Reply::ok(view(call, &stored)).at(stored.version))
+    resource::change(call, &|organization: &mut Organization| apply(organization, &call.fields()))
 }
 
 fn apply(organization: &mut Organization, fields: &Fields<'_>) -> Result<(), DirectoryError> {

@@ -3,11 +3,12 @@
 use serde_json::{Value, json};
 
 use crate::directory::policy::{self, Policy, PolicyDocument};
-use crate::directory::{DirectoryError, FieldError, Versioned};
-use crate::id::{AccountId, PolicyId};
+use crate::directory::{DirectoryError, FieldError, Owner, Versioned};
+use crate::id::AccountId;
 
 use super::access::Access;
 use super::problem::Problem;
+use super::resource::{self, Resource};
 use super::route::{Call, PAGE, Param, Reply, Route};
 use super::shape::{COUNT, Field, Fields, Kind, Need, Shape, field};
 
@@ -86,7 +87,8 @@ pub static ROUTES: &[Route] = &[
         lint,
     )
     .access(Access::EVERYBODY_READS),
-    Route::get("/api/policies/{id}", "getPolicy", "One policy", &POLICY, get).access(Access::EVERYBODY_READS),
+    Route::get("/api/policies/{id}", "getPolicy", "One policy", &POLICY, resource::get::<Policy>)
+        .access(Access::EVERYBODY_READS),
     Route::patch(
         "/api/policies/{id}",
         "changePolicy",
@@ -98,17 +100,19 @@ pub static ROUTES: &[Route] = &[
     .access(Access::ACCOUNT_CHANGES),
 ];
 
-fn view(call: &Call<'_>, stored: &Versioned<Policy>) -> Value {
-    let policy = &*stored.document;
-    json!({
-        "id": policy.id,
-        "account": policy.account,
-        "name": policy.name,
-        "document": policy.document.source(),
-        "warnings": warnings(call, &policy.document),
-        "created_at": policy.created_at,
-        "version": stored.version,
-    })
+impl Resource for Policy {
+    fn view(call: &Call<'_>, stored: &Versioned<Self>) -> Value {
+        let policy = &*stored.document;
+        json!({
+            "id": policy.id,
+            "account": policy.account,
+            "name": policy.name,
+            "document": policy.document.source(),
+            "warnings": warnings(call, &policy.document),
+            "created_at": policy.created_at,
+            "version": stored.version,
+        })
+    }
 }
 
 fn warnings(call: &Call<'_>, document: &PolicyDocument) -> Value {
@@ -120,12 +124,8 @@ fn warnings(call: &Call<'_>, document: &PolicyDocument) -> Value {
 }
 
 fn list(call: &Call<'_>) -> Result<Reply, Problem> {
-    let Some(account) = call.asked_account()? else {
-        return call.page_of::<Policy>(|stored| view(call, stored));
-    };
-    let snapshot = call.app.directory.snapshot_owned();
-    let of_account = snapshot.policies().filter(|policy| policy.account == Some(account));
-    call.page_of_ids(of_account.map(|policy| policy.id.raw()), |stored| view(call, stored))
+    let owner = call.asked_account()?.map(Owner::Account);
+    resource::list_of(call, owner, call.app.directory.snapshot_owned().policies())
 }
 
 fn document(fields: &Fields<'_>) -> Result<Option<PolicyDocument>, FieldError> {
@@ -138,7 +138,7 @@ fn create(call: &Call<'_>) -> Result<Reply, Problem> {
     let document = document(&fields)?.ok_or_else(|| FieldError::new("document", "is missing"))?;
     let edit = |policy: &mut Policy| apply(policy, &fields);
     let created = call.app.directory.create_policy(&call.actor(), account, &document, &edit)?;
-    Ok(Reply::created(view(call, &created)).at(created.version))
+    Ok(resource::created(call, &created))
 }
 
 fn lint(call: &Call<'_>) -> Result<Reply, Problem> {
@@ -146,16 +146,8 @@ fn lint(call: &Call<'_>) -> Result<Reply, Problem> {
     Ok(Reply::ok(json!({"warnings": warnings(call, &document)})))
 }
 
-fn get(call: &Call<'_>) -> Result<Reply, Problem> {
-    let stored = call.find::<Policy>(call.path_id::<PolicyId>("id")?.raw())?;
-    Ok(Reply::ok(view(call, &stored)).at(stored.version))
-}
-
 fn change(call: &Call<'_>) -> Result<Reply, Problem> {
-    let id = call.path_id::<PolicyId>("id")?.raw();
-    let edit = |policy: &mut Policy| apply(policy, &call.fields());
-    let stored = call.edit(id, &edit)?;
-    Ok(Reply::ok(view(call, &stored)).at(stored.version))
+    resource::change(call, &|policy: &mut Policy| apply(policy, &call.fields()))
 }
 
 fn apply(policy: &mut Policy, fields: &Fields<'_>) -> Result<(), DirectoryError> {

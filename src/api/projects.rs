@@ -2,14 +2,14 @@
 
 use serde_json::{Value, json};
 
-use crate::directory::{DirectoryError, Environment, FieldError, Project, Versioned};
+use crate::directory::{DirectoryError, Environment, Owner, Project, Versioned};
 use crate::explain::usable;
 use crate::gateway::ladder::Purse;
-use crate::id::{AccountId, ProjectId};
 
 use super::access::Access;
 use super::limits;
 use super::problem::Problem;
+use super::resource::{self, Resource};
 use super::route::{Call, PAGE, Param, Reply, Route};
 use super::shape::{self, COUNT, Field, Fields, Kind, Need, Shape, field};
 
@@ -74,8 +74,14 @@ pub static ROUTES: &[Route] = &[
     .query(&[Param { name: "account", about: "Only projects of this account" }, PAGE[0], PAGE[1]]),
     Route::post("/api/projects", "createProject", "Makes a project", &PROJECT_INPUT, &PROJECT, create)
         .access(Access::ACCOUNT_CHANGES),
-    Route::get("/api/projects/{id}", "getProject", "One project with the use of its limits", &PROJECT, get)
-        .access(Access::EVERYBODY_READS),
+    Route::get(
+        "/api/projects/{id}",
+        "getProject",
+        "One project with the use of its limits",
+        &PROJECT,
+        resource::get::<Project>,
+    )
+    .access(Access::EVERYBODY_READS),
     Route::patch(
         "/api/projects/{id}",
         "changeProject",
@@ -87,54 +93,43 @@ pub static ROUTES: &[Route] = &[
     .access(Access::ACCOUNT_CHANGES),
 ];
 
-fn view(call: &Call<'_>, stored: &Versioned<Project>) -> Value {
-    let project = &*stored.document;
-    let snapshot = call.app.directory.snapshot();
-    let purse = snapshot
-        .account(project.account)
-        .map(|account| Purse::of_project(project, &account.zone, Environment::Live));
-    let limits = purse.map(|purse| usable::limits_of(call.app, &snapshot, &purse)).unwrap_or_default();
-    json!({
-        "id": project.id,
-        "account": project.account,
-        "name": project.name,
-        "status": project.status,
-        "arrears": project.arrears.to_string(),
-        "limits": limits::views(&limits),
-        "policies": project.policies,
-        "created_at": project.created_at,
-        "version": stored.version,
-    })
+impl Resource for Project {
+    fn view(call: &Call<'_>, stored: &Versioned<Self>) -> Value {
+        let project = &*stored.document;
+        let snapshot = call.app.directory.snapshot();
+        let purse = snapshot
+            .account(project.account)
+            .map(|account| Purse::of_project(project, &account.zone, Environment::Live));
+        let limits = purse.map(|purse| usable::limits_of(call.app, &snapshot, &purse)).unwrap_or_default();
+        json!({
+            "id": project.id,
+            "account": project.account,
+            "name": project.name,
+            "status": project.status,
+            "arrears": project.arrears.to_string(),
+            "limits": limits::views(&limits),
+            "policies": project.policies,
+            "created_at": project.created_at,
+            "version": stored.version,
+        })
+    }
 }
 
 fn list(call: &Call<'_>) -> Result<Reply, Problem> {
-    let Some(account) = call.asked_account()? else {
-        return call.page_of::<Project>(|stored| view(call, stored));
-    };
-    let snapshot = call.app.directory.snapshot_owned();
-    let of_account = snapshot.projects().filter(|project| project.account == account);
-    call.page_of_ids(of_account.map(|project| project.id.raw()), |stored| view(call, stored))
+    let owner = call.asked_account()?.map(Owner::Account);
+    resource::list_of(call, owner, call.app.directory.snapshot_owned().projects())
 }
 
 fn create(call: &Call<'_>) -> Result<Reply, Problem> {
-    let account = call.account_or_own(call.fields().parsed::<AccountId>("account")?)?;
-    let account = account.ok_or_else(|| FieldError::new("account", "is missing"))?;
+    let account = call.account_of_new()?;
     let edit = |project: &mut Project| apply(call, project, &call.fields());
     let created = call.app.directory.create_project(&call.actor(), account, &edit)?;
-    Ok(Reply::created(view(call, &created)).at(created.version))
-}
-
-fn get(call: &Call<'_>) -> Result<Reply, Problem> {
-    let stored = call.find::<Project>(call.path_id::<ProjectId>("id")?.raw())?;
-    Ok(Reply::ok(view(call, &stored)).at(stored.version))
+    Ok(resource::created(call, &created))
 }
 
 fn change(call: &Call<'_>) -> Result<Reply, Problem> {
     call.operators_only(&["arrears"])?;
-    let id = call.path_id::<ProjectId>("id")?.raw();
-    let edit = |project: &mut Project| apply(call, project, &call.fields());
-    let stored = call.edit(id, &edit)?;
-    Ok(Reply::ok(view(call, &stored)).at(stored.version))
+    resource::change(call, &|project: &mut Project| apply(call, project, &call.fields()))
 }
 
 fn apply(call: &Call<'_>, project: &mut Project, fields: &Fields<'_>) -> Result<(), DirectoryError> {

@@ -240,6 +240,12 @@ impl<'a> Call<'a> {
         }
     }
 
+    /// The account of something that is to be made: named, or the caller's own.
+    pub fn account_of_new(&self) -> Result<AccountId, Problem> {
+        let account = self.account_or_own(self.fields().parsed("account")?)?;
+        Ok(account.ok_or_else(|| FieldError::new("account", "is missing"))?)
+    }
+
     /// Refuses fields that operators alone may set.
     pub fn operators_only(&self, fields: &[&'static str]) -> Result<(), Problem> {
         let given = fields.iter().find(|field| self.body.contains_key(**field));
@@ -281,44 +287,25 @@ impl<'a> Call<'a> {
         self.query_text(name).map(|text| shape::parse(name, text)).transpose()
     }
 
-    /// The stored document. One that is not the caller's is not there for it.
-    pub fn find<D: Document>(&self, id: u64) -> Result<Versioned<D>, Problem> {
-        let found = self.app.directory.get::<D>(id)?;
-        let is_there = |stored: &Versioned<D>| match (self.own_account(), stored.document.owner()) {
+    /// Whether a document is there for who calls; one that is not cannot be found.
+    pub fn is_there(&self, document: &impl Document) -> bool {
+        match (self.own_account(), document.owner()) {
             (None, _) | (Some(_), Owner::Everybody) => true,
             (Some(own), Owner::Account(owner)) => own == owner,
             (Some(_), Owner::Operator) => false,
-        };
-        found.filter(is_there).ok_or(Problem::NotFound)
+        }
+    }
+
+    /// The stored document, if it is there for the caller.
+    pub fn find<D: Document>(&self, id: u64) -> Result<Versioned<D>, Problem> {
+        let found = self.app.directory.get::<D>(id)?;
+        found.filter(|stored| self.is_there(&*stored.document)).ok_or(Problem::NotFound)
     }
 
     /// Changes a document that is there for the caller.
     pub fn edit<D: Document>(&self, id: u64, edit: Edit<'_, D>) -> Result<Versioned<D>, Problem> {
         self.find::<D>(id)?;
         Ok(self.app.directory.edit(&self.actor(), id, self.expected, edit)?)
-    }
-
-    /// One page of a kind's documents.
-    pub fn page_of<D: Document>(&self, view: impl Fn(&Versioned<D>) -> Value) -> Result<Reply, Problem> {
-        let (after, limit) = (self.query_parsed::<u64>("cursor")?.unwrap_or(0), self.limit()?);
-        let rows = self.app.directory.page::<D>(after, limit)?;
-        let full = rows.len() as u64 == u64::from(limit);
-        let next = rows.last().filter(|_| full).map(|row| row.document.raw_id().to_string());
-        Ok(Reply::page(rows.iter().map(view).collect(), next))
-    }
-
-    /// One page of the documents with these ids, in the order of the ids.
-    pub fn page_of_ids<D: Document>(
-        &self,
-        ids: impl Iterator<Item = u64>,
-        view: impl Fn(&Versioned<D>) -> Value,
-    ) -> Result<Reply, Problem> {
-        let (after, limit) = (self.query_parsed::<u64>("cursor")?.unwrap_or(0), self.limit()? as usize);
-        let mut ids: Vec<u64> = ids.filter(|id| *id > after).collect();
-        ids.sort_unstable();
-        let next = ids.get(limit.saturating_sub(1)).filter(|_| ids.len() > limit).map(u64::to_string);
-        let rows = ids.into_iter().take(limit).map(|id| Ok(view(&self.find::<D>(id)?)));
-        Ok(Reply::page(rows.collect::<Result<_, Problem>>()?, next))
     }
 
     /// Rows asked for: `limit`, from 1 to 1,000, else 100.
