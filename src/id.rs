@@ -221,6 +221,8 @@ directory_ids! {
     MemberId "mem_"
     /// An appeal.
     AppealId "apl_"
+    /// Something that the operator announces.
+    AnnouncementId "ann_"
     /// Somebody who runs the gateway.
     OperatorId "opr_"
     /// A policy.

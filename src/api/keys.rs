@@ -90,7 +90,7 @@ macro_rules! key_fields {
 
 const IP_RANGES: Kind = Kind::List(&Kind::Text);
 
-static KEY: Shape = Shape { name: "Key", fields: key_fields!() };
+pub static KEY: Shape = Shape { name: "Key", fields: key_fields!() };
 
 static CREATED_KEY: Shape = Shape {
     name: "CreatedKey",
@@ -289,7 +289,7 @@ fn list(call: &Call<'_>) -> Result<Reply, Problem> {
 }
 
 /// Developers have their own keys alone.
-fn is_there(call: &Call<'_>, key: &Key) -> bool {
+pub fn is_there(call: &Call<'_>, key: &Key) -> bool {
     match call.member() {
         Some((member, AccountRole::Developer)) => key.member == Some(member),
         _ => true,

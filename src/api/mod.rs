@@ -7,6 +7,7 @@
 
 mod access;
 mod accounts;
+mod announcements;
 mod appeals;
 mod audit;
 mod billing;
@@ -62,7 +63,7 @@ pub fn check_answer(method: &str, path: &str, body: &serde_json::Value) -> Resul
 
 /// Every route of the JSON interface.
 pub fn routes() -> impl Iterator<Item = &'static Route> {
-    let management: [&'static [Route]; 18] = [
+    let management: [&'static [Route]; 19] = [
         accounts::ROUTES,
         credits::ROUTES,
         orders::ROUTES,
@@ -77,6 +78,7 @@ pub fn routes() -> impl Iterator<Item = &'static Route> {
         policies::ROUTES,
         audit::ROUTES,
         appeals::ROUTES,
+        announcements::ROUTES,
         operators::ROUTES,
         notices::ROUTES,
         requests::ROUTES,

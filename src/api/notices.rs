@@ -104,6 +104,7 @@ static NOTICE: Shape = Shape {
         field!("at", Kind::Time, Required, "When it was written"),
         field!("account", Kind::Text, Nullable, "Id of the account that is told; null: the operator"),
         field!("event", Kind::Text, Required, "Stable name of what happened"),
+        field!("category", Kind::Text, Nullable, "What it is sorted under"),
         field!("subject", Kind::Text, Required, "Id of the object that it happened to"),
         field!("facts", Kind::Any, Required, "What is known of it, for programs"),
         field!("title", Kind::Text, Required, "In one line"),
@@ -165,6 +166,8 @@ pub static ROUTES: &[Route] = &[
     .query(&[
         Param { name: "account", about: "Only what this account was told, or the `operator`" },
         Param { name: "event", about: "Only notices of this event" },
+        Param { name: "category", about: "Only notices of this category: keys or money" },
+        Param { name: "days", about: "Only notices of so many days, such as 7" },
         Param { name: "from", about: "Only notices since this time" },
         Param { name: "state", about: "Only notices with a delivery in this state, such as dead" },
         PAGE[0],
@@ -303,6 +306,7 @@ fn view(call: &Call<'_>, notice: &Notice, deliveries: &[Delivery]) -> Value {
         "at": rfc3339(notice.at_ms),
         "account": notice.account,
         "event": notice.event,
+        "category": Event::parse(&notice.event).map(Event::category),
         "subject": notice.subject,
         "facts": notice.facts,
         "title": words.title,
@@ -325,13 +329,16 @@ fn view_delivery(delivery: &Delivery) -> Value {
 }
 
 fn list(call: &Call<'_>) -> Result<Reply, Problem> {
+    let from = call.query_parsed::<jiff::Timestamp>("from")?.map(jiff::Timestamp::as_millisecond);
+    let since = call.days_ms()?.map(|days_ms| call.app.clock.now_ms().saturating_sub(days_ms));
     let filter = Filter {
         account: owner(call)?,
         event: call.query_parsed("event")?,
+        category: call.query_parsed("category")?,
         state: call.query_parsed("state")?,
         without_money: !sees_money(call),
         before: call.query_parsed("cursor")?,
-        from_ms: call.query_parsed::<jiff::Timestamp>("from")?.map(jiff::Timestamp::as_millisecond),
+        from_ms: since.max(from),
     };
     let limit = call.limit()?;
     let notices = call.app.notices.page(&filter, limit)?;

@@ -75,10 +75,19 @@ pub fn list_of<'s, D: Resource>(
     owner: Option<Owner>,
     documents: impl Iterator<Item = &'s Arc<D>>,
 ) -> Result<Reply, Problem> {
-    let Some(owner) = owner else { return list::<D>(call) };
+    match owner {
+        Some(owner) => page_of(call, documents.filter(|document| document.owner() == owner)),
+        None => list::<D>(call),
+    }
+}
+
+/// One page of `documents`, in the order of their ids.
+pub fn page_of<'s, D: Resource>(
+    call: &Call<'_>,
+    documents: impl Iterator<Item = &'s Arc<D>>,
+) -> Result<Reply, Problem> {
     let (after, limit) = (call.query_parsed::<u64>("cursor")?.unwrap_or(0), call.limit()? as usize);
-    let owned = documents.filter(|document| document.owner() == owner);
-    let mut ids: Vec<u64> = owned.map(|document| document.raw_id()).filter(|id| *id > after).collect();
+    let mut ids: Vec<u64> = documents.map(|document| document.raw_id()).filter(|id| *id > after).collect();
     ids.sort_unstable();
     let next = ids.get(limit.saturating_sub(1)).filter(|_| ids.len() > limit).map(u64::to_string);
     let rows = ids.into_iter().take(limit).map(|id| Ok(D::view(call, &call.find::<D>(id)?)));

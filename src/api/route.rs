@@ -85,6 +85,8 @@ pub const PAGE: [Param; 2] = [
     Param { name: "limit", about: "Rows, from 1 to 1000; default 100" },
 ];
 
+const DAY_MS: i64 = 86_400_000;
+
 type Run = fn(&Call<'_>) -> Result<Reply, Problem>;
 
 /// Routes are for superadmins and take no query, unless said otherwise.
@@ -306,6 +308,15 @@ impl<'a> Call<'a> {
     pub fn edit<D: Document>(&self, id: u64, edit: Edit<'_, D>) -> Result<Versioned<D>, Problem> {
         self.find::<D>(id)?;
         Ok(self.app.directory.edit(&self.actor(), id, self.expected, edit)?)
+    }
+
+    /// How far back a list goes: `days`, from 1 to 366, in ms.
+    pub fn days_ms(&self) -> Result<Option<i64>, FieldError> {
+        match self.query_parsed::<i64>("days")? {
+            None => Ok(None),
+            Some(days) if (1..=366).contains(&days) => Ok(Some(days * DAY_MS)),
+            Some(_) => Err(FieldError::new("days", "must be from 1 to 366")),
+        }
     }
 
     /// Rows asked for: `limit`, from 1 to 1,000, else 100.

@@ -150,6 +150,9 @@ enum Command {
     /// Money that is to come in.
     #[command(subcommand)]
     Orders(objects::Orders),
+    /// What the operator tells everybody, or one account.
+    #[command(subcommand)]
+    Announcements(objects::Announcements),
     /// Appeals for keys that the platform stopped.
     #[command(subcommand)]
     Appeals(objects::Appeals),
@@ -262,6 +265,7 @@ fn dispatch(context: &mut Context, command: Command) -> Done {
         Command::Prices(command) => objects::prices(context, command),
         Command::Credit(command) => objects::credit(context, command),
         Command::Orders(command) => objects::orders(context, command),
+        Command::Announcements(command) => objects::announcements(context, command),
         Command::Appeals(command) => objects::appeals(context, command),
         Command::Audit(args) => objects::audit(context, &args),
         Command::Logs(command) => logs::run(context, &command),

@@ -1,5 +1,6 @@
 //! The objects of the directory: list, show, create, edit.
 
+mod announcements;
 mod appeals;
 mod args;
 mod notices;
@@ -13,6 +14,7 @@ use serde_json::{Map, Value, json};
 use super::print::cell;
 use super::{Client, Context, Done, Failure};
 
+pub use announcements::{Announcements, announcements};
 pub use appeals::{Appeals, appeals};
 pub(super) use args::put;
 pub use args::{Accounts, Channels, Credit, Groups, Keys, Models, Prices};
@@ -85,6 +87,13 @@ const CALLBACKS: Columns = &[
 const POLICIES: Columns = &[("ID", "id"), ("NAME", "name"), ("ACCOUNT", "account")];
 const APPEALS: Columns =
     &[("ID", "id"), ("STATE", "state"), ("KEY", "key"), ("AT", "created_at"), ("STATEMENT", "statement")];
+const ANNOUNCEMENTS: Columns = &[
+    ("ID", "id"),
+    ("CATEGORY", "category"),
+    ("PUBLISHED", "published_at"),
+    ("TITLE", "title_text"),
+    ("ACCOUNT", "account"),
+];
 const OPERATORS: Columns = &[("ID", "id"), ("NAME", "name"), ("ROLE", "role"), ("E-MAIL", "email")];
 const KEY_LOG: Columns = &[
     ("AT", "at"),
@@ -149,6 +158,8 @@ const ORGANIZATION: Noun<'static> =
 const PROJECT: Noun<'static> = Noun { path: "/api/projects", prefix: "prj_", by: None, columns: PROJECTS };
 const MEMBER: Noun<'static> = Noun { path: "/api/members", prefix: "mem_", by: None, columns: MEMBERS };
 const APPEAL: Noun<'static> = Noun { path: "/api/appeals", prefix: "apl_", by: None, columns: APPEALS };
+const ANNOUNCEMENT: Noun<'static> =
+    Noun { path: "/api/announcements", prefix: "ann_", by: None, columns: ANNOUNCEMENTS };
 const ORDER: Noun<'static> = Noun { path: "/api/orders", prefix: "ord_", by: None, columns: ORDERS };
 const CALLBACK: Noun<'static> = Noun { path: "/api/callbacks", prefix: "evt_", by: None, columns: CALLBACKS };
 const OPERATOR: Noun<'static> = Noun { path: "/api/operators", prefix: "opr_", by: None, columns: OPERATORS };
@@ -194,6 +205,7 @@ impl Noun<'_> {
         rows.iter_mut().for_each(limits_text);
         rows.iter_mut().for_each(changes_text);
         rows.iter_mut().for_each(notices::deliveries_text);
+        rows.iter_mut().for_each(announcements::title_text);
         match context.json {
             true => context.out.json(&Value::Array(rows)),
             false => context.out.table(&rows, self.columns),

@@ -4,8 +4,8 @@ use std::error::Error;
 use std::fmt;
 
 use crate::id::{
-    AccountId, AppealId, ChannelId, GroupId, KeyId, MemberId, ModelId, NoticeEndpointId, OperatorId,
-    OrganizationId, PolicyId, PriceId, ProjectId,
+    AccountId, AnnouncementId, AppealId, ChannelId, GroupId, KeyId, MemberId, ModelId, NoticeEndpointId,
+    OperatorId, OrganizationId, PolicyId, PriceId, ProjectId,
 };
 use crate::secret::MasterKeyError;
 use crate::store::StoreError;
@@ -26,10 +26,11 @@ pub enum Kind {
     Operator,
     Appeal,
     NoticeEndpoint,
+    Announcement,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 13] = [
+    pub const ALL: [Kind; 14] = [
         Kind::Account,
         Kind::Key,
         Kind::Model,
@@ -43,6 +44,7 @@ impl Kind {
         Kind::Operator,
         Kind::Appeal,
         Kind::NoticeEndpoint,
+        Kind::Announcement,
     ];
 
     /// As it is stored and shown.
@@ -61,6 +63,7 @@ impl Kind {
             Kind::Operator => "operator",
             Kind::Appeal => "appeal",
             Kind::NoticeEndpoint => "notice_endpoint",
+            Kind::Announcement => "announcement",
         }
     }
 
@@ -80,6 +83,7 @@ impl Kind {
             Kind::Operator => OperatorId::from_raw(raw).to_string(),
             Kind::Appeal => AppealId::from_raw(raw).to_string(),
             Kind::NoticeEndpoint => NoticeEndpointId::from_raw(raw).to_string(),
+            Kind::Announcement => AnnouncementId::from_raw(raw).to_string(),
         }
     }
 
@@ -99,6 +103,7 @@ impl Kind {
             Kind::Operator => text.parse().map(OperatorId::raw).ok(),
             Kind::Appeal => text.parse().map(AppealId::raw).ok(),
             Kind::NoticeEndpoint => text.parse().map(NoticeEndpointId::raw).ok(),
+            Kind::Announcement => text.parse().map(AnnouncementId::raw).ok(),
         }
     }
 

@@ -7,6 +7,7 @@
 //!
 //! No rule of the ladder and no money lives here.
 
+mod announcement;
 mod appeal;
 pub mod audit;
 mod checks;
@@ -31,6 +32,7 @@ mod shards;
 pub mod snapshot;
 mod stored;
 
+pub use announcement::{Announcement, Category, PolicyChange};
 pub use appeal::{Appeal, AppealState};
 pub use commands::{Directory, Edit};
 pub use create::{CreatedKey, CreatedToken, KeyMatch, KeyOrder};

@@ -11,7 +11,9 @@ use std::sync::Arc;
 use hashbrown::DefaultHashBuilder;
 use hashbrown::hash_table::{Entry, HashTable};
 
-use crate::id::{AccountId, AppealId, KeyId, MemberId, NoticeEndpointId, PolicyId, ProjectId};
+use crate::id::{
+    AccountId, AnnouncementId, AppealId, KeyId, MemberId, NoticeEndpointId, PolicyId, ProjectId,
+};
 
 use super::documents::KeyHash;
 
@@ -135,7 +137,7 @@ macro_rules! sharded_by_id {
         }
     )* };
 }
-sharded_by_id!(AccountId, KeyId, ProjectId, MemberId, PolicyId, AppealId, NoticeEndpointId);
+sharded_by_id!(AccountId, KeyId, ProjectId, MemberId, PolicyId, AppealId, NoticeEndpointId, AnnouncementId);
 
 impl Sharded for KeyHash {
     fn shard(&self) -> usize {

@@ -8,10 +8,11 @@ use hashbrown::HashMap;
 use jiff::tz::TimeZone;
 
 use crate::id::{
-    AccountId, AppealId, ChannelId, GroupId, KeyId, MemberId, ModelId, NoticeEndpointId, OperatorId,
-    OrganizationId, PolicyId, ProjectId,
+    AccountId, AnnouncementId, AppealId, ChannelId, GroupId, KeyId, MemberId, ModelId, NoticeEndpointId,
+    OperatorId, OrganizationId, PolicyId, ProjectId,
 };
 
+use super::announcement::Announcement;
 use super::appeal::Appeal;
 use super::documents::{Account, Channel, ChannelStatus, Environment, Group, Key, KeyHash, Model, Price};
 use super::member::Member;
@@ -84,6 +85,7 @@ pub enum Object {
     Operator(Arc<Operator>),
     Appeal(Arc<Appeal>),
     NoticeEndpoint(Arc<NoticeEndpoint>),
+    Announcement(Arc<Announcement>),
     /// A version that changed no object.
     Nothing,
 }
@@ -121,6 +123,7 @@ pub struct Snapshot {
     policies: Shards<ById<Arc<Policy>>>,
     appeals: Shards<ById<Arc<Appeal>>>,
     notice_endpoints: Shards<ById<Arc<NoticeEndpoint>>>,
+    announcements: Shards<ById<Arc<Announcement>>>,
 }
 
 /// A key under a text that it had.
@@ -150,6 +153,7 @@ found_by_id! {
     Arc<Policy> => PolicyId, |policy| &policy.id;
     Arc<NoticeEndpoint> => NoticeEndpointId, |endpoint| &endpoint.id;
     Arc<Appeal> => AppealId, |appeal| &appeal.id;
+    Arc<Announcement> => AnnouncementId, |announcement| &announcement.id;
 }
 
 impl Worded for Arc<Key> {
@@ -251,6 +255,14 @@ impl Snapshot {
         self.appeals.values()
     }
 
+    pub fn announcement(&self, id: AnnouncementId) -> Option<&Arc<Announcement>> {
+        self.announcements.get(&id)
+    }
+
+    pub fn announcements(&self) -> impl Iterator<Item = &Arc<Announcement>> {
+        self.announcements.values()
+    }
+
     pub fn operator(&self, id: OperatorId) -> Option<&Arc<Operator>> {
         self.root.operators.get(&id)
     }
@@ -307,6 +319,7 @@ impl Snapshot {
                 Object::Appeal(appeal) => drop(self.appeals.insert(appeal)),
                 Object::Policy(policy) => drop(self.policies.insert(policy)),
                 Object::NoticeEndpoint(endpoint) => drop(self.notice_endpoints.insert(endpoint)),
+                Object::Announcement(announcement) => drop(self.announcements.insert(announcement)),
                 Object::Nothing => {}
                 object => {
                     Arc::make_mut(&mut self.root).put(object);
@@ -383,6 +396,7 @@ impl Root {
             | Object::Policy(_)
             | Object::Appeal(_)
             | Object::NoticeEndpoint(_)
+            | Object::Announcement(_)
             | Object::Nothing => {}
         }
     }

@@ -68,6 +68,7 @@ pub(super) fn object(kind: Kind, version: u64, body: &[u8]) -> Result<Object, Di
         Kind::Operator => Object::Operator(decode(kind, version, body)?),
         Kind::Appeal => Object::Appeal(decode(kind, version, body)?),
         Kind::NoticeEndpoint => Object::NoticeEndpoint(decode(kind, version, body)?),
+        Kind::Announcement => Object::Announcement(decode(kind, version, body)?),
     })
 }
 

@@ -73,6 +73,26 @@ events! {
          "{name}（{subject}）的{window}预算为 {limit} {currency}，已使用 {used}，占 {percent}%。"];
 }
 
+/// What notices are sorted under.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EventCategory {
+    Keys,
+    Money,
+}
+
+impl EventCategory {
+    pub const NAMES: &'static [&'static str] = &["keys", "money"];
+}
+
+impl std::str::FromStr for EventCategory {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        serde_json::from_value(name.into()).map_err(|_| format!("must be one of {}", Self::NAMES.join(", ")))
+    }
+}
+
 impl Event {
     /// Whether it tells amounts of its account's money.
     pub const fn tells_money(self) -> bool {
@@ -81,6 +101,16 @@ impl Event {
             Event::KeyStatusChanged | Event::KeyFrozen | Event::AppealDecided | Event::LiveKeyFromBrowser => {
                 false
             }
+        }
+    }
+
+    /// What the notification centre sorts it under.
+    pub const fn category(self) -> EventCategory {
+        match self {
+            Event::KeyStatusChanged | Event::KeyFrozen | Event::AppealDecided | Event::LiveKeyFromBrowser => {
+                EventCategory::Keys
+            }
+            Event::LowBalance | Event::BudgetAlert => EventCategory::Money,
         }
     }
 

@@ -10,7 +10,7 @@ use crate::id::{AccountId, NoticeEndpointId, NoticeId};
 use crate::store::{Db, Row, StoreError, Tx, Value};
 use crate::store_params;
 
-use super::event::Event;
+use super::event::{Event, EventCategory};
 use super::facts::Words;
 
 type Result<T> = std::result::Result<T, StoreError>;
@@ -269,6 +269,7 @@ pub struct Filter {
     /// `Some(None)`: the operator's.
     pub account: Option<Option<AccountId>>,
     pub event: Option<Event>,
+    pub category: Option<EventCategory>,
     /// Those with a delivery in this state.
     pub state: Option<State>,
     /// None that tells amounts of money.
@@ -303,10 +304,12 @@ pub(super) fn page(db: &Db, filter: &Filter, limit: u32) -> Result<Vec<Notice>> 
         let sql = "EXISTS (SELECT 1 FROM notice_deliveries d WHERE d.notice = notices.id AND d.state = ?*)";
         condition(sql, state.as_str().into());
     }
-    if filter.without_money {
-        for event in Event::ALL.iter().filter(|event| event.tells_money()) {
-            condition("event <> ?*", event.as_str().into());
-        }
+    let is_hidden = |event: &Event| {
+        let is_other = filter.category.is_some_and(|wanted| wanted != event.category());
+        is_other || (filter.without_money && event.tells_money())
+    };
+    for event in Event::ALL.iter().copied().filter(is_hidden) {
+        condition("event <> ?*", event.as_str().into());
     }
     if filter.account == Some(None) {
         conditions.push("account IS NULL".to_owned());

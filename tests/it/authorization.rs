@@ -71,6 +71,10 @@ impl Scene {
             demo.ask(&freeze.bearer(&demo.admin_token())).ok();
             let appeal = demo.admin_post("/api/appeals", &json!({"key": frozen, "statement": "please"}));
             ids.insert("appeals", id(&appeal));
+            let words = json!({"en": "Works", "zh": "维护"});
+            let announcement =
+                json!({"account": account, "category": "maintenance", "title": words, "text": words});
+            ids.insert("announcements", id(&demo.admin_post("/api/announcements", &announcement)));
             let order = json!({"account": account, "amount": "10", "provider": "transfer"});
             ids.insert("orders", id(&demo.admin_post("/api/orders", &order)));
             for (kind, body) in [

@@ -317,5 +317,9 @@ fn d6_a_live_key_in_a_page_is_warned_about() {
         let page = scene.demo.admin(&format!("/api/notices?event=live_key_from_browser&from={from}"));
         assert_eq!(page["data"].as_array().unwrap().len(), count, "{from}");
     }
+    for (query, count) in [("category=keys&days=7", 1), ("category=money&days=7", 0)] {
+        let page = scene.demo.admin(&format!("/api/notices?event=live_key_from_browser&{query}"));
+        assert_eq!(page["data"].as_array().unwrap().len(), count, "{query}");
+    }
     assert_eq!(from_page(&scene.demo.key("test_env"))["warnings"], json!([]));
 }

@@ -7,6 +7,7 @@
 )]
 
 mod allocations;
+mod announcements;
 mod api;
 mod authorization;
 mod catalogue;
