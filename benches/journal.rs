@@ -24,6 +24,9 @@ use tallygate::store::{self, Batch, RequestRow, StoreConfig, Stores};
 #[expect(dead_code, reason = "the tests use more of it")]
 #[path = "../tests/it/support/postgres.rs"]
 mod postgres_server;
+#[expect(dead_code, reason = "the tests use more of it")]
+#[path = "../tests/it/support/secrets.rs"]
+mod secrets;
 
 const SIZES: [usize; 3] = [1, 32, 256];
 

@@ -1,13 +1,13 @@
 //! The demo itself: its ready line, its restarts, its stop, on both databases; and that no secret leaves it.
 
 use std::collections::HashSet;
-use std::path::Path;
 
 use serde_json::json;
 
 use crate::support::demo::Demo;
 use crate::support::http::Ask;
 use crate::support::postgres::TestDatabase;
+use crate::support::secrets::{KEPT, files};
 
 const MODEL: &str = "gpt-5-mini";
 
@@ -95,9 +95,6 @@ fn the_demo_runs_on_postgresql() {
 /// Shorter pieces than this cannot be told from chance.
 const PIECE: usize = 20;
 
-/// Files that hold a secret by design, readable for their owner only.
-const KEPT: [&str; 3] = ["demo-seed", "upstream-key", "master.key"];
-
 fn pieces(secrets: &[String]) -> HashSet<&[u8]> {
     secrets.iter().flat_map(|secret| secret.as_bytes().windows(PIECE)).collect()
 }
@@ -106,20 +103,6 @@ fn pieces(secrets: &[String]) -> HashSet<&[u8]> {
 fn assert_clean(place: &str, bytes: &[u8], secrets: &HashSet<&[u8]>) {
     let found = bytes.windows(PIECE).position(|piece| secrets.contains(piece));
     assert_eq!(found, None, "{place} holds a piece of a secret, at this byte of {}", bytes.len());
-}
-
-/// Every file below a folder that can be read, with its bytes.
-fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder).unwrap().flatten() {
-        let (path, kind) = (entry.path(), entry.file_type().unwrap());
-        if kind.is_dir() {
-            found.extend(files(&path));
-        } else if kind.is_file() && !KEPT.iter().any(|kept| entry.file_name() == *kept) {
-            found.push((path.display().to_string(), std::fs::read(&path).unwrap()));
-        }
-    }
-    found
 }
 
 /// No key, no channel's credential, no admin token, whole or in pieces: not in a file of the data directory,

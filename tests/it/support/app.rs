@@ -21,6 +21,8 @@ use tallygate::gateway::ladder::{self, Caller, Scope, Verdict};
 use tallygate::id::{KeyId, RequestId};
 use tower::ServiceExt;
 
+use super::secrets;
+
 /// 2026-11-22T08:00:00Z
 pub const NOW_MS: i64 = 1_795_334_400_000;
 pub const ADMIN_TOKEN: &str = "admin-token-of-the-tests";
@@ -332,5 +334,7 @@ impl Drop for TestApp {
         app.books.close_blocking();
         let report = verify(&app.journal, &app.projections, 0, &mut |_| {}).unwrap();
         assert!(report.is_clean(), "the books are wrong: {:#?}", report.findings);
+        drop(app);
+        secrets::assert_none_below(self.dir.path(), &[ADMIN_TOKEN]);
     }
 }

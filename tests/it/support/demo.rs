@@ -1,7 +1,7 @@
 //! The built program as its users run it: `tallygate demo` in a folder and on ports of its own.
 //!
-//! Whatever a test looked at: when it is over, every hold must have ended, the demo must stop cleanly, and
-//! `verify` must find nothing. Processes are ended by their ids, and only those that were started here.
+//! Whatever a test looked at: when it is over, every hold must have ended, the demo must stop cleanly, `verify` must
+//! find nothing, and no secret may be in its log or its files. Processes are ended by their ids, and only those that were started here.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -17,6 +17,7 @@ use tallygate::clock::{SystemClock, SystemEntropy};
 use tallygate::config::{Config, Sources};
 
 use super::http::{Ask, Connection, Reply};
+use super::secrets;
 
 /// Anything that a test waits for comes within this time, on a busy machine too.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -341,6 +342,12 @@ impl Drop for Demo {
         }
         self.end_upstream();
         assert_eq!(self.verify()["open_holds"], 0);
+        let upstream_key =
+            std::fs::read_to_string(self.dir().join("upstream/upstream-key")).unwrap_or_default();
+        let known = [self.admin_token(), upstream_key.trim().to_owned()];
+        let known: Vec<&str> = known.iter().map(String::as_str).filter(|text| !text.is_empty()).collect();
+        secrets::assert_none_in("the log", self.log().as_bytes(), &known);
+        secrets::assert_none_below(&self.dir(), &known);
     }
 }
 

@@ -12,3 +12,4 @@ pub mod postgres;
 pub mod powercut;
 pub mod proxy;
 pub mod receiver;
+pub mod secrets;

@@ -12,6 +12,7 @@
 //! `TALLYGATE_TEST_PG_SYNC=on` it does (a cluster of its own), for measurements.
 
 use std::fs::{File, OpenOptions};
+use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -19,6 +20,8 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use tallygate::secret::Secret;
+
+use super::secrets;
 
 /// Seconds without a test process after which the cluster goes away.
 const IDLE_SECONDS: u32 = 8;
@@ -45,9 +48,27 @@ impl TestDatabase {
     }
 }
 
+impl TestDatabase {
+    /// Every row of every table, as bytes.
+    fn dump(&self) -> Vec<(String, Vec<u8>)> {
+        let mut client = postgres::Client::connect(self.url().expose(), postgres::NoTls).unwrap();
+        let tables =
+            client.query("SELECT tablename FROM pg_tables WHERE schemaname = 'public'", &[]).unwrap();
+        let mut rows = |table: String| {
+            let mut bytes = Vec::new();
+            let mut out = client.copy_out(&format!("COPY {table} TO STDOUT (FORMAT binary)")).unwrap();
+            out.read_to_end(&mut bytes).unwrap();
+            (table, bytes)
+        };
+        tables.iter().map(|row| rows(row.get(0))).collect()
+    }
+}
+
 impl Drop for TestDatabase {
     fn drop(&mut self) {
+        let dump = if std::thread::panicking() { Vec::new() } else { self.dump() };
         admin(&format!("DROP DATABASE {} WITH (FORCE)", self.name));
+        dump.iter().for_each(|(table, rows)| secrets::assert_none_in(table, rows, &[]));
     }
 }
 
