@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::directory::{Account, FieldError};
 use crate::explain::time_text;
-use crate::funding::{NewOrder, Order, OrderEvent, OrderState, Refund, RefundAsk, Search, money};
+use crate::funding::{Dispute, NewOrder, Order, OrderEvent, OrderState, Refund, RefundAsk, Search, money};
 use crate::id::OrderId;
 
 use super::access::Access;
@@ -71,6 +71,7 @@ static ORDER_WITH_TIMELINE: Shape = Shape {
     name: "OrderWithTimeline",
     fields: order_fields!(
         field!("refunds", Kind::List(&Kind::Object(&REFUND)), Required, "In their order"),
+        field!("disputes", Kind::List(&Kind::Object(&DISPUTE)), Required, "In their order"),
         field!("timeline", Kind::List(&Kind::Object(&EVENT)), Required, "Oldest first"),
     ),
 };
@@ -87,6 +88,18 @@ static REFUND: Shape = Shape {
         field!("provider_reference", Kind::Text, Nullable, "The provider's number of it"),
         field!("asked_at", Kind::Time, Required, "When it was asked for"),
         field!("done_at", Kind::Time, Nullable, "When it ended"),
+    ],
+};
+
+static DISPUTE: Shape = Shape {
+    name: "OrderDispute",
+    fields: &[
+        field!("number", Kind::Text, Required, "The provider's number of it"),
+        field!("stage", Kind::OneOf(&["inquiry", "open", "lost", "won"]), Required, "How far it is"),
+        field!("pay_amount", Kind::Money, Required, "What the payer's bank wants back"),
+        field!("amount", Kind::Money, Required, "What it took from the account"),
+        field!("returned_amount", Kind::Money, Required, "What the account got back of it"),
+        field!("opened_at", Kind::Time, Required, "When we learnt of it"),
     ],
 };
 
@@ -279,6 +292,17 @@ fn refund_view(order: &Order, refund: &Refund) -> Value {
     })
 }
 
+fn dispute_view(order: &Order, dispute: &Dispute) -> Value {
+    json!({
+        "number": dispute.number,
+        "stage": dispute.stage.as_str(),
+        "pay_amount": money::text(dispute.pay, &order.pay_currency),
+        "amount": dispute.credit.to_string(),
+        "returned_amount": dispute.returned.to_string(),
+        "opened_at": time_text(dispute.at_ms),
+    })
+}
+
 /// A callback's own words name the payer and are for operators.
 fn event_view(call: &Call<'_>, event: &OrderEvent) -> Value {
     let is_operator = call.own_account().is_none();
@@ -356,9 +380,6 @@ fn create(call: &Call<'_>) -> Result<Reply, Problem> {
         method: text("method"),
         actor: call.actor(),
     };
-    if new.method.as_ref().is_some_and(|method| method.len() > 40 || !method.is_ascii()) {
-        return Err(FieldError::new("method", "is not a payment method").into());
-    }
     let order = call.app.funding.create(&new)?;
     Ok(Reply::created(view(call, &order)))
 }
@@ -369,6 +390,8 @@ fn get(call: &Call<'_>) -> Result<Reply, Problem> {
     let mut body = view(call, &order);
     let refunds = funding.refunds(order.id)?;
     body["refunds"] = refunds.iter().map(|refund| refund_view(&order, refund)).collect();
+    let disputes = funding.disputes(order.id)?;
+    body["disputes"] = disputes.iter().map(|dispute| dispute_view(&order, dispute)).collect();
     body["timeline"] = funding.timeline(order.id)?.iter().map(|event| event_view(call, event)).collect();
     Ok(Reply::ok(body))
 }

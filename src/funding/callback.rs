@@ -10,32 +10,49 @@ use super::orders::{Funding, SYSTEM};
 use super::provider::{Callback, Event, News, Paid, PaymentProvider, Rejection, Subject};
 use super::store;
 use crate::id::OrderId;
-use crate::store::StoreError;
+use crate::store::{StoreError, Tx};
 
 /// Largest body of a callback, in bytes.
 pub const BODY_BYTES_MAX: usize = 64 << 10;
 /// Headers of a callback that are kept.
 pub const HEADERS_KEPT: [&str; 4] = ["content-type", "stripe-signature", "user-agent", "x-forwarded-for"];
 
-/// Callbacks without a right signature that are kept within an hour. Anybody can send some; those of a provider are
-/// always taken.
+/// Callbacks without a right signature that are kept within an hour, and their bytes. Anybody can send some; those of
+/// a provider are always taken.
 const FORGED_PER_HOUR_MAX: u32 = 2_000;
+const FORGED_BYTES_PER_HOUR_MAX: usize = 8 << 20;
 const HOUR_MS: i64 = 3_600_000;
+/// Callbacks on the timeline of one order. A provider's own can be sent again by whoever has seen them: beyond that
+/// those alone are kept that change something.
+const CALLBACKS_PER_ORDER_MAX: u64 = 200;
 
-/// How many forged callbacks were kept in the current hour.
+/// How many forged callbacks, and bytes of them, were kept in the current hour.
 #[derive(Debug, Default)]
-pub(super) struct ForgedBudget(Mutex<(i64, u32)>);
+pub(super) struct ForgedBudget(Mutex<(i64, u32, usize)>);
 
 impl ForgedBudget {
     /// Counts one more; false if there were enough.
-    fn spend(&self, now_ms: i64) -> bool {
+    fn spend(&self, now_ms: i64, bytes: usize) -> bool {
         let mut budget = self.0.lock();
         let hour = now_ms.div_euclid(HOUR_MS);
-        let count = if budget.0 == hour { budget.1 } else { 0 };
-        *budget = (hour, count.saturating_add(1));
-        count < FORGED_PER_HOUR_MAX
+        if budget.0 != hour {
+            *budget = (hour, 0, 0);
+        }
+        let fits = budget.1 < FORGED_PER_HOUR_MAX && budget.2 < FORGED_BYTES_PER_HOUR_MAX;
+        if fits {
+            *budget = (hour, budget.1.saturating_add(1), budget.2.saturating_add(bytes));
+        }
+        fits
     }
 }
+
+/// Whether a line of the timeline is one more callback than is kept of an order: the answer is the same without it.
+pub(super) fn is_one_too_many(tx: &mut Tx<'_>, event: &OrderEvent) -> Result<bool, StoreError> {
+    let Some(order) = event.order.filter(|_| &*event.kind == CALLBACK) else { return Ok(false) };
+    Ok(store::callbacks_in(tx, order)? >= CALLBACKS_PER_ORDER_MAX)
+}
+
+const CALLBACK: &str = "callback";
 
 /// What became of a callback.
 #[derive(Debug)]
@@ -67,24 +84,38 @@ impl Funding {
             true => Err(Rejection::TooLarge),
             false => provider.read(callback, now_ms),
         };
-        if read.is_err() && !self.forged.spend(now_ms) {
+        if read.is_err() && !self.forged.spend(now_ms, callback.raw().len().min(BODY_BYTES_MAX)) {
             return Ok(Taken::TooMany);
         }
         let headers = callback.headers.iter().map(|(name, value)| format!("{name}: {value}"));
         let source = Source {
-            kind: "callback",
+            kind: CALLBACK,
             name: read.as_ref().map_or("", |event| &event.name),
             headers: Some(headers.collect::<Vec<_>>().join("\n")),
             body: callback.raw(),
         };
         let done = match &read {
             Ok(event) => self.take(&**provider, event, &source)?,
-            Err(why) => self.refuse(&**provider, None, *why, &source)?,
+            Err(why) => self.refuse(&**provider, self.named(&**provider, callback)?, *why, &source)?,
         };
         Ok(match done {
             Ok(()) => Taken::Done(provider.thanks()),
             Err(why) => Taken::Refused(why),
         })
+    }
+
+    /// The order whose timeline keeps a callback that is not believed.
+    fn named(
+        &self,
+        provider: &dyn PaymentProvider,
+        callback: &Callback,
+    ) -> Result<Option<OrderId>, FundingError> {
+        if callback.body.len() > BODY_BYTES_MAX {
+            return Ok(None);
+        }
+        let Some(id) = provider.named_order(callback) else { return Ok(None) };
+        let order = self.store.order(id)?.filter(|order| &*order.provider == provider.name());
+        Ok(order.map(|order| order.id))
     }
 
     /// What a provider answered when it was asked about an order.
@@ -123,19 +154,18 @@ impl Funding {
             News::Paid(paid) => self.take_paid(provider, &order, paid, source),
             News::Failed { expired, reason } => self.take_failure(&order, *expired, reason, source),
             News::Refunded { total, currency } => {
-                self.take_money_back(provider, &order, currency, source, |funding, event| {
-                    funding.refunded_elsewhere(order.id, *total, event)
+                self.take_money_back(provider, &order, currency, source, |funding, line| {
+                    funding.refunded_in_all(order.id, *total, line)
                 })
             }
-            News::DisputeOpened { dispute, amount, currency, takes_money } => {
-                let part = if *takes_money { *amount } else { ledger::Nano::ZERO };
-                self.take_money_back(provider, &order, currency, source, |funding, event| {
-                    funding.dispute_opened(order.id, dispute, part, event)
+            News::Refund(told) => {
+                self.take_money_back(provider, &order, &told.currency, source, |funding, line| {
+                    funding.refund_told(order.id, told, line)
                 })
             }
-            News::DisputeClosed { dispute, amount, won } => {
-                self.take_money_back(provider, &order, &order.pay_currency, source, |funding, event| {
-                    funding.dispute_closed(order.id, dispute, (*amount, *won), event)
+            News::Dispute(told) => {
+                self.take_money_back(provider, &order, &told.currency, source, |funding, line| {
+                    funding.take_dispute(order.id, told, line)
                 })
             }
             News::Other => Ok(Ok(())),
@@ -157,8 +187,7 @@ impl Funding {
             return self.refuse(provider, Some(order.id), why, source);
         }
         let order = self.change(order.id, |order| {
-            order.notified_ms =
-                order.notified_ms.or((source.kind == "callback").then(|| self.clock.now_ms()));
+            order.notified_ms = order.notified_ms.or((source.kind == CALLBACK).then(|| self.clock.now_ms()));
             let effect = match order.state {
                 state if state.awaits_payment() => {
                     order.provider_ref = paid.provider_ref.clone().or_else(|| order.provider_ref.take());
@@ -229,22 +258,27 @@ impl Funding {
         Ok(Ok(()))
     }
 
-    /// Refunds and disputes of an order that is not credited yet are to be sent again.
+    /// Refunds and disputes of an order that is not credited yet are to be sent again. What was paid and never credited
+    /// goes back without the account.
     fn take_money_back(
         &self,
         provider: &dyn PaymentProvider,
         order: &Order,
         currency: &str,
         source: &Source<'_>,
-        act: impl Fn(&Self, OrderEvent) -> Result<(), FundingError>,
+        act: impl Fn(&Self, &OrderEvent) -> Result<(), FundingError>,
     ) -> Result<Result<(), Rejection>, FundingError> {
         if currency != &*order.pay_currency {
             return self.refuse(provider, Some(order.id), Rejection::CurrencyMismatch, source);
         }
+        if order.state.awaits_payment() && order.paid.is_some() {
+            self.note(provider, Some(order.id), "valid", "was_not_credited", source)?;
+            return Ok(Ok(()));
+        }
         if order.state.awaits_payment() || order.state == OrderState::Paid {
             return self.refuse(provider, Some(order.id), Rejection::TooEarly, source);
         }
-        act(self, self.line(order, "valid", "", source))?;
+        act(self, &self.line(order, "valid", "", source))?;
         Ok(Ok(()))
     }
 
@@ -269,7 +303,10 @@ impl Funding {
         source: &Source<'_>,
     ) -> Result<(), FundingError> {
         let event = self.written(order, provider.name(), verdict, effect, source);
-        self.store.db.transaction(|tx| -> Result<(), StoreError> { store::insert_event(tx, &event) })?;
+        self.store.db.transaction(|tx| match is_one_too_many(tx, &event)? {
+            true => Ok::<_, StoreError>(()),
+            false => store::insert_event(tx, &event),
+        })?;
         Ok(())
     }
 
@@ -285,7 +322,7 @@ impl Funding {
         effect: &str,
         source: &Source<'_>,
     ) -> OrderEvent {
-        let actor = if source.kind == "callback" { provider } else { SYSTEM };
+        let actor = if source.kind == CALLBACK { provider } else { SYSTEM };
         let body = if source.body.len() > BODY_BYTES_MAX { &[] } else { source.body };
         OrderEvent {
             id: self.store.event_id(&*self.clock, &*self.entropy),
@@ -330,9 +367,11 @@ mod tests {
     #[test]
     fn forged_callbacks_are_kept_up_to_a_bound_in_each_hour() {
         let budget = ForgedBudget::default();
-        let kept = |now_ms| (0..FORGED_PER_HOUR_MAX * 2).filter(|_| budget.spend(now_ms)).count();
-        assert_eq!(kept(HOUR_MS), FORGED_PER_HOUR_MAX as usize);
-        assert_eq!(kept(2 * HOUR_MS - 1), 0);
-        assert_eq!(kept(2 * HOUR_MS), FORGED_PER_HOUR_MAX as usize);
+        let kept =
+            |now_ms, bytes| (0..FORGED_PER_HOUR_MAX * 2).filter(|_| budget.spend(now_ms, bytes)).count();
+        assert_eq!(kept(HOUR_MS, 100), FORGED_PER_HOUR_MAX as usize);
+        assert_eq!(kept(2 * HOUR_MS - 1, 100), 0);
+        assert_eq!(kept(2 * HOUR_MS, 100), FORGED_PER_HOUR_MAX as usize);
+        assert_eq!(kept(3 * HOUR_MS, BODY_BYTES_MAX), FORGED_BYTES_PER_HOUR_MAX / BODY_BYTES_MAX);
     }
 }

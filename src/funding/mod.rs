@@ -11,9 +11,11 @@
 //! amount or currency is not the order's; keep a secret of a provider anywhere but in the configuration.
 
 pub mod callback;
+mod dispute;
 mod error;
 pub mod http;
 pub mod money;
+mod moves;
 mod order;
 mod orders;
 mod poll;
@@ -23,7 +25,7 @@ mod settings;
 mod store;
 
 pub use error::FundingError;
-pub use order::{Order, OrderEvent, OrderState, Refund, RefundState};
+pub use order::{Dispute, DisputeStage, Order, OrderEvent, OrderState, Refund, RefundState};
 pub use orders::{Funding, NewOrder};
 pub use poll::Poller;
 pub use refund::RefundAsk;

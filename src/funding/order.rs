@@ -95,9 +95,10 @@ impl OrderState {
             Paid => matches!(next, Credited | ManualReview),
             Credited => matches!(next, RefundPending | PartiallyRefunded | Refunded | Disputed),
             RefundPending => matches!(next, Credited | PartiallyRefunded | Refunded | Disputed),
-            PartiallyRefunded => matches!(next, RefundPending | PartiallyRefunded | Refunded | Disputed),
-            Disputed => matches!(next, Credited | PartiallyRefunded | Refunded),
-            Refunded => false,
+            PartiallyRefunded => matches!(next, Credited | RefundPending | Refunded | Disputed),
+            Disputed => matches!(next, Credited | RefundPending | PartiallyRefunded | Refunded),
+            // A refund that was sent may come back to the provider.
+            Refunded => matches!(next, Credited | PartiallyRefunded),
         }
     }
 
@@ -209,6 +210,10 @@ impl RefundState {
     pub const ALL: [RefundState; 4] =
         [RefundState::Asked, RefundState::Withdrawn, RefundState::Done, RefundState::Failed];
 
+    pub const fn is_open(self) -> bool {
+        matches!(self, RefundState::Asked | RefundState::Withdrawn)
+    }
+
     pub const fn as_str(self) -> &'static str {
         match self {
             RefundState::Asked => "asked",
@@ -234,6 +239,8 @@ pub struct Refund {
     pub credit: Nano,
     /// What the account lacks is owed.
     pub arrears: bool,
+    /// The provider has sent it by itself; nobody here asked for it.
+    pub elsewhere: bool,
     pub reason: Box<str>,
     pub actor: Box<str>,
     pub provider_ref: Option<Box<str>>,
@@ -245,6 +252,83 @@ impl Refund {
     /// The name under which the ledger withdraws it, and under which the provider sends it once.
     pub fn reference(&self) -> Reference {
         Reference::new(format!("order:{}:refund:{}", self.order, self.n))
+    }
+
+    /// Its name at providers whose names have no colons, and the number in such a name.
+    pub fn name(&self) -> String {
+        format!("{}-{}", self.order, self.n)
+    }
+
+    pub fn number_in(order: OrderId, name: &str) -> Option<u32> {
+        name.strip_prefix(&format!("{order}-"))?.parse().ok()
+    }
+}
+
+/// How far a dispute is: the payer's bank asks, takes the money, and decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DisputeStage {
+    /// A question; no money has moved.
+    Inquiry,
+    /// The bank has taken the money, for now.
+    Open,
+    Lost,
+    /// The money came back.
+    Won,
+}
+
+impl DisputeStage {
+    pub const ALL: [DisputeStage; 4] =
+        [DisputeStage::Inquiry, DisputeStage::Open, DisputeStage::Lost, DisputeStage::Won];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            DisputeStage::Inquiry => "inquiry",
+            DisputeStage::Open => "open",
+            DisputeStage::Lost => "lost",
+            DisputeStage::Won => "won",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|stage| stage.as_str() == text)
+    }
+
+    /// Whether the money is away.
+    pub const fn takes_money(self) -> bool {
+        matches!(self, DisputeStage::Open | DisputeStage::Lost)
+    }
+
+    /// News that come out of order lead nowhere back.
+    pub fn may_become(self, next: DisputeStage) -> bool {
+        match self {
+            DisputeStage::Inquiry => next != DisputeStage::Inquiry,
+            DisputeStage::Open => matches!(next, DisputeStage::Lost | DisputeStage::Won),
+            DisputeStage::Lost => next == DisputeStage::Won,
+            DisputeStage::Won => false,
+        }
+    }
+}
+
+/// Money of an order that the payer's bank wants back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dispute {
+    pub order: OrderId,
+    /// The provider's number of it.
+    pub number: Box<str>,
+    pub stage: DisputeStage,
+    /// Of the currency that was paid.
+    pub pay: Nano,
+    /// What it takes from the account.
+    pub credit: Nano,
+    /// What the account gets back of it once it is won.
+    pub returned: Nano,
+    pub at_ms: i64,
+}
+
+impl Dispute {
+    /// The name under which the ledger takes it.
+    pub fn reference(&self) -> Reference {
+        Reference::new(format!("order:{}:dispute:{}", self.order, self.number))
     }
 }
 

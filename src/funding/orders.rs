@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use super::error::FundingError;
 use super::http::HttpClient;
 use super::money;
-use super::order::{Order, OrderEvent, OrderState, Refund};
+use super::order::{Dispute, Order, OrderEvent, OrderState, Refund};
 use super::provider::{Payment, PaymentProvider, ProviderError};
 use super::settings::Settings;
 use super::store::{self, OrderStore, Search};
@@ -21,6 +21,8 @@ use crate::store::{Db, StoreError, Tx};
 /// Spent after what was granted, among purchased lots in the middle.
 const LOT_PRIORITY: u8 = 100;
 const REASON_BYTES_MAX: usize = 500;
+/// Longest name of a payment method, in bytes.
+const METHOD_BYTES_MAX: usize = 40;
 /// Who is named where nobody acted.
 pub(super) const SYSTEM: &str = "system";
 
@@ -95,6 +97,10 @@ impl Funding {
         Ok(self.store.refunds(id)?)
     }
 
+    pub fn disputes(&self, id: OrderId) -> Result<Vec<Dispute>, FundingError> {
+        Ok(self.store.disputes(id)?)
+    }
+
     /// Makes an order and its payment at the provider.
     pub fn create(&self, new: &NewOrder) -> Result<Order, FundingError> {
         let (provider, order) = self.quote(new)?;
@@ -120,6 +126,13 @@ impl Funding {
             let known = if known.is_empty() { "none is set up".to_owned() } else { known.join(", ") };
             FieldError::new("provider", format!("is not one that is offered: {known}"))
         })?;
+        let is_method = |text: &str| {
+            let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+            (1..=METHOD_BYTES_MAX).contains(&text.len()) && text.bytes().all(plain)
+        };
+        if new.method.as_deref().is_some_and(|method| !is_method(method)) {
+            return Err(FieldError::new("method", "is not a payment method").into());
+        }
         let first = settings.rates.first().map_or("", |(currency, _)| currency);
         let currency = new.currency.as_deref().or(provider.currency()).unwrap_or(first);
         let takes_it = provider.currency().is_none_or(|only| only == currency);
@@ -340,7 +353,9 @@ impl Funding {
                 return Err(wrong_state(&Order { state: before, ..order }, "change"));
             }
             store::update_order(tx, &mut order)?;
-            store::insert_event(tx, &event)?;
+            if order.state != before || !super::callback::is_one_too_many(tx, &event)? {
+                store::insert_event(tx, &event)?;
+            }
             Ok(order)
         })
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::error::FundingError;
 use super::order::{Order, OrderState};
 use super::orders::{Funding, SYSTEM};
-use super::provider::News;
+use super::provider::{News, ProviderError};
 
 /// Orders that are looked at in one go.
 const BATCH: u32 = 100;
@@ -23,9 +23,18 @@ impl Funding {
     /// Looks at every order that is due. Answers how many there were.
     pub fn poll_due(&self) -> Result<usize, FundingError> {
         let due = self.store.due(self.clock.now_ms(), BATCH)?;
+        // A provider that does not answer is not waited for again and again, while others' orders wait.
+        let mut silent: Vec<&str> = Vec::new();
         for order in &due {
+            if order.state.awaits_payment() && silent.contains(&&*order.provider) {
+                self.look_later(order)?;
+                continue;
+            }
             if let Err(why) = self.look_at(order) {
                 tracing::warn!(order = %order.id, %why, "an order could not be brought forward");
+                if let FundingError::Provider { why: ProviderError::Http(_), .. } = why {
+                    silent.push(&order.provider);
+                }
                 self.look_later(order)?;
             }
         }
@@ -35,9 +44,8 @@ impl Funding {
     fn look_at(&self, order: &Order) -> Result<(), FundingError> {
         match order.state {
             OrderState::Paid => self.credit(order).map(drop),
-            OrderState::RefundPending => self.repair_refund(order).map(drop),
             state if state.awaits_payment() => self.ask_about(order),
-            _ => self.look_later(order),
+            _ => self.repair_refund(order),
         }
     }
 
@@ -73,12 +81,15 @@ impl Funding {
     fn look_later(&self, order: &Order) -> Result<(), FundingError> {
         let ends =
             order.state.awaits_payment() && self.clock.now_ms() > order.expires_ms.saturating_add(LATE_MS);
-        let is_done = !order.state.awaits_payment()
-            && !matches!(order.state, OrderState::Paid | OrderState::RefundPending);
         let looked = Order { polls: order.polls.saturating_add(1), ..order.clone() };
-        let next = (!ends && !is_done).then(|| self.next_look(&looked));
+        self.rest(order, (!ends).then(|| self.next_look(&looked)))
+    }
+
+    /// When an order is looked at next, unless it has changed.
+    pub(super) fn rest(&self, order: &Order, next: Option<i64>) -> Result<(), FundingError> {
+        let polls = order.polls.saturating_add(1);
         let sql = "UPDATE orders SET poll_ms = ?3, polls = ?4 WHERE id = ?1 AND version = ?2";
-        let params = crate::store_params![order.id.raw(), order.version, next, looked.polls];
+        let params = crate::store_params![order.id.raw(), order.version, next, polls];
         self.store.db.execute(sql, params)?;
         Ok(())
     }

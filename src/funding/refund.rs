@@ -1,23 +1,21 @@
-//! Money that goes back: refunds that are asked for here, refunds and disputes that a provider tells of.
+//! Money that goes back: refunds that are asked for here, and refunds that a provider tells of.
 //!
 //! The account gives first, then the provider sends: what is on its way back cannot be spent. What a provider has
-//! done already is taken from the account even if it lacks it, and owed.
+//! done already is taken from the account even if it lacks it, and owed. A refund that failed is on record as failed
+//! before the account gets its money back, so that nobody sends it meanwhile.
 
-use ledger::{AccountId, Command, CreditSource, LedgerError, LotKind, Nano, Reference, Withdrawal};
+use ledger::{Nano, Withdrawal};
 
 use super::error::FundingError;
 use super::money;
+use super::moves::{Given, book};
 use super::order::{Order, OrderEvent, OrderState, Refund, RefundState};
 use super::orders::{Funding, SYSTEM, checked_reason, wrong_state};
-use super::provider::ProviderError;
+use super::provider::{ProviderError, RefundAnswer, RefundTold};
 use super::store;
-use crate::books::BooksError;
 use crate::directory::FieldError;
-use crate::id::{LotId, OrderId};
-
-const LOT_PRIORITY: u8 = 100;
-/// Providers remember the name of a refund for a day.
-const REPEATABLE_MS: i64 = 20 * 3_600_000;
+use crate::id::OrderId;
+use crate::store::Tx;
 
 /// A refund as it is asked for.
 #[derive(Clone, Debug)]
@@ -30,13 +28,22 @@ pub struct RefundAsk {
     pub actor: String,
 }
 
+/// What a refund is made of beside its amount.
+struct Made<'a> {
+    actor: &'a str,
+    reason: &'a str,
+    arrears: bool,
+    elsewhere: bool,
+    number: Option<Box<str>>,
+}
+
 impl Funding {
     /// Takes the money from the account and has the provider send it. The order is `refund_pending` in the answer if
     /// the provider's answer is still to come.
     pub fn refund(&self, id: OrderId, ask: &RefundAsk) -> Result<Order, FundingError> {
         let reason = checked_reason(&ask.reason)?;
         let _one_at_a_time = self.refunding.lock();
-        let order = self.change_with(id, |tx, order| {
+        self.change_with(id, |tx, order| {
             if !matches!(order.state, OrderState::Credited | OrderState::PartiallyRefunded) {
                 return Err(wrong_state(order, "refund"));
             }
@@ -48,18 +55,19 @@ impl Funding {
                     FieldError::new("pay_amount", format!("must be above zero and at most {left}")).into()
                 );
             }
-            let credit = part_of_credit(order, pay);
+            let made =
+                Made { actor: &ask.actor, reason, arrears: ask.arrears, elsewhere: false, number: None };
+            let refund = self.new_refund(tx, order, pay, made)?;
             let available = self.books.balance(book(order)).available;
-            if available < credit && !ask.arrears {
-                return Err(FundingError::NotEnoughLeft { available, needed: credit });
+            if available < refund.credit && !ask.arrears {
+                return Err(FundingError::NotEnoughLeft { available, needed: refund.credit });
             }
-            let n = self.new_refund(tx, order, pay, (&ask.actor, reason, ask.arrears))?;
             let event = self.event(order, "refund", "refund_pending", &ask.actor);
             let pay = money::text(pay, &order.pay_currency);
-            let detail = format!("refund {n}: {pay} {}; {reason}", order.pay_currency);
+            let detail = format!("refund {}: {pay} {}; {reason}", refund.n, order.pay_currency);
             Ok(OrderEvent { detail: Some(detail.into()), ..event })
         })?;
-        self.go_on_with_refund(&order, true)
+        self.go_on(id)
     }
 
     /// Says what became of a refund about which the provider's answer was lost.
@@ -73,326 +81,293 @@ impl Funding {
         let reason = checked_reason(reason)?;
         let _one_at_a_time = self.refunding.lock();
         let order = self.order(id)?;
-        let refund = self.open_refund(&order)?.ok_or_else(|| wrong_state(&order, "resolve a refund of"))?;
-        if refund.state != RefundState::Withdrawn {
-            return self.go_on_with_refund(&order, true);
+        let open = self.store.refunds(id)?.into_iter().find(|refund| refund.state.is_open());
+        let refund = open.ok_or_else(|| wrong_state(&order, "resolve a refund of"))?;
+        if refund.state == RefundState::Withdrawn {
+            match sent {
+                true => self.refund_done(id, &refund, None, (actor, Some(reason)))?,
+                false => self.refund_failed(id, &refund, (actor, reason))?,
+            };
         }
-        match sent {
-            true => self.refund_done(&order, &refund, None, (actor, Some(reason))),
-            false => self.refund_failed(&order, &refund, (actor, reason)),
-        }
+        self.go_on(id)
     }
 
-    /// Goes on with refunds that a crash or a provider's silence left. Answers whether there was one.
-    pub(super) fn repair_refund(&self, order: &Order) -> Result<bool, FundingError> {
+    /// Goes on with what a crash or a provider's silence left of refunds and disputes.
+    pub(super) fn repair_refund(&self, order: &Order) -> Result<(), FundingError> {
         let _one_at_a_time = self.refunding.lock();
-        if order.state != OrderState::RefundPending || self.open_refund(order)?.is_none() {
-            return Ok(false);
-        }
-        self.go_on_with_refund(order, false)?;
-        Ok(true)
+        self.go_on(order.id).map(drop)
+    }
+
+    /// A provider says how much of an order it has sent back in all. What it was asked for is in it.
+    pub(super) fn refunded_in_all(
+        &self,
+        id: OrderId,
+        total: Nano,
+        line: &OrderEvent,
+    ) -> Result<(), FundingError> {
+        let _one_at_a_time = self.refunding.lock();
+        self.change_with(id, |tx, order| {
+            let news = total.min(order.pay).saturating_sub(Given::read(tx, order)?.pay);
+            let mut effect = "known";
+            if news >= Nano::ZERO {
+                for refund in store::refunds_in(tx, id)? {
+                    if refund.state == RefundState::Withdrawn {
+                        effect = "refund_sent";
+                        self.close_done(tx, order, &refund, None)?;
+                    }
+                }
+            }
+            if news.is_positive() {
+                effect = "refund_pending";
+                self.new_refund(tx, order, news, sent_there(&line.provider, None))?;
+            }
+            Ok(OrderEvent { effect: effect.into(), ..line.clone() })
+        })?;
+        self.go_on(id).map(drop)
+    }
+
+    /// A provider says what became of one refund.
+    pub(super) fn refund_told(
+        &self,
+        id: OrderId,
+        told: &RefundTold,
+        line: &OrderEvent,
+    ) -> Result<(), FundingError> {
+        let _one_at_a_time = self.refunding.lock();
+        self.change_with(id, |tx, order| {
+            let known = find_told(&store::refunds_in(tx, id)?, told);
+            let left = order.pay.saturating_sub(Given::read(tx, order)?.pay);
+            let effect = match (known, told.is_sent) {
+                (Some(refund), true) if refund.state == RefundState::Withdrawn => {
+                    self.close_done(tx, order, &refund, Some(told.number.clone()))?;
+                    "refund_sent"
+                }
+                (Some(refund), false) if refund.state != RefundState::Failed => {
+                    self.close_failed(tx, order, &refund)?;
+                    "refund_failed"
+                }
+                (None, true) if left.is_positive() => {
+                    let made = sent_there(&line.provider, Some(told.number.clone()));
+                    self.new_refund(tx, order, told.amount.min(left), made)?;
+                    "refund_pending"
+                }
+                (Some(_), _) => "known",
+                (None, _) => "noted",
+            };
+            Ok(OrderEvent { effect: effect.into(), detail: Some(told.number.clone()), ..line.clone() })
+        })?;
+        self.go_on(id).map(drop)
     }
 
     fn new_refund(
         &self,
-        tx: &mut crate::store::Tx<'_>,
+        tx: &mut Tx<'_>,
         order: &mut Order,
         pay: Nano,
-        (actor, reason, arrears): (&str, &str, bool),
-    ) -> Result<u32, FundingError> {
-        let before = store::refunds_in(tx, order.id)?;
-        let n = before.last().map_or(1, |last| last.n + 1);
+        made: Made<'_>,
+    ) -> Result<Refund, FundingError> {
+        let given = Given::read(tx, order)?;
         let refund = Refund {
             order: order.id,
-            n,
+            n: store::refunds_in(tx, order.id)?.last().map_or(1, |last| last.n + 1),
             state: RefundState::Asked,
             pay,
-            credit: part_of_credit(order, pay),
-            arrears,
-            reason: reason.into(),
-            actor: actor.into(),
-            provider_ref: None,
+            credit: given.next_credit(order, pay),
+            arrears: made.arrears,
+            elsewhere: made.elsewhere,
+            reason: made.reason.into(),
+            actor: made.actor.into(),
+            provider_ref: made.number,
             at_ms: self.clock.now_ms(),
             done_ms: None,
         };
         store::insert_refund(tx, &refund)?;
-        order.state = OrderState::RefundPending;
-        (order.poll_ms, order.polls) = (Some(self.clock.now_ms().saturating_add(self.settings.poll_ms)), 0);
-        Ok(n)
+        order.polls = 0;
+        self.restate(tx, order)?;
+        Ok(refund)
     }
 
-    fn open_refund(&self, order: &Order) -> Result<Option<Refund>, FundingError> {
-        let refunds = self.store.refunds(order.id)?;
-        Ok(refunds
-            .into_iter()
-            .find(|refund| matches!(refund.state, RefundState::Asked | RefundState::Withdrawn)))
-    }
-
-    /// `first`: nobody has asked the provider for it yet.
-    fn go_on_with_refund(&self, order: &Order, first: bool) -> Result<Order, FundingError> {
-        let Some(mut refund) = self.open_refund(order)? else { return self.order(order.id) };
-        let asked_before = refund.state == RefundState::Withdrawn && !first;
-        let age_ms = self.clock.now_ms().saturating_sub(refund.at_ms);
-        if refund.state == RefundState::Asked {
-            let taken = self.withdraw(
-                order,
-                Withdrawal::OrderRefund,
-                refund.credit,
-                refund.arrears,
-                refund.reference(),
-            );
-            if let Err(FundingError::NotEnoughLeft { available, needed }) = taken {
-                self.end_refund(
-                    order,
-                    &refund,
-                    RefundState::Failed,
-                    (SYSTEM, "the account had too little left"),
-                )?;
-                return Err(FundingError::NotEnoughLeft { available, needed });
-            }
-            taken?;
-            refund.state = RefundState::Withdrawn;
-            self.change_with(order.id, |tx, order| {
-                store::update_refund(tx, &refund)?;
-                let event = self.event(order, "refund", "withdrawn", SYSTEM);
-                Ok(OrderEvent { detail: Some(refund.reference().0), ..event })
-            })?;
+    /// Brings every refund of an order forward that is not over, and has the ledger follow what is.
+    pub(super) fn go_on(&self, id: OrderId) -> Result<Order, FundingError> {
+        self.follow(&self.order(id)?)?;
+        let mut look_again = false;
+        for refund in self.store.refunds(id)?.into_iter().filter(|refund| refund.state.is_open()) {
+            look_again |= self.advance(&self.order(id)?, refund)?;
         }
-        if *refund.actor == *order.provider {
-            return self.refund_done(order, &refund, None, (SYSTEM, None));
+        let order = self.order(id)?;
+        self.rest(&order, look_again.then(|| self.next_look(&order)))?;
+        Ok(order)
+    }
+
+    /// Answers whether it is to be looked at again.
+    fn advance(&self, order: &Order, mut refund: Refund) -> Result<bool, FundingError> {
+        let may_be_known = refund.state == RefundState::Withdrawn;
+        if !may_be_known {
+            self.take_for(order, &mut refund)?;
+        }
+        if refund.elsewhere {
+            return self.refund_done(order.id, &refund, None, (SYSTEM, None)).map(|()| false);
         }
         let Some(provider) = self.settings.provider(&order.provider) else {
             let why = ProviderError::Unsupported("the provider is not set up any more");
             return self.refund_unclear(order, &why, false);
         };
-        if asked_before && (!provider.refunds_can_be_repeated() || age_ms > REPEATABLE_MS) {
-            let why =
-                ProviderError::Unsupported("whether the provider sent it is to be seen at the provider");
-            return self.refund_unclear(order, &why, false);
+        if may_be_known {
+            match provider.ask_refund(&self.http, order, &refund) {
+                Ok(Some(answer)) => return self.refund_answered(order, &refund, answer),
+                // It never heard of it.
+                Ok(None) => {}
+                Err(why) => {
+                    let again = !matches!(why, ProviderError::Unsupported(_));
+                    return self.refund_unclear(order, &why, again);
+                }
+            }
         }
         match provider.refund(&self.http, order, &refund) {
-            Ok(number) => self.refund_done(order, &refund, number, (SYSTEM, None)),
-            Err(why) if why.is_final() => self.refund_failed(order, &refund, (SYSTEM, &why.to_string())),
-            Err(why) => self.refund_unclear(order, &why, provider.refunds_can_be_repeated()),
+            Ok(answer) => self.refund_answered(order, &refund, answer),
+            Err(why) if why.is_final() => {
+                self.refund_failed(order.id, &refund, (SYSTEM, &why.to_string())).map(|()| false)
+            }
+            Err(why) => self.refund_unclear(order, &why, provider.refunds_can_be_asked_about()),
+        }
+    }
+
+    /// The account gives what the refund takes.
+    fn take_for(&self, order: &Order, refund: &mut Refund) -> Result<(), FundingError> {
+        let (kind, reference) = (Withdrawal::OrderRefund, refund.reference());
+        let taken = self.withdraw(order, kind, refund.credit, refund.arrears, reference);
+        if let Err(FundingError::NotEnoughLeft { available, needed }) = taken {
+            self.refund_failed(order.id, refund, (SYSTEM, "the account had too little left"))?;
+            return Err(FundingError::NotEnoughLeft { available, needed });
+        }
+        taken?;
+        refund.state = RefundState::Withdrawn;
+        self.change_with(order.id, |tx, order| {
+            store::update_refund(tx, refund)?;
+            let event = self.event(order, "refund", "withdrawn", SYSTEM);
+            Ok(OrderEvent { detail: Some(refund.reference().0), ..event })
+        })?;
+        Ok(())
+    }
+
+    fn refund_answered(
+        &self,
+        order: &Order,
+        refund: &Refund,
+        answer: RefundAnswer,
+    ) -> Result<bool, FundingError> {
+        match answer {
+            RefundAnswer::Sent { number } => {
+                self.refund_done(order.id, refund, number, (SYSTEM, None)).map(|()| false)
+            }
+            RefundAnswer::Failed { reason } => {
+                self.refund_failed(order.id, refund, (SYSTEM, &reason)).map(|()| false)
+            }
+            RefundAnswer::OnItsWay { number } => {
+                if refund.provider_ref.is_none() {
+                    let known = Refund { provider_ref: number.clone(), ..refund.clone() };
+                    self.change_with(order.id, |tx, order| {
+                        store::update_refund(tx, &known)?;
+                        order.polls = 0;
+                        let event = self.event(order, "refund", "on_its_way", SYSTEM);
+                        Ok(OrderEvent { detail: number.clone(), ..event })
+                    })?;
+                }
+                Ok(true)
+            }
         }
     }
 
     fn refund_done(
         &self,
-        order: &Order,
+        id: OrderId,
         refund: &Refund,
         number: Option<Box<str>>,
         (actor, reason): (&str, Option<&str>),
-    ) -> Result<Order, FundingError> {
+    ) -> Result<(), FundingError> {
+        self.change_with(id, |tx, order| {
+            self.close_done(tx, order, refund, number.clone())?;
+            let event = self.event(order, "refund", order.state.as_str(), actor);
+            let detail = reason.or(number.as_deref()).or(refund.provider_ref.as_deref());
+            Ok(OrderEvent { detail: detail.map(Into::into), ..event })
+        })?;
+        Ok(())
+    }
+
+    fn close_done(
+        &self,
+        tx: &mut Tx<'_>,
+        order: &mut Order,
+        refund: &Refund,
+        number: Option<Box<str>>,
+    ) -> Result<(), FundingError> {
         let done = Refund {
             state: RefundState::Done,
             provider_ref: number.or_else(|| refund.provider_ref.clone()),
             done_ms: Some(self.clock.now_ms()),
             ..refund.clone()
         };
-        self.change_with(order.id, |tx, order| {
-            store::update_refund(tx, &done)?;
-            order.refunded_pay = order.refunded_pay.saturating_add(done.pay);
-            order.refunded = order.refunded.saturating_add(done.credit);
-            if order.state == OrderState::RefundPending {
-                order.state = order.state_after_refunds();
-            }
-            order.poll_ms = None;
-            let event = self.event(order, "refund", order.state.as_str(), actor);
-            Ok(OrderEvent { detail: reason.or(done.provider_ref.as_deref()).map(Into::into), ..event })
-        })
+        store::update_refund(tx, &done)?;
+        order.refunded_pay = order.refunded_pay.saturating_add(done.pay);
+        order.refunded = order.refunded.saturating_add(done.credit);
+        self.restate(tx, order)
     }
 
-    /// The provider will not send it: the money goes back into the account.
+    /// The provider will not send it: the money goes back into the account, once that is on record.
     fn refund_failed(
         &self,
-        order: &Order,
+        id: OrderId,
         refund: &Refund,
-        why: (&str, &str),
-    ) -> Result<Order, FundingError> {
-        self.give_back(order, refund.credit, &format!("{}:returned", refund.reference().0))?;
-        self.end_refund(order, refund, RefundState::Failed, why)
-    }
-
-    fn end_refund(
-        &self,
-        order: &Order,
-        refund: &Refund,
-        state: RefundState,
         (actor, why): (&str, &str),
-    ) -> Result<Order, FundingError> {
-        let ended = Refund { state, done_ms: Some(self.clock.now_ms()), ..refund.clone() };
-        self.change_with(order.id, |tx, order| {
-            store::update_refund(tx, &ended)?;
-            if order.state == OrderState::RefundPending {
-                order.state = order.state_after_refunds();
-            }
-            order.poll_ms = None;
+    ) -> Result<(), FundingError> {
+        let order = self.change_with(id, |tx, order| {
+            self.close_failed(tx, order, refund)?;
             let event = self.event(order, "refund", "refund_failed", actor);
             Ok(OrderEvent { detail: Some(why.into()), ..event })
-        })
-    }
-
-    /// Nobody knows whether the provider sends it: asked again later, where that cannot send it twice.
-    fn refund_unclear(&self, order: &Order, why: &ProviderError, again: bool) -> Result<Order, FundingError> {
-        self.change(order.id, |order| {
-            order.polls = order.polls.saturating_add(1);
-            order.poll_ms = again.then(|| self.next_look(order));
-            let event = self.event(
-                order,
-                "refund",
-                if again { "asked_again_later" } else { "refund_unclear" },
-                SYSTEM,
-            );
-            Ok(OrderEvent { detail: Some(why.to_string().into()), ..event })
-        })
-    }
-
-    /// A provider says how much of an order it has sent back in all.
-    pub(super) fn refunded_elsewhere(
-        &self,
-        id: OrderId,
-        total: Nano,
-        line: OrderEvent,
-    ) -> Result<(), FundingError> {
-        let _one_at_a_time = self.refunding.lock();
-        let order = self.change_with(id, |tx, order| {
-            let known = store::refunds_in(tx, id)?;
-            let known = known.iter().filter(|refund| refund.state != RefundState::Failed);
-            let known = known.fold(Nano::ZERO, |sum, refund| sum.saturating_add(refund.pay));
-            let news = total.min(order.pay).saturating_sub(known);
-            if !news.is_positive() || !order.state.may_become(OrderState::RefundPending) {
-                let effect = if news.is_positive() { "not_possible_now" } else { "known" };
-                return Ok(OrderEvent { effect: effect.into(), ..line.clone() });
-            }
-            let provider = order.provider.clone();
-            self.new_refund(tx, order, news, (&provider, "sent back at the provider", true))?;
-            Ok(OrderEvent { effect: "refund_pending".into(), ..line.clone() })
         })?;
-        self.go_on_with_refund(&order, true)?;
-        Ok(())
+        self.follow(&order)
     }
 
-    /// The payer's bank took money back, for now: it leaves the account, too.
-    pub(super) fn dispute_opened(
-        &self,
-        id: OrderId,
-        dispute: &str,
-        amount: Nano,
-        line: OrderEvent,
-    ) -> Result<(), FundingError> {
-        let order = self.change(id, |order| {
-            let effect = match order.state.may_become(OrderState::Disputed) && amount.is_positive() {
-                true => {
-                    (order.state, order.poll_ms) = (OrderState::Disputed, None);
-                    "disputed"
-                }
-                false => "noted",
-            };
-            Ok(OrderEvent { effect: effect.into(), detail: Some(dispute.into()), ..line.clone() })
-        })?;
-        if !amount.is_positive() || order.state != OrderState::Disputed {
-            return Ok(());
+    /// Also for one that was sent and came back.
+    fn close_failed(&self, tx: &mut Tx<'_>, order: &mut Order, refund: &Refund) -> Result<(), FundingError> {
+        if refund.state == RefundState::Done {
+            order.refunded_pay = order.refunded_pay.saturating_sub(refund.pay);
+            order.refunded = order.refunded.saturating_sub(refund.credit);
         }
-        let taken = disputed_part(&order, amount);
-        self.withdraw(&order, Withdrawal::Chargeback, taken, true, dispute_reference(&order, dispute))
+        let done_ms = Some(self.clock.now_ms());
+        store::update_refund(tx, &Refund { state: RefundState::Failed, done_ms, ..refund.clone() })?;
+        self.restate(tx, order)
     }
 
-    /// A dispute that was won gives back what it took; one that was lost leaves things as they are.
-    pub(super) fn dispute_closed(
-        &self,
-        id: OrderId,
-        dispute: &str,
-        (amount, won): (Nano, bool),
-        line: OrderEvent,
-    ) -> Result<(), FundingError> {
-        let order = self.order(id)?;
-        let reference = dispute_reference(&order, dispute);
-        let took = self.books.has_posted(&reference);
-        if won && took {
-            self.give_back(&order, disputed_part(&order, amount), &format!("{}:won", reference.0))?;
+    /// Nobody knows whether the provider sends it. The first time is worth a line of the timeline.
+    fn refund_unclear(&self, order: &Order, why: &ProviderError, again: bool) -> Result<bool, FundingError> {
+        tracing::warn!(order = %order.id, %why, again, "what became of a refund is not clear");
+        let effect = if again { "asked_again_later" } else { "refund_unclear" };
+        if order.polls == 0 {
+            self.change(order.id, |order| {
+                order.polls = 1;
+                let event = self.event(order, "refund", effect, SYSTEM);
+                Ok(OrderEvent { detail: Some(why.to_string().into()), ..event })
+            })?;
         }
-        self.change(id, |order| {
-            let effect = match (won, took) {
-                (true, true) => {
-                    if order.state == OrderState::Disputed {
-                        order.state = order.state_after_refunds();
-                    }
-                    "dispute_won"
-                }
-                (false, true) => "dispute_lost",
-                (_, false) => "noted",
-            };
-            Ok(OrderEvent { effect: effect.into(), detail: Some(dispute.into()), ..line.clone() })
-        })?;
-        Ok(())
-    }
-
-    /// Takes money from the account, once for a reference: from the order's own lot as far as that has it.
-    fn withdraw(
-        &self,
-        order: &Order,
-        kind: Withdrawal,
-        amount: Nano,
-        arrears: bool,
-        reference: Reference,
-    ) -> Result<(), FundingError> {
-        let account = book(order);
-        if !amount.is_positive() || self.books.has_posted(&reference) {
-            // It may have been posted by somebody who still waits for the disk.
-            return self.books.flush_blocking().map_err(|stopped| BooksError::from(stopped).into());
-        }
-        let lot = ledger::LotId(order.lot.raw());
-        let lot = self.books.balance(account).lots.iter().find(|known| known.id == lot).map(|known| known.id);
-        let command = Command::Withdraw { account, kind, lot, amount, arrears, reference };
-        match self.books.execute_blocking(&command) {
-            Ok(_) => Ok(()),
-            Err(BooksError::Refused(LedgerError::BalanceInsufficient { available, needed, .. })) => {
-                Err(FundingError::NotEnoughLeft { available, needed })
-            }
-            Err(why) => Err(why.into()),
-        }
-    }
-
-    fn give_back(&self, order: &Order, amount: Nano, reference: &str) -> Result<(), FundingError> {
-        let reference = Reference::new(reference);
-        if !amount.is_positive() {
-            return Ok(());
-        }
-        let command = Command::Credit {
-            account: book(order),
-            lot: ledger::LotId(LotId::new(&*self.clock, &*self.entropy).raw()),
-            kind: LotKind::Purchased,
-            priority: LOT_PRIORITY,
-            expires_at: None,
-            amount,
-            source: CreditSource::Payment,
-            reference,
-        };
-        match self.books.execute_blocking(&command) {
-            Ok(_) => Ok(()),
-            Err(BooksError::Refused(LedgerError::AlreadyPosted { .. })) => {
-                self.books.flush_blocking().map_err(|stopped| BooksError::from(stopped).into())
-            }
-            Err(why) => Err(why.into()),
-        }
+        Ok(again)
     }
 }
 
-fn book(order: &Order) -> AccountId {
-    order.account.in_book(ledger::Book::Live)
+/// A refund that was made at the provider, and not from here.
+fn sent_there(provider: &str, number: Option<Box<str>>) -> Made<'_> {
+    Made { actor: provider, reason: "sent back at the provider", arrears: true, elsewhere: true, number }
 }
 
-/// What the account gives for a part of what was paid: all parts together are the credit.
-fn part_of_credit(order: &Order, pay: Nano) -> Nano {
-    let after = money::share(order.credit, order.refunded_pay.saturating_add(pay), order.pay);
-    after.saturating_sub(order.refunded)
-}
-
-fn disputed_part(order: &Order, amount: Nano) -> Nano {
-    money::share(order.credit, amount, order.pay).min(order.credit.saturating_sub(order.refunded))
-}
-
-fn dispute_reference(order: &Order, dispute: &str) -> Reference {
-    Reference::new(format!("order:{}:dispute:{dispute}", order.id))
+/// The refund that a provider tells of: by our number, or by the provider's; one that came back, and that the
+/// provider told of in a total alone, by its amount.
+fn find_told(refunds: &[Refund], told: &RefundTold) -> Option<Refund> {
+    let ours = refunds.iter().find(|refund| Some(refund.n) == told.ours && !refund.elsewhere);
+    let by_number = || refunds.iter().find(|refund| refund.provider_ref.as_deref() == Some(&*told.number));
+    let by_amount = || {
+        let is_it =
+            |refund: &&Refund| refund.elsewhere && refund.provider_ref.is_none() && refund.pay == told.amount;
+        refunds.iter().filter(|_| !told.is_sent).find(is_it)
+    };
+    ours.or_else(by_number).or_else(by_amount).cloned()
 }

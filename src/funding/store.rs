@@ -3,7 +3,7 @@
 use ledger::Nano;
 use parking_lot::Mutex;
 
-use super::order::{Order, OrderEvent, OrderState, Refund, RefundState};
+use super::order::{Dispute, DisputeStage, Order, OrderEvent, OrderState, Refund, RefundState};
 use crate::clock::{Clock, Entropy};
 use crate::id::{AccountId, LotId, OrderEventId, OrderId};
 use crate::store::{Db, Result, Row, StoreError, Tx, Value};
@@ -33,7 +33,10 @@ const EVENT: &str = "SELECT id, order_id, provider, at_ms, kind, name, verdict, 
      FROM order_events";
 
 const REFUND: &str = "SELECT order_id, n, state, pay_nano, credit_nano, arrears, reason, actor, provider_ref, \
-     at_ms, done_ms FROM order_refunds";
+     at_ms, done_ms, elsewhere FROM order_refunds";
+
+const DISPUTE: &str =
+    "SELECT order_id, dispute, stage, pay_nano, credit_nano, returned_nano, at_ms FROM order_disputes";
 
 /// Rows of orders. Blocking.
 pub(super) struct OrderStore {
@@ -133,6 +136,11 @@ impl OrderStore {
     pub fn refunds(&self, order: OrderId) -> Result<Vec<Refund>> {
         let sql = format!("{REFUND} WHERE order_id = ?1 ORDER BY n");
         self.db.query(&sql, store_params![order.raw()])?.iter().map(read_refund).collect()
+    }
+
+    pub fn disputes(&self, order: OrderId) -> Result<Vec<Dispute>> {
+        let sql = format!("{DISPUTE} WHERE order_id = ?1 ORDER BY at_ms, dispute");
+        self.db.query(&sql, store_params![order.raw()])?.iter().map(read_dispute).collect()
     }
 }
 
@@ -243,9 +251,10 @@ pub(super) fn insert_refund(tx: &mut Tx<'_>, refund: &Refund) -> Result<()> {
         refund.provider_ref.as_deref(),
         refund.at_ms,
         refund.done_ms,
+        refund.elsewhere,
     ];
     let sql = "INSERT INTO order_refunds (order_id, n, state, pay_nano, credit_nano, arrears, reason, actor, \
-         provider_ref, at_ms, done_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+         provider_ref, at_ms, done_ms, elsewhere) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
     tx.execute(sql, params).map(drop)
 }
 
@@ -260,6 +269,33 @@ pub(super) fn update_refund(tx: &mut Tx<'_>, refund: &Refund) -> Result<()> {
     let sql =
         "UPDATE order_refunds SET state = ?3, provider_ref = ?4, done_ms = ?5 WHERE order_id = ?1 AND n = ?2";
     tx.execute(sql, params).map(drop)
+}
+
+pub(super) fn disputes_in(tx: &mut Tx<'_>, order: OrderId) -> Result<Vec<Dispute>> {
+    let sql = format!("{DISPUTE} WHERE order_id = ?1 ORDER BY at_ms, dispute");
+    tx.query(&sql, store_params![order.raw()])?.iter().map(read_dispute).collect()
+}
+
+pub(super) fn put_dispute(tx: &mut Tx<'_>, dispute: &Dispute) -> Result<()> {
+    let params = store_params![
+        dispute.order.raw(),
+        &*dispute.number,
+        dispute.stage.as_str(),
+        dispute.pay.0,
+        dispute.credit.0,
+        dispute.returned.0,
+        dispute.at_ms,
+    ];
+    let sql = "INSERT INTO order_disputes (order_id, dispute, stage, pay_nano, credit_nano, returned_nano, at_ms) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (order_id, dispute) DO UPDATE SET stage = ?3, \
+         pay_nano = ?4, credit_nano = ?5, returned_nano = ?6";
+    tx.execute(sql, params).map(drop)
+}
+
+/// Callbacks on the timeline of an order.
+pub(super) fn callbacks_in(tx: &mut Tx<'_>, order: OrderId) -> Result<u64> {
+    let sql = "SELECT COUNT(*) FROM order_events WHERE order_id = ?1 AND kind = 'callback'";
+    tx.query_one(sql, store_params![order.raw()])?.map_or(Ok(0), |row| row.id(0))
 }
 
 fn boxed(row: &Row, column: usize) -> Result<Option<Box<str>>> {
@@ -333,5 +369,20 @@ fn read_refund(row: &Row) -> Result<Refund> {
         provider_ref: boxed(row, 8)?,
         at_ms: row.int(9)?,
         done_ms: row.maybe(10, Row::int)?,
+        elsewhere: row.int(11)? != 0,
+    })
+}
+
+fn read_dispute(row: &Row) -> Result<Dispute> {
+    let stage = row.text(2)?;
+    Ok(Dispute {
+        order: OrderId::from_raw(row.id(0)?),
+        number: row.text(1)?.into(),
+        stage: DisputeStage::parse(stage)
+            .ok_or_else(|| StoreError::corrupt(format!("a dispute has the stage {stage}")))?,
+        pay: Nano(row.int(3)?),
+        credit: Nano(row.int(4)?),
+        returned: Nano(row.int(5)?),
+        at_ms: row.int(6)?,
     })
 }

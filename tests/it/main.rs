@@ -31,6 +31,7 @@ mod nodes;
 mod notices;
 mod notices_api;
 mod orders;
+mod orders_back;
 mod orders_stripe;
 mod sdk;
 mod store;

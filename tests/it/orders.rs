@@ -74,9 +74,13 @@ fn s37_a_forged_callback_is_kept_and_moves_no_money(backend: Backend) {
         let order = desk.order(&account, provider, "100");
         assert_eq!(desk.paid(&order, &Play { forged: true, ..play() }), [400]);
         assert_eq!(desk.state(&order), "pending");
-        let kept = desk.get("/api/callbacks?limit=1");
-        assert_eq!(kept["data"][0]["verdict"], "signature_wrong", "{kept:#}");
-        assert!(kept["data"][0]["body"].as_str().unwrap().contains(&order));
+        let kept = desk.shown(&order)["timeline"].as_array().unwrap().last().unwrap().clone();
+        assert_eq!(
+            (&kept["kind"], &kept["verdict"]),
+            (&json!("callback"), &json!("signature_wrong")),
+            "{kept:#}"
+        );
+        assert!(kept["body"].as_str().unwrap().contains(&order));
         let bare = desk.ask(&Ask::post(format!("/callbacks/{provider}"), &json!({"order": order})));
         let answered = (bare.head.status, bare.json()["error"]["code"].clone());
         assert_eq!(answered, (400, json!("callback_refused")), "{}", bare.text());

@@ -109,6 +109,11 @@ struct World {
     numbers: u64,
     /// Questions that are answered with a failure before anything is done.
     failures: u32,
+    /// Questions that are answered with a failure after everything is done.
+    losses: u32,
+    /// Stripe's refunds, and whether new ones take their time.
+    refunds: Vec<stripe::Refund>,
+    slow_refunds: bool,
 }
 
 impl World {
@@ -185,9 +190,24 @@ impl Payments {
         session.map(|session| session.refunded).or(trade)
     }
 
-    /// The next questions are answered with a failure.
+    /// The next questions are answered with a failure, and nothing is done.
     pub fn fail_next(&self, questions: u32) {
         self.shared.world.lock().failures = questions;
+    }
+
+    /// What the next questions ask for is done, and their answers are lost.
+    pub fn lose_next(&self, questions: u32) {
+        self.shared.world.lock().losses = questions;
+    }
+
+    /// Whether new refunds are on their way until they are ended.
+    pub fn slow_refunds(&self, slow: bool) {
+        self.shared.world.lock().slow_refunds = slow;
+    }
+
+    /// Ends the refunds of an order at Stripe: sent, or failed. Answers them as Stripe's events show them.
+    pub fn end_refunds(&self, order: &str, sent: bool) -> Vec<Value> {
+        self.shared.end_refunds(order, sent)
     }
 }
 
@@ -213,6 +233,13 @@ impl Shared {
         world.failures = world.failures.saturating_sub(1);
         fails
     }
+
+    fn loses(&self) -> bool {
+        let mut world = self.world.lock();
+        let loses = world.losses > 0;
+        world.losses = world.losses.saturating_sub(1);
+        loses
+    }
 }
 
 async fn serve(listener: std::net::TcpListener, router: Router) -> io::Result<()> {
@@ -236,7 +263,7 @@ fn router(site: Site) -> Router {
     Router::new()
         .route("/v1/checkout/sessions", post(create_session))
         .route("/v1/checkout/sessions/{id}", get(show_session))
-        .route("/v1/refunds", post(refund_session))
+        .route("/v1/refunds", post(refund_session).get(show_refunds))
         .route("/submit.php", get(submit))
         .route("/api.php", get(ask_epay).post(ask_epay))
         .route("/pay/{order}", get(pay))
@@ -253,6 +280,10 @@ async fn show_session(State(site): State<Site>, headers: HeaderMap, Path(id): Pa
 
 async fn refund_session(State(site): State<Site>, headers: HeaderMap, body: Bytes) -> Response {
     answer(site.refund_session(&headers, &body))
+}
+
+async fn show_refunds(State(site): State<Site>, headers: HeaderMap, RawQuery(query): RawQuery) -> Response {
+    answer(site.show_refunds(&headers, &query.unwrap_or_default()))
 }
 
 async fn submit(State(site): State<Site>, RawQuery(query): RawQuery) -> Response {

@@ -60,6 +60,32 @@ impl Session {
     }
 }
 
+#[derive(Clone, Debug)]
+pub(super) struct Refund {
+    id: String,
+    order: String,
+    payment: String,
+    currency: String,
+    amount: i64,
+    status: &'static str,
+    /// Our number of it, as it was asked for.
+    n: Option<String>,
+}
+
+impl Refund {
+    fn object(&self) -> Value {
+        json!({
+            "id": self.id,
+            "object": "refund",
+            "payment_intent": self.payment,
+            "amount": self.amount,
+            "currency": self.currency,
+            "status": self.status,
+            "metadata": {"order": self.order, "refund": self.n},
+        })
+    }
+}
+
 type Answer = (u16, Value);
 
 fn wrong(status: u16, message: &str) -> Answer {
@@ -92,6 +118,9 @@ impl Shared {
         let answer = run();
         if let (200, Some(name)) = (answer.0, name) {
             self.world.lock().answered.insert(name, answer.1.clone());
+        }
+        if self.loses() {
+            return wrong(500, "An error occurred on our end");
         }
         answer
     }
@@ -137,18 +166,56 @@ impl Shared {
             let get = |name: &str| form.get(name).cloned().unwrap_or_default();
             let mut world = self.world.lock();
             let number = world.number();
+            let status = if world.slow_refunds { "pending" } else { "succeeded" };
             let amount: i64 = get("amount").parse().unwrap_or(0);
             let session =
                 world.sessions.values_mut().find(|session| session.payment == get("payment_intent"));
-            match session {
+            let refund = match session {
                 Some(session) if amount > 0 && session.refunded + amount <= session.amount => {
                     session.refunded += amount;
-                    (200, json!({"id": format!("re_{number:08}"), "object": "refund", "status": "succeeded"}))
+                    Refund {
+                        id: format!("re_{number:08}"),
+                        order: session.order.clone(),
+                        payment: session.payment.clone(),
+                        currency: session.currency.clone(),
+                        amount,
+                        status,
+                        n: form.get("metadata[refund]").cloned(),
+                    }
                 }
-                Some(_) => wrong(400, "Refund amount is greater than unrefunded amount on charge"),
-                None => wrong(404, "No such payment_intent"),
-            }
+                Some(_) => {
+                    return wrong(400, "Refund amount is greater than unrefunded amount on charge");
+                }
+                None => return wrong(404, "No such payment_intent"),
+            };
+            let answer = refund.object();
+            world.refunds.push(refund);
+            (200, answer)
         })
+    }
+
+    pub(super) fn show_refunds(&self, headers: &HeaderMap, query: &str) -> Answer {
+        self.once(headers, || {
+            let payment = form(query.as_bytes()).remove("payment_intent").unwrap_or_default();
+            let world = self.world.lock();
+            let found = world.refunds.iter().filter(|refund| refund.payment == payment);
+            (200, json!({"object": "list", "has_more": false, "data": found.map(Refund::object).collect::<Vec<_>>()}))
+        })
+    }
+
+    pub(super) fn end_refunds(&self, order: &str, sent: bool) -> Vec<Value> {
+        let mut world = self.world.lock();
+        let mut back = 0;
+        let mut told = Vec::new();
+        for refund in world.refunds.iter_mut().filter(|refund| refund.order == order) {
+            refund.status = if sent { "succeeded" } else { "failed" };
+            back += if sent { 0 } else { refund.amount };
+            told.push(refund.object());
+        }
+        if let Some(session) = world.sessions.values_mut().find(|session| session.order == order) {
+            session.refunded -= back;
+        }
+        told
     }
 
     pub(super) fn pay_session(&self, order: &str, play: &Play) -> Option<Vec<Sent>> {

@@ -12,8 +12,8 @@ use md5::{Digest as _, Md5};
 use serde_json::Value;
 
 use super::{
-    Answer, Callback, Event, News, Paid, Payment, PaymentProvider, ProviderError, Rejection, Subject,
-    shortened,
+    Answer, Callback, Event, News, Paid, Payment, PaymentProvider, ProviderError, RefundAnswer, Rejection,
+    Subject, shortened,
 };
 use crate::config::EpaySignature;
 use crate::funding::http::{Ask, HttpClient, Reply};
@@ -21,7 +21,8 @@ use crate::funding::money;
 use crate::funding::order::{Order, Refund};
 use crate::funding::settings::Links;
 use crate::gateway::upstream::Target;
-use crate::secret::Secret;
+use crate::id::OrderId;
+use crate::secret::{HIDDEN, Secret};
 
 pub struct Epay {
     /// Without a slash at its end.
@@ -69,6 +70,11 @@ impl Epay {
 
     fn encoded(&self, params: &[(&str, &str)]) -> String {
         form_urlencoded::Serializer::new(String::new()).extend_pairs(params).finish()
+    }
+
+    /// Some platforms answer with the key that they were asked with.
+    fn hidden(&self, text: &str) -> String {
+        text.replace(self.key.expose(), HIDDEN)
     }
 
     fn paid(
@@ -121,6 +127,11 @@ impl PaymentProvider for Epay {
         Ok(Payment { qr: Some(url.clone()), url: Some(url), ..Payment::default() })
     }
 
+    fn named_order(&self, callback: &Callback) -> Option<OrderId> {
+        let mut params = form_urlencoded::parse(callback.raw());
+        params.find(|(name, _)| name == "out_trade_no").and_then(|(_, order)| order.parse().ok())
+    }
+
     fn read(&self, callback: &Callback, _: i64) -> Result<Event, Rejection> {
         let params: Params = form_urlencoded::parse(callback.raw()).into_owned().collect();
         let get =
@@ -135,6 +146,9 @@ impl PaymentProvider for Epay {
         if names.windows(2).any(|pair| pair.first() == pair.last()) {
             return Err(Rejection::Malformed);
         }
+        if is_ambiguous(&params) {
+            return Err(Rejection::Malformed);
+        }
         if get("pid") != Some(&*self.merchant) {
             return Err(Rejection::MerchantMismatch);
         }
@@ -146,7 +160,9 @@ impl PaymentProvider for Epay {
         let news = match status {
             "TRADE_SUCCESS" | "TRADE_FINISHED" => {
                 let money = get("money").ok_or(Rejection::Malformed)?;
-                let paid = self.paid(money, get("trade_no"), get("buyer"), get("type"));
+                let trade = get("trade_no").filter(|trade| !trade.is_empty());
+                let trade = trade.ok_or(Rejection::Malformed)?;
+                let paid = self.paid(money, Some(trade), get("buyer"), get("type"));
                 News::Paid(paid.ok_or(Rejection::Malformed)?)
             }
             _ => News::Other,
@@ -165,7 +181,7 @@ impl PaymentProvider for Epay {
         let reply = http.ask(self.ask(Method::GET, format!("/api.php?{query}"), None))?;
         let found = object(&reply)?;
         let get = |field: &str| scalar(&found[field]);
-        let raw = reply.body.to_vec();
+        let raw = self.hidden(&String::from_utf8_lossy(&reply.body)).into_bytes();
         // The platform does not know the order before the payer has been there.
         if get("code").as_deref() != Some("1") || get("status").as_deref() != Some("1") {
             return Ok(Answer { news: None, raw });
@@ -186,7 +202,7 @@ impl PaymentProvider for Epay {
         http: &HttpClient,
         order: &Order,
         refund: &Refund,
-    ) -> Result<Option<Box<str>>, ProviderError> {
+    ) -> Result<RefundAnswer, ProviderError> {
         let (id, money) = (order.id.to_string(), money::text(refund.pay, &order.pay_currency));
         let trade = order.payment_ref.as_deref().unwrap_or_default();
         let form = self.encoded(&[
@@ -198,22 +214,29 @@ impl PaymentProvider for Epay {
         ]);
         let answer = object(&http.ask(self.ask(Method::POST, "/api.php?act=refund".into(), Some(form)))?)?;
         match scalar(&answer["code"]).as_deref() {
-            Some("1") => Ok(None),
+            Some("1") => Ok(RefundAnswer::Sent { number: None }),
             _ => {
                 let why = answer["msg"].as_str().unwrap_or("no reason was given");
-                Err(ProviderError::Refused { status: 400, text: shortened(why) })
+                Err(ProviderError::Refused { status: 400, text: shortened(&self.hidden(why)) })
             }
         }
     }
 
     /// The protocol has no name for a refund.
-    fn refunds_can_be_repeated(&self) -> bool {
+    fn refunds_can_be_asked_about(&self) -> bool {
         false
     }
 
     fn thanks(&self) -> &'static str {
         "success"
     }
+}
+
+/// Whether the signed text can be read in another way: what is signed is not escaped, so that a value with `&` in it
+/// could be several. Our own signature under an order would otherwise do for a callback.
+fn is_ambiguous(params: &Params) -> bool {
+    params.iter().any(|(name, value)| name.contains(['&', '=']) || value.contains('&'))
+        || params.iter().any(|(name, _)| matches!(&**name, "notify_url" | "return_url"))
 }
 
 /// Platforms write numbers as numbers or as texts.
@@ -306,5 +329,33 @@ mod tests {
                 format!("pid=1002&trade_status=TRADE_SUCCESS&money=1&out_trade_no={order}&sign={sign}");
             assert_eq!(epay.read(&callback(Method::GET, &query), 0), Err(Rejection::MerchantMismatch));
         }
+    }
+
+    /// S37: what is signed is not escaped. A payer who may choose a value of an order – here its method – could have us
+    /// sign a text that reads as a callback, too.
+    #[test]
+    fn s37_our_own_signature_under_an_order_does_for_no_callback() {
+        let epay = epay(EpaySignature::Appended);
+        let order = crate::id::OrderId::from_raw(7).to_string();
+        let asked = [
+            ("money", "7.25"),
+            ("out_trade_no", &*order),
+            ("pid", "1001"),
+            ("return_url", "http://here/"),
+            ("type", "x&trade_no=1&trade_status=TRADE_SUCCESS"),
+        ];
+        let sign = signature(asked, &epay.key, EpaySignature::Appended);
+        let told = [
+            ("money", "7.25"),
+            ("out_trade_no", &*order),
+            ("pid", "1001"),
+            ("return_url", "http://here/&type=x"),
+            ("trade_no", "1"),
+            ("trade_status", "TRADE_SUCCESS"),
+        ];
+        assert_eq!(signature(told, &epay.key, EpaySignature::Appended), sign);
+        let mut form = form_urlencoded::Serializer::new(String::new());
+        let query = form.extend_pairs(told).append_pair("sign", &sign).finish();
+        assert_eq!(epay.read(&callback(Method::GET, &query), 0), Err(Rejection::Malformed));
     }
 }

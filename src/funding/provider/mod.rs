@@ -14,7 +14,7 @@ use http::Method;
 use ledger::Nano;
 
 use super::http::{HttpClient, HttpError};
-use super::order::{Order, Refund};
+use super::order::{DisputeStage, Order, Refund};
 use super::settings::Links;
 use crate::id::OrderId;
 
@@ -41,17 +41,34 @@ pub trait PaymentProvider: Send + Sync {
     /// Asks what became of an order.
     fn query(&self, http: &HttpClient, order: &Order) -> Result<Answer, ProviderError>;
 
-    /// Sends money back. Asked twice for one refund, it sends once; an error that is not final leaves it open
-    /// whether it was sent. Answers the provider's number of the refund.
+    /// The order that a callback names. Anybody can write that: for the timeline alone.
+    fn named_order(&self, callback: &Callback) -> Option<OrderId> {
+        let _names_none = callback;
+        None
+    }
+
+    /// Sends money back. An error that is not final leaves it open whether it was sent.
     fn refund(
         &self,
         http: &HttpClient,
         order: &Order,
         refund: &Refund,
-    ) -> Result<Option<Box<str>>, ProviderError>;
+    ) -> Result<RefundAnswer, ProviderError>;
 
-    /// Whether a refund that may have been sent can be asked for again without being sent twice.
-    fn refunds_can_be_repeated(&self) -> bool {
+    /// What became of a refund that it may have been asked for. `None`: it has not heard of it, and can be asked to
+    /// send it without sending it twice.
+    fn ask_refund(
+        &self,
+        http: &HttpClient,
+        order: &Order,
+        refund: &Refund,
+    ) -> Result<Option<RefundAnswer>, ProviderError> {
+        let _not_asked = (http, order, refund);
+        Err(ProviderError::Unsupported("whether the provider sent it is to be seen at the provider"))
+    }
+
+    /// Whether [`PaymentProvider::ask_refund`] answers.
+    fn refunds_can_be_asked_about(&self) -> bool {
         true
     }
 
@@ -121,19 +138,48 @@ pub enum News {
         total: Nano,
         currency: Box<str>,
     },
-    DisputeOpened {
-        dispute: Box<str>,
-        amount: Nano,
-        currency: Box<str>,
-        takes_money: bool,
-    },
-    DisputeClosed {
-        dispute: Box<str>,
-        amount: Nano,
-        won: bool,
-    },
+    /// What became of one refund.
+    Refund(RefundTold),
+    Dispute(DisputeTold),
     /// Nothing that an order has to know.
     Other,
+}
+
+/// A refund as the provider states it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefundTold {
+    /// Our number of it; `None`: it was not asked for here.
+    pub ours: Option<u32>,
+    /// The provider's.
+    pub number: Box<str>,
+    pub amount: Nano,
+    pub currency: Box<str>,
+    /// Else it failed, or came back.
+    pub is_sent: bool,
+}
+
+/// A dispute as the provider states it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DisputeTold {
+    pub number: Box<str>,
+    pub amount: Nano,
+    pub currency: Box<str>,
+    pub stage: DisputeStage,
+}
+
+/// A provider's answer about a refund, with its own number of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RefundAnswer {
+    Sent {
+        number: Option<Box<str>>,
+    },
+    /// It has taken it over and says later how it went.
+    OnItsWay {
+        number: Option<Box<str>>,
+    },
+    Failed {
+        reason: Box<str>,
+    },
 }
 
 /// A payment as the provider states it.

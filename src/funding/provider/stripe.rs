@@ -10,12 +10,12 @@ use ring::hmac;
 use serde_json::Value;
 
 use super::{
-    Answer, Callback, Event, News, Paid, Payment, PaymentProvider, ProviderError, Rejection, Subject,
-    shortened,
+    Answer, Callback, DisputeTold, Event, News, Paid, Payment, PaymentProvider, ProviderError, RefundAnswer,
+    RefundTold, Rejection, Subject, shortened,
 };
 use crate::funding::http::{Ask, HttpClient, Reply};
 use crate::funding::money;
-use crate::funding::order::{Order, Refund};
+use crate::funding::order::{DisputeStage, Order, Refund};
 use crate::funding::settings::Links;
 use crate::gateway::upstream::Target;
 use crate::secret::Secret;
@@ -156,6 +156,11 @@ impl PaymentProvider for Stripe {
         })
     }
 
+    fn named_order(&self, callback: &Callback) -> Option<crate::id::OrderId> {
+        let event: Value = serde_json::from_slice(&callback.body).ok()?;
+        named_order(&event["data"]["object"])
+    }
+
     fn read(&self, callback: &Callback, now_ms: i64) -> Result<Event, Rejection> {
         self.verify(callback.header("stripe-signature"), &callback.body, now_ms)?;
         let event: Value = serde_json::from_slice(&callback.body).map_err(|_| Rejection::Malformed)?;
@@ -195,21 +200,36 @@ impl PaymentProvider for Stripe {
         http: &HttpClient,
         order: &Order,
         refund: &Refund,
-    ) -> Result<Option<Box<str>>, ProviderError> {
+    ) -> Result<RefundAnswer, ProviderError> {
         let payment = order.payment_ref.as_deref();
         let payment = payment.ok_or(ProviderError::Unsupported("the payment's number is not known"))?;
         let amount = to_units(refund.pay, &order.pay_currency)
             .ok_or(ProviderError::Unsupported("the amount is not a whole number of the currency's units"))?;
-        let (id, once) = (order.id.to_string(), refund.reference().0);
-        let form = [("payment_intent", payment), ("amount", &amount), ("metadata[order]", &id)];
+        let (id, n, once) = (order.id.to_string(), refund.n.to_string(), refund.reference().0);
+        let form = [
+            ("payment_intent", payment),
+            ("amount", &amount),
+            ("metadata[order]", &id),
+            ("metadata[refund]", &n),
+        ];
         let made = object(&http.ask(self.ask(Method::POST, "/v1/refunds".into(), Some(&once), &form)?)?)?;
-        match made["status"].as_str() {
-            Some("failed" | "canceled") => {
-                let why = made["failure_reason"].as_str().unwrap_or("the refund failed");
-                Err(ProviderError::Refused { status: 200, text: shortened(why) })
-            }
-            _ => Ok(text(&made, "id")),
-        }
+        Ok(refund_answer(&made))
+    }
+
+    /// Among those of the payment, as what it was asked under is forgotten after a day.
+    fn ask_refund(
+        &self,
+        http: &HttpClient,
+        order: &Order,
+        refund: &Refund,
+    ) -> Result<Option<RefundAnswer>, ProviderError> {
+        let payment = order.payment_ref.as_deref().filter(|id| is_plain(id));
+        let payment = payment.ok_or(ProviderError::Unsupported("the payment's number is not known"))?;
+        let path = format!("/v1/refunds?payment_intent={payment}&limit=100");
+        let found = object(&http.ask(self.ask(Method::GET, path, None, &[])?)?)?;
+        let list = found["data"].as_array().ok_or(ProviderError::Malformed("no list of refunds"))?;
+        let n = refund.n.to_string();
+        Ok(list.iter().find(|made| made["metadata"]["refund"].as_str() == Some(&n)).map(refund_answer))
     }
 
     fn thanks(&self) -> &'static str {
@@ -238,25 +258,49 @@ fn read_event(kind: &str, object: &Value) -> Result<(Subject, News), Rejection> 
             let (total, currency) = amount(object, "amount_refunded").ok_or(Rejection::Malformed)?;
             News::Refunded { total, currency }
         }
-        "charge.dispute.created" | "charge.dispute.closed" => return read_dispute(kind, object),
+        "refund.updated" | "refund.failed" | "charge.refund.updated" if ours => read_refund(object)?,
+        kind if kind.starts_with("charge.dispute.") => return read_dispute(object),
         _ => News::Other,
     };
     Ok((subject, news))
 }
 
-/// An inquiry (`warning_…`) takes no money.
-fn read_dispute(kind: &str, object: &Value) -> Result<(Subject, News), Rejection> {
-    let payment = reference(&object["payment_intent"]).ok_or(Rejection::Malformed)?;
-    let dispute = text(object, "id").ok_or(Rejection::Malformed)?;
+/// What is sent comes as `charge.refunded`, with all that was sent before.
+fn read_refund(object: &Value) -> Result<News, Rejection> {
+    if !matches!(object["status"].as_str(), Some("failed" | "canceled")) {
+        return Ok(News::Other);
+    }
+    let number = text(object, "id").ok_or(Rejection::Malformed)?;
     let (amount, currency) = amount(object, "amount").ok_or(Rejection::Malformed)?;
-    let status = object["status"].as_str().ok_or(Rejection::Malformed)?;
-    let news = match kind {
-        "charge.dispute.created" => {
-            News::DisputeOpened { dispute, amount, currency, takes_money: !status.starts_with("warning_") }
+    let ours = object["metadata"]["refund"].as_str().and_then(|n| n.parse().ok());
+    Ok(News::Refund(RefundTold { ours, number, amount, currency, is_sent: false }))
+}
+
+fn refund_answer(made: &Value) -> RefundAnswer {
+    let number = text(made, "id");
+    match made["status"].as_str() {
+        Some("failed" | "canceled") => {
+            let reason = made["failure_reason"].as_str().unwrap_or("the refund failed");
+            RefundAnswer::Failed { reason: shortened(reason) }
         }
-        _ => News::DisputeClosed { dispute, amount, won: status == "won" },
+        Some("pending" | "requires_action") => RefundAnswer::OnItsWay { number },
+        _ => RefundAnswer::Sent { number },
+    }
+}
+
+/// Every event about a dispute says where it stands, so that their order does not matter. An inquiry (`warning_…`)
+/// takes no money; it may become a dispute.
+fn read_dispute(object: &Value) -> Result<(Subject, News), Rejection> {
+    let payment = reference(&object["payment_intent"]).ok_or(Rejection::Malformed)?;
+    let number = text(object, "id").ok_or(Rejection::Malformed)?;
+    let (amount, currency) = amount(object, "amount").ok_or(Rejection::Malformed)?;
+    let stage = match object["status"].as_str().ok_or(Rejection::Malformed)? {
+        "needs_response" | "under_review" => DisputeStage::Open,
+        "lost" => DisputeStage::Lost,
+        "won" => DisputeStage::Won,
+        _ => DisputeStage::Inquiry,
     };
-    Ok((Subject::Payment(payment), news))
+    Ok((Subject::Payment(payment), News::Dispute(DisputeTold { number, amount, currency, stage })))
 }
 
 fn named_order(object: &Value) -> Option<crate::id::OrderId> {
@@ -291,7 +335,7 @@ fn to_units(amount: Nano, currency: &str) -> Option<String> {
 
 /// Has no smaller unit, but Stripe counts hundredths of it.
 fn is_hundredfold(currency: &str) -> bool {
-    currency == "UGX"
+    matches!(currency, "UGX" | "ISK")
 }
 
 /// An id, or the object that it was expanded to.

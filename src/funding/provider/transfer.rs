@@ -1,6 +1,6 @@
 //! Bank transfers, and whatever else an operator completes by hand: nobody calls back, nobody can be asked.
 
-use super::{Answer, Callback, Event, Payment, PaymentProvider, ProviderError, Rejection};
+use super::{Answer, Callback, Event, Payment, PaymentProvider, ProviderError, RefundAnswer, Rejection};
 use crate::funding::http::HttpClient;
 use crate::funding::order::{Order, Refund};
 use crate::funding::settings::Links;
@@ -26,7 +26,16 @@ impl PaymentProvider for Transfer {
     }
 
     /// Whoever asks for it has sent the money, or is about to.
-    fn refund(&self, _: &HttpClient, _: &Order, _: &Refund) -> Result<Option<Box<str>>, ProviderError> {
+    fn refund(&self, _: &HttpClient, _: &Order, _: &Refund) -> Result<RefundAnswer, ProviderError> {
+        Ok(RefundAnswer::Sent { number: None })
+    }
+
+    fn ask_refund(
+        &self,
+        _: &HttpClient,
+        _: &Order,
+        _: &Refund,
+    ) -> Result<Option<RefundAnswer>, ProviderError> {
         Ok(None)
     }
 
