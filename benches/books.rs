@@ -17,7 +17,7 @@ use tallygate::books::encoding::Buffers;
 use tallygate::books::{Books, BooksConfig, Held, Record, Reserve};
 use tallygate::clock::SystemClock;
 use tallygate::directory::Snapshot;
-use tallygate::gateway::facts::{CallRecord, Decided, Ending, Outcome, UsageSource};
+use tallygate::gateway::facts::{Attempt, CallRecord, CostBasis, Decided, Ending, Outcome, UsageSource};
 use tallygate::gateway::ladder::{self, Verdict};
 use tallygate::store::{self, StoreConfig};
 
@@ -31,6 +31,20 @@ const OPEN_CALLS: usize = 64;
 const AT_ONCE: u64 = 10_000;
 const PER_CALL: u32 = 10_000;
 
+fn attempt() -> Attempt {
+    Attempt {
+        channel: Some(tallygate::id::ChannelId::from_raw(5)),
+        credential: 1,
+        multiplier_ppm: 1_000_000,
+        started_us: 120,
+        duration_us: 51_000,
+        status: Some(200),
+        upstream_request: Some("chatcmpl-0000000000000abc".into()),
+        cost_basis: CostBasis::Upstream,
+        ..Attempt::default()
+    }
+}
+
 fn outcome() -> Outcome {
     let mut usage = Usage::default();
     usage.set(TokenClass::Input, 92);
@@ -40,8 +54,7 @@ fn outcome() -> Outcome {
         ending: Ending::Complete,
         usage,
         usage_source: UsageSource::Upstream,
-        upstream_status: Some(200),
-        upstream_request: Some("chatcmpl-0000000000000abc".into()),
+        attempts: [attempt()].into_iter().collect(),
         upstream_error: None,
         code: None,
         first_byte_us: Some(51_000),

@@ -18,6 +18,7 @@ const PROVIDERS: Kind = Kind::OneOf(&["openai"]);
 const STATUS: Kind = Kind::OneOf(&["enabled", "disabled"]);
 const ENVIRONMENT: Kind = Kind::OneOf(&["live", "test"]);
 const CAP_FIELDS: Kind = Kind::OneOf(&["max_completion_tokens", "max_tokens"]);
+const WEIGHT: Kind = Kind::Integer { min: 0, max: 1_000_000 };
 const PRIORITY: Kind = Kind::Integer { min: -1_000_000, max: 1_000_000 };
 
 static CHANNEL: Shape = Shape {
@@ -41,6 +42,7 @@ static CHANNEL: Shape = Shape {
         ),
         field!("environments", Kind::List(&ENVIRONMENT), Required, "Keys that may use it"),
         field!("priority", PRIORITY, Required, "Higher is tried first"),
+        field!("weight", WEIGHT, Required, "Its share of the calls among channels of the same priority"),
         field!("status", STATUS, Required, "A disabled channel gets no new calls"),
         field!("output_cap_field", CAP_FIELDS, Required, "Field through which it takes its output cap"),
         field!("created_at", Kind::Time, Required, "When it was made"),
@@ -74,6 +76,12 @@ static CHANNEL_INPUT: Shape = Shape {
         ),
         field!("environments", Kind::List(&ENVIRONMENT), Optional, "Keys that may use it; default: live"),
         field!("priority", PRIORITY, Optional, "Higher is tried first; default: 0"),
+        field!(
+            "weight",
+            WEIGHT,
+            Optional,
+            "Its share of the calls among channels of the same priority; 0: only where no other of them can; default: 1"
+        ),
         field!("status", STATUS, Optional, "Default: enabled"),
         field!("output_cap_field", CAP_FIELDS, Optional, "Default: max_completion_tokens"),
         field!("version", COUNT, Optional, "In a change: the version that was seen"),
@@ -115,6 +123,7 @@ impl Resource for Channel {
             "groups": channel.groups,
             "environments": channel.environments,
             "priority": channel.priority,
+            "weight": channel.weight,
             "status": channel.status,
             "output_cap_field": channel.output_cap_field,
             "created_at": channel.created_at,
@@ -169,6 +178,9 @@ fn apply(channel: &mut Channel, fields: &Fields<'_>) -> Result<(), DirectoryErro
     }
     if let Some(priority) = fields.number("priority")? {
         channel.priority = priority;
+    }
+    if let Some(weight) = fields.number("weight")? {
+        channel.weight = weight;
     }
     if let Some(status) = fields.one_of("status")? {
         channel.status = status;

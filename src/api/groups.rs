@@ -25,6 +25,12 @@ static GROUP: Shape = Shape {
             Required,
             "Its models, * at the end for any rest; empty: all"
         ),
+        field!(
+            "fallback",
+            Kind::List(&Kind::Text),
+            Required,
+            "Ids of groups that serve where none of its own channels can"
+        ),
         field!("limits", limits::USES, Required, "Quotas over all keys of the group, with their use"),
         field!("created_at", Kind::Time, Required, "When it was made"),
         field!("version", COUNT, Required, "Name it in a change to be told of a conflict"),
@@ -41,6 +47,12 @@ static GROUP_INPUT: Shape = Shape {
             Kind::List(&Kind::Text),
             Optional,
             "Its models, * at the end for any rest; empty: all"
+        ),
+        field!(
+            "fallback",
+            Kind::List(&Kind::Text),
+            Optional,
+            "Ids of groups whose channels serve where none of its own can, in this order; a call is charged at the multiplier of the group that served it"
         ),
         field!("limits", limits::INPUT, Optional, "Replaces all limits"),
         field!("version", COUNT, Optional, "In a change: the version that was seen"),
@@ -80,6 +92,7 @@ impl Resource for Group {
             "name": group.name,
             "multiplier": decimal::multiplier_text(group.multiplier_ppm),
             "models": group.models,
+            "fallback": group.fallback,
             "limits": limits::views_for_caller(&limits, call.own_account().is_none()),
             "created_at": group.created_at,
             "version": stored.version,
@@ -102,6 +115,9 @@ fn apply(group: &mut Group, fields: &Fields<'_>) -> Result<(), DirectoryError> {
     }
     if let Some(models) = fields.list("models") {
         group.models = shape::decode("models", models)?;
+    }
+    if let Some(fallback) = fields.list("fallback") {
+        group.fallback = shape::decode("fallback", fallback)?;
     }
     if let Some(limits) = fields.list("limits") {
         group.limits = limits::read(limits)?;

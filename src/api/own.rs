@@ -234,7 +234,7 @@ fn own_or_nobodys_case(call: &Call<'_>) -> Result<Case, Problem> {
 }
 
 fn own_receipt(call: &Call<'_>) -> Result<Reply, Problem> {
-    Reply::of(&receipt::of(&own_case(call)?, call.app.currency(), call.language))
+    Reply::of(&receipt::of(&own_case(call)?, Audience::Caller, call.app.currency(), call.language))
 }
 
 fn own_why(call: &Call<'_>) -> Result<Reply, Problem> {

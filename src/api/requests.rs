@@ -7,7 +7,8 @@ use crate::catalogue::Code;
 use crate::directory::AccountRole;
 use crate::directory::FieldError;
 use crate::explain::why::{Audience, Case};
-use crate::explain::{receipt, time_text, why};
+use crate::explain::{attempts, receipt, time_text, why};
+use crate::gateway::facts::Outcome;
 use crate::id::{KeyId, RequestId};
 use crate::store::{Row, Value as Sql};
 
@@ -44,7 +45,13 @@ static REQUEST: Shape = Shape {
         field!("usage_source", Kind::Text, Nullable, "upstream, counted or none"),
         field!("first_byte_us", COUNT, Nullable, "Microseconds from its arrival"),
         field!("latency_us", COUNT, Nullable, "Microseconds from its arrival"),
-        field!("channel", Kind::Text, Nullable, "Where it was sent to"),
+        field!("channel", Kind::Text, Nullable, "Where it was sent to last"),
+        field!(
+            "attempts",
+            Kind::List(&Kind::Any),
+            Required,
+            "Channels that it was sent to, as on its receipt"
+        ),
         field!("upstream_status", COUNT, Nullable, "Status of the upstream"),
         field!("upstream_request_id", Kind::Text, Nullable, "The upstream's own id"),
         field!("upstream_error", Kind::Text, Nullable, "The upstream's own words"),
@@ -83,6 +90,12 @@ pub static RECEIPT: Shape = Shape {
             "at, kind, reason, cost, charged, returned, overrun, loss, lots"
         ),
         field!("refunded", Kind::Money, Required, "Given back after the charge"),
+        field!(
+            "attempts",
+            Kind::List(&Kind::Any),
+            Required,
+            "Channels that it was sent to: number, served, failed, multiplier, started_us, duration_us; for operators channel, credential, status, upstream_request_id, fault, cost, cost_basis too"
+        ),
     ],
 };
 
@@ -121,7 +134,12 @@ pub static WHY: Shape = Shape {
             "rung, name, title, state, would, code, figures, evidence"
         ),
         field!("guide", Kind::List(&Kind::Any), Required, "The same in the order of the users' guide"),
-        field!("upstream", Kind::Any, Nullable, "channel, status, request_id, error; operators only"),
+        field!(
+            "upstream",
+            Kind::Any,
+            Nullable,
+            "channel, status, request_id, error, attempts; operators only"
+        ),
         field!("config_version", COUNT, Required, "Version of the directory that decided"),
     ],
 };
@@ -170,7 +188,8 @@ fn found(call: &Call<'_>) -> Result<StoredCall, Problem> {
 
 fn get(call: &Call<'_>) -> Result<Reply, Problem> {
     let case = Case::of(call.app, found(call)?)?;
-    Reply::of(&receipt::of(&case, call.app.currency(), call.language))
+    let audience = if call.own_account().is_none() { Audience::Operator } else { Audience::Owner };
+    Reply::of(&receipt::of(&case, audience, call.app.currency(), call.language))
 }
 
 /// Operators see all, those who know an account's money its amounts, and everybody else what a caller sees.
@@ -275,6 +294,10 @@ fn view(call: &Call<'_>, stored: &StoredCall) -> Value {
     // Where calls are sent to, and what was said there, is the operator's (S31).
     let shown = call.own_account().is_none();
     let upstream = outcome.filter(|_| shown);
+    let served = upstream.and_then(Outcome::served);
+    let channel = served.and_then(|attempt| attempt.channel);
+    let channel = channel.or(decided.admitted.map(|admitted| admitted.channel));
+    let audience = if shown { Audience::Operator } else { Audience::Owner };
     let facts = &decided.facts;
     let (credential, body) = (facts.credential.passed(), facts.body.passed());
     let endpoint = facts.address.passed();
@@ -306,9 +329,10 @@ fn view(call: &Call<'_>, stored: &StoredCall) -> Value {
         "usage_source": outcome.map(|outcome| outcome.usage_source.as_str()),
         "first_byte_us": outcome.and_then(|outcome| outcome.first_byte_us),
         "latency_us": outcome.map(|outcome| outcome.latency_us),
-        "channel": decided.admitted.filter(|_| shown).map(|admitted| admitted.channel),
-        "upstream_status": upstream.and_then(|outcome| outcome.upstream_status),
-        "upstream_request_id": upstream.and_then(|outcome| outcome.upstream_request.as_deref()),
+        "channel": channel.filter(|_| shown),
+        "attempts": outcome.map(|outcome| attempts::of(outcome, audience)).unwrap_or_default(),
+        "upstream_status": served.and_then(|attempt| attempt.status),
+        "upstream_request_id": served.and_then(|attempt| attempt.upstream_request.as_deref()),
         "upstream_error": upstream.and_then(|outcome| outcome.upstream_error.as_deref()),
         "client_address": facts.client.address.map(|address| address.to_string()),
         "sdk": Some(&*facts.client.sdk).filter(|sdk| !sdk.is_empty()),

@@ -103,6 +103,10 @@ config! {
         header_timeout_ms: u64 = 120_000, Between(10, 3_600_000);
         /// Time until an answer has ended.
         total_timeout_ms: u64 = 600_000, Between(10, 86_400_000);
+        /// Channels that one call is sent to at the most, while nothing of an answer has come. 1: no second one.
+        attempts_max: u32 = 3, Between(1, 10);
+        /// Calls that may go to another channel, for each hundred calls: retries must not make an outage larger.
+        retry_share_percent: u32 = 20, Between(0, 100);
         /// Idle connections kept for each provider and worker.
         pool_idle_per_host_max: u32 = 64, Between(0, 100_000);
         /// An idle connection is closed after this time.

@@ -146,7 +146,7 @@ fn page(site: &Site, frame: Frame, key: Option<Secret>) -> Option<Page> {
         code: case.code(),
         why: open.then(|| why::explain(&case, Audience::Caller, frame.language)),
         receipt: (open && case.decided.admitted.is_some())
-            .then(|| receipt::of(&case, site.app.currency(), frame.language)),
+            .then(|| receipt::of(&case, Audience::Caller, site.app.currency(), frame.language)),
         complaint,
         frame,
     })

@@ -192,8 +192,14 @@ fn config(
 }
 
 /// What the environment may set for a demo.
-const OPEN_SETTINGS: [&str; 4] =
-    ["TALLYGATE_LIMITS__", "TALLYGATE_HOLDS__", "TALLYGATE_RISK__", "TALLYGATE_SERVER__TRUSTED_PROXIES"];
+const OPEN_SETTINGS: [&str; 6] = [
+    "TALLYGATE_LIMITS__",
+    "TALLYGATE_HOLDS__",
+    "TALLYGATE_RISK__",
+    "TALLYGATE_UPSTREAM__",
+    "TALLYGATE_SERVER__TRUSTED_PROXIES",
+    "TALLYGATE_SERVER__WORKERS",
+];
 
 /// Has the keys whose limit is to be spent make a real call, and limits them to what it cost.
 fn spend(app: &App, seed: &Seed, public_url: &str) -> Result<(), DemoError> {

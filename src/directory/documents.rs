@@ -172,12 +172,26 @@ pub struct Channel {
     /// Higher is tried first.
     #[serde(default)]
     pub priority: i32,
+    /// Its share of the calls among channels of the same priority; 0: only where no other of them can.
+    #[serde(default = "one")]
+    pub weight: u32,
     #[serde(default)]
     pub status: ChannelStatus,
     /// The request field through which this upstream takes its output cap.
     #[serde(default)]
     pub output_cap_field: CapField,
     pub created_at: Timestamp,
+}
+
+const fn one() -> u32 {
+    1
+}
+
+impl Channel {
+    /// Whether keys of this group, or of none, may use it.
+    pub fn is_open_to(&self, group: Option<GroupId>) -> bool {
+        self.groups.is_empty() || group.is_some_and(|group| self.groups.contains(&group))
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -214,6 +228,10 @@ pub struct Group {
     /// Names of models, `*` at the end standing for any rest; empty: all that its channels serve.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub models: Vec<Box<str>>,
+    /// Groups whose channels serve where none of its own can, in this order; a call is charged at the multiplier of
+    /// the group that served it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fallback: Vec<GroupId>,
     /// Quotas (分组额度) over all keys of the group; their windows begin in UTC.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub limits: Vec<Limit>,

@@ -23,6 +23,8 @@ const MULTIPLIER_PPM_MAX: u64 = 1_000_000_000;
 const OUTPUT_TOKENS_MAX: u32 = 10_000_000;
 const ALLOWANCES_MAX: usize = 64;
 const ACCOUNT_POLICIES_MAX: usize = 64;
+/// Groups that may stand in for one.
+const FALLBACK_GROUPS_MAX: usize = 8;
 const CHANNEL_MODELS_MAX: usize = 2_000;
 
 /// A name that no two objects share: its space, the field that it stands in, and the name.
@@ -321,6 +323,22 @@ impl Document for Channel {
     }
 }
 
+impl Group {
+    fn check_fallback(&self, snapshot: &Snapshot) -> Result<(), FieldError> {
+        if self.fallback.len() > FALLBACK_GROUPS_MAX {
+            return Err(FieldError::new("fallback", "must not name more than 8 groups"));
+        }
+        checks::distinct("fallback", &self.fallback)?;
+        for (at, group) in self.fallback.iter().enumerate() {
+            present(format!("fallback[{at}]"), snapshot.group(*group), group)?;
+            if *group == self.id {
+                return Err(FieldError::new(format!("fallback[{at}]"), "is the group itself"));
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Document for Group {
     const KIND: Kind = Kind::Group;
 
@@ -339,6 +357,7 @@ impl Document for Group {
     fn check(&self, _: Option<&Self>, snapshot: &Snapshot, _: Timestamp) -> Result<(), FieldError> {
         checks::name("name", &self.name)?;
         checks::model_patterns("models", &self.models)?;
+        self.check_fallback(snapshot)?;
         limit::check(&self.limits, Holder::Several, snapshot)?;
         match self.multiplier_ppm > MULTIPLIER_PPM_MAX {
             true => Err(FieldError::new("multiplier", "must not be more than 1000")),

@@ -62,10 +62,9 @@ impl ModelEntry {
         environment: Environment,
         group: Option<GroupId>,
     ) -> impl Iterator<Item = &Arc<Channel>> {
-        self.channels.iter().filter(move |channel| {
-            channel.environments.contains(&environment)
-                && (channel.groups.is_empty() || group.is_some_and(|group| channel.groups.contains(&group)))
-        })
+        self.channels
+            .iter()
+            .filter(move |channel| channel.environments.contains(&environment) && channel.is_open_to(group))
     }
 }
 

@@ -5,6 +5,7 @@
 //! Must never: show a caller another account's figures, the account's amounts where its setting forbids
 //! that, or an upstream's own words.
 
+pub mod attempts;
 pub mod base_url;
 pub mod doctor;
 pub mod receipt;

@@ -10,7 +10,8 @@ use crate::directory::{Price, decimal};
 use crate::gateway::facts::{Admitted, Ending, Outcome, UsageSource};
 use crate::id::LotId;
 
-use super::why::Case;
+use super::attempts::{self, AttemptView};
+use super::why::{Audience, Case};
 use super::{decimal_text, time_text};
 
 /// Decimal places of a nano-unit, of a price per million tokens of it, and of its multiple.
@@ -46,6 +47,9 @@ pub struct Receipt {
     pub settlement: Option<SettlementView>,
     #[serde(serialize_with = "decimal::money::serialize")]
     pub refunded: Nano,
+    /// The channels that the call was sent to, in their order; it was charged once, as the one that served it was
+    /// reached.
+    pub attempts: Vec<AttemptView>,
 }
 
 /// The version that was frozen when the call was accepted.
@@ -129,7 +133,7 @@ fn refunded(effects: &[Effect]) -> Nano {
 }
 
 /// Writes the receipt of a call.
-pub fn of(case: &Case, currency: &str, language: Language) -> Receipt {
+pub fn of(case: &Case, audience: Audience, currency: &str, language: Language) -> Receipt {
     let (facts, decided, outcome) = (case.facts(), &*case.decided, case.outcome.as_deref());
     let key = case.key().and_then(|id| case.snapshot.key(id));
     let model = facts.body.passed().map(|body| body.model.to_string());
@@ -157,6 +161,7 @@ pub fn of(case: &Case, currency: &str, language: Language) -> Receipt {
         hold: hold(case),
         settlement: settlement(&case.money),
         refunded: refunded(&case.money),
+        attempts: outcome.map(|outcome| attempts::of(outcome, audience)).unwrap_or_default(),
     }
 }
 
@@ -171,7 +176,7 @@ fn rated(admitted: Option<&Admitted>, price: Option<&Price>, outcome: Option<&Ou
     if outcome.usage_source == UsageSource::None {
         return None;
     }
-    ledger::rate(&price.rates(), &outcome.usage, admitted.multiplier_ppm).ok()
+    ledger::rate(&price.rates(), &outcome.usage, outcome.multiplier_ppm(admitted)).ok()
 }
 
 fn price_view(price: &Price) -> PriceView {

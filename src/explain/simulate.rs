@@ -62,7 +62,7 @@ pub fn chat(
                 Some(Admitted {
                     price: admission.price.id,
                     multiplier_ppm: admission.multiplier_ppm,
-                    channel: admission.channel.id,
+                    channel: admission.first.channel.id,
                     hold: sizing.hold,
                     output_cap: sizing.output_cap,
                     cap_reason: sizing.cap_reason,

@@ -14,6 +14,7 @@ use crate::gateway::facts::{Checked, Decided, Facts, Outcome};
 use crate::gateway::ladder::{self, Evidence, HoldPolicy, Step, StepState, Would};
 use crate::id::{AccountId, KeyId};
 
+use super::attempts::{self, AttemptView};
 use super::time_text;
 
 /// Whose eyes an explanation is for (J4).
@@ -238,6 +239,8 @@ pub struct Upstream {
     pub status: Option<u16>,
     pub request_id: Option<String>,
     pub error: Option<String>,
+    /// The channels that the call was sent to; the last one is that which is told above.
+    pub attempts: Vec<AttemptView>,
 }
 
 /// Explains a case to an audience.
@@ -475,10 +478,14 @@ fn falls_short(view: &LimitView) -> bool {
 
 fn upstream(case: &Case) -> Option<Upstream> {
     let outcome = case.outcome.as_ref()?;
+    let served = outcome.served();
+    let channel = served.and_then(|attempt| attempt.channel);
+    let channel = channel.or(case.decided.admitted.map(|admitted| admitted.channel));
     Some(Upstream {
-        channel: case.decided.admitted.map(|admitted| admitted.channel.to_string()),
-        status: outcome.upstream_status,
-        request_id: outcome.upstream_request.as_ref().map(ToString::to_string),
+        channel: channel.map(|channel| channel.to_string()),
+        status: served.and_then(|attempt| attempt.status),
+        request_id: served.and_then(|attempt| attempt.upstream_request.as_deref()).map(ToOwned::to_owned),
         error: outcome.upstream_error.as_ref().map(ToString::to_string),
+        attempts: attempts::of(outcome, Audience::Operator),
     })
 }

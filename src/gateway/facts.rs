@@ -182,7 +182,9 @@ impl Decided {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Admitted {
     pub price: PriceId,
+    /// Of the dearest group that may serve the call, which is what the hold covers.
     pub multiplier_ppm: u64,
+    /// Where it is sent to first.
     pub channel: ChannelId,
     pub hold: Nano,
     /// Output tokens of one choice, at the most.
@@ -227,9 +229,9 @@ pub struct Outcome {
     pub ending: Ending,
     pub usage: Usage,
     pub usage_source: UsageSource,
-    pub upstream_status: Option<u16>,
-    pub upstream_request: Option<Box<str>>,
-    /// The upstream's own words, cut to 2 KiB; operators only.
+    /// The tries at upstreams in their order; the last one is that which the call was answered and charged by.
+    pub attempts: Attempts,
+    /// The last upstream's own words, cut to 2 KiB; operators only.
     pub upstream_error: Option<Box<str>>,
     /// The code that the caller was shown, if the call ended in one.
     pub code: Option<Code>,
@@ -320,7 +322,82 @@ impl UsageSource {
     }
 }
 
+/// Most calls are answered by the first channel that they are sent to.
+pub type Attempts = SmallVec<[Attempt; 1]>;
+
+/// One try of a call at one channel.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Attempt {
+    /// `None` only of calls from before attempts were kept: it is the channel that the call was admitted to.
+    pub channel: Option<ChannelId>,
+    /// Which of the channel's credentials was used, from 1; never the credential itself.
+    pub credential: u8,
+    /// Of the group through which the channel was reached; 0 where the channel is not known.
+    pub multiplier_ppm: u64,
+    /// Microseconds from the arrival of the request.
+    pub started_us: u64,
+    pub duration_us: u64,
+    /// What the upstream answered; `None`: nothing came.
+    pub status: Option<u16>,
+    /// The upstream's own name of the call, as its bill gives it.
+    pub upstream_request: Option<Box<str>>,
+    /// What was wrong with it, if anything was.
+    pub fault: Option<Code>,
+    /// What the upstream is expected to bill for it; `None`: nobody told the gateway what the channel costs.
+    pub cost: Option<Nano>,
+    pub cost_basis: CostBasis,
+}
+
+/// How well the cost of an attempt is known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum CostBasis {
+    /// The upstream had nothing to bill: it refused, or never had the request.
+    #[default]
+    Nothing = 0,
+    /// By the usage that the upstream told.
+    Upstream = 1,
+    /// By what was counted of an answer whose usage nobody told.
+    Counted = 2,
+    /// The most that it can be: the upstream had the request, and no answer came of it.
+    Estimated = 3,
+}
+
+impl CostBasis {
+    pub fn from_code(code: u8) -> Option<Self> {
+        [CostBasis::Nothing, CostBasis::Upstream, CostBasis::Counted, CostBasis::Estimated]
+            .into_iter()
+            .find(|basis| *basis as u8 == code)
+    }
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            CostBasis::Nothing => "nothing",
+            CostBasis::Upstream => "upstream",
+            CostBasis::Counted => "counted",
+            CostBasis::Estimated => "estimated",
+        }
+    }
+}
+
 impl Outcome {
+    /// The multiplier that an admitted call was charged at: that of the group through which it was served.
+    pub fn multiplier_ppm(&self, admitted: &Admitted) -> u64 {
+        let served = self.served().filter(|attempt| attempt.channel.is_some());
+        served.map_or(admitted.multiplier_ppm, |attempt| attempt.multiplier_ppm)
+    }
+
+    /// The attempt that the call was answered and charged by.
+    pub fn served(&self) -> Option<&Attempt> {
+        self.attempts.last()
+    }
+
+    /// What all upstreams that were tried are expected to bill, as far as their cost is known.
+    pub fn upstream_cost(&self) -> Nano {
+        let costs = self.attempts.iter().filter_map(|attempt| attempt.cost);
+        costs.fold(Nano::ZERO, Nano::saturating_add)
+    }
+
     /// Of a call that the gateway itself lost.
     pub fn gateway_fault() -> Self {
         Outcome {
@@ -328,8 +405,7 @@ impl Outcome {
             ending: Ending::GatewayFault,
             usage: Usage::default(),
             usage_source: UsageSource::None,
-            upstream_status: None,
-            upstream_request: None,
+            attempts: Attempts::new(),
             upstream_error: None,
             code: None,
             first_byte_us: None,

@@ -2,6 +2,7 @@
 //! record. One file per step; the pipeline is the only place that branches between them.
 
 pub mod answer;
+mod attempt;
 mod edge;
 mod exchange;
 pub mod facts;
@@ -10,10 +11,12 @@ pub mod identify;
 pub mod ladder;
 mod meter;
 mod models;
+mod outgoing;
 pub mod pipeline;
 pub mod provider;
 pub mod request;
 mod respond;
+mod retry_budget;
 mod route;
 pub mod server;
 mod settle;

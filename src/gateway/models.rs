@@ -57,7 +57,7 @@ fn is_callable(snapshot: &Snapshot, entry: &ModelEntry, caller: Caller<'_>, fact
             let name = &entry.model.name;
             caller.key.allows(endpoint, name) && permits(snapshot, caller, facts, name, endpoint)
         })
-        && entry.channels_for(caller.key.environment, caller.key.group).next().is_some()
+        && !caller.candidates(snapshot, entry).is_empty()
 }
 
 fn shape(entry: &ModelEntry) -> Model<'_> {

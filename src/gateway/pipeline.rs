@@ -23,8 +23,9 @@ use crate::id::{KeyId, RequestId};
 use crate::risk::Observation;
 
 use super::answer::AnswerBody;
+use super::attempt::Attempting;
 use super::exchange::Exchange;
-use super::facts::{Admitted, Checked, Credential, Decided, Endpoint, Facts};
+use super::facts::{Admitted, Attempts, Checked, Credential, Decided, Endpoint, Facts};
 use super::identify::{self, Destination};
 use super::ladder::{self, Caller, Scope, Verdict};
 use super::models;
@@ -53,7 +54,8 @@ pub struct Connection {
 struct Admission {
     admitted: Admitted,
     price: Arc<Price>,
-    route: Rc<Route>,
+    /// Where it goes first, and the multiplier of the group through which that is reached.
+    first: (Rc<Route>, u64),
     /// Tokens that the call can come to.
     tokens: u64,
 }
@@ -349,27 +351,31 @@ impl Arrival {
         let mut reserve = None;
         match verdict {
             Verdict::Refuse(refusal) => decided.refusal = Some(refusal),
-            Verdict::Admit(admit) => match self.worker.routes.get(admit.channel, &gateway.app.directory) {
-                Err(why) => {
-                    tracing::error!(channel = %admit.channel.id, why, "a channel cannot be used");
-                    let model = decided.facts.body.passed().map_or("", |body| &*body.model);
-                    decided.refusal = Some(Box::new(Refusal::new(Code::NoChannel).param("model", model)));
+            Verdict::Admit(admit) => {
+                match self.worker.routes.get(admit.first.channel, &gateway.app.directory) {
+                    Err(why) => {
+                        tracing::error!(channel = %admit.first.channel.id, why, "a channel cannot be used");
+                        let model = decided.facts.body.passed().map_or("", |body| &*body.model);
+                        decided.refusal = Some(Box::new(Refusal::new(Code::NoChannel).param("model", model)));
+                    }
+                    Ok(route) => {
+                        let admitted = Admitted {
+                            price: admit.price.id,
+                            multiplier_ppm: admit.multiplier_ppm,
+                            channel: admit.first.channel.id,
+                            hold: admit.sizing.hold,
+                            output_cap: admit.sizing.output_cap,
+                            cap_reason: admit.sizing.cap_reason,
+                        };
+                        decided.admitted = Some(admitted);
+                        let tokens = decided.facts.body.passed().map_or(0, |call| admit.sizing.tokens(call));
+                        reserve =
+                            Some(Reserve { amount: admitted.hold, overdraft: ledger::Nano::ZERO, tokens });
+                        let (price, first) = (Arc::clone(admit.price), (route, admit.first.multiplier_ppm));
+                        *admission = Some(Admission { admitted, price, first, tokens });
+                    }
                 }
-                Ok(route) => {
-                    let admitted = Admitted {
-                        price: admit.price.id,
-                        multiplier_ppm: admit.multiplier_ppm,
-                        channel: admit.channel.id,
-                        hold: admit.sizing.hold,
-                        output_cap: admit.sizing.output_cap,
-                        cap_reason: admit.sizing.cap_reason,
-                    };
-                    decided.admitted = Some(admitted);
-                    let tokens = decided.facts.body.passed().map_or(0, |call| admit.sizing.tokens(call));
-                    reserve = Some(Reserve { amount: admitted.hold, overdraft: ledger::Nano::ZERO, tokens });
-                    *admission = Some(Admission { admitted, price: Arc::clone(admit.price), route, tokens });
-                }
-            },
+            }
         }
         decided.readings = Some(readings);
         if let Some(code) = decided.refusal.as_ref().map(|refusal| refusal.code)
@@ -393,12 +399,16 @@ impl Arrival {
         let (reply, answer) = oneshot::channel();
         let running = self.worker.gateway.count_call();
         let rate = held.decided().readings.as_ref().and_then(|readings| readings.rate);
+        self.worker.retries.earn();
+        let (route, multiplier_ppm) = admission.first;
+        let started_us = self.worker.gateway.app.clock.mono_ns().saturating_sub(self.arrived_ns) / 1_000;
         let exchange = Exchange {
             worker: Rc::clone(&self.worker),
             held,
             admitted: admission.admitted,
             price: admission.price,
-            route: admission.route,
+            attempt: Attempting::new(route, 0, multiplier_ppm, started_us),
+            attempts: Attempts::new(),
             request,
             body,
             language: self.language,

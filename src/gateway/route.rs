@@ -9,6 +9,7 @@ use http::{HeaderName, HeaderValue, header};
 
 use crate::directory::{Channel, Directory};
 use crate::id::ChannelId;
+use crate::secret::Secret;
 
 use super::upstream::Target;
 
@@ -16,8 +17,17 @@ use super::upstream::Target;
 pub struct Route {
     pub channel: Arc<Channel>,
     pub target: Target,
-    /// Sent with every call: the channel's credential and the content type.
-    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// What is sent with every call, for each of the channel's credentials.
+    headers: Vec<Headers>,
+}
+
+type Headers = Vec<(HeaderName, HeaderValue)>;
+
+impl Route {
+    /// Sent with every call that uses this credential: the credential itself and the content type.
+    pub fn headers(&self, credential: usize) -> &[(HeaderName, HeaderValue)] {
+        self.headers.get(credential).map_or(&[], Vec::as_slice)
+    }
 }
 
 /// The routes of one worker.
@@ -37,17 +47,21 @@ impl Routes {
         }
         let target = Target::parse(&channel.base_url).map_err(|why| why.to_string())?;
         let credential = directory.credential(channel).map_err(|why| why.to_string())?;
-        let bearer = format!("Bearer {}", credential.expose());
-        let mut bearer =
-            HeaderValue::from_str(&bearer).map_err(|_| "the credential is no header value".to_owned())?;
-        bearer.set_sensitive(true);
-        let headers = vec![
-            (header::AUTHORIZATION, bearer),
-            (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
-            (header::USER_AGENT, HeaderValue::from_static(concat!("tallygate/", env!("CARGO_PKG_VERSION")))),
-        ];
+        let headers = vec![headers(&credential)?];
         let route = Rc::new(Route { channel: Arc::clone(channel), target, headers });
         known.insert(channel.id, Rc::clone(&route));
         Ok(route)
     }
+}
+
+fn headers(credential: &Secret) -> Result<Headers, String> {
+    let bearer = format!("Bearer {}", credential.expose());
+    let mut bearer =
+        HeaderValue::from_str(&bearer).map_err(|_| "the credential is no header value".to_owned())?;
+    bearer.set_sensitive(true);
+    Ok(vec![
+        (header::AUTHORIZATION, bearer),
+        (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
+        (header::USER_AGENT, HeaderValue::from_static(concat!("tallygate/", env!("CARGO_PKG_VERSION")))),
+    ])
 }

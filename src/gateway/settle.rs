@@ -6,15 +6,14 @@ use crate::books::{BooksError, Held, Settlement};
 use crate::catalogue::Code;
 use crate::directory::Price;
 
-use super::facts::{Ending, Outcome, UsageSource};
+use super::facts::{Attempts, Ending, Outcome, UsageSource};
 
 /// What is known of a call when it has ended.
 pub struct Ended {
     pub status: u16,
     pub ending: Ending,
     pub code: Option<Code>,
-    pub upstream_status: Option<u16>,
-    pub upstream_request: Option<Box<str>>,
+    pub attempts: Attempts,
     pub upstream_error: Option<Box<str>>,
     pub first_byte_us: Option<u64>,
     pub latency_us: u64,
@@ -27,8 +26,7 @@ impl Ended {
             ending: self.ending,
             usage,
             usage_source,
-            upstream_status: self.upstream_status,
-            upstream_request: self.upstream_request,
+            attempts: self.attempts,
             upstream_error: self.upstream_error,
             code: self.code,
             first_byte_us: self.first_byte_us,

@@ -3,19 +3,19 @@
 
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
-use ledger::ReleaseReason;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
 use crate::catalogue::{Code, Refusal};
 
 use super::answer::AnswerBody;
-use super::exchange::{Exchange, Failure};
+use super::attempt::Failure;
+use super::exchange::Exchange;
 use super::facts::Ending;
 use super::meter::Meter;
 use super::provider::openai::{self, EventKind, UpstreamFault};
 use super::respond;
-use super::settle::{self, Ended};
+use super::settle::Ended;
 use super::sse::{Cut, Event, SseReader, Verdict};
 use super::upstream::Answer;
 use super::worker::Interrupt;
@@ -94,7 +94,7 @@ enum End {
 }
 
 impl Exchange {
-    pub(super) async fn stream(mut self, mut answer: Answer, upstream_request: Option<Box<str>>) {
+    pub(super) async fn stream(mut self, mut answer: Answer) {
         drop(std::mem::take(&mut answer.headers));
         if self.durable(self.held.ticket()).await.is_err() {
             return;
@@ -118,7 +118,7 @@ impl Exchange {
         self.answer(respond::response(StatusCode::OK, head, body));
         let mut cut = Cut::default();
         let end = self.pump(&mut answer, &mut watch, &mut caller, &mut cut).await;
-        self.end_stream(end, watch, caller, cut, upstream_request).await;
+        self.end_stream(end, watch, caller, cut).await;
     }
 
     /// Passes events on until the stream ends, and goes on reading for a while if the caller leaves.
@@ -167,14 +167,7 @@ impl Exchange {
         }
     }
 
-    async fn end_stream(
-        self,
-        end: End,
-        mut watch: Watch,
-        mut caller: Caller,
-        cut: Cut,
-        upstream_request: Option<Box<str>>,
-    ) {
+    async fn end_stream(self, end: End, mut watch: Watch, mut caller: Caller, cut: Cut) {
         let gone = caller.is_gone();
         let complete = watch.is_complete() && !matches!(end, End::DrainLimit | End::Interrupted(_));
         let ending = match &end {
@@ -193,11 +186,13 @@ impl Exchange {
             code,
             first_byte_us: caller.first_byte_us,
             upstream_error: watch.fault.as_ref().map(|fault| Failure::from(fault.clone()).text),
-            ..self.ended(200, ending, upstream_request)
+            ..self.ended(200, ending)
         };
         let delivered = complete || watch.meter.has_delivered();
-        let settled =
-            if delivered { self.settle(watch.meter, ended).await } else { self.give_back(ended).await };
+        let settled = match delivered {
+            true => self.settle(watch.meter, ended).await,
+            false => self.give_back(watch.meter, ended).await,
+        };
         let (rest, settled) = match settled {
             Ok(settled) => settled,
             Err(why) => return tracing::error!(%why, "a stream could not be settled and was not ended"),
@@ -210,17 +205,6 @@ impl Exchange {
             let refusal = refusal.charged(settled.charged);
             caller.send(rest.addressee().sse_refusal(&refusal)).await;
         }
-    }
-
-    /// Nothing was delivered, so nothing is charged.
-    async fn give_back(
-        self,
-        ended: Ended,
-    ) -> Result<(super::exchange::Unheld, crate::books::Settlement), crate::books::BooksError> {
-        let (rest, held) = self.take_held();
-        let settled = settle::release(held, ReleaseReason::NothingDelivered, ended)?;
-        rest.durable(settled.ticket).await?;
-        Ok((rest, settled))
     }
 }
 

@@ -17,6 +17,7 @@ use crate::risk::{self, Finding, KeyInPage};
 use super::facts::Ending;
 use super::flood::Flood;
 use super::ladder::{self, HoldPolicy};
+use super::retry_budget::RetryBudget;
 use super::route::Routes;
 use super::upstream::{Settings, Tls, Upstreams};
 
@@ -34,6 +35,8 @@ pub struct Gateway {
     pub header_timeout_ms: u64,
     pub idle_timeout: Duration,
     pub total_timeout: Duration,
+    /// Channels that one call is sent to at the most.
+    pub attempts_max: usize,
     pub drain_timeout: Duration,
     pub drain_bytes_max: u64,
     pub connections: Arc<tokio::sync::Semaphore>,
@@ -91,6 +94,7 @@ impl Gateway {
             header_timeout_ms: upstream.header_timeout_ms,
             idle_timeout: Duration::from_millis(limits.stream_idle_timeout_ms),
             total_timeout: Duration::from_millis(upstream.total_timeout_ms),
+            attempts_max: upstream.attempts_max as usize,
             drain_timeout: Duration::from_millis(limits.drain_ms_max),
             drain_bytes_max: limits.drain_bytes_max,
             connections: Arc::new(tokio::sync::Semaphore::new(limits.connections_max as usize)),
@@ -219,6 +223,7 @@ pub struct Worker {
     pub gateway: Arc<Gateway>,
     pub upstreams: Upstreams,
     pub routes: Routes,
+    pub retries: RetryBudget,
     /// Where this thread hears of commits.
     pub port: usize,
 }
@@ -234,6 +239,12 @@ impl Worker {
             http2: upstream.http2,
             ..Settings::default()
         };
-        Worker { upstreams: Upstreams::new(settings, tls), routes: Routes::default(), gateway, port }
+        Worker {
+            upstreams: Upstreams::new(settings, tls),
+            routes: Routes::default(),
+            retries: RetryBudget::new(upstream.retry_share_percent),
+            gateway,
+            port,
+        }
     }
 }

@@ -11,6 +11,7 @@ mod announcements;
 mod api;
 mod authorization;
 mod catalogue;
+mod channels;
 mod cli;
 mod console;
 mod demo;

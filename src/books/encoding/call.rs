@@ -9,8 +9,8 @@ use ledger::{TokenClass, Usage};
 use crate::catalogue::{Code, LimitView, Refusal, Value};
 use crate::directory::Rates;
 use crate::gateway::facts::{
-    Admitted, CallBody, CallRecord, CapReason, Checked, Client, CounterReading, Credential, Decided, Ending,
-    Endpoint, Facts, Outcome, RateReading, Readings, UsageSource,
+    Admitted, Attempt, Attempts, CallBody, CallRecord, CapReason, Checked, Client, CostBasis, CounterReading,
+    Credential, Decided, Ending, Endpoint, Facts, Outcome, RateReading, Readings, UsageSource,
 };
 use crate::id::{AccountId, ChannelId, KeyId, MemberId, PriceId, ProjectId, RequestId};
 
@@ -200,8 +200,7 @@ fn write_outcome(to: &mut Writer<'_>, outcome: &Outcome) {
     to.u8(outcome.ending as u8);
     to.list(&outcome.usage.tokens, |to, tokens| to.u64(*tokens));
     to.u8(outcome.usage_source as u8);
-    to.option(outcome.upstream_status, |to, status| to.u64(u64::from(status)));
-    to.option(outcome.upstream_request.as_deref(), Writer::text);
+    to.list(&outcome.attempts, write_attempt);
     to.option(outcome.upstream_error.as_deref(), Writer::text);
     to.option(outcome.code, |to, code| to.u64(u64::from(code.number())));
     to.option(outcome.first_byte_us, Writer::u64);
@@ -214,13 +213,52 @@ fn read_outcome(from: &mut Reader<'_>) -> Decoded<Outcome> {
         ending: code(from, "ending", Ending::from_code)?,
         usage: read_usage(from)?,
         usage_source: code(from, "usage source", UsageSource::from_code)?,
-        upstream_status: from.option(Reader::u16)?,
-        upstream_request: from.option(|from| from.text().map(Into::into))?,
+        attempts: read_attempts(from)?,
         upstream_error: from.option(|from| from.text().map(Into::into))?,
         code: from.option(read_code)?,
         first_byte_us: from.option(Reader::u64)?,
         latency_us: from.u64()?,
     })
+}
+
+fn write_attempt(to: &mut Writer<'_>, attempt: &Attempt) {
+    to.option(attempt.channel, |to, channel| to.fixed64(channel.raw()));
+    to.u8(attempt.credential);
+    to.u64(attempt.multiplier_ppm);
+    to.u64(attempt.started_us);
+    to.u64(attempt.duration_us);
+    to.option(attempt.status, |to, status| to.u64(u64::from(status)));
+    to.option(attempt.upstream_request.as_deref(), Writer::text);
+    to.option(attempt.fault, |to, fault| to.u64(u64::from(fault.number())));
+    to.option(attempt.cost, |to, cost| to.i64(cost.0));
+    to.u8(attempt.cost_basis as u8);
+}
+
+fn read_attempt(from: &mut Reader<'_>) -> Decoded<Attempt> {
+    Ok(Attempt {
+        channel: from.option(Reader::fixed64)?.map(ChannelId::from_raw),
+        credential: from.u8()?,
+        multiplier_ppm: from.u64()?,
+        started_us: from.u64()?,
+        duration_us: from.u64()?,
+        status: from.option(Reader::u16)?,
+        upstream_request: from.option(|from| from.text().map(Into::into))?,
+        fault: from.option(read_code)?,
+        cost: from.option(nano)?,
+        cost_basis: code(from, "cost basis", CostBasis::from_code)?,
+    })
+}
+
+/// Before attempts were kept, a call had one, of which little was known.
+fn read_attempts(from: &mut Reader<'_>) -> Decoded<Attempts> {
+    if from.version >= super::ATTEMPTS {
+        return from.list(read_attempt);
+    }
+    let status = from.option(Reader::u16)?;
+    let upstream_request: Option<Box<str>> = from.option(|from| from.text().map(Into::into))?;
+    let was_tried = status.is_some() || upstream_request.is_some();
+    let only = was_tried.then(|| Attempt { status, upstream_request, ..Attempt::default() });
+    Ok(only.into_iter().collect())
 }
 
 fn read_usage(from: &mut Reader<'_>) -> Decoded<Usage> {
@@ -330,4 +368,32 @@ fn read_limit(from: &mut Reader<'_>) -> Decoded<LimitView> {
         resets_at_ms: from.option(Reader::i64)?,
         origin: from.option(text)?.map(Cow::Owned),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An outcome as version 1 wrote it: one upstream's status and name of the call in the place of attempts.
+    #[test]
+    fn an_outcome_from_before_attempts_is_read_as_one_attempt() {
+        let mut bytes = Vec::new();
+        let to = &mut Writer(&mut bytes);
+        to.u64(200);
+        to.u8(Ending::Complete as u8);
+        to.list(&[7_u64; TokenClass::COUNT], |to, tokens| to.u64(*tokens));
+        to.u8(UsageSource::Upstream as u8);
+        to.option(Some(200), |to, status| to.u64(status));
+        to.option(Some("chatcmpl-1"), Writer::text);
+        (0..3).for_each(|_| to.u8(0));
+        to.u64(1_500);
+        let mut from = Reader::new(&bytes);
+        from.version = 1;
+        let outcome = read_outcome(&mut from).unwrap();
+        assert_eq!(from.end(), Ok(()));
+        let only =
+            Attempt { status: Some(200), upstream_request: Some("chatcmpl-1".into()), ..Attempt::default() };
+        assert_eq!(outcome.attempts.as_slice(), [only]);
+        assert_eq!((outcome.usage.tokens[0], outcome.latency_us), (7, 1_500));
+    }
 }

@@ -1,4 +1,4 @@
-//! The journal's encoding, version 1: what a batch's `effects` and `facts` are made of.
+//! The journal's encoding, version 2: what a batch's `effects` and `facts` are made of.
 //!
 //! ```text
 //! effects = version, records
@@ -9,6 +9,9 @@
 //! text or byte string is its length and its bytes; an option is 0, or 1 and the value; a list is its
 //! length and its items. `effects` hold money, counts, ids and codes and are kept for ever; `facts` hold
 //! what may be personal and can be purged: the chain knows them by their hash alone.
+//!
+//! What older versions wrote is read for ever. Version 2: the outcome of a call has a list of its attempts, where
+//! version 1 had the status and the name of one upstream.
 //!
 //! Decoding never panics, whatever the bytes.
 
@@ -29,7 +32,9 @@ use wire::{Reader, Writer};
 pub use state::{Checkpoint, decode_checkpoint, encode_checkpoint};
 pub use wire::DecodeError;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// The version from which on a call has attempts.
+const ATTEMPTS: u8 = 2;
 
 /// Buffers that go round: a batch takes them and gives them back.
 #[derive(Default)]
@@ -82,7 +87,7 @@ pub struct StoredRecord {
 
 /// Reads a batch. `facts` is `None` once they are purged.
 pub fn decode_batch(effects: &[u8], facts: Option<&[u8]>) -> Result<Vec<StoredRecord>, DecodeError> {
-    let mut from = Reader(effects);
+    let mut from = Reader::new(effects);
     version(&mut from)?;
     let mut records: Vec<StoredRecord> = from.list(|from| {
         let request = from.option(|from| from.fixed128().map(RequestId::from_raw))?;
@@ -90,7 +95,7 @@ pub fn decode_batch(effects: &[u8], facts: Option<&[u8]>) -> Result<Vec<StoredRe
     })?;
     from.end()?;
     if let Some(facts) = facts {
-        let mut from = Reader(facts);
+        let mut from = Reader::new(facts);
         version(&mut from)?;
         let calls: Vec<CallRecord> = from.list(call::read)?;
         from.end()?;
@@ -107,7 +112,10 @@ pub fn decode_batch(effects: &[u8], facts: Option<&[u8]>) -> Result<Vec<StoredRe
 
 fn version(from: &mut Reader<'_>) -> Result<(), DecodeError> {
     match from.u8()? {
-        VERSION => Ok(()),
+        known @ 1..=VERSION => {
+            from.version = known;
+            Ok(())
+        }
         value => Err(DecodeError::Unknown { what: "version", value: u64::from(value) }),
     }
 }
@@ -120,7 +128,7 @@ pub fn encode_call(call: &CallRecord) -> Vec<u8> {
 }
 
 pub fn decode_call(bytes: &[u8]) -> Result<CallRecord, DecodeError> {
-    let mut from = Reader(bytes);
+    let mut from = Reader::new(bytes);
     version(&mut from)?;
     let call = call::read(&mut from)?;
     from.end()?;
@@ -135,7 +143,7 @@ pub fn encode_effects(effects: &[Effect]) -> Vec<u8> {
 }
 
 pub fn decode_effects(bytes: &[u8]) -> Result<Vec<Effect>, DecodeError> {
-    let mut from = Reader(bytes);
+    let mut from = Reader::new(bytes);
     version(&mut from)?;
     let effects = from.list(effect::read)?;
     from.end()?;

@@ -49,7 +49,7 @@ pub fn encode_checkpoint(checkpoint: &Checkpoint) -> Vec<u8> {
 }
 
 pub fn decode_checkpoint(bytes: &[u8]) -> Result<Checkpoint, DecodeError> {
-    let from = &mut Reader(bytes);
+    let from = &mut Reader::new(bytes);
     match from.u8()? {
         VERSION => {}
         value => return Err(DecodeError::Unknown { what: "checkpoint version", value: u64::from(value) }),

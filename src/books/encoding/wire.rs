@@ -93,14 +93,22 @@ impl Writer<'_> {
 }
 
 /// Takes values off the front of a byte string.
-pub struct Reader<'a>(pub &'a [u8]);
+pub struct Reader<'a> {
+    bytes: &'a [u8],
+    /// Version of the encoding that the values were written in.
+    pub version: u8,
+}
 
 type Decoded<T> = Result<T, DecodeError>;
 
 impl<'a> Reader<'a> {
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Reader { bytes, version: 0 }
+    }
+
     pub fn u8(&mut self) -> Decoded<u8> {
-        let (first, rest) = self.0.split_first().ok_or(DecodeError::Truncated)?;
-        self.0 = rest;
+        let (first, rest) = self.bytes.split_first().ok_or(DecodeError::Truncated)?;
+        self.bytes = rest;
         Ok(*first)
     }
 
@@ -134,8 +142,8 @@ impl<'a> Reader<'a> {
     }
 
     fn take(&mut self, count: usize) -> Decoded<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(count).ok_or(DecodeError::Truncated)?;
-        self.0 = rest;
+        let (taken, rest) = self.bytes.split_at_checked(count).ok_or(DecodeError::Truncated)?;
+        self.bytes = rest;
         Ok(taken)
     }
 
@@ -174,7 +182,7 @@ impl<'a> Reader<'a> {
         mut read: impl FnMut(&mut Self) -> Decoded<T>,
     ) -> Decoded<L> {
         let count = self.u64()?;
-        if count > self.0.len() as u64 {
+        if count > self.bytes.len() as u64 {
             return Err(DecodeError::Truncated);
         }
         let mut items = L::default();
@@ -185,7 +193,7 @@ impl<'a> Reader<'a> {
     }
 
     pub fn end(&self) -> Decoded<()> {
-        if self.0.is_empty() { Ok(()) } else { Err(DecodeError::Trailing) }
+        if self.bytes.is_empty() { Ok(()) } else { Err(DecodeError::Trailing) }
     }
 }
 
@@ -205,7 +213,7 @@ mod tests {
             writer.fixed128(c);
             writer.text(&text);
             writer.list(&list, |writer, item| writer.i64(*item));
-            let mut reader = Reader(&bytes);
+            let mut reader = Reader::new(&bytes);
             prop_assert_eq!(reader.u64(), Ok(a));
             prop_assert_eq!(reader.i64(), Ok(b));
             prop_assert_eq!(reader.fixed128(), Ok(c));
@@ -217,13 +225,13 @@ mod tests {
 
     #[test]
     fn an_overlong_integer_is_refused() {
-        assert_eq!(Reader(&[0xff; 11]).u64(), Err(DecodeError::OutOfRange { what: "integer" }));
+        assert_eq!(Reader::new(&[0xff; 11]).u64(), Err(DecodeError::OutOfRange { what: "integer" }));
     }
 
     #[test]
     fn a_count_beyond_the_bytes_allocates_nothing() {
         assert_eq!(
-            Reader(&[0xff, 0xff, 0xff, 0x7f]).list::<_, Vec<u8>>(Reader::u8),
+            Reader::new(&[0xff, 0xff, 0xff, 0x7f]).list::<_, Vec<u8>>(Reader::u8),
             Err(DecodeError::Truncated)
         );
     }

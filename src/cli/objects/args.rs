@@ -412,6 +412,9 @@ pub struct ChannelFields {
     /// Higher is tried first.
     #[arg(long, allow_hyphen_values = true)]
     priority: Option<i32>,
+    /// Its share of the calls among channels of the same priority; 0: only where no other of them can.
+    #[arg(long)]
+    weight: Option<u32>,
     /// enabled or disabled.
     #[arg(long)]
     status: Option<String>,
@@ -442,6 +445,7 @@ impl ChannelFields {
             put(&mut body, "environments", Some(self.environments));
         }
         put(&mut body, "priority", self.priority);
+        put(&mut body, "weight", self.weight);
         put(&mut body, "status", self.status);
         put(&mut body, "output_cap_field", self.output_cap_field);
         Ok(body)
@@ -485,6 +489,12 @@ pub struct GroupFields {
     /// The group has every model that its channels serve.
     #[arg(long, conflicts_with = "models")]
     all_models: bool,
+    /// A group, by id, whose channels serve where none of its own can; replaces all, in this order.
+    #[arg(long = "fallback", value_name = "GROUP")]
+    fallback: Vec<String>,
+    /// No group stands in for it.
+    #[arg(long, conflicts_with = "fallback")]
+    no_fallback: bool,
     #[command(flatten)]
     limits: LimitFields,
 }
@@ -495,6 +505,9 @@ impl GroupFields {
         put(&mut body, "multiplier", self.multiplier);
         if self.all_models || !self.models.is_empty() {
             put(&mut body, "models", Some(self.models));
+        }
+        if self.no_fallback || !self.fallback.is_empty() {
+            put(&mut body, "fallback", Some(self.fallback));
         }
         self.limits.put(&mut body)?;
         Ok(body)

@@ -7,11 +7,12 @@ use ledger::Nano;
 
 use crate::catalogue::Refusal;
 use crate::directory::snapshot::AccountEntry;
-use crate::directory::{Channel, Group, Key, Member, Metric, ModelEntry, Price, Project, Snapshot, decimal};
+use crate::directory::{Group, Key, Member, Metric, ModelEntry, Price, Project, Snapshot, decimal};
 use crate::gateway::facts::{CallBody, Facts, Readings};
-use crate::id::{GroupId, KeyId};
+use crate::id::{GroupId, KeyId, RequestId};
 use crate::plant::planted;
 
+use super::candidates::{Candidate, Candidates};
 use super::purse::{self, Measured, Purses};
 use super::sizing::{self, Sizing};
 
@@ -52,8 +53,12 @@ pub struct Case<'a> {
     pub call: Option<&'a CallBody>,
     pub model: Option<&'a ModelEntry>,
     pub price: Option<&'a Arc<Price>>,
+    /// Of the dearest group that may serve the call: what its hold covers.
     pub multiplier_ppm: u64,
-    pub channel: Option<&'a Arc<Channel>>,
+    /// `None` while the caller or the model is not known.
+    pub candidates: Option<Candidates<'a>>,
+    /// Where the call is sent to first.
+    pub chosen: Option<Candidate<'a>>,
     /// `None` while the model or its price is not known.
     pub sizing: Option<Result<Sizing, Refusal>>,
 }
@@ -69,12 +74,11 @@ impl<'a> Case<'a> {
         let call = facts.body.passed();
         let model = call.and_then(|call| snapshot.model(&call.model));
         let price = model.and_then(|model| model.price_at(facts.at_ms));
-        let group = caller.and_then(|caller| group_of(snapshot, caller.key));
-        let multiplier_ppm =
+        let candidates = caller.zip(model).map(|(caller, model)| caller.candidates(snapshot, model));
+        let chosen = candidates.and_then(|all| all.choose(seed(facts.request, 1), |_| true));
+        let own_ppm =
             caller.and_then(|caller| caller.group).map_or(decimal::PPM, |group| group.multiplier_ppm);
-        let channel = caller
-            .zip(model)
-            .and_then(|(caller, model)| model.channels_for(caller.key.environment, group).next());
+        let multiplier_ppm = candidates.and_then(|all| all.dearest_ppm()).unwrap_or(own_ppm);
         let mut case = Case {
             snapshot,
             facts,
@@ -85,7 +89,8 @@ impl<'a> Case<'a> {
             model,
             price,
             multiplier_ppm,
-            channel,
+            candidates,
+            chosen,
             sizing: None,
         };
         // Collected where they stay: there is room for the deepest tree, which is not to be moved about.
@@ -154,6 +159,16 @@ impl<'a> Caller<'a> {
             group: group_of(snapshot, key).and_then(|id| snapshot.group(id)),
         })
     }
+
+    /// The channels that could serve the model to it.
+    pub fn candidates(&self, snapshot: &'a Snapshot, model: &'a ModelEntry) -> Candidates<'a> {
+        Candidates::new(snapshot, model, self.key, self.group.map(|group| &**group))
+    }
+}
+
+/// By what the choice among equal channels falls: the random part of the request's id, another for each attempt.
+pub fn seed(request: RequestId, attempt: u32) -> u64 {
+    (request.raw() as u64).rotate_left(attempt.wrapping_mul(11))
 }
 
 fn group_of(snapshot: &Snapshot, key: &Key) -> Option<GroupId> {

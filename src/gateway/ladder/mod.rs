@@ -7,6 +7,7 @@
 mod account_switch;
 mod balance;
 mod budgets;
+mod candidates;
 mod case;
 mod channel;
 mod counts;
@@ -29,7 +30,8 @@ use crate::plant::planted;
 
 use super::facts::{Facts, Readings};
 
-pub use case::{Caller, Case, HoldPolicy};
+pub use candidates::{Candidate, Candidates};
+pub use case::{Caller, Case, HoldPolicy, seed};
 pub use evidence::{Evidence, Finding};
 pub use explain::{Step, StepState, Would, explain};
 pub use key_state::status as key_status;
@@ -103,8 +105,10 @@ pub enum Verdict<'a> {
 pub struct Admission<'a> {
     pub sizing: Sizing,
     pub price: &'a std::sync::Arc<crate::directory::Price>,
+    /// Of the dearest group that may serve the call.
     pub multiplier_ppm: u64,
-    pub channel: &'a std::sync::Arc<crate::directory::Channel>,
+    /// Where it is sent to first.
+    pub first: Candidate<'a>,
 }
 
 /// Decides a call from everything that is known of it.
@@ -120,9 +124,9 @@ pub fn decide<'a>(
             return Verdict::Refuse(Box::new(refusal));
         }
     }
-    match (case.sizing, case.price, case.channel) {
-        (Some(Ok(sizing)), Some(price), Some(channel)) => {
-            Verdict::Admit(Admission { sizing, price, multiplier_ppm: case.multiplier_ppm, channel })
+    match (case.sizing, case.price, case.chosen) {
+        (Some(Ok(sizing)), Some(price), Some(first)) => {
+            Verdict::Admit(Admission { sizing, price, multiplier_ppm: case.multiplier_ppm, first })
         }
         // Every rung passed, so each of the three is there; a call without one of them is never admitted.
         _ => Verdict::Refuse(Box::new(Refusal::new(crate::catalogue::Code::NoChannel))),

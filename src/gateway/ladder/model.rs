@@ -30,7 +30,8 @@ fn reachable(case: &Case<'_>, entry: &ModelEntry, caller: Caller<'_>) -> Result<
     let (key, name) = (caller.key, &entry.model.name);
     let group = caller.group;
     let listed = group.is_none_or(|group| group.contains(name));
-    if !listed || (case.channel.is_none() && entry.is_served(key.environment)) {
+    let out_of_reach = case.candidates.is_none_or(|candidates| candidates.is_empty());
+    if !listed || (out_of_reach && entry.is_served(key.environment)) {
         return Err(Refusal::new(Code::ModelNotInGroup)
             .field("model")
             .param("model", &**name)

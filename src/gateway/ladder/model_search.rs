@@ -132,7 +132,7 @@ pub fn evidence(case: &Case<'_>) -> Vec<Evidence> {
     }
     if let Some(entry) = candidate {
         let name = &entry.model.name;
-        let served = entry.channels_for(caller.key.environment, caller.key.group).next().is_some();
+        let served = !caller.candidates(case.snapshot, entry).is_empty();
         steps.push(step(
             "channel",
             served,

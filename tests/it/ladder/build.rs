@@ -214,6 +214,7 @@ fn group(world: &World, index: usize, group: &world::Group) -> directory::Group 
         name: format!("group {index}").into(),
         multiplier_ppm: group.multiplier_ppm,
         models: names(&group.models),
+        fallback: group.fallback.iter().map(|group| GroupId::from_raw(raw(*group))).collect(),
         limits: limits(world, &group.limits),
         created_at: at(0),
     }
@@ -231,6 +232,7 @@ fn channel(world: &World, index: usize, channel: &world::Channel) -> directory::
         groups: channel.groups.iter().map(|group| GroupId::from_raw(raw(*group))).collect(),
         environments: channel.environments.clone(),
         priority: channel.priority,
+        weight: channel.weight,
         status: if channel.is_enabled { ChannelStatus::Enabled } else { ChannelStatus::Disabled },
         output_cap_field: directory::CapField::MaxTokens,
         created_at: at(0),
@@ -338,7 +340,7 @@ pub fn facts(world: &World, call: &Call, is_body_read: bool) -> Facts {
         }),
     };
     Facts {
-        request: RequestId::from_raw(1),
+        request: RequestId::from_raw(u128::from(call.draw)),
         at_ms: call.at,
         config_version: 1,
         address: match call.is_address_wrong {

@@ -67,7 +67,7 @@ impl Cases {
     fn directory(&mut self) -> World {
         let mut world = World { policies: self.some(60, 4, Self::policy), ..World::default() };
         world.models = NAMES.into_iter().map(|name| self.model(name)).collect();
-        world.groups = (0..3).map(|_| self.group()).collect();
+        world.groups = (0..3).map(|own| self.group(own)).collect();
         world.organizations = self.organizations(&world);
         world.accounts = (0..2).map(|_| self.account(&world)).collect();
         world.projects = (0..4).map(|index| self.project(&world, index % 2)).collect();
@@ -142,11 +142,12 @@ impl Cases {
         }
     }
 
-    fn group(&mut self) -> Group {
+    fn group(&mut self, own: usize) -> Group {
         let lists: [&[&str]; 5] = [&[], &[], &["gpt-*"], &["gpt-a", "sonnet"], &["*"]];
         Group {
             multiplier_ppm: self.one(&[1_000_000, 1_000_000, 500_000, 1_333_333, 3_000_000, 0]),
             models: self.one(&lists).to_vec(),
+            fallback: (0..3).filter(|other| *other != own && self.chance(25)).collect(),
             limits: self.limits(25, false),
         }
     }
@@ -280,6 +281,7 @@ impl Cases {
             groups: (0..3).filter(|_| self.chance(20)).collect(),
             environments: if self.chance(60) { both } else { vec![one] },
             priority: self.one(&[-1, 0, 0, 5]),
+            weight: self.one(&[1, 1, 3, 0]),
             is_enabled: self.chance(85),
         }
     }
@@ -394,6 +396,7 @@ impl Cases {
         };
         Call {
             at: self.moment() + off,
+            draw: self.one(&[1, 7, 1 << 20, 0x9e37_79b9_7f4a_7c15, u64::MAX]),
             is_address_wrong: self.chance(2),
             sender,
             client: self.maybe(90, |cases| cases.one(&CLIENTS)),

@@ -109,7 +109,7 @@ fn compare(world: &World, snapshot: &Snapshot, call: &Call) -> Result<Option<Cod
     let nothing = Default::default();
     let actual = match ladder::decide(snapshot, &facts, readings.as_ref().unwrap_or(&nothing), &policy) {
         Verdict::Admit(admission) => Decided::Admitted {
-            channel: admission.channel.id.to_string(),
+            channel: admission.first.channel.id.to_string(),
             multiplier_ppm: admission.multiplier_ppm,
             hold: admission.sizing.hold.0,
             output_cap: admission.sizing.output_cap,

@@ -491,11 +491,16 @@ impl<'a> Naive<'a> {
         in_force.max_by_key(|price| price.effective_at)
     }
 
+    /// The hold covers the dearest group that can serve.
     fn multiplier(&self) -> u64 {
-        match self.key().and_then(|key| key.group) {
-            Some(group) => self.world.groups[group].multiplier_ppm,
-            None => 1_000_000,
+        match self.reachable().iter().map(|(group, _)| self.multiplier_of(*group)).max() {
+            Some(dearest) => dearest,
+            None => self.multiplier_of(self.key().and_then(|key| key.group)),
         }
+    }
+
+    fn multiplier_of(&self, group: Option<usize>) -> u64 {
+        group.map_or(1_000_000, |group| self.world.groups[group].multiplier_ppm)
     }
 
     fn channels_of(&self, model: usize) -> Vec<(usize, &'a Channel)> {
@@ -503,21 +508,43 @@ impl<'a> Naive<'a> {
         all.filter(|(_, channel)| channel.is_enabled && channel.models.contains(&model)).collect()
     }
 
-    /// The best that the key can reach: the highest priority, then the oldest.
-    fn channel(&self) -> Option<usize> {
-        let (key, (model, _)) = (self.key()?, self.model()?);
-        let mut best: Option<(usize, &Channel)> = None;
-        for (index, channel) in self.channels_of(model) {
-            let is_open_to =
-                channel.groups.is_empty() || key.group.is_some_and(|group| channel.groups.contains(&group));
-            if channel.environments.contains(&key.environment)
-                && is_open_to
-                && best.is_none_or(|(_, known)| known.priority < channel.priority)
-            {
-                best = Some((index, channel));
+    /// Every channel that the key can reach with the group through which it does: its own first, then those that
+    /// stand in for it, in their order. A channel is reached once.
+    fn reachable(&self) -> Vec<(Option<usize>, usize)> {
+        let (Some(key), Some((model, known))) = (self.key(), self.model()) else { return Vec::new() };
+        let stand_ins = key.group.map_or(&[][..], |group| &self.world.groups[group].fallback);
+        let stand_ins =
+            stand_ins.iter().copied().filter(|group| is_named(&self.world.groups[*group].models, known.name));
+        let mut reached: Vec<(Option<usize>, usize)> = Vec::new();
+        for group in std::iter::once(key.group).chain(stand_ins.map(Some)) {
+            for (index, channel) in self.channels_of(model) {
+                let is_open =
+                    channel.groups.is_empty() || group.is_some_and(|group| channel.groups.contains(&group));
+                let is_new = reached.iter().all(|(_, known)| *known != index);
+                if is_open && is_new && channel.environments.contains(&key.environment) {
+                    reached.push((group, index));
+                }
             }
         }
-        best.map(|(index, _)| index)
+        reached
+    }
+
+    /// The first group's, of those the highest priority's, of those by weight: the call's draw, turned by eleven bits,
+    /// falls into one of them.
+    fn channel(&self) -> Option<usize> {
+        let reachable = self.reachable();
+        let (group, _) = *reachable.first()?;
+        let channels: Vec<usize> =
+            reachable.iter().filter(|(through, _)| *through == group).map(|(_, index)| *index).collect();
+        let of = |index: &usize| &self.world.channels[*index];
+        let highest = channels.iter().map(|index| of(index).priority).max()?;
+        let equals: Vec<usize> = channels.into_iter().filter(|index| of(index).priority == highest).collect();
+        let lots: Vec<usize> =
+            equals.iter().flat_map(|index| std::iter::repeat_n(*index, of(index).weight as usize)).collect();
+        match lots.len() as u64 {
+            0 => equals.first().copied(),
+            count => Some(lots[(self.call.draw.rotate_left(11) % count) as usize]),
+        }
     }
 
     fn rates(&self, metric: RateMetric) -> Vec<u64> {

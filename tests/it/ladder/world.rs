@@ -66,6 +66,8 @@ pub struct Member {
 pub struct Group {
     pub multiplier_ppm: u64,
     pub models: Vec<&'static str>,
+    /// Groups that stand in for it.
+    pub fallback: Vec<usize>,
     pub limits: Vec<Limit>,
 }
 
@@ -147,6 +149,7 @@ pub struct Channel {
     pub groups: Vec<usize>,
     pub environments: Vec<Environment>,
     pub priority: i32,
+    pub weight: u32,
     pub is_enabled: bool,
 }
 
@@ -174,6 +177,8 @@ pub struct Condition {
 #[derive(Clone, Debug)]
 pub struct Call {
     pub at: i64,
+    /// The random part of its id.
+    pub draw: u64,
     pub is_address_wrong: bool,
     pub sender: Sender,
     pub client: Option<&'static str>,

@@ -15,7 +15,8 @@ use tallygate::catalogue::{Code, Refusal};
 use tallygate::clock::{Clock, ManualClock, SeededEntropy};
 use tallygate::config::{Config, Sources};
 use tallygate::gateway::facts::{
-    Admitted, CallBody, Checked, Client, Credential, Decided, Ending, Endpoint, Facts, Outcome, UsageSource,
+    Admitted, Attempt, CallBody, Checked, Client, Credential, Decided, Ending, Endpoint, Facts, Outcome,
+    UsageSource,
 };
 use tallygate::gateway::ladder::{self, Caller, Scope, Verdict};
 use tallygate::id::{KeyId, RequestId};
@@ -284,7 +285,7 @@ impl TestApp {
                     decided.admitted = Some(Admitted {
                         price: admission.price.id,
                         multiplier_ppm: admission.multiplier_ppm,
-                        channel: admission.channel.id,
+                        channel: admission.first.channel.id,
                         hold: admission.sizing.hold,
                         output_cap: admission.sizing.output_cap,
                         cap_reason: admission.sizing.cap_reason,
@@ -309,7 +310,7 @@ impl TestApp {
             ending,
             usage,
             usage_source: if delivered { UsageSource::Upstream } else { UsageSource::None },
-            upstream_status: Some(if delivered { 200 } else { 500 }),
+            attempts: std::iter::once(attempt(if delivered { 200 } else { 500 })).collect(),
             upstream_error: (!delivered).then(|| "the upstream's own words".into()),
             code: (!delivered).then_some(Code::UpstreamError),
             latency_us: 1_500,
@@ -323,6 +324,11 @@ impl TestApp {
         }
         request.to_string()
     }
+}
+
+/// What was tried where the test plays the gateway.
+fn attempt(status: u16) -> Attempt {
+    Attempt { status: Some(status), ..Attempt::default() }
 }
 
 impl Drop for TestApp {

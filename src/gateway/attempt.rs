@@ -1,0 +1,241 @@
+//! One try of an admitted call at one channel: send it, and read on until it is known whether the channel answers.
+//!
+//! Promises: nothing of an answer goes to the caller here, so that a call whose attempt failed can still go to another
+//! channel; what an attempt was and what the upstream may bill for it is kept, however it ended.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderValue;
+use tokio::time::timeout;
+
+use crate::catalogue::Code;
+
+use super::exchange::Exchange;
+use super::facts::{Attempt, CostBasis, UsageSource};
+use super::outgoing::{Order, Outgoing};
+use super::provider::openai::{self, UpstreamFault, UpstreamFaultKind};
+use super::route::Route;
+use super::upstream::{Answer, AnswerStream, Collected, ForwardError};
+use super::worker::Interrupt;
+
+/// An upstream's error is read up to this size.
+const ERROR_BODY_BYTES_MAX: usize = 64 * 1024;
+/// Whole answers up to this size wait for their settlement.
+const WHOLE_BYTES_MAX: usize = 1024 * 1024;
+/// Longest name of a call that is kept, in bytes.
+const UPSTREAM_ID_BYTES_MAX: usize = 128;
+
+/// The attempt that is under way.
+pub struct Attempting {
+    pub route: Rc<Route>,
+    /// Place of the credential among those of the channel.
+    pub credential: usize,
+    /// Of the group through which the channel was reached.
+    pub multiplier_ppm: u64,
+    started_us: u64,
+    status: Option<u16>,
+    upstream_request: Option<Box<str>>,
+}
+
+/// What an attempt came to.
+pub(super) enum Tried {
+    Stream(Answer),
+    Whole {
+        body: Bytes,
+        content_type: HeaderValue,
+    },
+    /// An answer too long to be kept back whole.
+    Large {
+        begun: Bytes,
+        rest: AnswerStream,
+        content_type: HeaderValue,
+    },
+    Failed(Failure),
+    Interrupted(Interrupt),
+}
+
+/// Why an upstream brought no answer, ready to be shown and kept.
+pub(super) struct Failure {
+    pub code: Code,
+    /// For operators; the caller sees it only where the catalogue says so.
+    pub text: Box<str>,
+    pub retry_after: Option<Duration>,
+    /// The upstream may have worked on the call, and bill it.
+    may_be_billed: bool,
+}
+
+/// What an upstream is thought to bill an attempt for.
+#[derive(Clone, Copy)]
+pub(super) enum Spent {
+    Nothing,
+    Used(UsageSource),
+    /// As much as the call may come to.
+    AtMost,
+}
+
+impl Spent {
+    fn basis(self) -> CostBasis {
+        match self {
+            Spent::Nothing | Spent::Used(UsageSource::None) => CostBasis::Nothing,
+            Spent::Used(UsageSource::Upstream) => CostBasis::Upstream,
+            Spent::Used(UsageSource::Counted) => CostBasis::Counted,
+            Spent::AtMost => CostBasis::Estimated,
+        }
+    }
+}
+
+impl Attempting {
+    pub fn new(route: Rc<Route>, credential: usize, multiplier_ppm: u64, started_us: u64) -> Self {
+        Attempting { route, credential, multiplier_ppm, started_us, status: None, upstream_request: None }
+    }
+
+    fn note_head(&mut self, answer: &Answer) {
+        self.status = Some(answer.status.as_u16());
+        self.upstream_request = upstream_request(answer);
+    }
+
+    /// The attempt as it is kept.
+    pub(super) fn ended(&mut self, now_us: u64, fault: Option<Code>, spent: Spent) -> Attempt {
+        Attempt {
+            channel: Some(self.route.channel.id),
+            credential: u8::try_from(self.credential + 1).unwrap_or(u8::MAX),
+            multiplier_ppm: self.multiplier_ppm,
+            started_us: self.started_us,
+            duration_us: now_us.saturating_sub(self.started_us),
+            status: self.status,
+            upstream_request: self.upstream_request.take(),
+            fault,
+            cost: None,
+            cost_basis: spent.basis(),
+        }
+    }
+}
+
+impl Exchange {
+    /// Tries the channel that is up; ends early where the call must end.
+    pub(super) async fn attempt(&mut self) -> Tried {
+        let worker = Rc::clone(&self.worker);
+        let interrupted = worker.gateway.interrupted(self.key());
+        tokio::select! {
+            biased;
+            tried = self.send() => tried,
+            why = interrupted => Tried::Interrupted(why),
+        }
+    }
+
+    async fn send(&mut self) -> Tried {
+        let order = Order {
+            request: &self.request,
+            body: &self.body,
+            output_cap: self.admitted.output_cap,
+            name: (self.held.decided().facts.request, self.attempts.len() + 1),
+        };
+        let route = Rc::clone(&self.attempt.route);
+        let outgoing = Outgoing::new(&order, &route, self.attempt.credential);
+        let mut answer = match self.worker.upstreams.send(outgoing.call(&route)).await {
+            Ok(answer) => answer,
+            Err(why) => return Tried::Failed(Failure::from(&why)),
+        };
+        drop(outgoing);
+        self.attempt.note_head(&answer);
+        if !answer.status.is_success() {
+            return Tried::Failed(self.read_error(&mut answer).await);
+        }
+        if self.request.stream && is_event_stream(&answer) {
+            return Tried::Stream(answer);
+        }
+        self.read_whole(answer).await
+    }
+
+    /// A whole answer; of one of more than 1 MiB the beginning.
+    async fn read_whole(&self, mut answer: Answer) -> Tried {
+        let content_type = content_type(&answer);
+        drop(std::mem::take(&mut answer.headers));
+        let patience = self.worker.gateway.total_timeout;
+        match timeout(patience, answer.body.collect(WHOLE_BYTES_MAX)).await {
+            Err(_elapsed) => Tried::Failed(Failure::timed_out()),
+            Ok(Err(why)) => Tried::Failed(Failure::from(&why)),
+            Ok(Ok(Collected::Whole(body))) if openai::is_error_body(&body) => {
+                Tried::Failed(openai::classify(502, &http::HeaderMap::new(), &body, 0).into())
+            }
+            Ok(Ok(Collected::Whole(body))) => Tried::Whole { body, content_type },
+            Ok(Ok(Collected::Begun(begun))) => Tried::Large { begun, rest: answer.body, content_type },
+        }
+    }
+
+    async fn read_error(&self, answer: &mut Answer) -> Failure {
+        let patience = self.worker.gateway.idle_timeout;
+        let body = match timeout(patience, answer.body.collect(ERROR_BODY_BYTES_MAX)).await {
+            Ok(Ok(Collected::Whole(body) | Collected::Begun(body))) => body,
+            Ok(Err(_)) | Err(_) => Bytes::new(),
+        };
+        let now_s = self.worker.gateway.app.clock.now_ms() / 1_000;
+        let headers: http::HeaderMap = answer.headers.iter().filter_map(header_pair).collect();
+        Failure::from(openai::classify(answer.status.as_u16(), &headers, &body, now_s))
+    }
+}
+
+impl Failure {
+    fn timed_out() -> Self {
+        let text = "the upstream did not end its answer in time".into();
+        Failure { code: Code::UpstreamTimeout, text, retry_after: None, may_be_billed: true }
+    }
+
+    /// Whether another channel may do better: a request that is wrong is wrong everywhere.
+    pub fn is_the_channels(&self) -> bool {
+        self.code != Code::UpstreamRejected
+    }
+
+    pub fn spent(&self) -> Spent {
+        if self.may_be_billed { Spent::AtMost } else { Spent::Nothing }
+    }
+}
+
+impl From<&ForwardError> for Failure {
+    fn from(why: &ForwardError) -> Self {
+        let code = match why {
+            ForwardError::Timeout { .. } => Code::UpstreamTimeout,
+            _ => Code::UpstreamError,
+        };
+        let text = why.to_string().into();
+        Failure { code, text, retry_after: None, may_be_billed: why.sent() }
+    }
+}
+
+impl From<UpstreamFault> for Failure {
+    fn from(fault: UpstreamFault) -> Self {
+        let code = match fault.kind {
+            UpstreamFaultKind::Rejected => Code::UpstreamRejected,
+            UpstreamFaultKind::Error => Code::UpstreamError,
+            UpstreamFaultKind::Timeout => Code::UpstreamTimeout,
+            UpstreamFaultKind::RateLimited => Code::UpstreamRateLimited,
+            UpstreamFaultKind::OutOfCredit => Code::UpstreamOutOfCredit,
+            UpstreamFaultKind::AuthFailed => Code::UpstreamAuthFailed,
+            UpstreamFaultKind::ModelMissing => Code::UpstreamModelMissing,
+        };
+        Failure { code, text: fault.message, retry_after: fault.retry_after, may_be_billed: false }
+    }
+}
+
+fn header_pair((name, value): (&str, &[u8])) -> Option<(http::HeaderName, HeaderValue)> {
+    Some((http::HeaderName::try_from(name).ok()?, HeaderValue::from_bytes(value).ok()?))
+}
+
+/// The upstream's own name of the call, as its bill will give it.
+fn upstream_request(answer: &Answer) -> Option<Box<str>> {
+    let id = answer.headers.text("x-request-id").or_else(|| answer.headers.text("request-id"))?;
+    id.get(..id.floor_char_boundary(UPSTREAM_ID_BYTES_MAX)).map(Into::into)
+}
+
+fn content_type(answer: &Answer) -> HeaderValue {
+    answer.headers.value("content-type").unwrap_or(HeaderValue::from_static("application/json"))
+}
+
+fn is_event_stream(answer: &Answer) -> bool {
+    answer
+        .headers
+        .text("content-type")
+        .is_some_and(|found| found.trim_start().starts_with("text/event-stream"))
+}

@@ -1,0 +1,178 @@
+//! Channels that fail over (H2): a call goes on to the next channel while nothing of its answer has left, is charged
+//! once, and every attempt is on the books.
+
+use serde_json::{Value, json};
+
+use crate::support::demo::{Demo, nano};
+use crate::support::http::Ask;
+
+const MODEL: &str = "gpt-5-mini";
+
+/// A channel to the demo's upstream, which knows the model by another name: `demo-500` always fails. Its id.
+fn channel(demo: &Demo, name: &str, sent: &str, more: Value) -> String {
+    let key = std::fs::read_to_string(demo.dir().join("upstream/upstream-key")).unwrap();
+    let mut body = json!({
+        "name": name,
+        "base_url": demo.ready()["upstream"]["url"],
+        "credential": key.trim(),
+        "models": {MODEL: sent},
+        "priority": 10,
+    });
+    body.as_object_mut().unwrap().extend(more.as_object().cloned().unwrap_or_default());
+    demo.admin_post("/api/channels", &body)["id"].as_str().unwrap().to_owned()
+}
+
+/// With a cap that every model of the upstream takes.
+fn ask(key: &str, text: &str, stream: bool) -> Ask {
+    Ask::chat_with(key, MODEL, text, json!({"stream": stream, "max_tokens": 100}))
+}
+
+fn change(demo: &Demo, channel: &str, to: &Value) {
+    let path = format!("/api/channels/{channel}");
+    demo.ask(&Ask::new("PATCH", path).raw_body(to.to_string()).bearer(&demo.admin_token())).ok();
+}
+
+fn group(demo: &Demo, name: &str, multiplier: &str, fallback: &[&str]) -> String {
+    let body = json!({"name": name, "multiplier": multiplier, "fallback": fallback});
+    demo.admin_post("/api/groups", &body)["id"].as_str().unwrap().to_owned()
+}
+
+fn attempts(receipt: &Value) -> Vec<(bool, bool)> {
+    let attempts = receipt["attempts"].as_array().unwrap().iter();
+    attempts.map(|attempt| (attempt["served"] == true, attempt["failed"] == true)).collect()
+}
+
+/// A channel fails, the next one answers: the caller sees one good answer, whole or as a stream, and one charge.
+#[test]
+fn h2_a_call_goes_on_to_the_next_channel_before_the_first_byte() {
+    let demo = Demo::start();
+    let broken = channel(&demo, "broken", "demo-500", json!({}));
+    let account = demo.account("anna", "10");
+    let key = demo.key_of(&account, json!([]));
+    for stream in [false, true] {
+        let reply = demo.ask(&ask(&key, "hello", stream));
+        assert!(reply.is_whole_answer(), "{reply:?}");
+        let id = reply.head.request_id();
+        let (row, billed) = (demo.row(id), demo.billed(&format!("{id}-2")));
+        assert_eq!(row["charge"], billed["cost"], "charged once: {row:#}");
+        assert_eq!(row["upstream_request_id"], billed["upstream_request_id"]);
+        let [first, second] = row["attempts"].as_array().unwrap().as_slice() else { panic!("{row:#}") };
+        assert_eq!((&first["channel"], &first["fault"]), (&json!(broken), &json!("upstream_error")));
+        assert_eq!((&first["status"], &first["cost_basis"]), (&json!(500), &json!("nothing")));
+        assert_eq!((&row["channel"], &second["served"]), (&second["channel"], &json!(true)));
+        assert_ne!(second["channel"], broken);
+        assert!(first["duration_us"].as_u64() <= second["started_us"].as_u64(), "{row:#}");
+        // Whose call it was sees how often it was tried, and not where.
+        let own = demo.own(&key, &format!("/v1/requests/{id}"));
+        assert_eq!(attempts(&own), [(false, true), (true, false)]);
+        assert!(own["attempts"].as_array().unwrap().iter().all(|attempt| attempt["channel"].is_null()));
+    }
+    let charges = nano(&demo.balance(&account)["movements"]["charges"]);
+    let bill: i64 =
+        demo.bill().iter().filter(|row| row["model"] == MODEL).map(|row| nano(&row["cost"])).sum();
+    assert!(charges > 0 && charges <= bill, "{charges} {bill}");
+}
+
+/// S11: a retry moves from a cheap to a dear group: the hold covers the dear one, and the charge is that of the group
+/// that served.
+#[test]
+fn s11_a_call_is_charged_at_the_multiplier_of_the_group_that_served() {
+    let demo = Demo::start();
+    let dear = group(&demo, "dear", "3", &[]);
+    let cheap = group(&demo, "cheap", "0.5", &[&dear]);
+    let broken = channel(&demo, "cheap channel", "demo-500", json!({"groups": [cheap]}));
+    channel(&demo, "dear channel", MODEL, json!({"groups": [dear]}));
+    // Of the demo's own channel, which serves every group, the key is to see nothing.
+    let own = demo.admin("/api/channels?name=simulated%20upstream")["data"][0]["id"].clone();
+    change(&demo, own.as_str().unwrap(), &json!({"status": "disabled"}));
+    let account = demo.account("anna", "10");
+    let key = json!({"account": account, "name": "test", "group": cheap});
+    let key = demo.admin_post("/api/keys", &key)["key"].as_str().unwrap().to_owned();
+
+    let reply = demo.ask(&ask(&key, "hello", false));
+    reply.ok();
+    let id = reply.head.request_id();
+    let (receipt, billed) = (demo.receipt(id), demo.billed(&format!("{id}-2")));
+    assert_eq!(nano(&receipt["charged"]), 3 * nano(&billed["cost"]), "{receipt:#}");
+    assert_eq!(receipt["sum"]["multiplier"], "3");
+    assert_eq!(attempts(&receipt), [(false, true), (true, false)]);
+    assert_eq!(
+        (&receipt["attempts"][0]["multiplier"], &receipt["attempts"][1]["multiplier"]),
+        (&json!("0.5"), &json!("3"))
+    );
+
+    // The cheap one recovers: the same key pays half, and what was held for the dear one comes back.
+    change(&demo, &broken, &json!({"models": {MODEL: MODEL}}));
+    let reply = demo.ask(&ask(&key, "hello", false));
+    reply.ok();
+    let id = reply.head.request_id();
+    let (receipt, billed) = (demo.receipt(id), demo.billed(id));
+    assert_eq!(receipt["sum"]["multiplier"], "0.5");
+    assert_eq!(2 * nano(&receipt["charged"]), nano(&billed["cost"]), "{receipt:#}");
+    assert!(nano(&receipt["hold"]["amount"]) > nano(&receipt["charged"]) * 6, "{receipt:#}");
+}
+
+/// Once a byte of an answer has left, the call stays where it is: nobody gets two halves of two answers.
+#[test]
+fn h2_a_stream_that_has_begun_stays_with_its_channel() {
+    let demo = Demo::start();
+    channel(&demo, "cuts", "demo-cut", json!({}));
+    let account = demo.account("anna", "10");
+    let key = demo.key_of(&account, json!([]));
+    let reply = demo.ask(&ask(&key, "hello hello hello hello", true));
+    assert!(!reply.is_whole_answer());
+    let row = demo.row(reply.head.request_id());
+    assert_eq!(row["code"], "stream_interrupted");
+    assert_eq!(attempts(&row), [(true, true)]);
+    assert_eq!(row["attempts"][0]["cost_basis"], "counted", "{row:#}");
+}
+
+/// Neither one call nor an outage makes more attempts than the settings allow.
+#[test]
+fn h2_attempts_have_a_limit() {
+    let demo = Demo::start_with(&[("TALLYGATE_UPSTREAM__ATTEMPTS_MAX", "2")]);
+    for name in ["one", "two", "three"] {
+        channel(&demo, name, "demo-500", json!({}));
+    }
+    let account = demo.account("anna", "10");
+    let key = demo.key_of(&account, json!([]));
+    let reply = demo.ask(&ask(&key, "hello", false));
+    assert_eq!(reply.head.status, 502, "{reply:?}");
+    let row = demo.row(reply.head.request_id());
+    assert_eq!(attempts(&row), [(false, true), (false, true)]);
+    assert_eq!((&row["charge"], &row["code"]), (&json!("0"), &json!("upstream_error")));
+}
+
+/// Retries are a share of the traffic: with none allowed, an outage of one channel is told as it is.
+#[test]
+fn h2_retries_are_a_share_of_the_traffic() {
+    let demo = Demo::start_with(&[
+        ("TALLYGATE_UPSTREAM__RETRY_SHARE_PERCENT", "10"),
+        ("TALLYGATE_SERVER__WORKERS", "1"),
+    ]);
+    channel(&demo, "broken", "demo-500", json!({}));
+    let account = demo.account("anna", "10");
+    let key = demo.key_of(&account, json!([]));
+    let good =
+        (0..40).filter(|n| demo.ask(&ask(&key, &format!("hello {n}"), false)).head.status == 200).count();
+    // Ten were saved up, and each call earns a tenth of one.
+    assert!((10..=14).contains(&good), "{good}");
+}
+
+/// Among channels of one priority the weights share the calls out; one of weight 0 waits until no other can.
+#[test]
+fn h2_weights_share_the_calls_out() {
+    let demo = Demo::start();
+    let names = [("heavy", 3), ("light", 1), ("spare", 0)];
+    let ids = names.map(|(name, weight)| channel(&demo, name, MODEL, json!({"weight": weight})));
+    let account = demo.account("anna", "10");
+    let key = demo.key_of(&account, json!([]));
+    let served: Vec<Value> = (0..80)
+        .map(|n| {
+            demo.row(demo.ask(&ask(&key, &format!("hello {n}"), false)).head.request_id())["channel"].clone()
+        })
+        .collect();
+    let counts = ids.map(|id| served.iter().filter(|channel| **channel == id).count());
+    assert_eq!((counts[0] + counts[1], counts[2]), (80, 0));
+    assert!((40..=75).contains(&counts[0]), "{counts:?}");
+}
