@@ -32,6 +32,7 @@ pub static ACCOUNT: Shape = Shape {
         ),
         field!("remark", Kind::Text, Nullable, "Note of the operator"),
         field!("organization", Kind::Text, Nullable, "Id of the organization that it stands under"),
+        field!("default_project", Kind::Text, Nullable, "Where its keys belong that name no project"),
         field!("switches", Kind::Object(&SWITCHES), Required, "As they are set here"),
         field!(
             "low_balance_alert",
@@ -97,6 +98,12 @@ static ACCOUNT_INPUT: Shape = Shape {
         field!("remark", Kind::Text, OptionalNullable, "Note of the operator"),
         field!("organization", Kind::Text, OptionalNullable, "Id of the organization that it stands under"),
         field!("switches", Kind::Object(&SWITCHES), Optional, "Replaces both"),
+        field!(
+            "default_project",
+            Kind::Text,
+            Optional,
+            "In a change: where keys belong that name no project"
+        ),
         field!("low_balance_alert", Kind::Money, OptionalNullable, "Below it, the balance is told to be low"),
         field!("policies", Kind::List(&Kind::Object(&POLICY)), Optional, "Replaces all"),
         field!("version", COUNT, Optional, "In a change: the version that was seen"),
@@ -142,6 +149,7 @@ impl Resource for Account {
             "remark": account.remark.as_ref().filter(|_| call.own_account().is_none()),
             "organization": account.organization,
             "switches": switches_view(account.switches),
+            "default_project": account.default_project,
             "low_balance_alert": account.low_balance_alert.map(|at| at.to_string()),
             "policies": account.policies.iter().map(policy_view).collect::<Vec<_>>(),
             "in_force": {
@@ -235,6 +243,9 @@ fn apply(account: &mut Account, fields: &Fields<'_>) -> Result<(), DirectoryErro
     }
     if let Some(organization) = fields.nullable_parsed("organization")? {
         account.organization = organization;
+    }
+    if let Some(project) = fields.parsed("default_project")? {
+        account.default_project = Some(project);
     }
     if fields.has("low_balance_alert") {
         account.low_balance_alert = fields.money("low_balance_alert")?;

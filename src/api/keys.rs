@@ -1,5 +1,7 @@
 //! `/api/keys`: callers' keys. A key's text is in the answer to its creation and nowhere else.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use crate::directory::{
@@ -112,7 +114,12 @@ static KEY_INPUT: Shape = Shape {
         field!("name", Kind::Text, Required, "What people call it"),
         field!("environment", ENVIRONMENT, Optional, "Default: live"),
         field!("group", Kind::Text, OptionalNullable, "Id of its group"),
-        field!("project", Kind::Text, OptionalNullable, "Id of its project"),
+        field!(
+            "project",
+            Kind::Text,
+            OptionalNullable,
+            "Id of its project; default: the account's own default"
+        ),
         field!("member", Kind::Text, OptionalNullable, "Id of the member or service account whose key it is"),
         field!("limits", limits::INPUT, Optional, "Spend and daily calls, over all models or of one"),
         field!("rates", limits::RATES, Optional, "How fast it may be used"),
@@ -395,7 +402,9 @@ fn apply(call: &Call<'_>, key: &mut Key, fields: &Fields<'_>) -> Result<(), Dire
         key.group = group;
     }
     if let Some(project) = fields.nullable_parsed("project")? {
-        key.project = project;
+        let account =
+            call.app.directory.snapshot().account(key.account).map(|entry| Arc::clone(&entry.account));
+        key.project = project.or_else(|| account?.default_project);
     }
     if let Some(member) = fields.nullable_parsed("member")? {
         key.member = member;

@@ -158,7 +158,8 @@ fn key(app: &App, seed: &Seed, key: &DemoKey) -> Result<(), SeedError> {
     let member = (key.name == "member_budget_spent").then(|| member(app, account)).transpose()?;
     app.directory.create_key(ACTOR, order, Some(seed.key(key)), &|made: &mut Key| {
         made.name = key.name.into();
-        (made.group, made.project, made.member) = (group, project, member);
+        (made.group, made.member) = (group, member);
+        made.project = project.or(made.project);
         made.policies.clone_from(&policies);
         match key.name {
             "model_not_allowed" => {

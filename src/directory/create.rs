@@ -63,31 +63,42 @@ pub struct KeyMatch {
 }
 
 impl Directory {
+    /// Makes an account with a project, to which its keys belong that name no other.
     pub fn create_account(
         &self,
         actor: &str,
         edit: Edit<'_, Account>,
     ) -> Result<Versioned<Account>, DirectoryError> {
         let id = self.fresh(AccountId::new, |snapshot, id| snapshot.account(id).is_some());
-        self.create(
-            actor,
-            edit,
-            Account {
-                id,
-                name: "".into(),
-                email: None,
-                kind: AccountKind::Personal,
-                time_zone: "UTC".into(),
-                overdraft: Nano::ZERO,
-                callers_see_account_money: None,
-                remark: None,
-                organization: None,
-                switches: Switches::default(),
-                low_balance_alert: None,
-                policies: Vec::new(),
-                created_at: self.now()?,
-            },
-        )
+        let now = self.now()?;
+        let project = self.blank_project(id, now);
+        let mut account = Account {
+            id,
+            name: "".into(),
+            email: None,
+            kind: AccountKind::Personal,
+            time_zone: "UTC".into(),
+            overdraft: Nano::ZERO,
+            callers_see_account_money: None,
+            remark: None,
+            organization: None,
+            switches: Switches::default(),
+            low_balance_alert: None,
+            default_project: Some(project.id),
+            policies: Vec::new(),
+            created_at: now,
+        };
+        edit(&mut account)?;
+        if account.default_project != Some(project.id) {
+            return Err(DirectoryError::invalid("default_project", "is made with the account"));
+        }
+        let (account, project) = (Arc::new(account), Arc::new(Project { name: "default".into(), ..project }));
+        self.commit(actor, |writer, snapshot| {
+            account.check(None, snapshot, now)?;
+            let written = writer.put(None, Arc::clone(&account))?;
+            let project = writer.put(None, Arc::clone(&project))?;
+            Ok((vec![written.change(), project.change()], written))
+        })
     }
 
     pub fn create_model(
@@ -162,21 +173,20 @@ impl Directory {
         account: AccountId,
         edit: Edit<'_, Project>,
     ) -> Result<Versioned<Project>, DirectoryError> {
-        let id = self.fresh(ProjectId::new, |snapshot, id| snapshot.project(id).is_some());
-        self.create(
-            actor,
-            edit,
-            Project {
-                id,
-                account,
-                name: "".into(),
-                status: ProjectStatus::Running,
-                arrears: Nano::ZERO,
-                limits: Vec::new(),
-                policies: Vec::new(),
-                created_at: self.now()?,
-            },
-        )
+        self.create(actor, edit, self.blank_project(account, self.now()?))
+    }
+
+    fn blank_project(&self, account: AccountId, created_at: Timestamp) -> Project {
+        Project {
+            id: self.fresh(ProjectId::new, |snapshot, id| snapshot.project(id).is_some()),
+            account,
+            name: "".into(),
+            status: ProjectStatus::Running,
+            arrears: Nano::ZERO,
+            limits: Vec::new(),
+            policies: Vec::new(),
+            created_at,
+        }
     }
 
     pub fn create_member(
@@ -375,18 +385,16 @@ impl Directory {
             return Err(DirectoryError::NameTaken { field: "import", name: masked });
         }
         let id = self.fresh(KeyId::new, |snapshot, id| snapshot.key(id).is_some());
-        let key = self.create(
-            actor,
-            edit,
-            Key::new(
-                id,
-                order.account,
-                order.environment,
-                KeyText { hash, masked: masked.into() },
-                self.now()?,
-            ),
-        )?;
-        Ok(CreatedKey { key, text })
+        let key = self.blank_key(id, order, KeyText { hash, masked: masked.into() })?;
+        Ok(CreatedKey { key: self.create(actor, edit, key)?, text })
+    }
+
+    /// In the default project of its account.
+    fn blank_key(&self, id: KeyId, order: KeyOrder, text: KeyText) -> Result<Key, DirectoryError> {
+        let mut key = Key::new(id, order.account, order.environment, text, self.now()?);
+        let snapshot = self.snapshot.load();
+        key.project = snapshot.account(order.account).and_then(|entry| entry.account.default_project);
+        Ok(key)
     }
 
     /// Gives a key a new text; the old one works on for `overlap_s` seconds.
@@ -430,7 +438,7 @@ impl Directory {
             let id = self.fresh(KeyId::new, |snapshot, id| snapshot.key(id).is_some() || seen.contains(&id));
             seen.insert(id);
             let text_kept = KeyText { hash: self.hash(&text), masked: keytext::mask(text.expose()).into() };
-            let mut key = Key::new(id, order.account, order.environment, text_kept, self.now()?);
+            let mut key = self.blank_key(id, order, text_kept)?;
             edit(&mut key)?;
             made.push((Arc::new(key), text));
         }

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use ledger::{Nano, TokenClass};
 use serde::{Deserialize, Serialize};
 
-use crate::id::{AccountId, ChannelId, GroupId, ModelId, OrganizationId, PolicyId, PriceId};
+use crate::id::{AccountId, ChannelId, GroupId, ModelId, OrganizationId, PolicyId, PriceId, ProjectId};
 
 use super::decimal;
 use super::member::AccountRole;
@@ -50,6 +50,9 @@ pub struct Account {
     /// Below it, the balance is told to be low.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "decimal::optional_money")]
     pub low_balance_alert: Option<Nano>,
+    /// Where its keys belong that name no project. Only accounts from before there was one have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default_project: Option<ProjectId>,
     /// Policies of its keys.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub policies: Vec<AccountPolicy>,

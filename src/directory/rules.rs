@@ -99,8 +99,13 @@ impl Document for Account {
         email.collect()
     }
 
-    fn check(&self, _: Option<&Self>, snapshot: &Snapshot, _: Timestamp) -> Result<(), FieldError> {
+    fn check(&self, before: Option<&Self>, snapshot: &Snapshot, _: Timestamp) -> Result<(), FieldError> {
         checks::name("name", &self.name)?;
+        // A new account's own is made with it.
+        if let Some(project) = self.default_project.filter(|_| before.is_some()) {
+            let own = snapshot.project(project).filter(|project| project.account == self.id);
+            present("default_project", own, project)?;
+        }
         if let Some(organization) = self.organization {
             present("organization", snapshot.organization(organization), organization)?;
         }
@@ -149,13 +154,20 @@ impl Document for Key {
         if before.is_some_and(|before| before.hash != self.hash && replaced != Some(&before.hash)) {
             return Err(FieldError::new("key", "cannot be changed"));
         }
-        present("account", snapshot.account(self.account), self.account)?;
+        let account = snapshot.account(self.account);
+        present("account", account, self.account)?;
         if let Some(group) = self.group {
             present("group", snapshot.group(group), group)?;
         }
-        if let Some(project) = self.project {
-            let own = snapshot.project(project).filter(|project| project.account == self.account);
-            present("project", own, project)?;
+        match self.project {
+            Some(project) => {
+                let own = snapshot.project(project).filter(|project| project.account == self.account);
+                present("project", own, project)?;
+            }
+            None if account.is_some_and(|entry| entry.account.default_project.is_some()) => {
+                return Err(FieldError::new("project", "is missing: every key belongs to one"));
+            }
+            None => {}
         }
         if let Some(member) = self.member {
             let own = snapshot.member(member).filter(|member| member.account == self.account);

@@ -13,8 +13,8 @@ use crate::catalogue::{Code, Refusal};
 use crate::directory::{Key, Rates};
 use crate::id::{AccountId, ChannelId, KeyId, MemberId, PriceId, ProjectId, RequestId};
 
-/// Room for the layers of one call without an allocation.
-pub const LAYERS_INLINE: usize = 8;
+/// Room for the layers of one call without an allocation: those of a key, its project and its group.
+pub const LAYERS_INLINE: usize = 10;
 
 /// The outcome of a check that needs nothing but the request itself.
 #[derive(Clone, Debug, PartialEq)]

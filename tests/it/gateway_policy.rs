@@ -72,17 +72,13 @@ fn deny_all() -> Value {
 fn s35_an_old_why_shows_the_policy_as_it_was() {
     let scene = Scene::new();
     let policy = scene.policy("narrow", embeddings_alone());
-    let key = scene.make("/api/keys", json!({"name": "one", "policies": [policy]}))["key"]
-        .as_str()
-        .unwrap()
-        .to_owned();
+    let made = scene.make("/api/keys", json!({"name": "one", "policies": [policy]}));
+    let [key, project] = ["key", "project"].map(|name| made[name].as_str().unwrap().to_owned());
     let reply = scene.demo.chat(&key, MODEL, "Hello");
     let body = assert_refused(&scene.demo, &reply, IMPLICIT);
     let message = body["error"]["message"].as_str().unwrap();
-    assert!(
-        message.contains("tallygate:call") && message.contains("arn:tallygate:api:-/chat/completions"),
-        "{message}"
-    );
+    let resource = format!("arn:tallygate:api:{project}/chat/completions");
+    assert!(message.contains("tallygate:call") && message.contains(&resource), "{message}");
     assert_eq!(scene.simulate(&key)["would"], "fail");
     let path = format!("/v1/requests/{}/why", reply.head.request_id());
     let before = scene.demo.own(&key, &path);

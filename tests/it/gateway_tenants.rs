@@ -327,3 +327,28 @@ fn i1_a_budget_and_a_balance_that_run_low_are_told() {
     (0..3).for_each(|_| drop(scene.chat(&key)));
     crate::support::demo::wait_until("it is told", || notices("low_balance").len() == 1);
 }
+
+/// E4: every key belongs to a project: to the account's own default unless it names another. A paused one stops its own
+/// keys alone.
+#[test]
+fn e4_every_key_belongs_to_a_project() {
+    let scene = Scene::new();
+    let account = scene.demo.admin(&format!("/api/accounts/{}", scene.account));
+    let default = account["default_project"].as_str().unwrap();
+    let other = scene.post("/api/projects", &json!({"account": scene.account, "name": "other"}));
+    let (plain, plain_text) = scene.key(json!({}));
+    let (placed, placed_text) = scene.key(json!({"project": other}));
+    let project_of = |key: &str| scene.demo.admin(&format!("/api/keys/{key}"))["project"].clone();
+    assert_eq!((project_of(&plain), project_of(&placed)), (json!(default), json!(other)));
+    scene.patch(&format!("/api/projects/{default}"), &json!({"status": "paused"}));
+    scene.refused(&plain_text, ("project_paused", 403, "project", "account", false));
+    scene.chat(&placed_text).ok();
+    scene.patch(&format!("/api/keys/{placed}"), &json!({"project": null}));
+    assert_eq!(project_of(&placed), json!(default));
+    let path = format!("/api/accounts/{}", scene.account);
+    assert_eq!(scene.patch(&path, &json!({"default_project": other}))["default_project"], json!(other));
+    assert_eq!(project_of(&scene.key(json!({})).0), json!(other));
+    let foreign = scene.demo.admin_post("/api/accounts", &json!({"name": "Another"}));
+    let refused = scene.patch(&path, &json!({"default_project": foreign["default_project"]}));
+    assert_eq!(refused["error"]["param"], "default_project");
+}
