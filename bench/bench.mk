@@ -24,3 +24,9 @@ bench-quick: bench-tools
 bench-micro:
 	cargo bench -p tallygate --bench books
 	cargo bench -p ledger --benches
+
+# `verify` over ten million movements of money: at most 60 s and 300 MiB.
+.PHONY: bench-verify
+bench-verify:
+	cargo build --release --bin tallygate
+	$(BENCH_BIN) bench verify --rows 10000000 --out bench/results/verify

@@ -12,6 +12,7 @@ use crate::directory::{Directory, DirectoryError};
 use crate::funding::{self, Funding, FundingError, Poller};
 use crate::gateway::ladder::HoldPolicy;
 use crate::gateway::upstream::TargetError;
+use crate::job::Job;
 use crate::notices::{Notices, StartError};
 use crate::risk::{self, RegionsError};
 use crate::secret::{MasterKey, MasterKeyError};
@@ -32,6 +33,8 @@ pub struct App {
     pub notices: Arc<Notices>,
     pub projections: Projections,
     pub journal: JournalReader,
+    /// `verify`, while it runs and after.
+    pub verifying: Job,
     /// While it lives, no other process opens the same data directory.
     _lock: DataDirLock,
 }
@@ -130,8 +133,14 @@ impl App {
             notices: Arc::new(notices),
             projections: stores.projections,
             journal,
+            verifying: Job::default(),
             _lock: stores.lock,
         })
+    }
+
+    /// Ends what runs beside the server, in order. Blocks.
+    pub fn stop_long_commands(&self) {
+        self.verifying.stop_blocking();
     }
 
     pub fn currency(&self) -> &str {
@@ -220,6 +229,7 @@ pub fn serve(mut config: Config) -> Result<(), RunError> {
     drop(poller);
     server.stop_blocking(patience);
     notices.stop_blocking();
+    app.stop_long_commands();
     app.books.close_blocking();
     Ok(())
 }

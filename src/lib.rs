@@ -17,6 +17,7 @@ pub mod funding;
 pub mod gateway;
 pub mod hex;
 pub mod id;
+pub mod job;
 pub mod keytext;
 pub mod notices;
 #[cfg(not(feature = "planted-bugs"))]

@@ -7,8 +7,10 @@
 //! answer was checked. Never: this part is not used by the gateway.
 
 mod bare;
+mod books;
 mod gateway;
 mod hist;
+pub mod history;
 mod http1;
 mod load;
 mod peers;
@@ -81,6 +83,8 @@ enum Part {
         #[arg(long, default_value_t = 0)]
         keys: u32,
     },
+    /// Write books with a long past, and measure how `verify` reads them.
+    Verify(books::VerifyArgs),
     /// Run the bare proxy alone.
     Bare {
         #[arg(long)]
@@ -100,6 +104,7 @@ pub fn run(args: &BenchArgs, json: bool) -> io::Result<ExitCode> {
             }
         }
         Some(Part::Bare { listen, upstream }) => bare::run(*listen, *upstream).map(|()| ExitCode::SUCCESS),
+        Some(Part::Verify(args)) => books::verify(args),
         Some(Part::Prepare { dir, listen, upstream, keys }) => {
             let prepared = gateway::prepare(dir, *listen, *upstream, *keys)?;
             writeln!(io::stdout(), "tallygate serve --config {}", prepared.config().display())?;

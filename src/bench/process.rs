@@ -39,6 +39,11 @@ impl CpuSample {
         Ok(sample)
     }
 
+    /// All that the process has used so far, its threads that have ended included, in ticks of 10 ms.
+    pub fn whole_ns(&self) -> u64 {
+        self.ticks * TICK_NS
+    }
+
     /// Nanoseconds from `before` to `self`. Exact while no thread has ended in between, else
     /// counted in ticks of 10 ms.
     pub fn since(&self, before: &Self) -> u64 {

@@ -58,6 +58,21 @@ impl Client {
         self.call("PATCH", path, Some(body))
     }
 
+    /// Runs something that must be made within the runtime.
+    pub(super) fn enter<T>(&self, make: impl FnOnce() -> T) -> T {
+        let _entered = self.runtime.enter();
+        make()
+    }
+
+    /// Waits; true: the signal came.
+    pub(super) fn pause(
+        &self,
+        time: std::time::Duration,
+        interrupt: &mut tokio::signal::unix::Signal,
+    ) -> bool {
+        self.runtime.block_on(super::watch::pause(time, interrupt))
+    }
+
     fn call(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
         let request = Request::builder()
             .method(method)
@@ -100,6 +115,7 @@ impl Drop for Client {
     /// What was recorded is on disk before the command ends.
     fn drop(&mut self) {
         if let Way::Here { app, .. } = &self.way {
+            app.stop_long_commands();
             app.books.close_blocking();
         }
     }

@@ -13,6 +13,7 @@ mod print;
 mod probe;
 mod requests;
 mod serve;
+mod watch;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -95,8 +96,8 @@ enum Command {
     Demo(serve::DemoArgs),
     /// Bring the schema of the store up to date.
     Migrate,
-    /// Read the whole journal and check every invariant.
-    Verify,
+    /// Read the journal behind what was verified before, and check every invariant.
+    Verify(requests::VerifyArgs),
     /// Why a call was allowed or refused.
     Why(requests::OneRequest),
     /// Whether a call would be allowed now, without making it.
@@ -245,7 +246,7 @@ fn dispatch(context: &mut Context, command: Command) -> Done {
         Command::Serve(args) => serve::serve(context, &args),
         Command::Demo(args) => serve::demo(context, args),
         Command::Migrate => serve::migrate(context),
-        Command::Verify => requests::verify(context),
+        Command::Verify(args) => requests::verify(context, &args),
         Command::Why(request) => requests::why(context, &request),
         Command::Simulate(args) => requests::simulate(context, &args),
         Command::Receipt(request) => requests::receipt(context, &request),

@@ -1,8 +1,9 @@
 //! `why`, `receipt` and `verify`.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::print::{aligned, cell};
+use super::watch::{self, Long};
 use super::{Context, Done, Exit};
 
 #[derive(Debug, clap::Args)]
@@ -11,14 +12,27 @@ pub struct OneRequest {
     request: String,
 }
 
-pub fn verify(context: &mut Context) -> Done {
-    let report = context.client()?.get("/api/verify")?;
-    let clean = report["clean"] == true;
+#[derive(Debug, clap::Args)]
+pub struct VerifyArgs {
+    /// Read everything, whatever was verified before.
+    #[arg(long)]
+    full: bool,
+}
+
+/// Interrupted, it ends in order, and the next run goes on from there.
+pub fn verify(context: &mut Context, args: &VerifyArgs) -> Done {
+    let client = context.client()?;
+    let long = Long { path: "/api/verify", what: "verify" };
+    let report = watch::run(context, &client, &long, &json!({"full": args.full}))?;
     match context.json {
         true => context.out.json(&report)?,
         false => context.out.object(&report)?,
     };
-    Ok(if clean { Exit::Fine } else { Exit::No })
+    Ok(match (report["clean"] == true, report["stopped"] == true) {
+        (false, _) => Exit::No,
+        (true, true) => Exit::Unanswered,
+        (true, false) => Exit::Fine,
+    })
 }
 
 pub fn receipt(context: &mut Context, request: &OneRequest) -> Done {

@@ -84,6 +84,16 @@ pub(super) fn link(
     sha256(&bytes)
 }
 
+/// What a reading of the log came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AuditVerified {
+    /// Rows that were read.
+    pub rows: u64,
+    pub faults: Vec<AuditFault>,
+    /// Version and hash of the last row; 0: there is none.
+    pub last: (u64, [u8; 32]),
+}
+
 impl Directory {
     /// Rows of the log, newest first.
     pub fn audit(&self, filter: &AuditFilter, limit: u32) -> Result<Vec<AuditRow>, DirectoryError> {
@@ -99,7 +109,20 @@ impl Directory {
 
     /// Reads the whole log and says where its chain does not hold. Returns how many rows were read.
     pub fn verify_audit(&self) -> Result<(u64, Vec<AuditFault>), DirectoryError> {
-        verify(self.db())
+        let verified = verify(self.db(), None)?;
+        Ok((verified.rows, verified.faults))
+    }
+
+    /// The same behind a version that was verified before, of which the row's hash is known.
+    pub fn verify_audit_from(&self, from: Option<(u64, [u8; 32])>) -> Result<AuditVerified, DirectoryError> {
+        verify(self.db(), from.filter(|(version, _)| *version > 0))
+    }
+
+    /// The newest note of a kind about something.
+    pub fn last_note(&self, kind: &str, id: u64) -> Result<Option<Value>, DirectoryError> {
+        let sql = "SELECT body FROM directory_log WHERE kind = ?1 AND id = ?2 ORDER BY version DESC LIMIT 1";
+        let row = self.db().query_one(sql, store_params![kind, id])?;
+        Ok(row.map(|row| row.blob(0).map(|body| Value::Object(fields(body)))).transpose()?)
     }
 }
 
@@ -175,12 +198,24 @@ fn changes(before: &Map<String, Value>, after: &Map<String, Value>) -> Vec<Field
     after.keys().chain(gone).filter_map(changed).collect()
 }
 
-fn verify(db: &Db) -> Result<(u64, Vec<AuditFault>), DirectoryError> {
+fn verify(db: &Db, from: Option<(u64, [u8; 32])>) -> Result<AuditVerified, DirectoryError> {
     let (mut rows, mut faults) = (0, Vec::new());
     let mut before: Option<(u64, Vec<u8>)> = None;
-    let sql = format!("SELECT {COLUMNS}, hash FROM directory_log ORDER BY version");
-    db.query_each(&sql, store_params![], |row| {
+    let begin = from.map_or(0, |(version, _)| version);
+    let sql = format!("SELECT {COLUMNS}, hash FROM directory_log WHERE version >= ?1 ORDER BY version");
+    db.query_each(&sql, store_params![begin], |row| {
         let version = row.id(0)?;
+        if let (None, Some((known, hash))) = (&before, from) {
+            let kept = row.maybe(6, Row::blob)?.map(<[u8]>::to_vec).unwrap_or_default();
+            if (version, kept.as_slice()) != (known, &hash) {
+                faults.push(AuditFault {
+                    version: known,
+                    what: "it is not the row that was verified".to_owned(),
+                });
+            }
+            before = Some((version, kept));
+            return Ok(std::ops::ControlFlow::Continue(()));
+        }
         rows += 1;
         let mut fault = |what: &str| faults.push(AuditFault { version, what: what.to_owned() });
         if before.as_ref().is_some_and(|(last, _)| version != last + 1) {
@@ -208,5 +243,6 @@ fn verify(db: &Db) -> Result<(u64, Vec<AuditFault>), DirectoryError> {
             what: "its row is missing at the end of the log".to_owned(),
         });
     }
-    Ok((rows, faults))
+    let last = before.and_then(|(version, hash)| Some((version, hash.try_into().ok()?)));
+    Ok(AuditVerified { rows, faults, last: last.unwrap_or_default() })
 }

@@ -42,3 +42,4 @@ mod store_tls;
 mod support;
 mod torture;
 mod upstream;
+mod verify;

@@ -6,10 +6,12 @@ use std::fmt;
 use hashbrown::HashMap;
 
 use crate::counters::Slot;
-use crate::effect::Effect;
+use crate::effect::{Effect, Held};
 use crate::ids::AccountId;
 use crate::ledger::Ledger;
+use crate::lots::LotKind;
 use crate::money::Nano;
+use crate::postings;
 
 /// A broken invariant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,7 +39,8 @@ pub fn check(ledger: &Ledger) -> Vec<Violation> {
 
 /// I1: a transaction sums to zero.
 pub fn balanced(effect: &Effect) -> Option<Violation> {
-    let sum: i128 = effect.postings().iter().map(|posting| i128::from(posting.amount.0)).sum();
+    let mut sum = 0_i128;
+    postings::each(effect, |posting| sum += i128::from(posting.amount.0));
     (sum != 0).then(|| Violation {
         invariant: "I1",
         account: Some(effect.account()),
@@ -45,7 +48,7 @@ pub fn balanced(effect: &Effect) -> Option<Violation> {
     })
 }
 
-/// I4 and I10, on an effect and the state before it.
+/// I4, I7 and I10, on an effect and the state before it. `charged`: what was charged, of an effect that refunds.
 pub fn admissible(ledger: &Ledger, effect: &Effect, charged: Option<Nano>) -> Option<Violation> {
     let violation =
         |invariant, what: String| Some(Violation { invariant, account: Some(effect.account()), what });
@@ -53,6 +56,9 @@ pub fn admissible(ledger: &Ledger, effect: &Effect, charged: Option<Nano>) -> Op
         Effect::Settled(settled) if ledger.hold(settled.hold).is_none() => {
             violation("I4", "a charge without a hold".to_owned())
         }
+        Effect::Held(held) => beyond_a_limit(ledger, held)
+            .or_else(|| beyond_the_overdraft(ledger, held))
+            .and_then(|what| violation("I7", what)),
         Effect::Refunded(refunded) => {
             let amount = crate::effect::total(&refunded.credits);
             let after = ledger.refunded(refunded.hold).saturating_add(amount);
@@ -61,6 +67,29 @@ pub fn admissible(ledger: &Ledger, effect: &Effect, charged: Option<Nano>) -> Op
         }
         _ => None,
     }
+}
+
+/// A hold for which one of its layers had no room. What is written early only makes room, so the order of a journal
+/// says no worse than the order in which it was planned.
+fn beyond_a_limit(ledger: &Ledger, held: &Held) -> Option<String> {
+    held.layers.iter().filter(|layer| layer.amount > 0).find_map(|layer| {
+        let limit = layer.limit?;
+        let counter = ledger.counter(&layer.counter, layer.window.start);
+        let needed = i128::from(counter.used) + i128::from(counter.held) + i128::from(layer.amount);
+        let of = layer.counter.layer;
+        (needed > i128::from(limit))
+            .then(|| format!("a hold brings the limit of a {of:?} to {needed} of {limit}"))
+    })
+}
+
+/// A hold that owes more than it was allowed to.
+fn beyond_the_overdraft(ledger: &Ledger, held: &Held) -> Option<String> {
+    let owes = held.debits.iter().filter(|debit| debit.kind == LotKind::Overdraft);
+    let owes: i128 = owes.map(|debit| i128::from(debit.amount.0)).sum();
+    let owed = ledger.accounts.get(&held.account).map_or(0, |account| i128::from(account.owed.0)) + owes;
+    let allowed = held.overdraft;
+    (owes > 0 && owed > i128::from(allowed.0))
+        .then(|| format!("a hold brings an account to {owed} nano-units below zero, {allowed} is declared"))
 }
 
 /// I2: what came in less what went out is what is there, per account and in total.

@@ -29,7 +29,9 @@ use crate::store::Batch;
 use super::Record;
 use wire::{Reader, Writer};
 
-pub use state::{Checkpoint, decode_checkpoint, encode_checkpoint};
+pub use state::{
+    Checkpoint, Totals, Verified, decode_checkpoint, decode_verified, encode_checkpoint, encode_verified,
+};
 pub use wire::DecodeError;
 
 const VERSION: u8 = 2;

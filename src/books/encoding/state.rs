@@ -4,6 +4,8 @@ use ledger::{
     AccountId, AccountState, CounterState, Families, HoldId, Lot, LotId, LotKind, State, Timestamp,
 };
 
+use crate::store::chain::Link;
+
 use super::effect;
 use super::wire::{DecodeError, Reader, Writer};
 
@@ -16,6 +18,58 @@ pub struct Checkpoint {
     pub hash: [u8; 32],
     pub epoch: u64,
     pub state: State,
+}
+
+impl Default for Checkpoint {
+    /// Before the first batch.
+    fn default() -> Self {
+        let Link { n, hash, epoch } = Link::START;
+        Checkpoint { n, hash, epoch, state: State::default() }
+    }
+}
+
+/// What was counted from the first batch of the journal on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Calls that were settled or released.
+    pub ended: u64,
+    /// Nano-units.
+    pub charged: i128,
+    /// The audit log as far as it was verified: a version and the hash of its row.
+    pub audit: (u64, [u8; 32]),
+}
+
+/// The books as far as `verify` has found them clean.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Verified {
+    pub totals: Totals,
+    pub checkpoint: Checkpoint,
+}
+
+pub fn encode_verified(verified: &Verified) -> Vec<u8> {
+    let mut bytes = vec![VERSION];
+    let to = &mut Writer(&mut bytes);
+    let Totals { ended, charged, audit } = verified.totals;
+    to.u64(ended);
+    to.fixed128(charged.cast_unsigned());
+    to.u64(audit.0);
+    to.bytes(&audit.1);
+    to.bytes(&encode_checkpoint(&verified.checkpoint));
+    bytes
+}
+
+pub fn decode_verified(bytes: &[u8]) -> Result<Verified, DecodeError> {
+    let from = &mut Reader(bytes);
+    match from.u8()? {
+        VERSION => {}
+        value => return Err(DecodeError::Unknown { what: "version of a seal", value: u64::from(value) }),
+    }
+    let (ended, charged) = (from.u64()?, from.fixed128()?.cast_signed());
+    let version = from.u64()?;
+    let hash = from.bytes()?.try_into().map_err(|_| DecodeError::OutOfRange { what: "hash" })?;
+    let checkpoint = decode_checkpoint(from.bytes()?)?;
+    from.end()?;
+    Ok(Verified { totals: Totals { ended, charged, audit: (version, hash) }, checkpoint })
 }
 
 pub fn encode_checkpoint(checkpoint: &Checkpoint) -> Vec<u8> {

@@ -128,6 +128,15 @@ impl TestApp {
         self.app = Some(app);
     }
 
+    /// Closes everything for good and gives the folder away; nothing is verified.
+    pub fn into_folder(mut self) -> tempfile::TempDir {
+        self.router = axum::Router::new();
+        let app = self.app.take().unwrap();
+        app.books.close_blocking();
+        drop(app);
+        std::mem::replace(&mut self.dir, tempfile::tempdir().unwrap())
+    }
+
     pub fn send(&self, request: Request<Body>) -> Answer {
         let (method, path) = (request.method().as_str().to_owned(), request.uri().path().to_owned());
         self.runtime.block_on(async {
