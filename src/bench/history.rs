@@ -15,8 +15,8 @@ use crate::books::encoding::Buffers;
 use crate::books::{Books, BooksConfig, Record};
 use crate::clock::SystemClock;
 use crate::gateway::facts::{
-    Admitted, CallBody, CallRecord, CapReason, Checked, Client, CounterReading, Credential, Decided, Ending,
-    Endpoint, Facts, Outcome, Readings, UsageSource,
+    Admitted, Attempt, CallBody, CallRecord, CapReason, Checked, Client, CostBasis, CounterReading,
+    Credential, Decided, Ending, Endpoint, Facts, Outcome, Readings, UsageSource,
 };
 use crate::id::{AccountId, ChannelId, KeyId, PriceId, RequestId};
 use crate::store::chain::{Header, Link, seal};
@@ -317,13 +317,24 @@ fn outcome(number: u64, input: u64, output: u64) -> Outcome {
     let mut usage = Usage::default();
     usage.set(TokenClass::Input, input);
     usage.set(TokenClass::Output, output);
+    let attempt = Attempt {
+        channel: Some(ChannelId::from_raw(5)),
+        credential: 1,
+        multiplier_ppm: 1_000_000,
+        started_us: 40,
+        duration_us: 630_000,
+        status: Some(200),
+        upstream_request: Some(format!("req_up_{number:012x}").into()),
+        fault: None,
+        cost: Some(Nano(i64::try_from(input * 800 + output * 1_600).unwrap_or(0))),
+        cost_basis: CostBasis::Upstream,
+    };
     Outcome {
         status: 200,
         ending: Ending::Complete,
         usage,
         usage_source: UsageSource::Upstream,
-        upstream_status: Some(200),
-        upstream_request: Some(format!("req_up_{number:012x}").into()),
+        attempts: smallvec::smallvec![attempt],
         first_byte_us: Some(210_000),
         latency_us: 640_000,
         ..Outcome::gateway_fault()

@@ -59,7 +59,7 @@ pub fn encode_verified(verified: &Verified) -> Vec<u8> {
 }
 
 pub fn decode_verified(bytes: &[u8]) -> Result<Verified, DecodeError> {
-    let from = &mut Reader(bytes);
+    let from = &mut Reader::new(bytes);
     match from.u8()? {
         VERSION => {}
         value => return Err(DecodeError::Unknown { what: "version of a seal", value: u64::from(value) }),
