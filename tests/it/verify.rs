@@ -59,10 +59,13 @@ fn verified(folder: &Path) -> Report {
     verify::verify(&stores.journal.reader(), &stores.projections, 0, &mut |_| {}).unwrap()
 }
 
+/// Number, time, epoch, effects and facts of a batch.
+type Stored = (u32, i64, u32, Vec<u8>, Vec<u8>);
+
 /// Rewrites the journal beneath the program, with a chain that holds.
 fn rewrite(folder: &Path, mut change: impl FnMut(u64, &mut Vec<Record>)) {
     let db = rusqlite::Connection::open(folder.join(store::JOURNAL_FILE)).unwrap();
-    let stored: Vec<(u32, i64, u32, Vec<u8>, Vec<u8>)> = db
+    let stored: Vec<Stored> = db
         .prepare("SELECT n, at_ms, epoch, effects, facts FROM journal ORDER BY n")
         .unwrap()
         .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?)))
