@@ -181,8 +181,9 @@ fn check_meaning(fault: &mut impl FnMut(String), refusal: &Refusal) {
     if (refusal.error_type == "insufficient_funds") != (refusal.status == 402) {
         fault("insufficient_funds and 402 go together".into());
     }
-    if (refusal.status == 429) != matches!(refusal.rung.as_str(), "rate" | "counts") {
-        fault("429 is for rates and counts, and only for them".into());
+    let counts = matches!(refusal.rung.as_str(), "rate" | "counts");
+    if (refusal.status == 429) != counts && refusal.rung != "management" {
+        fault("of the ladder, 429 is for rates and counts, and only for them".into());
     }
     if matches!(refusal.fault.as_str(), "gateway" | "upstream") != (refusal.status >= 500) {
         fault("5xx is the platform's or the upstream's fault, and only theirs".into());

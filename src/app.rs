@@ -9,7 +9,7 @@ use crate::books::{Books, BooksConfig, OnFatal, OpenError};
 use crate::clock::{Clock, Entropy};
 use crate::config::Config;
 use crate::directory::{Directory, DirectoryError};
-use crate::funding::{self, Funding, FundingError, Poller};
+use crate::funding::{self, CodeError, Codes, Funding, FundingError, Poller};
 use crate::gateway::ladder::HoldPolicy;
 use crate::gateway::upstream::TargetError;
 use crate::job::Job;
@@ -27,6 +27,7 @@ pub struct App {
     pub directory: Arc<Directory>,
     pub books: Arc<Books>,
     pub funding: Arc<Funding>,
+    pub codes: Arc<Codes>,
     pub risk: risk::Watch,
     pub alerts: Alerts,
     /// Its worker is started by who serves.
@@ -49,6 +50,7 @@ pub enum AppError {
     /// An address of a payment provider, by its setting.
     Payments(&'static str, TargetError),
     Funding(FundingError),
+    Codes(CodeError),
 }
 
 impl fmt::Display for AppError {
@@ -61,6 +63,7 @@ impl fmt::Display for AppError {
             AppError::Regions(why) => write!(f, "{why}"),
             AppError::Payments(setting, why) => write!(f, "payments.{setting}: {why}"),
             AppError::Funding(why) => write!(f, "orders cannot be brought up to date: {why}"),
+            AppError::Codes(why) => write!(f, "redemption codes cannot be brought up to date: {why}"),
         }
     }
 }
@@ -75,6 +78,7 @@ impl std::error::Error for AppError {
             AppError::Regions(why) => Some(why),
             AppError::Payments(_, why) => Some(why),
             AppError::Funding(why) => Some(why),
+            AppError::Codes(why) => Some(why),
         }
     }
 }
@@ -114,11 +118,23 @@ impl App {
         let books =
             Books::open(stores.journal, stores.projections.clone(), books).map_err(AppError::Books)?;
         let books = Arc::new(books);
+        let codes = Codes::new(
+            stores.funding.clone(),
+            Arc::clone(&books),
+            clock.clone(),
+            entropy.clone(),
+            &master_key,
+        );
+        let codes = codes.map_err(AppError::MasterKey)?;
         let funding =
             Funding::new(stores.funding, Arc::clone(&books), clock.clone(), entropy.clone(), payments);
         let repaired = funding.repair().map_err(AppError::Funding)?;
         if repaired > 0 {
             tracing::info!(repaired, "orders were brought up to date with the ledger");
+        }
+        let repaired = codes.repair().map_err(AppError::Codes)?;
+        if repaired > 0 {
+            tracing::info!(repaired, "redemption codes were brought up to date with the ledger");
         }
         Ok(App {
             config,
@@ -128,6 +144,7 @@ impl App {
             directory,
             books,
             funding: Arc::new(funding),
+            codes: Arc::new(codes),
             risk: risk::Watch::new(rules),
             alerts: Alerts::new(alert_percent),
             notices: Arc::new(notices),

@@ -237,6 +237,10 @@ directory_ids! {
     OrderId "ord_"
     /// Something that happened to an order.
     OrderEventId "evt_"
+    /// Redemption codes that were made together.
+    CodeBatchId "cbt_"
+    /// A redemption code. Public: it names the code without being it.
+    CodeId "cod_"
 }
 
 impl AccountId {

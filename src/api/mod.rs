@@ -13,6 +13,7 @@ mod audit;
 mod billing;
 mod callbacks;
 mod channels;
+mod codes;
 mod credits;
 mod groups;
 mod keys;
@@ -63,10 +64,11 @@ pub fn check_answer(method: &str, path: &str, body: &serde_json::Value) -> Resul
 
 /// Every route of the JSON interface.
 pub fn routes() -> impl Iterator<Item = &'static Route> {
-    let management: [&'static [Route]; 19] = [
+    let management: [&'static [Route]; 20] = [
         accounts::ROUTES,
         credits::ROUTES,
         orders::ROUTES,
+        codes::ROUTES,
         keys::ROUTES,
         models::ROUTES,
         prices::ROUTES,

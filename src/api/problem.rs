@@ -5,9 +5,9 @@ use std::error::Error;
 use ledger::LedgerError;
 
 use crate::books::BooksError;
-use crate::catalogue::{Code, Refusal};
+use crate::catalogue::{Code, Refusal, Value};
 use crate::directory::{DirectoryError, FieldError};
-use crate::funding::FundingError;
+use crate::funding::{CodeError, FundingError};
 use crate::store::{StoreError, StoreErrorKind};
 
 use super::shape::{Shape, ShapeError};
@@ -109,6 +109,41 @@ impl From<FundingError> for Problem {
             }
             FundingError::Books(why) => why.into(),
             FundingError::Store(why) => why.into(),
+        }
+    }
+}
+
+impl From<CodeError> for Problem {
+    fn from(error: CodeError) -> Self {
+        match error {
+            CodeError::NotFound => Problem::NotFound,
+            CodeError::Invalid(why) => why.into(),
+            CodeError::Malformed(fault) => {
+                let [en, zh] = fault.words();
+                Refusal::new(Code::CodeMalformed).field("code").param("problem", (&*en, &*zh)).into()
+            }
+            CodeError::Unknown => Refusal::new(Code::CodeUnknown).field("code").into(),
+            CodeError::AlreadyRedeemed { code, at_ms } => Refusal::new(Code::CodeAlreadyRedeemed)
+                .field("code")
+                .param("code", code)
+                .param("redeemed_at", Value::Time(at_ms))
+                .into(),
+            CodeError::Expired { code, at_ms } => Refusal::new(Code::CodeExpired)
+                .field("code")
+                .param("code", code)
+                .param("expired_at", Value::Time(at_ms))
+                .into(),
+            CodeError::Disabled { code } => {
+                Refusal::new(Code::CodeDisabled).field("code").param("code", code).into()
+            }
+            CodeError::LimitReached { max } => {
+                Refusal::new(Code::CodeLimitReached).param("max", u64::from(max)).into()
+            }
+            CodeError::TooManyGuesses { retry_after_ms } => {
+                Refusal::new(Code::CodeGuessesExceeded).retry_after_ms(retry_after_ms).into()
+            }
+            CodeError::Books(why) => why.into(),
+            CodeError::Store(why) => why.into(),
         }
     }
 }

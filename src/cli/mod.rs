@@ -151,6 +151,9 @@ enum Command {
     /// Money that is to come in.
     #[command(subcommand)]
     Orders(objects::Orders),
+    /// Redemption codes.
+    #[command(subcommand)]
+    Codes(objects::Codes),
     /// What the operator tells everybody, or one account.
     #[command(subcommand)]
     Announcements(objects::Announcements),
@@ -266,6 +269,7 @@ fn dispatch(context: &mut Context, command: Command) -> Done {
         Command::Prices(command) => objects::prices(context, command),
         Command::Credit(command) => objects::credit(context, command),
         Command::Orders(command) => objects::orders(context, command),
+        Command::Codes(command) => objects::codes(context, command),
         Command::Announcements(command) => objects::announcements(context, command),
         Command::Appeals(command) => objects::appeals(context, command),
         Command::Audit(args) => objects::audit(context, &args),

@@ -3,6 +3,7 @@
 mod announcements;
 mod appeals;
 mod args;
+mod codes;
 mod notices;
 mod operators;
 mod orders;
@@ -18,6 +19,7 @@ pub use announcements::{Announcements, announcements};
 pub use appeals::{Appeals, appeals};
 pub(super) use args::put;
 pub use args::{Accounts, Channels, Credit, Groups, Keys, Models, Prices};
+pub use codes::{Codes, codes};
 pub use notices::{NoticeEndpoints, NoticesCommand, notice_endpoints, notices};
 pub use operators::{Operators, operators};
 pub use orders::{Orders, orders};
@@ -83,6 +85,24 @@ const CALLBACKS: Columns = &[
     ("NAME", "name"),
     ("VERDICT", "verdict"),
     ("EFFECT", "effect"),
+];
+const CODE_BATCHES: Columns = &[
+    ("ID", "id"),
+    ("VALUE", "value"),
+    ("KIND", "kind"),
+    ("COUNT", "count"),
+    ("STATES", "states"),
+    ("EXPIRES", "expires_at"),
+    ("NOTE", "note"),
+];
+const CODES: Columns = &[
+    ("ID", "id"),
+    ("CODE", "code"),
+    ("STATE", "state"),
+    ("VALUE", "value"),
+    ("ACCOUNT", "account"),
+    ("REDEEMED", "redeemed_at"),
+    ("BATCH", "batch"),
 ];
 const POLICIES: Columns = &[("ID", "id"), ("NAME", "name"), ("ACCOUNT", "account")];
 const APPEALS: Columns =
@@ -162,6 +182,9 @@ const ANNOUNCEMENT: Noun<'static> =
     Noun { path: "/api/announcements", prefix: "ann_", by: None, columns: ANNOUNCEMENTS };
 const ORDER: Noun<'static> = Noun { path: "/api/orders", prefix: "ord_", by: None, columns: ORDERS };
 const CALLBACK: Noun<'static> = Noun { path: "/api/callbacks", prefix: "evt_", by: None, columns: CALLBACKS };
+const CODE_BATCH: Noun<'static> =
+    Noun { path: "/api/code-batches", prefix: "cbt_", by: None, columns: CODE_BATCHES };
+const CODE: Noun<'static> = Noun { path: "/api/codes", prefix: "cod_", by: None, columns: CODES };
 const OPERATOR: Noun<'static> = Noun { path: "/api/operators", prefix: "opr_", by: None, columns: OPERATORS };
 const POLICY: Noun<'static> = Noun { path: "/api/policies", prefix: "pol_", by: None, columns: POLICIES };
 const NOTICE_ENDPOINT: Noun<'static> =

@@ -1,4 +1,4 @@
-//! Money that comes in: orders, and the providers that they are paid through.
+//! Money that comes in: orders with the providers that they are paid through, and redemption codes.
 //!
 //! The way of an order: it is made here and at its provider; the provider calls back, or is asked, or an operator
 //! completes it by hand; the ledger is credited under the reference `order:<id>`; the order says so.
@@ -11,6 +11,12 @@
 //! amount or currency is not the order's; keep a secret of a provider anywhere but in the configuration.
 
 pub mod callback;
+mod code;
+mod code_error;
+mod code_guesses;
+mod code_store;
+mod code_text;
+mod codes;
 mod dispute;
 mod error;
 pub mod http;
@@ -24,6 +30,11 @@ mod refund;
 mod settings;
 mod store;
 
+pub use code::{CodeBatch, CodeState, CreditEnd, Disabled, RedemptionCode};
+pub use code_error::CodeError;
+pub use code_store::{CodeCounts, CodeOfBatch, CodeSearch};
+pub use code_text::{CodeFault, CodeText};
+pub use codes::{BATCH_CODES_MAX, Codes, NewCodeBatch, Redeemer};
 pub use error::FundingError;
 pub use order::{Dispute, DisputeStage, Order, OrderEvent, OrderState, Refund, RefundState};
 pub use orders::{Funding, NewOrder};

@@ -46,8 +46,10 @@ pub const DIRECTORY: Part = Part {
     name: "directory",
     migrations: migrations!("directory": 1 "0001_directory", 2 "0002_audit_chain", 3 "0003_notices"),
 };
-pub const FUNDING: Part =
-    Part { name: "funding", migrations: migrations!("funding": 1 "0001_orders", 2 "0002_disputes") };
+pub const FUNDING: Part = Part {
+    name: "funding",
+    migrations: migrations!("funding": 1 "0001_orders", 2 "0002_disputes", 3 "0003_codes"),
+};
 pub const PROJECTIONS: Part =
     Part { name: "projections", migrations: migrations!("projections": 1 "0001_projections") };
 

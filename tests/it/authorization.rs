@@ -77,6 +77,9 @@ impl Scene {
             ids.insert("announcements", id(&demo.admin_post("/api/announcements", &announcement)));
             let order = json!({"account": account, "amount": "10", "provider": "transfer"});
             ids.insert("orders", id(&demo.admin_post("/api/orders", &order)));
+            let batch = demo.admin_post("/api/code-batches", &json!({"value": "1", "count": 1}));
+            let redeem = json!({"account": account, "code": batch["codes"][0]});
+            ids.insert("codes", id(&demo.admin_post("/api/codes/redeem", &redeem)));
             for (kind, body) in [
                 ("projects", json!({"account": account, "name": "p"})),
                 ("policies", json!({"account": account, "name": "p", "document": document})),
@@ -97,7 +100,7 @@ impl Scene {
         }
         let id = |made: &Value| made["id"].as_str().unwrap_or_else(|| panic!("{made:#}")).to_owned();
         let first = |path: &str| id(&demo.admin(path)["data"][0]);
-        for kind in ["models", "prices", "channels", "groups", "organizations", "operators"] {
+        for kind in ["models", "prices", "channels", "groups", "organizations", "operators", "code-batches"] {
             own.insert(kind, first(&format!("/api/{kind}")));
         }
         Scene { operators: operators.to_vec(), members, own, others, demo }

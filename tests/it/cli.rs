@@ -250,3 +250,31 @@ fn operators_and_their_tokens_are_made_by_commands() {
     let past = run(&dir, &format!("operators token {id} --expires-at 2020-01-01T00:00:00Z"));
     assert!(past.exit != Exit::Fine && past.err.contains("expires_at"), "{}", past.err);
 }
+
+/// B2 by command: codes are printed once, and are no argument of any command.
+#[test]
+fn b2_codes_are_made_and_redeemed_by_commands() {
+    let dir = dir();
+    run(&dir, "accounts create --name Ann --email ann@example.com").json_free();
+    let made = run(&dir, "codes create 5 --count 2 --credit-days 30 --note spring");
+    assert_eq!(made.exit, Exit::Fine, "{}", made.err);
+    let codes: Vec<_> = made.out.lines().filter(|line| line.starts_with("TGC-")).map(str::to_owned).collect();
+    assert_eq!(codes.len(), 2, "{}", made.out);
+    let variable = "TALLYGATE_TEST_REDEMPTION_CODE";
+    let redeem = |code: &str| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_tallygate"));
+        command.args(["--json", "--data"]).arg(dir.path()).args(["codes", "redeem", "ann@example.com"]);
+        command.args(["--code-env", variable]).env(variable, code).output().unwrap()
+    };
+    assert_eq!(redeem(&codes[0]).status.code(), Some(0));
+    let again = redeem(&codes[0]);
+    assert_eq!(again.status.code(), Some(1), "{}", String::from_utf8_lossy(&again.stderr));
+    assert_eq!(run(&dir, "--json accounts balance ann@example.com").json()["available"], "5");
+    let batches = run(&dir, "codes batches").out;
+    assert!(batches.contains("spring") && batches.contains("redeemed 1"), "{batches}");
+    let left = run(&dir, "--json codes list --state unused").json();
+    let id = left[0]["id"].as_str().unwrap();
+    run(&dir, &format!("codes disable {id} --reason misprint")).json_free();
+    assert_eq!(run(&dir, &format!("--json codes show {id}")).json()["state"], "disabled");
+    assert!(codes.iter().all(|code| !run(&dir, "codes list").out.contains(code.as_str())));
+}

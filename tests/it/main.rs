@@ -13,6 +13,7 @@ mod authorization;
 mod catalogue;
 mod channels;
 mod cli;
+mod codes;
 mod console;
 mod demo;
 mod directory;

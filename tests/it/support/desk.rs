@@ -89,6 +89,14 @@ impl Desk {
         &self.running.as_ref().unwrap().0
     }
 
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub fn backend(&self) -> &Backend {
+        &self.backend
+    }
+
     fn stop(&mut self) {
         let (app, server) = self.running.take().unwrap();
         server.stop_blocking(Duration::from_secs(10));

@@ -6,12 +6,15 @@
 use std::path::Path;
 
 use memchr::memmem;
+use tallygate::funding::CodeText;
 use tallygate::keytext::{self, KEY_CHARS, KeyFinding};
 
 /// Files that hold a secret by design, readable for their owner only.
 pub const KEPT: [&str; 3] = ["demo-seed", "upstream-key", "master.key"];
 
 const KEYS: [&str; 2] = ["tg-live-", "tg-test-"];
+const CODE_PREFIX: &str = "TGC-";
+const CODE_CHARS: usize = 33;
 const TOKENS: [&str; 2] = ["tg-operator-", "tg-member-"];
 /// Shorter than any token, longer than any word.
 const TOKEN_CHARS_MIN: usize = 32;
@@ -20,7 +23,7 @@ const TOKEN_CHARS_MIN: usize = 32;
 #[track_caller]
 pub fn assert_none_in(place: &str, bytes: &[u8], known: &[&str]) {
     let known = known.iter().find_map(|secret| memmem::find(bytes, secret.as_bytes()));
-    let found = known.or_else(|| key_in(bytes)).or_else(|| token_in(bytes));
+    let found = known.or_else(|| key_in(bytes)).or_else(|| token_in(bytes)).or_else(|| code_in(bytes));
     assert_eq!(found, None, "{place} holds a secret, at this byte of {}", bytes.len());
 }
 
@@ -55,6 +58,14 @@ fn key_in(bytes: &[u8]) -> Option<usize> {
     })
 }
 
+fn code_in(bytes: &[u8]) -> Option<usize> {
+    let mut places = memmem::find_iter(bytes, CODE_PREFIX);
+    places.find(|at| {
+        let text = bytes.get(*at..*at + CODE_CHARS).and_then(|text| std::str::from_utf8(text).ok());
+        text.is_some_and(|text| CodeText::parse(text).is_ok())
+    })
+}
+
 fn token_in(bytes: &[u8]) -> Option<usize> {
     TOKENS.iter().find_map(|prefix| {
         let mut places = memmem::find_iter(bytes, prefix);
@@ -75,4 +86,7 @@ fn the_search_for_secrets_finds_them() {
     assert_eq!(key_in(place.replace("tail", "").split_at(50).0.as_bytes()), None, "a piece");
     assert_eq!(token_in(format!("a tg-operator-{}", "0a".repeat(32)).as_bytes()), Some(2));
     assert_eq!(token_in(b"tg-operator-{id}"), None);
+    let code = CodeText::generate(&tallygate::clock::SystemEntropy::new());
+    assert_eq!(code_in(format!("\0{}\0", code.expose()).as_bytes()), Some(1));
+    assert_eq!(code_in(code.masked().as_bytes()), None);
 }
