@@ -11,7 +11,6 @@ use crate::config::Config;
 use crate::directory::{Directory, DirectoryError};
 use crate::funding::{self, CodeError, Codes, Funding, FundingError, Poller};
 use crate::gateway::ladder::HoldPolicy;
-use crate::gateway::upstream::TargetError;
 use crate::job::Job;
 use crate::notices::{Notices, StartError};
 use crate::risk::{self, RegionsError};
@@ -47,8 +46,7 @@ pub enum AppError {
     Directory(DirectoryError),
     Books(OpenError),
     Regions(RegionsError),
-    /// An address of a payment provider, by its setting.
-    Payments(&'static str, TargetError),
+    Payments(funding::SettingsError),
     Funding(FundingError),
     Codes(CodeError),
 }
@@ -61,7 +59,7 @@ impl fmt::Display for AppError {
             AppError::Directory(why) => write!(f, "{why}"),
             AppError::Books(why) => write!(f, "{why}"),
             AppError::Regions(why) => write!(f, "{why}"),
-            AppError::Payments(setting, why) => write!(f, "payments.{setting}: {why}"),
+            AppError::Payments(why) => write!(f, "{why}"),
             AppError::Funding(why) => write!(f, "orders cannot be brought up to date: {why}"),
             AppError::Codes(why) => write!(f, "redemption codes cannot be brought up to date: {why}"),
         }
@@ -76,7 +74,7 @@ impl std::error::Error for AppError {
             AppError::Directory(why) => Some(why),
             AppError::Books(why) => Some(why),
             AppError::Regions(why) => Some(why),
-            AppError::Payments(_, why) => Some(why),
+            AppError::Payments(why) => Some(why),
             AppError::Funding(why) => Some(why),
             AppError::Codes(why) => Some(why),
         }
@@ -94,8 +92,7 @@ impl App {
     ) -> Result<Self, AppError> {
         let alert_percent = config.alerts.budget_percent;
         let rules = risk::Rules::from_config(&config).map_err(AppError::Regions)?;
-        let payments = funding::Settings::from_config(&config);
-        let payments = payments.map_err(|(setting, why)| AppError::Payments(setting, why))?;
+        let payments = funding::Settings::from_config(&config).map_err(AppError::Payments)?;
         let data_dir = config.store.data_dir.clone();
         let stores = match config.store.database_url.clone() {
             Some(url) => StoreConfig::postgres(&data_dir, url),

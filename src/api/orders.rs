@@ -132,7 +132,12 @@ static ORDER_INPUT: Shape = Shape {
     fields: &[
         field!("account", Kind::Text, Optional, "Default, for members: their own"),
         field!("amount", Kind::Money, Required, "What it credits, in the ledger currency"),
-        field!("provider", Kind::Text, Required, "stripe, epay or transfer, as far as set up"),
+        field!(
+            "provider",
+            Kind::Text,
+            Required,
+            "stripe, epay, alipay, wechat or transfer, as far as set up"
+        ),
         field!(
             "pay_currency",
             Kind::Text,

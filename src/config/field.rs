@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 
 use super::load::Refused;
+use crate::funding::provider::rsa;
 use crate::secret::{HIDDEN, Secret};
 
 /// A value as it was given, before its type is known.
@@ -200,6 +201,8 @@ macro_rules! choices {
         pub enum $name { $($member),* }
 
         impl $name {
+            pub const ALL: &'static [Self] = &[$(Self::$member),*];
+
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$member => $text),* }
             }
@@ -225,8 +228,13 @@ choices! {
     Level { Error = "error", Warn = "warn", Info = "info", Debug = "debug", Trace = "trace" }
     /// How the connection to the mail server is protected.
     MailTls { None = "none", Starttls = "starttls", Tls = "tls" }
-    /// Where the key stands in what an epay platform signs.
-    EpaySignature { Appended = "appended", KeyParam = "key_param" }
+    /// Where the key stands in what an epay platform signs, and how it writes the signature.
+    EpaySignature {
+        Appended = "appended",
+        AppendedUpper = "appended_upper",
+        KeyParam = "key_param",
+        KeyParamUpper = "key_param_upper"
+    }
     /// How the log is written.
     LogFormat { Text = "text", Json = "json" }
 }
@@ -314,6 +322,18 @@ text_rules! {
         value.as_deref().is_none_or(|host| {
             !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._:".contains(&byte))
         })
+    };
+    RsaPrivateKey of Option<Secret> as "an RSA private key of 2,048 bits or more, as PEM or its base64" = |value| {
+        value.as_ref().is_none_or(|key| rsa::SigningKey::parse(key).is_some())
+    };
+    RsaPublicKey of Option<Secret> as "an RSA public key of 2,048 bits or more, as PEM or its base64" = |value| {
+        value.as_ref().is_none_or(|key| rsa::VerifyingKey::parse(key.expose()).is_some())
+    };
+    RsaPublicKeys of Option<Secret> as "an RSA public key, or certificates, as PEM" = |value| {
+        value.as_ref().is_none_or(|key| rsa::NamedKey::parse_all(key.expose(), Some("")).is_some())
+    };
+    SealKey of Option<Secret> as "exactly 32 characters" = |value| {
+        value.as_ref().is_none_or(|key| key.expose().len() == 32)
     };
     HexKey of Option<Secret> as "64 hexadecimal digits" = |value| {
         value.as_ref().is_none_or(|key| key.expose().len() == 64 && key.expose().bytes().all(|byte| byte.is_ascii_hexdigit()))

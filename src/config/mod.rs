@@ -12,6 +12,7 @@
 
 mod field;
 mod load;
+mod payments;
 mod print;
 mod schema;
 
@@ -24,7 +25,8 @@ pub use print::{reference, sample};
 
 use crate::secret::Secret;
 use field::{
-    Any, Between, Decimal, HexKey, HostName, HttpUrl, Letters, LongEnough, MailFrom, PostgresUrl, TimeZone,
+    Any, Between, Decimal, HexKey, HostName, HttpUrl, Letters, LongEnough, MailFrom, PostgresUrl,
+    RsaPrivateKey, RsaPublicKey, RsaPublicKeys, SealKey, TimeZone,
 };
 use schema::config;
 
@@ -170,8 +172,37 @@ config! {
         epay_key: Option<Secret> = None, LongEnough(8);
         /// Currency of amounts there.
         epay_currency: String = "CNY".to_owned(), Letters(3);
-        /// How the key stands behind what is signed: appended (the usual way) or key_param (`&key=…`).
+        /// How the key stands behind what is signed: appended (the usual way) or key_param (`&key=…`); with _upper the
+        /// signature is sent in capital letters.
         epay_signature: EpaySignature = EpaySignature::Appended, Any;
+        /// Own app at Alipay (支付宝).
+        alipay_app_id: Option<String> = None, Any;
+        /// Own private key (应用私钥) of the app.
+        alipay_private_key: Option<Secret> = None, RsaPrivateKey;
+        /// Alipay's public key (支付宝公钥) of the app; not the own one.
+        alipay_public_key: Option<Secret> = None, RsaPublicKey;
+        /// Own number as a seller, `2088…`; notices that name another one are refused.
+        alipay_seller: Option<String> = None, Any;
+        /// Where Alipay's gateway is, up to `/gateway.do`.
+        alipay_url: Option<String> = Some("https://openapi.alipay.com".to_owned()), HttpUrl;
+        /// Own app at WeChat Pay (微信支付), `wx…`.
+        wechat_app_id: Option<String> = None, Any;
+        /// Own merchant number (mchid) there.
+        wechat_merchant: Option<String> = None, Any;
+        /// Number of the own API certificate.
+        wechat_serial: Option<String> = None, Any;
+        /// Own private key of that certificate (apiclient_key.pem).
+        wechat_private_key: Option<Secret> = None, RsaPrivateKey;
+        /// The APIv3 key, which opens notices.
+        wechat_v3_key: Option<Secret> = None, SealKey;
+        /// WeChat Pay's public key, or its certificates one behind the other.
+        wechat_platform_key: Option<Secret> = None, RsaPublicKeys;
+        /// Number of WeChat Pay's public key, `PUB_KEY_ID_…`. Certificates have theirs in them.
+        wechat_platform_id: Option<String> = None, Any;
+        /// How old a signature of WeChat Pay may be.
+        wechat_tolerance_ms: u64 = 300_000, Between(1_000, 3_600_000);
+        /// Where WeChat Pay's interface is.
+        wechat_url: Option<String> = Some("https://api.mch.weixin.qq.com".to_owned()), HttpUrl;
     }
     /// What the server writes about itself.
     log: Log {
@@ -233,31 +264,13 @@ impl Config {
         self.server.admin_socket.clone().unwrap_or_else(|| self.store.data_dir.join("admin.sock"))
     }
 
-    /// A provider without its secret would take anybody's word for money (S37).
-    fn check_payments(&self) -> Result<(), (&'static str, &'static str, String)> {
-        let payments = &self.payments;
-        let needed =
-            |field, beside: &str| Err(("payments", field, format!("is needed too: {beside} is set")));
-        match (&payments.stripe_key, &payments.stripe_webhook_secret) {
-            (Some(_), None) => return needed("stripe_webhook_secret", "stripe_key"),
-            (None, Some(_)) => return needed("stripe_key", "stripe_webhook_secret"),
-            _ => {}
-        }
-        match (&payments.epay_url, &payments.epay_merchant, &payments.epay_key) {
-            (None, None, None) | (Some(_), Some(_), Some(_)) => Ok(()),
-            (None, ..) => needed("epay_url", "another setting of epay"),
-            (_, None, _) => needed("epay_merchant", "another setting of epay"),
-            (.., None) => needed("epay_key", "another setting of epay"),
-        }
-    }
-
     /// What no setting can be refused for alone.
     fn check_together(&self) -> Result<(), (&'static str, &'static str, String)> {
         if self.tls.cert_file.is_some() != self.tls.key_file.is_some() {
             let missing = if self.tls.cert_file.is_some() { "key_file" } else { "cert_file" };
             return Err(("tls", missing, "is needed too: certificate and key belong together".to_owned()));
         }
-        self.check_payments()?;
+        self.payments.check(&self.public_url())?;
         if self.upstream.header_timeout_ms > self.upstream.total_timeout_ms {
             let text = "is shorter than upstream.header_timeout_ms".to_owned();
             return Err(("upstream", "total_timeout_ms", text));

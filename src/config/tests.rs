@@ -138,23 +138,82 @@ fn s37_a_payment_provider_without_its_secret_is_refused() {
             ]
         );
     }
-    assert!(Config::load(&env(&[stripe, secret("whsec_0123456789abcdef")])).is_ok());
+    let public = ("TALLYGATE_SERVER__PUBLIC_URL", "https://api.example.org");
+    assert!(Config::load(&env(&[stripe, secret("whsec_0123456789abcdef"), public])).is_ok());
     let epay = [
         ("TALLYGATE_PAYMENTS__EPAY_URL", "https://pay.example.org"),
         ("TALLYGATE_PAYMENTS__EPAY_MERCHANT", "1001"),
         ("TALLYGATE_PAYMENTS__EPAY_KEY", "0123456789abcdef"),
     ];
-    for missing in 0..3 {
-        let given: Vec<_> = (0..3).filter(|at| *at != missing).map(|at| epay[at]).collect();
-        let name = ["epay_url", "epay_merchant", "epay_key"][missing];
-        let text = format!("payments.{name}: is needed too: another setting of epay is set");
-        assert_eq!(problems(&env(&given)), [text]);
+    let key = crate::demo::payments::merchant_key();
+    let public_key = rcgen::KeyPair::from_pem_and_sign_algo(key.expose(), &rcgen::PKCS_RSA_SHA256).unwrap();
+    let public_key = public_key.public_key_pem();
+    let alipay = [
+        ("TALLYGATE_PAYMENTS__ALIPAY_APP_ID", "2021000000000001"),
+        ("TALLYGATE_PAYMENTS__ALIPAY_PRIVATE_KEY", key.expose()),
+        ("TALLYGATE_PAYMENTS__ALIPAY_PUBLIC_KEY", &public_key),
+    ];
+    let wechat = [
+        ("TALLYGATE_PAYMENTS__WECHAT_APP_ID", "wx0000000000000001"),
+        ("TALLYGATE_PAYMENTS__WECHAT_MERCHANT", "1900000001"),
+        ("TALLYGATE_PAYMENTS__WECHAT_SERIAL", "5157F09EFDC096DE15EBE81A47057A72"),
+        ("TALLYGATE_PAYMENTS__WECHAT_PRIVATE_KEY", key.expose()),
+        ("TALLYGATE_PAYMENTS__WECHAT_V3_KEY", "an-api-v3-key-has-32-bytes-as-is"),
+        ("TALLYGATE_PAYMENTS__WECHAT_PLATFORM_KEY", &public_key),
+        ("TALLYGATE_PAYMENTS__WECHAT_PLATFORM_ID", "PUB_KEY_ID_1"),
+    ];
+    for provider in [&epay[..], &alipay[..], &wechat[..]] {
+        let field = |at: usize| provider[at].0.rsplit("__").next().unwrap().to_lowercase();
+        for missing in 0..provider.len() {
+            let given: Vec<_> =
+                (0..provider.len()).filter(|at| *at != missing).map(|at| provider[at]).collect();
+            let first = field(usize::from(missing == 0));
+            let text = format!("payments.{}: is needed too: {first} is set", field(missing));
+            assert_eq!(problems(&env(&given)), [text]);
+        }
+        assert!(Config::load(&env(&[provider, &[public]].concat())).is_ok());
     }
-    assert!(Config::load(&env(&epay)).is_ok());
+    for (at, expected) in [(1, "an RSA private key"), (2, "an RSA public key")] {
+        let mut wrong = alipay;
+        wrong[at].1 = "MIIB";
+        let told = problems(&env(&wrong));
+        assert!(told[0].contains(expected) && !told[0].contains("MIIB"), "{told:?}");
+    }
     let rates = |text| problems(&env(&[("TALLYGATE_PAYMENTS__RATES", text)]));
     for wrong in ["CNY", "cny=7", "CNY=0", "CNY=-1", "CNY=7.1234567"] {
         assert!(rates(wrong)[0].contains("expected currencies with rates above zero"), "{wrong}");
     }
+}
+
+/// S38 begins here: a provider that is told an address that it cannot call will never call back.
+#[test]
+fn s38_an_address_that_a_provider_cannot_call_is_refused() {
+    let stripe = [
+        ("TALLYGATE_PAYMENTS__STRIPE_KEY", "sk_live_0123456789"),
+        ("TALLYGATE_PAYMENTS__STRIPE_WEBHOOK_SECRET", "whsec_0123456789abcdef"),
+    ];
+    let told = |url| {
+        let sources = env(&[stripe[0], stripe[1], ("TALLYGATE_SERVER__PUBLIC_URL", url)]);
+        Config::load(&sources).map(drop).map_err(|error| error.problems[0].to_owned().text)
+    };
+    for near in [
+        "https://localhost",
+        "http://127.0.0.1:8080",
+        "https://10.1.2.3",
+        "https://[::1]:1",
+        "http://0.0.0.0",
+    ] {
+        assert!(told(near).unwrap_err().contains("cannot be reached from the internet"), "{near}");
+    }
+    assert!(told("http://api.example.org").unwrap_err().contains("https://: stripe calls back at"));
+    assert!(told("https://api.example.org/?a=1").unwrap_err().contains("has a query"));
+    assert_eq!(told("https://api.example.org"), Ok(()));
+    assert_eq!(told("https://api.example.org/gateway"), Ok(()));
+    // Nobody has said where this is.
+    assert_eq!(problems(&env(&stripe))[0].split(' ').next(), Some("server.public_url:"));
+    // A simulated provider on this machine may call here.
+    let near = ("TALLYGATE_PAYMENTS__STRIPE_URL", "http://127.0.0.1:9");
+    assert!(Config::load(&env(&[stripe[0], stripe[1], near])).is_ok());
 }
 
 #[test]

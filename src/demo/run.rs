@@ -163,7 +163,6 @@ fn config(
     payments_url: &str,
     upstream_key: &Secret,
 ) -> Result<Config, DemoError> {
-    let contract = Contract::of_secret(upstream_key);
     let mut flags = vec![
         ("store.data_dir", args.dir.display().to_string()),
         ("server.public_url", public_url.to_owned()),
@@ -172,15 +171,10 @@ fn config(
         ("upstream.header_timeout_ms", "5000".to_owned()),
         ("payments.rates", "USD=1, CNY=7.25".to_owned()),
         ("payments.poll_ms", "1000".to_owned()),
-        ("payments.stripe_key", contract.stripe_key.expose().to_owned()),
-        ("payments.stripe_webhook_secret", contract.stripe_webhook_secret.expose().to_owned()),
-        ("payments.stripe_url", payments_url.to_owned()),
-        ("payments.epay_url", payments_url.to_owned()),
-        ("payments.epay_merchant", contract.epay_merchant),
-        ("payments.epay_key", contract.epay_key.expose().to_owned()),
         ("payments.transfer", "true".to_owned()),
         ("payments.transfer_to", "Demo Bank, account 0000 1111 (no real money)".to_owned()),
     ];
+    flags.extend(Contract::of_secret(upstream_key).settings(payments_url));
     if let Some(url) = &args.database {
         flags.push(("store.database_url", url.expose().to_owned()));
     }

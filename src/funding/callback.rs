@@ -15,7 +15,17 @@ use crate::store::{StoreError, Tx};
 /// Largest body of a callback, in bytes.
 pub const BODY_BYTES_MAX: usize = 64 << 10;
 /// Headers of a callback that are kept.
-pub const HEADERS_KEPT: [&str; 4] = ["content-type", "stripe-signature", "user-agent", "x-forwarded-for"];
+pub const HEADERS_KEPT: [&str; 9] = [
+    "content-type",
+    "stripe-signature",
+    "user-agent",
+    "wechatpay-nonce",
+    "wechatpay-serial",
+    "wechatpay-signature",
+    "wechatpay-signature-type",
+    "wechatpay-timestamp",
+    "x-forwarded-for",
+];
 
 /// Callbacks without a right signature that are kept within an hour, and their bytes. Anybody can send some; those of
 /// a provider are always taken.

@@ -1,9 +1,11 @@
-//! Calls to payment providers, by the gateway's own HTTP client, for threads that may block.
+//! Calls to payment providers, by the gateway's own HTTP client, for threads that may block; and the time and the random
+//! words that some of them sign their calls with.
 //!
 //! Promises: one thread with its connections for all of them, started by the first call; an answer that is too large
 //! or takes too long is an error; what went wrong says whether the provider may have heard the question.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
@@ -12,6 +14,7 @@ use http::{HeaderName, HeaderValue, Method};
 use parking_lot::Mutex;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
+use crate::clock::{Clock, Entropy};
 use crate::gateway::upstream::{Call, Collected, ForwardError, Settings, Target, Tls, Upstreams};
 
 /// Largest answer, in bytes.
@@ -32,7 +35,15 @@ pub struct Ask {
 #[derive(Debug)]
 pub struct Reply {
     pub status: u16,
+    /// Names in lower case.
+    pub headers: Vec<(Box<str>, Box<str>)>,
     pub body: Bytes,
+}
+
+impl Reply {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(known, _)| &**known == name).map(|(_, value)| &**value)
+    }
 }
 
 #[derive(Debug)]
@@ -68,12 +79,29 @@ type Outcome = Result<Reply, HttpError>;
 type Job = (Ask, SyncSender<Outcome>);
 
 /// See the module.
-#[derive(Default)]
 pub struct HttpClient {
     jobs: Mutex<Option<UnboundedSender<Job>>>,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
 }
 
 impl HttpClient {
+    pub fn new(clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Self {
+        HttpClient { jobs: Mutex::default(), clock, entropy }
+    }
+
+    /// Milliseconds since 1970.
+    pub fn now_ms(&self) -> i64 {
+        self.clock.now_ms()
+    }
+
+    /// A word that nobody can guess: 32 hexadecimal digits.
+    pub fn nonce(&self) -> String {
+        let mut bytes = [0; 16];
+        self.entropy.fill(&mut bytes);
+        crate::hex::encode(&bytes)
+    }
+
     /// Blocks the thread until the answer is there.
     pub fn ask(&self, ask: Ask) -> Outcome {
         let gone = || HttpError::NoClient("its thread has ended".into());
@@ -117,8 +145,12 @@ async fn call(upstreams: &Upstreams, ask: Ask) -> Outcome {
     let call = Call { target: &target, method, path: &path, headers: &headers, body };
     let mut answer = upstreams.send(call).await.map_err(HttpError::Forward)?;
     let status = answer.status.as_u16();
+    let text = |(name, value): (&str, &[u8])| {
+        Some((name.to_ascii_lowercase().into(), std::str::from_utf8(value).ok()?.into()))
+    };
+    let headers = answer.headers.iter().filter_map(text).collect();
     match answer.body.collect(ANSWER_BYTES_MAX).await.map_err(HttpError::Forward)? {
-        Collected::Whole(body) => Ok(Reply { status, body }),
+        Collected::Whole(body) => Ok(Reply { status, headers, body }),
         Collected::Begun(_) => Err(HttpError::TooLarge),
     }
 }

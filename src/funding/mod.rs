@@ -40,5 +40,5 @@ pub use order::{Dispute, DisputeStage, Order, OrderEvent, OrderState, Refund, Re
 pub use orders::{Funding, NewOrder};
 pub use poll::Poller;
 pub use refund::RefundAsk;
-pub use settings::Settings;
+pub use settings::{Settings, SettingsError};
 pub use store::Search;

@@ -62,11 +62,11 @@ impl Funding {
     ) -> Self {
         Funding {
             store: OrderStore::new(db),
+            http: HttpClient::new(clock.clone(), entropy.clone()),
             books,
             clock,
             entropy,
             settings,
-            http: HttpClient::default(),
             refunding: Mutex::new(()),
             forged: super::callback::ForgedBudget::default(),
         }
@@ -130,8 +130,13 @@ impl Funding {
             let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
             (1..=METHOD_BYTES_MAX).contains(&text.len()) && text.bytes().all(plain)
         };
-        if new.method.as_deref().is_some_and(|method| !is_method(method)) {
-            return Err(FieldError::new("method", "is not a payment method").into());
+        if let Some(method) = new.method.as_deref() {
+            if !is_method(method) {
+                return Err(FieldError::new("method", "is not a payment method").into());
+            }
+            if let Some(known) = provider.methods().filter(|known| !known.contains(&method)) {
+                return Err(FieldError::new("method", format!("is none of {}", known.join(", "))).into());
+            }
         }
         let first = settings.rates.first().map_or("", |(currency, _)| currency);
         let currency = new.currency.as_deref().or(provider.currency()).unwrap_or(first);

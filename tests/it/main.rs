@@ -34,6 +34,7 @@ mod notices;
 mod notices_api;
 mod orders;
 mod orders_back;
+mod orders_china;
 mod orders_stripe;
 mod sdk;
 mod store;

@@ -20,7 +20,7 @@ pub enum Orders {
         account: String,
         /// What it credits, in the ledger currency.
         amount: String,
-        /// stripe, epay or transfer.
+        /// stripe, epay, alipay, wechat or transfer.
         #[arg(long)]
         provider: String,
         /// Currency to pay in.

@@ -1,15 +1,19 @@
-//! Simulated payment providers: Stripe's and epay's protocols over the loopback, for tests and the demo.
+//! Simulated payment providers: Stripe's, epay's, Alipay's and WeChat Pay's protocols over the loopback, for tests and the
+//! demo.
 //!
-//! A payer pays by `GET /pay/<order>`, at either provider. The provider then calls back, and misbehaves as the query
+//! A payer pays by `GET /pay/<order>`, at whichever provider knows the order. The provider then calls back, and misbehaves as the query
 //! says: `lost=1` (no callback), `copies=5` (so many at once), `forged=1` (signed with another secret), `amount=1.00`
 //! (another amount, rightly signed), `late_ms=…`, `post=1` (epay by POST), `fails=1` (the payment fails). The answer
 //! is the list of statuses that the callbacks were answered with.
 //!
 //! It knows nothing of the gateway but what the gateway sends, and the address of its webhook endpoint.
 
+mod alipay;
+mod bill;
 mod epay;
 mod send;
 mod stripe;
+mod wechat;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -19,7 +23,8 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{Path, RawQuery, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -31,9 +36,21 @@ use tower::ServiceExt as _;
 
 use crate::clock::Clock;
 use crate::config::EpaySignature;
+use crate::funding::provider::rsa::{SigningKey, VerifyingKey};
 use crate::secret::Secret;
 
 pub use send::Sent;
+
+/// The private key of the simulated merchant. Known to everybody, as is [`provider_key`]: they are for a demo, where
+/// neither signs for money.
+pub fn merchant_key() -> Secret {
+    Secret::new(include_str!("keys/merchant.pem"))
+}
+
+/// The private key of the simulated providers.
+pub fn provider_key() -> Secret {
+    Secret::new(include_str!("keys/provider.pem"))
+}
 
 /// What the providers and their merchant have agreed on.
 #[derive(Clone)]
@@ -45,6 +62,16 @@ pub struct Contract {
     pub epay_merchant: String,
     pub epay_key: Secret,
     pub epay_signature: EpaySignature,
+    pub alipay_app_id: String,
+    pub alipay_seller: String,
+    pub wechat_app_id: String,
+    pub wechat_merchant: String,
+    /// Number of the merchant's certificate.
+    pub wechat_serial: String,
+    /// Of 32 bytes.
+    pub wechat_v3_key: Secret,
+    /// Number of WeChat Pay's public key.
+    pub wechat_platform_id: String,
 }
 
 impl Contract {
@@ -59,7 +86,56 @@ impl Contract {
             epay_merchant: "1001".into(),
             epay_key: Secret::new(derived("epay key")),
             epay_signature: EpaySignature::Appended,
+            alipay_app_id: "2021000000000001".into(),
+            alipay_seller: "2088000000000001".into(),
+            wechat_app_id: "wx0000000000000001".into(),
+            wechat_merchant: "1900000001".into(),
+            wechat_serial: "5157F09EFDC096DE15EBE81A47057A7200000000".into(),
+            wechat_v3_key: Secret::new(derived("wechat v3 key").split_at(32).0),
+            wechat_platform_id: "PUB_KEY_ID_0119000000012026112200000000000001".into(),
         }
+    }
+
+    /// The settings of a gateway that is the merchant, with the providers at an address.
+    pub fn settings(&self, url: &str) -> Vec<(&'static str, String)> {
+        let exposed = |secret: &Secret| secret.expose().to_owned();
+        let provider = SigningKey::parse(&provider_key()).map(|key| key.verifying().to_pem());
+        let provider = provider.unwrap_or_default();
+        vec![
+            ("payments.stripe_key", exposed(&self.stripe_key)),
+            ("payments.stripe_webhook_secret", exposed(&self.stripe_webhook_secret)),
+            ("payments.stripe_url", url.to_owned()),
+            ("payments.epay_url", url.to_owned()),
+            ("payments.epay_merchant", self.epay_merchant.clone()),
+            ("payments.epay_key", exposed(&self.epay_key)),
+            ("payments.epay_signature", self.epay_signature.as_str().to_owned()),
+            ("payments.alipay_url", url.to_owned()),
+            ("payments.alipay_app_id", self.alipay_app_id.clone()),
+            ("payments.alipay_seller", self.alipay_seller.clone()),
+            ("payments.alipay_private_key", exposed(&merchant_key())),
+            ("payments.alipay_public_key", provider.clone()),
+            ("payments.wechat_url", url.to_owned()),
+            ("payments.wechat_app_id", self.wechat_app_id.clone()),
+            ("payments.wechat_merchant", self.wechat_merchant.clone()),
+            ("payments.wechat_serial", self.wechat_serial.clone()),
+            ("payments.wechat_private_key", exposed(&merchant_key())),
+            ("payments.wechat_v3_key", exposed(&self.wechat_v3_key)),
+            ("payments.wechat_platform_key", provider),
+            ("payments.wechat_platform_id", self.wechat_platform_id.clone()),
+        ]
+    }
+}
+
+/// The merchant's public key, and the providers' private one.
+struct Keys {
+    merchant: VerifyingKey,
+    provider: SigningKey,
+}
+
+impl Keys {
+    fn parse() -> Option<Self> {
+        let merchant = SigningKey::parse(&merchant_key())?.verifying();
+        Some(Keys { merchant, provider: SigningKey::parse(&provider_key())? })
     }
 }
 
@@ -105,12 +181,16 @@ struct World {
     /// Answers of questions that were asked under a name before.
     answered: BTreeMap<String, Value>,
     trades: BTreeMap<String, epay::Trade>,
+    alipay: BTreeMap<String, bill::Bill>,
+    wechat: BTreeMap<String, bill::Bill>,
     /// Numbers given out.
     numbers: u64,
     /// Questions that are answered with a failure before anything is done.
     failures: u32,
     /// Questions that are answered with a failure after everything is done.
     losses: u32,
+    /// Connections that are closed before anything is read.
+    hang_ups: u32,
     /// Stripe's refunds, and whether new ones take their time.
     refunds: Vec<stripe::Refund>,
     slow_refunds: bool,
@@ -127,13 +207,14 @@ struct Shared {
     /// Where the providers are reached.
     url: String,
     contract: Contract,
+    keys: Keys,
     clock: Arc<dyn Clock>,
     world: Mutex<World>,
 }
 
 type Site = Arc<Shared>;
 
-/// Both providers at one address, until it is dropped.
+/// All providers at one address, until it is dropped.
 pub struct Payments {
     pub address: SocketAddr,
     shared: Site,
@@ -146,16 +227,17 @@ impl Payments {
         let listener = std::net::TcpListener::bind(listen)?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
-        let shared =
-            Arc::new(Shared { url: format!("http://{address}"), contract, clock, world: Mutex::default() });
-        let router = router(Arc::clone(&shared));
+        let keys = Keys::parse().ok_or_else(|| io::Error::other("the keys of the demo are none"))?;
+        let url = format!("http://{address}");
+        let shared = Arc::new(Shared { url, contract, keys, clock, world: Mutex::default() });
+        let site = Arc::clone(&shared);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = oneshot::channel();
         std::thread::Builder::new().name("payment-providers".into()).spawn(move || {
             runtime.block_on(async {
                 tokio::select! {
                     _ = stopped => {}
-                    _ = serve(listener, router) => {}
+                    _ = serve(listener, site) => {}
                 }
             });
         })?;
@@ -187,12 +269,42 @@ impl Payments {
         let world = self.shared.world.lock();
         let session = world.sessions.values().find(|session| session.order == order);
         let trade = world.trades.get(order).map(|trade| trade.refunded);
-        session.map(|session| session.refunded).or(trade)
+        let bill = world.alipay.get(order).or_else(|| world.wechat.get(order)).map(bill::Bill::refunded);
+        session.map(|session| session.refunded).or(trade).or(bill)
+    }
+
+    /// Sends money of an order back that nobody has asked for, at Alipay or WeChat Pay, and tells of it.
+    pub fn refund_by_hand(&self, order: &str, name: &str, fen: i64) -> Option<Sent> {
+        {
+            let mut world = self.shared.world.lock();
+            let number = format!("by-hand-{}", world.number());
+            let refund = bill::BillRefund {
+                name: name.into(),
+                number,
+                fen,
+                notify_url: String::new(),
+                sent: Some(true),
+            };
+            let world = &mut *world;
+            let bill = world.alipay.get_mut(order).or_else(|| world.wechat.get_mut(order))?;
+            bill.make_refund(refund)?;
+        }
+        self.tell_refund(order)
+    }
+
+    /// Alipay or WeChat Pay tells of refunds of an order.
+    pub fn tell_refund(&self, order: &str) -> Option<Sent> {
+        self.shared.tell_alipay_refund(order).or_else(|| self.shared.tell_wechat_refund(order))
     }
 
     /// The next questions are answered with a failure, and nothing is done.
     pub fn fail_next(&self, questions: u32) {
         self.shared.world.lock().failures = questions;
+    }
+
+    /// The next connections are closed before anything is read.
+    pub fn hang_up_next(&self, connections: u32) {
+        self.shared.world.lock().hang_ups = connections;
     }
 
     /// What the next questions ask for is done, and their answers are lost.
@@ -205,7 +317,7 @@ impl Payments {
         self.shared.world.lock().slow_refunds = slow;
     }
 
-    /// Ends the refunds of an order at Stripe: sent, or failed. Answers them as Stripe's events show them.
+    /// Ends the refunds of an order: sent, or failed. Answers them as Stripe's events show them.
     pub fn end_refunds(&self, order: &str, sent: bool) -> Vec<Value> {
         self.shared.end_refunds(order, sent)
     }
@@ -224,7 +336,10 @@ impl Shared {
         if play.late_ms > 0 {
             std::thread::sleep(std::time::Duration::from_millis(play.late_ms));
         }
-        self.pay_session(order, play).or_else(|| self.pay_trade(order, play))
+        self.pay_session(order, play)
+            .or_else(|| self.pay_trade(order, play))
+            .or_else(|| self.pay_alipay(order, play))
+            .or_else(|| self.pay_wechat(order, play))
     }
 
     fn fails(&self) -> bool {
@@ -232,6 +347,13 @@ impl Shared {
         let fails = world.failures > 0;
         world.failures = world.failures.saturating_sub(1);
         fails
+    }
+
+    fn hangs_up(&self) -> bool {
+        let mut world = self.world.lock();
+        let hangs_up = world.hang_ups > 0;
+        world.hang_ups = world.hang_ups.saturating_sub(1);
+        hangs_up
     }
 
     fn loses(&self) -> bool {
@@ -242,10 +364,14 @@ impl Shared {
     }
 }
 
-async fn serve(listener: std::net::TcpListener, router: Router) -> io::Result<()> {
+async fn serve(listener: std::net::TcpListener, site: Site) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
+    let router = router(Arc::clone(&site));
     loop {
         let (stream, _) = listener.accept().await?;
+        if site.hangs_up() {
+            continue;
+        }
         let router = router.clone();
         tokio::spawn(async move {
             let service =
@@ -266,6 +392,8 @@ fn router(site: Site) -> Router {
         .route("/v1/refunds", post(refund_session).get(show_refunds))
         .route("/submit.php", get(submit))
         .route("/api.php", get(ask_epay).post(ask_epay))
+        .route("/gateway.do", get(ask_alipay).post(ask_alipay))
+        .route("/v3/{*path}", get(ask_wechat).post(ask_wechat))
         .route("/pay/{order}", get(pay))
         .with_state(site)
 }
@@ -292,6 +420,34 @@ async fn submit(State(site): State<Site>, RawQuery(query): RawQuery) -> Response
 
 async fn ask_epay(State(site): State<Site>, RawQuery(query): RawQuery, body: Bytes) -> Response {
     answer(site.ask_epay(&query.unwrap_or_default(), &body))
+}
+
+async fn ask_alipay(State(site): State<Site>, RawQuery(query): RawQuery, body: Bytes) -> Response {
+    let (status, text) = site.ask_alipay(&query.unwrap_or_default(), &body);
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    (status, [(CONTENT_TYPE, "text/html;charset=utf-8")], text).into_response()
+}
+
+async fn ask_wechat(
+    State(site): State<Site>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let (status, text, signed) = site.ask_wechat(&method, &uri, &headers, &body);
+    let mut response = (
+        StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+        [(CONTENT_TYPE, "application/json; charset=utf-8")],
+        text,
+    )
+        .into_response();
+    for (name, value) in signed {
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    response
 }
 
 async fn pay(State(site): State<Site>, Path(order): Path<String>, RawQuery(query): RawQuery) -> Response {

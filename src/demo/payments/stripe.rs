@@ -215,6 +215,9 @@ impl Shared {
         if let Some(session) = world.sessions.values_mut().find(|session| session.order == order) {
             session.refunded -= back;
         }
+        let world = &mut *world;
+        let bill = world.alipay.get_mut(order).or_else(|| world.wechat.get_mut(order));
+        bill.into_iter().flat_map(|bill| &mut bill.refunds).for_each(|refund| refund.sent = Some(sent));
         told
     }
 

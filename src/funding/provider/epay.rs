@@ -2,7 +2,8 @@
 //! `submit.php`; the platform calls back by GET, or POST with a form; `api.php` answers questions.
 //!
 //! What is signed: every parameter that is not empty, but `sign` and `sign_type`, sorted by name, as `name=value` joined
-//! with `&`, and then the merchant's key – appended as it is, or as `&key=…`, a setting. MD5 is the protocol's choice.
+//! with `&`, and then the merchant's key – appended as it is, or as `&key=…`, a setting, as are capital letters. MD5 is the
+//! protocol's choice.
 //! A callback carries no time, so it can be replayed; it stays bound to its order, which credits once.
 
 use bytes::Bytes;
@@ -34,7 +35,7 @@ pub struct Epay {
     pub variant: EpaySignature,
 }
 
-/// What `sign` must be, in lower case.
+/// What `sign` is. It is read in capitals and in small letters alike.
 pub fn signature<'p>(
     params: impl IntoIterator<Item = (&'p str, &'p str)>,
     key: &Secret,
@@ -46,11 +47,15 @@ pub fn signature<'p>(
     params.sort_unstable();
     let pairs: Vec<_> = params.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let between = match variant {
-        EpaySignature::Appended => "",
-        EpaySignature::KeyParam => "&key=",
+        EpaySignature::Appended | EpaySignature::AppendedUpper => "",
+        EpaySignature::KeyParam | EpaySignature::KeyParamUpper => "&key=",
     };
     let text = format!("{}{between}{}", pairs.join("&"), key.expose());
-    crate::hex::encode(&Md5::digest(text.as_bytes()))
+    let sign = crate::hex::encode(&Md5::digest(text.as_bytes()));
+    match variant {
+        EpaySignature::Appended | EpaySignature::KeyParam => sign,
+        EpaySignature::AppendedUpper | EpaySignature::KeyParamUpper => sign.to_ascii_uppercase(),
+    }
 }
 
 type Params = Vec<(String, String)>;
@@ -137,7 +142,7 @@ impl PaymentProvider for Epay {
         let get =
             |wanted: &str| params.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str());
         let sign = get("sign").filter(|sign| !sign.is_empty()).ok_or(Rejection::SignatureMissing)?;
-        let expected = Secret::new(self.signature(&params));
+        let expected = Secret::new(self.signature(&params).to_ascii_lowercase());
         if !expected.matches(sign.to_ascii_lowercase().as_bytes()) {
             return Err(Rejection::SignatureWrong);
         }
@@ -282,12 +287,13 @@ mod tests {
         let key = Secret::new("KEY");
         assert_eq!(signature(params, &key, EpaySignature::Appended), "c5b3153ba616141a0bf58e29ad4cbb3f");
         assert_eq!(signature(params, &key, EpaySignature::KeyParam), "96efed773639208fee49d1158b653e01");
+        assert_eq!(signature(params, &key, EpaySignature::KeyParamUpper), "96EFED773639208FEE49D1158B653E01");
     }
 
     /// S37, by GET and by POST, in both ways of signing.
     #[test]
     fn s37_a_callback_is_believed_only_with_the_merchants_signature() {
-        for variant in [EpaySignature::Appended, EpaySignature::KeyParam] {
+        for variant in EpaySignature::ALL.iter().copied() {
             let epay = epay(variant);
             let order = crate::id::OrderId::from_raw(7).to_string();
             let params = [

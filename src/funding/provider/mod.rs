@@ -4,9 +4,12 @@
 //! event fits the order – its provider, number, amount, currency – is decided in one place for all of them
 //! ([`super::callback`]).
 
+mod alipay;
 mod epay;
+pub mod rsa;
 mod stripe;
 mod transfer;
+pub mod wechat;
 
 use std::fmt;
 
@@ -18,9 +21,11 @@ use super::order::{DisputeStage, Order, Refund};
 use super::settings::Links;
 use crate::id::OrderId;
 
+pub use alipay::{Alipay, signed_text as alipay_text};
 pub use epay::{Epay, signature as epay_signature};
 pub use stripe::{Stripe, sign as stripe_signature};
 pub use transfer::Transfer;
+pub use wechat::Wechat;
 
 /// See the module. Calls to the provider block.
 pub trait PaymentProvider: Send + Sync {
@@ -29,6 +34,11 @@ pub trait PaymentProvider: Send + Sync {
 
     /// The one currency that it takes; `None`: whatever there is a rate for.
     fn currency(&self) -> Option<&str> {
+        None
+    }
+
+    /// Ways to pay there; `None`: whatever name it has for one.
+    fn methods(&self) -> Option<&'static [&'static str]> {
         None
     }
 

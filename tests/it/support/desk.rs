@@ -11,7 +11,7 @@ use tallygate::api;
 use tallygate::app::App;
 use tallygate::books::verify::verify;
 use tallygate::clock::{Clock, ManualClock, SystemEntropy};
-use tallygate::config::{Config, EpaySignature, Sources};
+use tallygate::config::{Config, Sources};
 use tallygate::demo::payments::{Contract, Payments, Play, Sent};
 use tallygate::gateway::Gateway;
 use tallygate::gateway::server::{self, Server};
@@ -40,7 +40,7 @@ fn contract(address: SocketAddr) -> Contract {
         stripe_webhook: Some(format!("http://{address}/callbacks/stripe")),
         epay_merchant: "1001".into(),
         epay_key: Secret::new(EPAY_KEY),
-        epay_signature: EpaySignature::Appended,
+        ..Contract::of_secret(&Secret::new("of the tests"))
     }
 }
 
@@ -65,13 +65,8 @@ impl Desk {
             ("secrets.master_key", "07".repeat(32)),
             ("payments.rates", "USD=1, CNY=7.25".to_owned()),
             ("payments.transfer", "true".to_owned()),
-            ("payments.stripe_key", STRIPE_KEY.to_owned()),
-            ("payments.stripe_webhook_secret", WEBHOOK_SECRET.to_owned()),
-            ("payments.stripe_url", self.providers.url()),
-            ("payments.epay_url", self.providers.url()),
-            ("payments.epay_merchant", "1001".to_owned()),
-            ("payments.epay_key", EPAY_KEY.to_owned()),
         ];
+        flags.extend(contract(self.address).settings(&self.providers.url()));
         if let Some(url) = self.backend.url() {
             flags.push(("store.database_url", url.expose().to_owned()));
         }
@@ -131,12 +126,12 @@ impl Desk {
         self.post("/api/accounts", json!({"name": name})).ok()["id"].as_str().unwrap().to_owned()
     }
 
-    /// A new order of the account; its id. A payer of epay has been at its page.
+    /// A new order of the account; its id. A payer of epay or Alipay has been at its page.
     #[track_caller]
     pub fn order(&self, account: &str, provider: &str, amount: &str) -> String {
         let body = json!({"account": account, "provider": provider, "amount": amount});
         let made = self.post("/api/orders", body).ok();
-        if provider == "epay" {
+        if matches!(provider, "epay" | "alipay") {
             let url = made["pay_url"].as_str().unwrap();
             let path = url.strip_prefix(&self.providers.url()).unwrap();
             Connection::open(self.providers.address).unwrap().ask(&Ask::get(path)).unwrap().ok();
