@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::directory::{Directory, DirectoryError};
 use crate::funding::{self, CodeError, Codes, Funding, FundingError, Poller};
 use crate::gateway::ladder::HoldPolicy;
+use crate::idempotency::Idempotency;
 use crate::job::Job;
 use crate::notices::{Notices, StartError};
 use crate::risk::{self, RegionsError};
@@ -31,6 +32,7 @@ pub struct App {
     pub alerts: Alerts,
     /// Its worker is started by who serves.
     pub notices: Arc<Notices>,
+    pub idempotency: Arc<Idempotency>,
     pub projections: Projections,
     pub journal: JournalReader,
     /// `verify`, while it runs and after.
@@ -133,6 +135,7 @@ impl App {
         if repaired > 0 {
             tracing::info!(repaired, "redemption codes were brought up to date with the ledger");
         }
+        let idempotency = Idempotency::new(stores.idempotency, Arc::clone(&master_key), clock.clone());
         Ok(App {
             config,
             clock,
@@ -145,6 +148,7 @@ impl App {
             risk: risk::Watch::new(rules),
             alerts: Alerts::new(alert_percent),
             notices: Arc::new(notices),
+            idempotency,
             projections: stores.projections,
             journal,
             verifying: Job::default(),

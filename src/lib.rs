@@ -17,6 +17,7 @@ pub mod funding;
 pub mod gateway;
 pub mod hex;
 pub mod id;
+pub mod idempotency;
 pub mod job;
 pub mod keytext;
 pub mod notices;

@@ -9,7 +9,7 @@ use tallygate::books::Rated;
 use tallygate::clock::{Clock, SystemClock};
 use tallygate::directory::{Change, Object, Snapshot};
 use tallygate::gateway::facts::{
-    CallBody, Checked, Client, CounterReading, Credential, Endpoint, Facts, RateReading, Readings,
+    CallBody, Checked, Client, CounterReading, Credential, Endpoint, Facts, RateReading, Readings, Repetition,
 };
 use tallygate::gateway::ladder::{Caller, HoldPolicy, Scope};
 use tallygate::id::{
@@ -170,6 +170,7 @@ pub fn facts(snapshot: &Snapshot, n: u64) -> Facts {
             retry_count: 0,
             browser_origin: None,
         },
+        repetition: Repetition::default(),
     }
 }
 

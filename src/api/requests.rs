@@ -58,6 +58,13 @@ static REQUEST: Shape = Shape {
         field!("client_address", Kind::Text, Nullable, "Where it came from"),
         field!("sdk", Kind::Text, Nullable, "What the client calls itself"),
         field!("retry_count", COUNT, Required, "The client's own count of its retries"),
+        field!(
+            "duplicate_of",
+            Kind::Text,
+            Nullable,
+            "The first call with the same content a minute before it"
+        ),
+        field!("replay_of", Kind::Text, Nullable, "The call whose kept answer it was given again"),
         field!("browser_origin", Kind::Text, Nullable, "The page that it came from, if a browser sent it"),
         field!("balance_checked", Kind::Bool, Required, "Whether anybody looked at money"),
     ],
@@ -82,6 +89,13 @@ pub static RECEIPT: Shape = Shape {
         field!("lines", Kind::List(&Kind::Any), Required, "class, tokens, per_million, amount"),
         field!("sum", Kind::Any, Nullable, "per_call, multiplier, exact, rounded_off, cost"),
         field!("usage_source", Kind::Text, Nullable, "upstream, counted or none"),
+        field!(
+            "duplicate_of",
+            Kind::Text,
+            Nullable,
+            "The first call with the same content a minute before it"
+        ),
+        field!("replay_of", Kind::Text, Nullable, "The call whose kept answer it was given again"),
         field!("hold", Kind::Any, Nullable, "amount, at, output_cap, output_cap_reason, lots"),
         field!(
             "settlement",
@@ -320,7 +334,7 @@ fn view(call: &Call<'_>, stored: &StoredCall) -> Value {
         "model": body.map(|body| &body.model),
         "stream": body.map(|body| body.stream),
         "calls": decided.calls,
-        "status": outcome.map(|outcome| outcome.status).or(refused.map(Code::status)).unwrap_or(0),
+        "status": stored.call.status(),
         "code": code,
         "ending": outcome.map(|outcome| outcome.ending.as_str()),
         "charge_state": stored.state.as_str(),
@@ -337,6 +351,8 @@ fn view(call: &Call<'_>, stored: &StoredCall) -> Value {
         "client_address": facts.client.address.map(|address| address.to_string()),
         "sdk": Some(&*facts.client.sdk).filter(|sdk| !sdk.is_empty()),
         "retry_count": facts.client.retry_count,
+        "duplicate_of": facts.repetition.duplicate_of,
+        "replay_of": facts.repetition.replay_of,
         "browser_origin": facts.client.browser_origin,
         "balance_checked": decided.readings.is_some(),
     })

@@ -16,7 +16,7 @@ use crate::books::{Books, BooksConfig, Record};
 use crate::clock::SystemClock;
 use crate::gateway::facts::{
     Admitted, Attempt, CallBody, CallRecord, CapReason, Checked, Client, CostBasis, CounterReading,
-    Credential, Decided, Ending, Endpoint, Facts, Outcome, Readings, UsageSource,
+    Credential, Decided, Ending, Endpoint, Facts, Outcome, Readings, Repetition, UsageSource,
 };
 use crate::id::{AccountId, ChannelId, KeyId, PriceId, RequestId};
 use crate::store::chain::{Header, Link, seal};
@@ -293,6 +293,7 @@ fn decided(hold: HoldId, account: LedgerAccountId, now_ms: i64, layers: &[LayerH
                 retry_count: 0,
                 browser_origin: None,
             },
+            repetition: Repetition::default(),
         },
         readings: Some(Readings {
             available: Nano(9_000_000_000),

@@ -114,7 +114,7 @@ fn request_row(call: &CallRecord, money: &[Effect]) -> RequestRow {
         account: account.or(credential.map(|credential| credential.account.raw())).unwrap_or(0),
         key: credential.map_or(0, |credential| credential.key.raw()),
         at_ms: facts.at_ms,
-        status: outcome.map_or(refusal.map_or(0, |code| code.status()), |outcome| outcome.status),
+        status: call.status(),
         code: code.map_or(0, |code| code.number()),
         state: state as u8,
         charge: charge.0,

@@ -4,11 +4,12 @@
 use ledger::{Debits, Effect, Nano, Rated, ReleaseReason};
 use serde::Serialize;
 
-use crate::books::ChargeState;
+use crate::app::App;
+use crate::books::{ChargeState, lookup};
 use crate::catalogue::{Code, Language};
 use crate::directory::{Price, decimal};
 use crate::gateway::facts::{Admitted, Ending, Outcome, UsageSource};
-use crate::id::LotId;
+use crate::id::{LotId, RequestId};
 
 use super::attempts::{self, AttemptView};
 use super::why::{Audience, Case};
@@ -47,6 +48,10 @@ pub struct Receipt {
     pub settlement: Option<SettlementView>,
     #[serde(serialize_with = "decimal::money::serialize")]
     pub refunded: Nano,
+    /// The first call with the same content a moment before; its own receipt has what it was charged.
+    pub duplicate_of: Option<String>,
+    /// The call whose kept answer this one was given again.
+    pub replay_of: Option<String>,
     /// The channels that the call was sent to, in their order; it was charged once, as the one that served it was
     /// reached.
     pub attempts: Vec<AttemptView>,
@@ -132,6 +137,15 @@ fn refunded(effects: &[Effect]) -> Nano {
     })
 }
 
+/// The receipt of a call as its own caller sees it, as JSON. Blocks on the store.
+pub fn for_caller(app: &App, request: RequestId, language: Language) -> Option<bytes::Bytes> {
+    let stored = lookup::call(&app.books, &app.projections, request);
+    let case = stored.ok()??;
+    let case = Case::of(app, case).ok()?;
+    let receipt = of(&case, Audience::Caller, app.currency(), language);
+    serde_json::to_vec(&receipt).ok().map(Into::into)
+}
+
 /// Writes the receipt of a call.
 pub fn of(case: &Case, audience: Audience, currency: &str, language: Language) -> Receipt {
     let (facts, decided, outcome) = (case.facts(), &*case.decided, case.outcome.as_deref());
@@ -158,6 +172,8 @@ pub fn of(case: &Case, audience: Audience, currency: &str, language: Language) -
         lines: rated.as_ref().map(lines).unwrap_or_default(),
         sum: rated.as_ref().map(sum),
         usage_source: outcome.map(|outcome| outcome.usage_source.as_str()),
+        duplicate_of: facts.repetition.duplicate_of.map(|first| first.to_string()),
+        replay_of: facts.repetition.replay_of.map(|first| first.to_string()),
         hold: hold(case),
         settlement: settlement(&case.money),
         refunded: refunded(&case.money),

@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::app::App;
 use crate::catalogue::Language;
 use crate::directory::Key;
-use crate::gateway::facts::{Admitted, Checked, Client, Credential, Decided, Endpoint, Facts};
+use crate::gateway::facts::{Admitted, Checked, Client, Credential, Decided, Endpoint, Facts, Repetition};
 use crate::gateway::identify;
 use crate::gateway::ladder::{self, Caller, Scope, Verdict};
 use crate::gateway::request::ChatRequest;
@@ -46,6 +46,7 @@ pub fn chat(
         credential: Checked::Passed(Credential::of(key)),
         body: identify::call_body(body.len(), &ChatRequest::parse(body)),
         client: Client { address, ..Client::default() },
+        repetition: Repetition::default(),
     };
     let model = facts.body.passed().map(|body| &*body.model);
     let readings = Caller::of_key(&snapshot, key.id)

@@ -46,6 +46,18 @@ pub struct Facts {
     pub credential: Checked<Credential>,
     pub body: Checked<CallBody>,
     pub client: Client,
+    pub repetition: Repetition,
+}
+
+/// How a call stands to those before it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Repetition {
+    /// The first call of the same key with the same content a moment ago (重复提交).
+    pub duplicate_of: Option<RequestId>,
+    /// The call whose kept answer this one was given again.
+    pub replay_of: Option<RequestId>,
+    /// Why it may not be repeated.
+    pub refused: Option<Box<Refusal>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,6 +169,16 @@ pub struct CallRecord {
     pub decided: Arc<Decided>,
     /// `None` while the call runs, and for ever if it was refused.
     pub outcome: Option<Box<Outcome>>,
+}
+
+impl CallRecord {
+    /// Status that the caller was answered with; 0 while the call runs.
+    pub fn status(&self) -> u16 {
+        let (decided, outcome) = (&self.decided, self.outcome.as_deref());
+        let refused = decided.refusal.as_ref().map(|refusal| refusal.code.status());
+        let replayed = decided.facts.repetition.replay_of.map(|_| 200);
+        outcome.map(|outcome| outcome.status).or(refused).or(replayed).unwrap_or(0)
+    }
 }
 
 /// A call as it was decided; never changes afterwards.

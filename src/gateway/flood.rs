@@ -97,7 +97,7 @@ impl Source {
 mod tests {
     use super::*;
     use crate::catalogue::Refusal;
-    use crate::gateway::facts::{Checked, Client, Endpoint, Facts};
+    use crate::gateway::facts::{Checked, Client, Endpoint, Facts, Repetition};
     use crate::id::RequestId;
 
     fn refused(address: IpAddr) -> Decided {
@@ -109,6 +109,7 @@ mod tests {
             credential: Checked::Refused(Box::new(Refusal::new(Code::UnknownKey))),
             body: Checked::NotReached,
             client: Client { address: Some(address), ..Client::default() },
+            repetition: Repetition::default(),
         };
         Decided::new(facts)
     }

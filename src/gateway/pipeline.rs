@@ -25,21 +25,22 @@ use crate::risk::Observation;
 use super::answer::AnswerBody;
 use super::attempt::Attempting;
 use super::exchange::Exchange;
-use super::facts::{Admitted, Attempts, Checked, Credential, Decided, Endpoint, Facts};
+use super::facts::{Admitted, Attempts, Checked, Credential, Decided, Endpoint, Facts, Repetition};
 use super::identify::{self, Destination};
 use super::ladder::{self, Caller, Scope, Verdict};
 use super::models;
+use super::once::IDEMPOTENCY_KEY;
 use super::request::{ChatRequest, RequestFault};
 use super::respond::{self, Addressee};
 use super::route::Route;
 use super::worker::Worker;
 
 /// A request that has arrived, before anything is known of its caller.
-struct Arrival {
-    worker: Rc<Worker>,
-    request: RequestId,
+pub(super) struct Arrival {
+    pub(super) worker: Rc<Worker>,
+    pub(super) request: RequestId,
     arrived_ns: u64,
-    language: Language,
+    pub(super) language: Language,
 }
 
 /// How a request came.
@@ -48,6 +49,12 @@ pub struct Connection {
     pub peer: Option<IpAddr>,
     /// In clear text, at a port that speaks TLS.
     pub is_plain_on_tls: bool,
+}
+
+/// What a call asks for.
+pub(super) struct Asked {
+    pub parsed: Result<ChatRequest, RequestFault>,
+    pub body: Bytes,
 }
 
 /// What the decision of an admitted call hands on.
@@ -118,10 +125,11 @@ impl Arrival {
             credential,
             body: Checked::NotReached,
             client: identify::client(headers, peer, &app.config.server.trusted_proxies),
+            repetition: Repetition::default(),
         }
     }
 
-    fn addressee(&self, sees_account_money: bool) -> Addressee<'_> {
+    pub(super) fn addressee(&self, sees_account_money: bool) -> Addressee<'_> {
         Addressee {
             request: self.request,
             language: self.language,
@@ -133,7 +141,7 @@ impl Arrival {
 
     /// Refuses at a rung that needs no figure of the books. Once the caller is known the figures are noted
     /// all the same, so that the Why can tell what the rungs behind would have said.
-    fn refuse_early(&self, facts: Facts) -> Response<AnswerBody> {
+    pub(super) fn refuse_early(&self, facts: Facts) -> Response<AnswerBody> {
         let books = &self.worker.gateway.app.books;
         let snapshot = self.worker.gateway.app.directory.snapshot();
         let refusal = match ladder::decide_before_books(&snapshot, &facts) {
@@ -185,7 +193,7 @@ impl Arrival {
     }
 
     /// Fail closed: no books, no call.
-    fn without_books(&self, why: &BooksError) -> Response<AnswerBody> {
+    pub(super) fn without_books(&self, why: &BooksError) -> Response<AnswerBody> {
         tracing::error!(%why, request = %self.request, "a call was refused without the books");
         let code = match why {
             BooksError::Overloaded => Code::GatewayOverloaded,
@@ -233,6 +241,7 @@ impl Arrival {
         if ladder::decide_before_body(&gateway.app.directory.snapshot(), &facts).is_err() {
             return self.refuse_early(facts);
         }
+        let name = request.headers().get(IDEMPOTENCY_KEY).cloned();
         let body = match self.read_body(request.into_body()).await {
             Ok(body) => body,
             Err(refusal) => {
@@ -242,7 +251,11 @@ impl Arrival {
         };
         let parsed = ChatRequest::parse(&body);
         facts.body = identify::call_body(body.len(), &parsed);
-        self.decide(facts, parsed, body).await
+        let asked = Asked { parsed, body };
+        match name {
+            Some(name) => Box::pin(self.once(name, facts, asked)).await,
+            None => self.decide(facts, asked).await,
+        }
     }
 
     fn check_address(&self, endpoint: Endpoint, request: &Request<Incoming>) -> Checked<Endpoint> {
@@ -287,18 +300,15 @@ impl Arrival {
     }
 
     /// Decides on the books as they are, holds, and sends the call on its way.
-    async fn decide(
-        self,
-        facts: Facts,
-        parsed: Result<ChatRequest, RequestFault>,
-        body: Bytes,
-    ) -> Response<AnswerBody> {
+    pub(super) async fn decide(self, mut facts: Facts, asked: Asked) -> Response<AnswerBody> {
         let gateway = Arc::clone(&self.worker.gateway);
         let snapshot = gateway.app.directory.snapshot();
         let sees_account_money = sees_money(&snapshot, &facts);
+        let Asked { parsed, body } = asked;
         let (Some(caller), Ok(request)) = (Caller::of(&snapshot, &facts), parsed) else {
             return self.refuse_early(facts);
         };
+        facts.repetition.duplicate_of = self.note(&facts, &body);
         let scope = Scope::new(&snapshot, caller, model_of(&facts), facts.at_ms);
         let overdraft = caller.account.account.overdraft;
         let mut admission = None;
@@ -316,6 +326,9 @@ impl Arrival {
         drop(snapshot);
         if let Ok((decided, _)) = &decided {
             self.observe(&decided.facts, decided.refusal.as_ref().map(|refusal| refusal.code));
+            if decided.refusal.is_some() {
+                self.forget(&decided.facts, &body);
+            }
         }
         match decided {
             Err(why) => self.without_books(&why),
@@ -335,6 +348,18 @@ impl Arrival {
                     answer
                 }
             },
+        }
+    }
+
+    /// Notes what is asked; the first call that asked the same a moment ago.
+    fn note(&self, facts: &Facts, body: &Bytes) -> Option<RequestId> {
+        let (credential, parts) = (facts.credential.passed()?, content(facts, body)?);
+        self.worker.gateway.recent.note(credential.key, parts, self.request, self.arrived_ns)
+    }
+
+    fn forget(&self, facts: &Facts, body: &Bytes) {
+        if let (Some(credential), Some(parts)) = (facts.credential.passed(), content(facts, body)) {
+            self.worker.gateway.recent.forget(credential.key, parts, self.request);
         }
     }
 
@@ -427,13 +452,19 @@ impl Arrival {
     }
 }
 
+/// What makes two calls the same: endpoint, model and body.
+fn content<'a>(facts: &'a Facts, body: &'a Bytes) -> Option<[&'a [u8]; 3]> {
+    let (endpoint, model) = (facts.address.passed()?, model_of(facts)?);
+    Some([endpoint.path().as_bytes(), model.as_bytes(), body])
+}
+
 /// The model that is asked for, once the body is known.
-fn model_of(facts: &Facts) -> Option<&str> {
+pub(super) fn model_of(facts: &Facts) -> Option<&str> {
     facts.body.passed().map(|body| &*body.model)
 }
 
 /// Whether this caller may be shown amounts of its account.
-fn sees_money(snapshot: &Snapshot, facts: &Facts) -> bool {
+pub(super) fn sees_money(snapshot: &Snapshot, facts: &Facts) -> bool {
     let account = |credential: &Credential| snapshot.account(credential.account);
     facts.credential.passed().and_then(account).is_some_and(|entry| entry.account.callers_see_account_money())
 }

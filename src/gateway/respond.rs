@@ -11,8 +11,8 @@ use super::answer::AnswerBody;
 use super::facts::{Admitted, CapReason, RateReading};
 
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const X_COST: HeaderName = HeaderName::from_static("x-tallygate-cost");
-const X_MAX_TOKENS: HeaderName = HeaderName::from_static("x-tallygate-max-tokens");
+pub const X_COST: HeaderName = HeaderName::from_static("x-tallygate-cost");
+pub const X_MAX_TOKENS: HeaderName = HeaderName::from_static("x-tallygate-max-tokens");
 
 /// How one caller is answered.
 #[derive(Clone, Copy, Debug)]

@@ -17,6 +17,7 @@ use crate::risk::{self, Finding, KeyInPage};
 use super::facts::Ending;
 use super::flood::Flood;
 use super::ladder::{self, HoldPolicy};
+use super::recent::Recent;
 use super::retry_budget::RetryBudget;
 use super::route::Routes;
 use super::upstream::{Settings, Tls, Upstreams};
@@ -41,6 +42,7 @@ pub struct Gateway {
     pub drain_bytes_max: u64,
     pub connections: Arc<tokio::sync::Semaphore>,
     pub flood: Flood,
+    pub recent: Recent,
     calls: AtomicUsize,
     /// Rung when running calls may have to end.
     signal: watch::Sender<Signal>,
@@ -100,6 +102,7 @@ impl Gateway {
             connections: Arc::new(tokio::sync::Semaphore::new(limits.connections_max as usize)),
             calls: AtomicUsize::new(0),
             flood: Flood::default(),
+            recent: Recent::default(),
             signal: watch::Sender::default(),
             app,
         }

@@ -50,8 +50,13 @@ pub const FUNDING: Part = Part {
     name: "funding",
     migrations: migrations!("funding": 1 "0001_orders", 2 "0002_disputes", 3 "0003_codes"),
 };
+pub const IDEMPOTENCY: Part =
+    Part { name: "idempotency", migrations: migrations!("idempotency": 1 "0001_answers") };
 pub const PROJECTIONS: Part =
     Part { name: "projections", migrations: migrations!("projections": 1 "0001_projections") };
+
+/// Every part.
+pub const PARTS: [Part; 5] = [JOURNAL, DIRECTORY, FUNDING, IDEMPOTENCY, PROJECTIONS];
 
 /// What all nodes lock while they migrate one database ("tallygat" in ASCII).
 const PG_LOCK: i64 = 0x7461_6c6c_7967_6174;

@@ -36,7 +36,7 @@ use std::sync::Arc;
 /// Where the data is.
 #[derive(Debug)]
 pub struct StoreConfig {
-    /// Holds the lock file, the master key and, without PostgreSQL, the four database files.
+    /// Holds the lock file, the master key and, without PostgreSQL, the database files.
     pub data_dir: PathBuf,
     /// `postgres://user:password@host/database`; `None`: embedded.
     pub postgres_url: Option<Secret>,
@@ -58,6 +58,8 @@ pub struct Stores {
     pub directory: Db,
     /// Orders, what became of them, refunds.
     pub funding: Db,
+    /// Answers that are kept under an Idempotency-Key.
+    pub idempotency: Db,
     pub projections: Projections,
     pub lock: DataDirLock,
 }
@@ -66,6 +68,7 @@ pub struct Stores {
 pub const JOURNAL_FILE: &str = "journal.db";
 pub const DIRECTORY_FILE: &str = "directory.db";
 pub const FUNDING_FILE: &str = "funding.db";
+pub const IDEMPOTENCY_FILE: &str = "idempotency.db";
 pub const PROJECTIONS_FILE: &str = "projections.db";
 
 /// Takes the data directory, opens the store and brings its schema up to date.
@@ -88,6 +91,8 @@ fn open_embedded(data_dir: &Path, lock: DataDirLock) -> Result<Stores> {
     migrate::migrate(&directory, &migrate::DIRECTORY)?;
     let funding = Db::sqlite(SqlitePool::new(data_dir.join(FUNDING_FILE), durable));
     migrate::migrate(&funding, &migrate::FUNDING)?;
+    let idempotency = Db::sqlite(SqlitePool::new(data_dir.join(IDEMPOTENCY_FILE), durable));
+    migrate::migrate(&idempotency, &migrate::IDEMPOTENCY)?;
     let projections = Db::sqlite(SqlitePool::new(
         data_dir.join(PROJECTIONS_FILE),
         FileOptions { full_sync: false, page_bytes: 4096, read_only: false, autocheckpoint_pages: 4000 },
@@ -97,6 +102,7 @@ fn open_embedded(data_dir: &Path, lock: DataDirLock) -> Result<Stores> {
         journal: Box::new(SqliteJournal::open(journal_path)?),
         directory,
         funding,
+        idempotency,
         projections: Projections::new(projections),
         lock,
     })
@@ -107,12 +113,13 @@ fn open_postgres(url: &Secret, lock: DataDirLock) -> Result<Stores> {
     let durable = PgServer::new(Arc::clone(&url), postgres::DURABLE);
     let directory = Db::postgres(PgPool::new(durable.clone()));
     let projections = Db::postgres(PgPool::new(PgServer::new(url, postgres::REBUILDABLE)));
-    for part in [migrate::JOURNAL, migrate::DIRECTORY, migrate::FUNDING, migrate::PROJECTIONS] {
+    for part in migrate::PARTS {
         migrate::migrate(&directory, &part)?;
     }
     Ok(Stores {
         journal: Box::new(PostgresJournal::open(durable)?),
         funding: directory.clone(),
+        idempotency: directory.clone(),
         directory,
         projections: Projections::new(projections),
         lock,

@@ -31,6 +31,7 @@ const SOURCES: &[&str] = &[
     include_str!("gateway_rate.rs"),
     include_str!("gateway_stream.rs"),
     include_str!("gateway_tenants.rs"),
+    include_str!("idempotency.rs"),
     include_str!("orders.rs"),
 ];
 
@@ -90,7 +91,8 @@ fn upstream(status: &'static str, body: &'static str) -> String {
 /// for a request that it rejects.
 #[test]
 fn s31_an_upstreams_refusals_are_told_apart() {
-    let demo = Demo::start();
+    // What is asked of one channel is told; another one could serve the call.
+    let demo = Demo::start_with(&[("TALLYGATE_UPSTREAM__ATTEMPTS_MAX", "1")]);
     let account = demo.account("Upstreams", "1.00");
     let key = demo.key_of(&account, json!([]));
     let cases: [(&str, &str, Expected); 3] = [

@@ -97,6 +97,7 @@ fn c1_a_spent_key_limit_is_told_rung_by_rung() {
             (8, "pass", None),
             (9, "pass", None),
             (10, "pass", None),
+            (11, "pass", None),
             (12, "fail", None),
             (13, "not_reached", Some("pass")),
             (14, "not_reached", Some("pass")),

@@ -28,6 +28,7 @@ mod gateway_policy;
 mod gateway_rate;
 mod gateway_stream;
 mod gateway_tenants;
+mod idempotency;
 mod ladder;
 mod nodes;
 mod notices;

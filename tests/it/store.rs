@@ -5,7 +5,7 @@ use crate::support::child::{child, given};
 use std::ops::ControlFlow;
 use std::sync::Barrier;
 use tallygate::secret::Secret;
-use tallygate::store::migrate::{DIRECTORY, FUNDING, JOURNAL, PROJECTIONS};
+use tallygate::store::migrate::PARTS;
 use tallygate::store::{
     self, MovementRow, RequestRow, RequestsOf, StoreConfig, StoreError, StoreErrorKind, Value,
 };
@@ -305,7 +305,7 @@ fn two_processes_migrate_at_once() {
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stdout));
     }
     let rows = backend.open().directory.query("SELECT part, number FROM schema_migrations", &[]).unwrap();
-    let known = [JOURNAL, DIRECTORY, FUNDING, PROJECTIONS].map(|part| part.migrations.len());
+    let known = PARTS.map(|part| part.migrations.len());
     assert_eq!(rows.len(), known.iter().sum::<usize>());
 }
 

@@ -10,7 +10,7 @@ use crate::catalogue::{Code, LimitView, Refusal, Value};
 use crate::directory::Rates;
 use crate::gateway::facts::{
     Admitted, Attempt, Attempts, CallBody, CallRecord, CapReason, Checked, Client, CostBasis, CounterReading,
-    Credential, Decided, Ending, Endpoint, Facts, Outcome, RateReading, Readings, UsageSource,
+    Credential, Decided, Ending, Endpoint, Facts, Outcome, RateReading, Readings, Repetition, UsageSource,
 };
 use crate::id::{AccountId, ChannelId, KeyId, MemberId, PriceId, ProjectId, RequestId};
 
@@ -75,6 +75,10 @@ fn write_facts(to: &mut Writer<'_>, facts: &Facts) {
     to.text(&facts.client.sdk);
     to.u64(u64::from(facts.client.retry_count));
     to.option(facts.client.browser_origin.as_deref(), Writer::text);
+    let Repetition { duplicate_of, replay_of, refused } = &facts.repetition;
+    to.option(*duplicate_of, |to, first| to.fixed128(first.raw()));
+    to.option(*replay_of, |to, first| to.fixed128(first.raw()));
+    to.option(refused.as_deref(), write_refusal);
 }
 
 fn read_facts(from: &mut Reader<'_>) -> Decoded<Facts> {
@@ -111,7 +115,20 @@ fn read_facts(from: &mut Reader<'_>) -> Decoded<Facts> {
         retry_count: from.u32()?,
         browser_origin: from.option(|from| from.text().map(Into::into))?,
     };
-    Ok(Facts { request, at_ms, config_version, address, credential, body, client })
+    let repetition = read_repetition(from)?;
+    Ok(Facts { request, at_ms, config_version, address, credential, body, client, repetition })
+}
+
+/// Before repetitions were looked for, nothing is known of them.
+fn read_repetition(from: &mut Reader<'_>) -> Decoded<Repetition> {
+    if from.version < super::REPETITION {
+        return Ok(Repetition::default());
+    }
+    Ok(Repetition {
+        duplicate_of: from.option(Reader::fixed128)?.map(RequestId::from_raw),
+        replay_of: from.option(Reader::fixed128)?.map(RequestId::from_raw),
+        refused: from.option(read_refusal)?.map(Box::new),
+    })
 }
 
 fn write_checked<T>(to: &mut Writer<'_>, checked: &Checked<T>, write: impl FnOnce(&mut Writer<'_>, &T)) {

@@ -1,4 +1,4 @@
-//! The journal's encoding, version 2: what a batch's `effects` and `facts` are made of.
+//! The journal's encoding, version 3: what a batch's `effects` and `facts` are made of.
 //!
 //! ```text
 //! effects = version, records
@@ -11,7 +11,7 @@
 //! what may be personal and can be purged: the chain knows them by their hash alone.
 //!
 //! What older versions wrote is read for ever. Version 2: the outcome of a call has a list of its attempts, where
-//! version 1 had the status and the name of one upstream.
+//! version 1 had the status and the name of one upstream. Version 3: it is known how a call stands to those before it.
 //!
 //! Decoding never panics, whatever the bytes.
 
@@ -34,7 +34,9 @@ pub use state::{
 };
 pub use wire::DecodeError;
 
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
+/// The version from which on it is known how a call stands to those before it.
+const REPETITION: u8 = 3;
 /// The version from which on a call has attempts.
 const ATTEMPTS: u8 = 2;
 

@@ -11,6 +11,7 @@ mod candidates;
 mod case;
 mod channel;
 mod counts;
+mod duplicates;
 mod evidence;
 mod explain;
 mod key_state;
@@ -79,6 +80,7 @@ pub const RUNGS: &[Rung] = &[
     Rung::new(8, "model", model::check).evidence(model::evidence),
     Rung::new(RATE, "rate", rate::check).figures(rate::figures),
     Rung::new(10, "counts", counts::check).figures(counts::figures),
+    Rung::new(11, "duplicates", duplicates::check),
     Rung::new(12, "budgets", budgets::check).figures(budgets::figures),
     Rung::new(13, "balance", balance::check).figures(balance::figures),
     Rung::new(14, "channel", channel::check),
@@ -154,8 +156,16 @@ pub fn decide_before_books(snapshot: &Snapshot, facts: &Facts) -> Result<(), Ref
     decide_up_to(REQUEST, snapshot, facts)
 }
 
+/// The rungs that a kept answer passes before it is given again: it costs nothing and counts for nothing but rate.
+pub fn decide_repetition(snapshot: &Snapshot, facts: &Facts, readings: &Readings) -> Result<(), Refusal> {
+    decide_with(RATE, snapshot, facts, readings)
+}
+
 fn decide_up_to(last: u8, snapshot: &Snapshot, facts: &Facts) -> Result<(), Refusal> {
-    let readings = Readings::default();
-    let case = Case::new(snapshot, facts, &readings, &HoldPolicy::NONE);
+    decide_with(last, snapshot, facts, &Readings::default())
+}
+
+fn decide_with(last: u8, snapshot: &Snapshot, facts: &Facts, readings: &Readings) -> Result<(), Refusal> {
+    let case = Case::new(snapshot, facts, readings, &HoldPolicy::NONE);
     RUNGS.iter().take_while(|rung| rung.number <= last).try_for_each(|rung| (rung.check)(&case))
 }

@@ -13,7 +13,7 @@ use tallygate::directory::{
     ProviderKind, StatusNote, StatusOrigin, StatusReason, Switches, Window,
 };
 use tallygate::gateway::facts::{
-    CallBody, Checked, Client, CounterReading, Credential, Endpoint, Facts, RateReading, Readings,
+    CallBody, Checked, Client, CounterReading, Credential, Endpoint, Facts, RateReading, Readings, Repetition,
 };
 use tallygate::gateway::ladder::{Caller, HoldPolicy, Scope};
 use tallygate::id::{
@@ -355,6 +355,10 @@ pub fn facts(world: &World, call: &Call, is_body_read: bool) -> Facts {
         },
         body,
         client: Client { address: call.client.map(|address| address.parse().unwrap()), ..Client::default() },
+        repetition: Repetition {
+            refused: call.repeats.filter(|_| is_body_read).map(refused),
+            ..Repetition::default()
+        },
     }
 }
 

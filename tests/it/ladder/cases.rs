@@ -1,6 +1,7 @@
 //! Random directories and calls from a seed. Values are few and small, so that every rung refuses often, bounds are
 //! met exactly, and things that must not be mixed up are there to be mixed up.
 
+use tallygate::catalogue::Code;
 use tallygate::directory::{
     AccountKind, AccountRole, Environment, KeyStatus, Metric, ProjectStatus, RateMetric, Switch, Window,
 };
@@ -398,6 +399,8 @@ impl Cases {
             at: self.moment() + off,
             draw: self.one(&[1, 7, 1 << 20, 0x9e37_79b9_7f4a_7c15, u64::MAX]),
             is_address_wrong: self.chance(2),
+            repeats: self
+                .maybe(4, |cases| cases.one(&[Code::IdempotencyKeyReused, Code::IdempotencyInProgress])),
             sender,
             client: self.maybe(90, |cases| cases.one(&CLIENTS)),
             body: self.body(),

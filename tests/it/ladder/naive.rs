@@ -16,7 +16,7 @@ use super::world::{
 use super::world::{Price, Rate, Schedule, Sender, Statement, World, Zone};
 
 /// The rungs that are there, in their order.
-pub const RUNGS: [u8; 13] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 13, 14];
+pub const RUNGS: [u8; 14] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14];
 
 const ENDPOINT: &str = "chat/completions";
 
@@ -122,11 +122,17 @@ impl<'a> Naive<'a> {
             8 => self.model_rung(),
             9 => self.rate(),
             10 => self.counts(),
+            11 => self.duplicates(),
             12 => self.budgets(),
             13 => self.balance(),
             14 => self.channel_rung(),
             _ => Ok(()),
         }
+    }
+
+    /// Whether it was sent before is looked up once its content is known.
+    fn duplicates(&self) -> Check {
+        self.call.repeats.filter(|_| self.is_body_read).map_or(Ok(()), refuse)
     }
 
     fn address(&self) -> Check {

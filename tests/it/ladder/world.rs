@@ -3,6 +3,7 @@
 
 use std::fmt::{self, Debug};
 
+use tallygate::catalogue::Code;
 use tallygate::directory::{
     AccountKind, AccountRole, Environment, KeyStatus, Metric, ProjectStatus, RateMetric, Switch, Window,
 };
@@ -180,6 +181,8 @@ pub struct Call {
     /// The random part of its id.
     pub draw: u64,
     pub is_address_wrong: bool,
+    /// Why its Idempotency-Key refuses it.
+    pub repeats: Option<Code>,
     pub sender: Sender,
     pub client: Option<&'static str>,
     pub body: Body,

@@ -16,7 +16,7 @@ use tallygate::clock::{Clock, ManualClock, SeededEntropy};
 use tallygate::config::{Config, Sources};
 use tallygate::gateway::facts::{
     Admitted, Attempt, CallBody, Checked, Client, Credential, Decided, Ending, Endpoint, Facts, Outcome,
-    UsageSource,
+    Repetition, UsageSource,
 };
 use tallygate::gateway::ladder::{self, Caller, Scope, Verdict};
 use tallygate::id::{KeyId, RequestId};
@@ -241,6 +241,7 @@ impl TestApp {
             credential: Checked::Refused(refusal()),
             body: Checked::NotReached,
             client: Client::default(),
+            repetition: Repetition::default(),
         };
         let request = facts.request;
         let decided = Decided { refusal: Some(refusal()), ..Decided::new(facts) };
@@ -277,6 +278,7 @@ impl TestApp {
                 choices: 1,
             }),
             client: Client { address: None, sdk: "scenario/1".into(), retry_count: 0, browser_origin: None },
+            repetition: Repetition::default(),
         };
         let caller = Caller::of_key(&snapshot, key.id).unwrap();
         let scope = Scope::new(&snapshot, caller, Some(model), facts.at_ms);

@@ -1,0 +1,250 @@
+//! A call under an `Idempotency-Key`: executed once; sent again, it is given the answer of the first one.
+//!
+//! Promises: whether a repetition may pass is decided by the ladder like everything else; an answer is kept before its
+//! last byte leaves, also where nobody waits for it any more. A repetition costs nothing but rate.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use http_body_util::BodyExt;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::books::lookup::{self, StoredCall};
+use crate::books::{BooksError, ChargeState};
+use crate::catalogue::{Code, Refusal};
+use crate::explain::receipt;
+use crate::gateway::facts::{Checked, Decided, Facts};
+use crate::id::RequestId;
+use crate::idempotency::{ANSWER_BYTES_MAX, Answer, Begun, Claim, Head, Known, Wish};
+
+use super::answer::AnswerBody;
+use super::ladder::{self, Caller, Scope};
+use super::pipeline::{Arrival, Asked, model_of, sees_money};
+use super::respond::{self, X_COST, X_MAX_TOKENS, X_REQUEST_ID};
+
+/// The header that names a request so that it can be sent again.
+pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+/// Of a repetition: the call whose answer this is.
+const X_REPLAY_OF: HeaderName = HeaderName::from_static("x-tallygate-replay-of");
+/// Longest Idempotency-Key, in bytes.
+const NAME_BYTES_MAX: usize = 255;
+/// When to ask again for a call that still runs.
+const RUNNING_RETRY_MS: u64 = 1_000;
+/// Headers of an answer that a repetition gets as well.
+const KEPT_HEADERS: [HeaderName; 2] = [header::CONTENT_TYPE, X_MAX_TOKENS];
+
+impl Arrival {
+    /// Executes the call unless it was executed before.
+    pub(super) async fn once(
+        self,
+        name: HeaderValue,
+        mut facts: Facts,
+        asked: Asked,
+    ) -> Response<AnswerBody> {
+        if name.is_empty() || name.len() > NAME_BYTES_MAX {
+            let fault = Refusal::new(Code::InvalidParameter)
+                .field("Idempotency-Key")
+                .param("what", "1 to 255 bytes")
+                .param("got", format!("{} bytes", name.len()));
+            facts.body = Checked::Refused(Box::new(fault));
+        }
+        let gateway = Arc::clone(&self.worker.gateway);
+        let snapshot = gateway.app.directory.snapshot();
+        let known = (facts.credential.passed(), facts.address.passed());
+        let (Ok(()), (Some(credential), Some(endpoint))) =
+            (ladder::decide_before_books(&snapshot, &facts), known)
+        else {
+            return self.refuse_early(facts);
+        };
+        drop(snapshot);
+        let content = [endpoint.path(), model_of(&facts).unwrap_or_default()];
+        let wish = Wish::new(credential.key, name.as_bytes(), content, &asked.body);
+        let (app, request) = (Arc::clone(&gateway.app), self.request);
+        let begun = tokio::task::spawn_blocking(move || {
+            app.idempotency.begin(wish, request, |first| known_of(&app, first))
+        });
+        match begun.await {
+            Ok(Ok(Begun::First(claim))) => self.execute(claim, facts, asked).await,
+            Ok(Ok(Begun::Running { first })) => {
+                let running = Refusal::new(Code::IdempotencyInProgress)
+                    .param("first_request", first.to_string())
+                    .retry_after_ms(RUNNING_RETRY_MS);
+                self.refuse_repetition(running, facts, asked).await
+            }
+            Ok(Ok(Begun::Reused { first })) => {
+                let reused =
+                    Refusal::new(Code::IdempotencyKeyReused).param("first_request", first.to_string());
+                self.refuse_repetition(reused, facts, asked).await
+            }
+            Ok(Ok(Begun::Answered { first, answer })) => self.replay(facts, first, answer).await,
+            Ok(Err(why)) => {
+                tracing::error!(%why, request = %self.request, "an Idempotency-Key could not be looked up");
+                self.without_books(&BooksError::Stopped)
+            }
+            Err(_stopped) => self.without_books(&BooksError::Stopped),
+        }
+    }
+
+    async fn refuse_repetition(self, why: Refusal, mut facts: Facts, asked: Asked) -> Response<AnswerBody> {
+        facts.repetition.refused = Some(Box::new(why));
+        self.decide(facts, asked).await
+    }
+
+    /// As a task of its own: the answer is kept whether or not its caller waits for it.
+    async fn execute(self, claim: Claim, facts: Facts, asked: Asked) -> Response<AnswerBody> {
+        let (reply, answer) = oneshot::channel();
+        // No answer comes only if the gateway stops.
+        let unanswered = self.without_books(&BooksError::Stopped);
+        tokio::task::spawn_local(async move {
+            let answered = self.decide(facts, asked).await;
+            // A caller that has gone gets nothing.
+            let _gone = reply.send(keep(claim, answered).await);
+        });
+        answer.await.unwrap_or(unanswered)
+    }
+
+    /// Gives a kept answer again. Only the rungs up to the rate are asked: it costs nothing.
+    async fn replay(
+        self,
+        mut facts: Facts,
+        first: RequestId,
+        answer: Option<Answer>,
+    ) -> Response<AnswerBody> {
+        let gateway = Arc::clone(&self.worker.gateway);
+        let snapshot = gateway.app.directory.snapshot();
+        let sees_account_money = sees_money(&snapshot, &facts);
+        facts.repetition.replay_of = Some(first);
+        let Some(caller) = Caller::of(&snapshot, &facts) else { return self.refuse_early(facts) };
+        let model = model_of(&facts).map(str::to_owned);
+        let scope = Scope::new(&snapshot, caller, model.as_deref(), facts.at_ms);
+        let decided = gateway.app.books.decide(&scope, Decided::new(facts), |decided| {
+            let readings = decided.readings.clone().unwrap_or_default();
+            let verdict = ladder::decide_repetition(&snapshot, &decided.facts, &readings);
+            decided.refusal = verdict.err().map(Box::new);
+            None
+        });
+        drop(scope);
+        drop(snapshot);
+        let refusal = match &decided {
+            Err(why) => return self.without_books(why),
+            Ok((decided, _)) => decided.refusal.as_deref(),
+        };
+        if let Some(refusal) = refusal {
+            return self.addressee(sees_account_money).refusal(refusal);
+        }
+        match answer {
+            Some(answer) => again(self.request, first, answer),
+            None => self.receipt_instead(first).await,
+        }
+    }
+
+    /// What there is to say of an answer that is not kept.
+    async fn receipt_instead(self, first: RequestId) -> Response<AnswerBody> {
+        let (app, language) = (Arc::clone(&self.worker.gateway.app), self.language);
+        let receipt = tokio::task::spawn_blocking(move || receipt::for_caller(&app, first, language));
+        match receipt.await {
+            Ok(Some(receipt)) => {
+                let json = HeaderValue::from_static("application/json");
+                let head = Head { status: 200, headers: Vec::new() };
+                let mut response = again(self.request, first, Answer { head, body: receipt });
+                response.headers_mut().insert(header::CONTENT_TYPE, json);
+                response
+            }
+            Ok(None) | Err(_) => self.without_books(&BooksError::Stopped),
+        }
+    }
+}
+
+/// What the books say of an earlier request.
+fn known_of(app: &crate::app::App, request: RequestId) -> Known {
+    match lookup::call(&app.books, &app.projections, request) {
+        Ok(None) => Known::Nothing,
+        Ok(Some(StoredCall { state, .. })) => match state {
+            ChargeState::Held => Known::Running,
+            ChargeState::None | ChargeState::Released => Known::Free,
+            ChargeState::Settled | ChargeState::Refunded => Known::Charged,
+        },
+        // Nothing is executed twice because the log could not be read.
+        Err(why) => {
+            tracing::error!(%why, %request, "an earlier request could not be read");
+            Known::Running
+        }
+    }
+}
+
+/// A kept answer, for another request.
+fn again(request: RequestId, first: RequestId, answer: Answer) -> Response<AnswerBody> {
+    let mut headers = http::HeaderMap::with_capacity(6);
+    for (name, value) in &answer.head.headers {
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+            headers.insert(name, value);
+        }
+    }
+    for (name, id) in [(X_REQUEST_ID, request), (X_REPLAY_OF, first)] {
+        if let Ok(id) = HeaderValue::from_bytes(&id.text()) {
+            headers.insert(name, id);
+        }
+    }
+    headers.insert(X_COST, HeaderValue::from_static("0"));
+    let status = StatusCode::from_u16(answer.head.status).unwrap_or(StatusCode::OK);
+    respond::response(status, headers, AnswerBody::whole(answer.body))
+}
+
+/// Keeps a good answer while it is given out; after any other the name is free again.
+async fn keep(claim: Claim, answered: Response<AnswerBody>) -> Response<AnswerBody> {
+    let (parts, body) = answered.into_parts();
+    if !parts.status.is_success() {
+        finish(move || claim.give_up()).await;
+        return Response::from_parts(parts, body);
+    }
+    let kept = |name: &HeaderName| {
+        let value = parts.headers.get(name)?.to_str().ok()?;
+        Some((name.to_string(), value.to_owned()))
+    };
+    let head =
+        Head { status: parts.status.as_u16(), headers: KEPT_HEADERS.iter().filter_map(kept).collect() };
+    let body = match body {
+        AnswerBody::Whole(bytes) => {
+            let kept = bytes.clone().unwrap_or_default();
+            let short = kept.len() <= ANSWER_BYTES_MAX;
+            finish(move || claim.keep(&head, short.then_some(&kept))).await;
+            AnswerBody::Whole(bytes)
+        }
+        pieces @ (AnswerBody::Pieces(_) | AnswerBody::Other(_)) => {
+            let (sender, body) = AnswerBody::pieces();
+            tokio::task::spawn_local(pass_on(claim, head, pieces, sender));
+            body
+        }
+    };
+    Response::from_parts(parts, body)
+}
+
+/// Passes pieces on as they come, the last one once the whole answer is kept.
+async fn pass_on(claim: Claim, head: Head, mut body: AnswerBody, caller: mpsc::Sender<Bytes>) {
+    let (mut whole, mut last) = (Some(BytesMut::new()), None);
+    while let Some(Ok(frame)) = body.frame().await {
+        let Ok(piece) = frame.into_data() else { continue };
+        match &mut whole {
+            Some(kept) if kept.len() + piece.len() <= ANSWER_BYTES_MAX => kept.extend_from_slice(&piece),
+            _ => whole = None,
+        }
+        if let Some(before) = last.replace(piece) {
+            // Fails once the caller has gone; the answer is kept for when it comes back.
+            let _gone = caller.send(before).await;
+        }
+    }
+    finish(move || claim.keep(&head, whole.as_deref())).await;
+    if let Some(last) = last {
+        let _gone = caller.send(last).await;
+    }
+}
+
+/// Without the answer kept, a repetition gets the receipt: nothing is executed twice.
+async fn finish(work: impl FnOnce() -> Result<(), crate::idempotency::IdempotencyError> + Send + 'static) {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(Ok(())) => {}
+        Ok(Err(why)) => tracing::error!(%why, "an answer could not be kept"),
+        Err(_stopped) => {}
+    }
+}

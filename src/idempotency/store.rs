@@ -1,0 +1,125 @@
+//! Names and kept answers as rows. Blocking.
+
+use crate::id::RequestId;
+use crate::store::{Db, Result, Row};
+use crate::store_params;
+
+use super::Wish;
+
+/// A row that stands under a name.
+pub(super) struct Kept {
+    pub request: RequestId,
+    pub fingerprint: [u8; 32],
+    pub begun_ms: i64,
+    /// `None` while the request runs.
+    pub head: Option<String>,
+    pub body: Option<Vec<u8>>,
+}
+
+pub(super) struct AnswerStore {
+    db: Db,
+}
+
+impl AnswerStore {
+    pub fn new(db: Db) -> Self {
+        AnswerStore { db }
+    }
+
+    /// Takes a free name; else says what stands under it. An expired row gives way.
+    pub fn insert(
+        &self,
+        wish: &Wish,
+        request: RequestId,
+        now_ms: i64,
+        expires_ms: i64,
+    ) -> Result<Option<Kept>> {
+        self.db.transaction(|tx| {
+            tx.execute(
+                "DELETE FROM idempotency_answers WHERE api_key = ?1 AND name = ?2 AND expires_ms <= ?3",
+                store_params![wish.key.raw(), wish.name.to_vec(), now_ms],
+            )?;
+            let taken = tx.execute(
+                "INSERT INTO idempotency_answers (api_key, name, fingerprint, request, begun_ms, expires_ms)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING",
+                store_params![
+                    wish.key.raw(),
+                    wish.name.to_vec(),
+                    wish.fingerprint.to_vec(),
+                    bytes(request),
+                    now_ms,
+                    expires_ms
+                ],
+            )?;
+            if taken == 1 {
+                return Ok(None);
+            }
+            let row = tx.query_one(
+                "SELECT request, fingerprint, begun_ms, head, body FROM idempotency_answers
+                 WHERE api_key = ?1 AND name = ?2",
+                store_params![wish.key.raw(), wish.name.to_vec()],
+            )?;
+            row.as_ref().map(kept).transpose()
+        })
+    }
+
+    /// Gives the name of a request that is lost to another. False: somebody else has it by now.
+    pub fn take_over(
+        &self,
+        wish: &Wish,
+        lost: RequestId,
+        request: RequestId,
+        now_ms: i64,
+        expires_ms: i64,
+    ) -> Result<bool> {
+        let done = self.db.execute(
+            "UPDATE idempotency_answers SET request = ?4, begun_ms = ?5, expires_ms = ?6
+             WHERE api_key = ?1 AND name = ?2 AND request = ?3 AND head IS NULL",
+            store_params![
+                wish.key.raw(),
+                wish.name.to_vec(),
+                bytes(lost),
+                bytes(request),
+                now_ms,
+                expires_ms
+            ],
+        )?;
+        Ok(done == 1)
+    }
+
+    pub fn keep(&self, wish: &Wish, request: RequestId, head: &str, body: Option<&[u8]>) -> Result<()> {
+        self.db.execute(
+            "UPDATE idempotency_answers SET head = ?4, body = ?5
+             WHERE api_key = ?1 AND name = ?2 AND request = ?3",
+            store_params![wish.key.raw(), wish.name.to_vec(), bytes(request), head, body.map(<[u8]>::to_vec)],
+        )?;
+        Ok(())
+    }
+
+    pub fn remove(&self, wish: &Wish, request: RequestId) -> Result<()> {
+        self.db.execute(
+            "DELETE FROM idempotency_answers WHERE api_key = ?1 AND name = ?2 AND request = ?3",
+            store_params![wish.key.raw(), wish.name.to_vec(), bytes(request)],
+        )?;
+        Ok(())
+    }
+
+    pub fn remove_expired(&self, now_ms: i64) -> Result<()> {
+        self.db
+            .execute("DELETE FROM idempotency_answers WHERE expires_ms <= ?1", store_params![now_ms])
+            .map(drop)
+    }
+}
+
+fn bytes(request: RequestId) -> Vec<u8> {
+    request.raw().to_be_bytes().to_vec()
+}
+
+fn kept(row: &Row) -> Result<Kept> {
+    Ok(Kept {
+        request: RequestId::from_raw(u128::from_be_bytes(row.bytes(0)?)),
+        fingerprint: row.bytes(1)?,
+        begun_ms: row.int(2)?,
+        head: row.maybe(3, Row::text)?.map(str::to_owned),
+        body: row.maybe(4, Row::blob)?.map(<[u8]>::to_vec),
+    })
+}

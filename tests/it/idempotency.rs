@@ -1,0 +1,208 @@
+//! Rung 11 and F2, F3: an Idempotency-Key is executed once and answered again; the same content without one is flagged.
+
+use serde_json::{Value, json};
+use tallygate::clock::{Clock, ManualClock};
+use tallygate::id::{KeyId, RequestId};
+use tallygate::idempotency::{Begun, Head, Idempotency, Known, Wish};
+use tallygate::secret::MasterKey;
+
+use std::sync::Arc;
+
+use crate::gateway::assert_refused;
+use crate::support::backend::Backend;
+use crate::support::demo::{Demo, wait_until};
+use crate::support::http::{Ask, Reply};
+
+const MODEL: &str = "gpt-5-mini";
+const NAME: &str = "idempotency-key";
+
+fn ask(key: &str, name: &str, text: &str) -> Ask {
+    Ask::chat(key, MODEL, text).header(NAME, name)
+}
+
+fn streamed(key: &str, name: &str, model: &str) -> Ask {
+    Ask::chat_with(key, model, "Hello", json!({"stream": true})).header(NAME, name)
+}
+
+fn replay_of(reply: &Reply) -> Option<&str> {
+    reply.head.header("x-tallygate-replay-of")
+}
+
+/// F3: the same key and body get the kept answer, charged once; another body is an error that names the first; other keys
+/// of the API, and calls without a name, are not concerned.
+#[test]
+fn f3_the_same_request_is_executed_once_and_answered_again() {
+    let mut demo = Demo::start();
+    let key = demo.key("healthy");
+    let first = demo.ask(&ask(&key, "one", "Hello"));
+    assert!(first.ok()["usage"]["total_tokens"].as_u64().unwrap() > 0);
+    let billed = demo.bill().len();
+    for _ in 0..2 {
+        let again = demo.ask(&ask(&key, "one", "Hello"));
+        assert_eq!((again.head.status, &again.body), (200, &first.body));
+        assert_eq!(replay_of(&again), Some(first.head.request_id()));
+        assert_eq!(again.head.header("x-tallygate-cost"), Some("0"));
+        assert_ne!(again.head.request_id(), first.head.request_id());
+        let row = demo.row(again.head.request_id());
+        assert_eq!((&row["status"], &row["charge"]), (&json!(200), &json!("0")));
+        assert_eq!(row["replay_of"], first.head.request_id());
+    }
+    let reused = demo.ask(&ask(&key, "one", "Bye"));
+    let body = assert_refused(&demo, &reused, ("idempotency_key_reused", 422, "request", "caller", false));
+    assert!(body["error"]["message"].as_str().unwrap().contains(first.head.request_id()), "{body:#}");
+    // Kept over a restart.
+    demo.kill();
+    demo.restart();
+    assert_eq!(demo.ask(&ask(&key, "one", "Hello")).body, first.body);
+    assert_eq!(demo.bill().len(), billed);
+    let other = demo.ask(&ask(&key, "two", "Hello"));
+    assert_eq!((replay_of(&other), demo.bill().len()), (None, billed + 1));
+    let account = demo.account("Another", "1.00");
+    let foreign = demo.ask(&ask(&demo.key_of(&account, json!([])), "one", "Bye"));
+    assert_eq!((foreign.head.status, replay_of(&foreign)), (200, None));
+    let long = demo.ask(&ask(&key, &"x".repeat(256), "Hello"));
+    assert_refused(&demo, &long, ("invalid_parameter", 400, "request", "caller", false));
+}
+
+/// F3: while the first one runs the second is told to come again; a stream is given again whole, also if its first caller
+/// left in the middle of it.
+#[test]
+fn f3_a_stream_is_given_again_whole() {
+    let demo = Demo::start();
+    let key = demo.key("healthy");
+    let mut leaving = demo.connect();
+    leaving.send(&streamed(&key, "slow", "demo-slow")).unwrap();
+    wait_until("the call is upstream", || !demo.held().iter().all(|held| held == "0"));
+    let early = demo.ask(&streamed(&key, "slow", "demo-slow"));
+    assert_refused(&demo, &early, ("idempotency_in_progress", 409, "request", "caller", true));
+    assert_eq!(early.head.header("retry-after"), Some("1"));
+    drop(leaving);
+    demo.nothing_stays_held();
+    let again = demo.ask(&streamed(&key, "slow", "demo-slow"));
+    assert!(again.is_whole_answer() && replay_of(&again).is_some(), "{}", again.text());
+    assert_eq!(again.head.header("content-type"), Some("text/event-stream"));
+    let first = demo.receipt(replay_of(&again).unwrap());
+    assert_eq!((&first["state"], &first["usage_source"]), (&json!("settled"), &json!("upstream")));
+    assert_eq!(demo.receipt(again.head.request_id())["replay_of"], first["request_id"]);
+}
+
+/// F3: what was refused or failed cost nothing and is not kept: sent again, it is executed.
+#[test]
+fn f3_a_failure_is_not_kept() {
+    let demo = Demo::start();
+    let key = demo.key("healthy");
+    let failing = || demo.ask(&Ask::chat(&key, "demo-500", "Hello").header(NAME, "fails"));
+    let (first, second) = (failing(), failing());
+    assert_eq!((first.head.status, second.head.status), (502, 502));
+    assert_eq!(
+        (replay_of(&second), &demo.row(second.head.request_id())["code"]),
+        (None, &json!("upstream_error"))
+    );
+    let empty = demo.key("empty_balance");
+    let refused = demo.ask(&ask(&empty, "poor", "Hello"));
+    assert_eq!(refused.head.status, 402);
+    let key = demo.admin("/api/keys?limit=1000");
+    let row = key["data"].as_array().unwrap().iter().find(|row| row["name"] == "empty_balance").unwrap();
+    demo.credit(row["account"].as_str().unwrap(), "purchased", "1.00");
+    assert_eq!(demo.ask(&ask(&empty, "poor", "Hello")).head.status, 200);
+}
+
+/// S17, F3: ten submissions at once under one name: one is executed and billed.
+#[test]
+fn s17_ten_submissions_at_once_are_billed_once() {
+    let demo = Demo::start();
+    let key = demo.key("healthy");
+    let billed = demo.bill().len();
+    let replies: Vec<Reply> = std::thread::scope(|scope| {
+        let asked: Vec<_> =
+            (0..10).map(|_| scope.spawn(|| demo.ask(&streamed(&key, "ten", "demo-slow")))).collect();
+        asked.into_iter().map(|asked| asked.join().unwrap()).collect()
+    });
+    let served = replies.iter().filter(|reply| reply.head.status == 200).count();
+    assert!(served >= 1 && replies.iter().all(|reply| matches!(reply.head.status, 200 | 409)));
+    assert_eq!(demo.bill().len(), billed + 1);
+}
+
+/// F2: a client's own retry and a duplicate submission are two flags; a duplicate is linked to the first call, and both
+/// have their charge.
+#[test]
+fn f2_a_retry_and_a_duplicate_are_told_apart() {
+    let demo = Demo::start();
+    let key = demo.key("healthy");
+    let first = demo.chat(&key, MODEL, "Hello");
+    let retried = demo.ask(&Ask::chat(&key, MODEL, "Once more").header("x-stainless-retry-count", "2"));
+    let doubled = demo.chat(&key, MODEL, "Hello");
+    let flags = |reply: &Reply| {
+        let row = demo.row(reply.head.request_id());
+        (row["retry_count"].clone(), row["duplicate_of"].clone(), row["charge"].clone())
+    };
+    let charge = flags(&first).2;
+    assert_eq!(flags(&first), (json!(0), Value::Null, charge.clone()));
+    assert_eq!((flags(&retried).0, flags(&retried).1), (json!(2), Value::Null));
+    assert_eq!(flags(&doubled), (json!(0), json!(first.head.request_id()), charge.clone()));
+    let receipt = demo.own(&key, &format!("/v1/requests/{}", doubled.head.request_id()));
+    assert_eq!((&receipt["duplicate_of"], &receipt["charged"]), (&json!(first.head.request_id()), &charge));
+}
+
+struct Scene {
+    idempotency: Arc<Idempotency>,
+    clock: Arc<ManualClock>,
+    count: std::cell::Cell<u128>,
+}
+
+impl Scene {
+    fn new(backend: &Backend) -> Self {
+        let clock = Arc::new(ManualClock::new(1_800_000_000_000));
+        let stores = backend.open();
+        let master_key = Arc::new(MasterKey::from_hex(&"0b".repeat(32)).unwrap());
+        let idempotency = Idempotency::new(stores.idempotency, master_key, clock.clone() as Arc<dyn Clock>);
+        Scene { idempotency, clock, count: std::cell::Cell::new(1) }
+    }
+
+    fn begin(&self, known: Known) -> Begun {
+        self.count.set(self.count.get() + 1);
+        let wish = Wish::new(KeyId::from_raw(7), b"name", ["chat/completions", MODEL], b"{}");
+        self.idempotency.begin(wish, RequestId::from_raw(self.count.get()), |_| known).unwrap()
+    }
+
+    fn claim(&self, known: Known) -> tallygate::idempotency::Claim {
+        match self.begin(known) {
+            Begun::First(claim) => claim,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn head() -> Head {
+    Head { status: 200, headers: vec![("content-type".into(), "application/json".into())] }
+}
+
+/// A name is one request's until it ends well, fails, or is lost with its process; an answer is gone after a day.
+fn a_name_belongs_to_one_request_at_a_time(backend: Backend) {
+    let scene = Scene::new(&backend);
+    let claim = scene.claim(Known::Nothing);
+    assert!(
+        matches!(scene.begin(Known::Free), Begun::Running { .. }),
+        "it runs here, whatever the log says yet"
+    );
+    claim.give_up().unwrap();
+    drop(scene.claim(Known::Nothing));
+    // Lost with its process: what the books say of it decides.
+    assert!(matches!(scene.begin(Known::Running), Begun::Running { .. }));
+    assert!(matches!(scene.begin(Known::Charged), Begun::Answered { answer: None, .. }));
+    assert!(matches!(scene.begin(Known::Nothing), Begun::Running { .. }), "it may just have begun elsewhere");
+    drop(scene.claim(Known::Free));
+    scene.clock.advance_ms(60_001);
+    scene.claim(Known::Nothing).keep(&head(), Some(b"{\"answer\": 42}")).unwrap();
+    match scene.begin(Known::Charged) {
+        Begun::Answered { answer: Some(answer), .. } => {
+            assert_eq!((answer.head, &*answer.body), (head(), &b"{\"answer\": 42}"[..]));
+        }
+        other => panic!("{other:?}"),
+    }
+    scene.clock.advance_ms(24 * 3_600_000);
+    scene.claim(Known::Charged).keep(&head(), None).unwrap();
+    assert!(matches!(scene.begin(Known::Charged), Begun::Answered { answer: None, .. }));
+}
+
+crate::on_both_backends!(a_name_belongs_to_one_request_at_a_time);
