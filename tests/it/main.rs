@@ -36,6 +36,7 @@ mod notices_api;
 mod orders;
 mod orders_back;
 mod orders_china;
+mod orders_libraries;
 mod orders_stripe;
 mod sdk;
 mod store;

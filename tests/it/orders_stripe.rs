@@ -1,10 +1,6 @@
 //! Stripe's own library, unmodified, beside our signatures and our simulated Stripe (`tests/sdk/python/stripe_check.py`).
 
-use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-
-use serde_json::{Value, json};
+use serde_json::json;
 use tallygate::clock::{Clock, SystemClock};
 use tallygate::funding::provider::stripe_signature;
 use tallygate::secret::Secret;
@@ -12,42 +8,12 @@ use tallygate::secret::Secret;
 use crate::support::backend::Backend;
 use crate::support::desk::{Desk, STRIPE_KEY, WEBHOOK_SECRET};
 use crate::support::http::Ask;
-
-struct Library {
-    child: Child,
-    ask: ChildStdin,
-    answers: BufReader<ChildStdout>,
-}
-
-impl Library {
-    fn start() -> Self {
-        let python = crate::sdk::installed().join("venv/bin/python");
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sdk/python/stripe_check.py");
-        let mut command = Command::new(python);
-        let mut child = command.arg(script).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let (ask, answers) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-        Library { child, ask, answers: BufReader::new(answers) }
-    }
-
-    fn ask(&mut self, ask: &Value) -> Value {
-        writeln!(self.ask, "{ask}").unwrap();
-        let mut line = String::new();
-        self.answers.read_line(&mut line).unwrap();
-        serde_json::from_str(&line).unwrap_or_else(|_| panic!("no answer to {ask}"))
-    }
-}
-
-impl Drop for Library {
-    fn drop(&mut self) {
-        let _gone = self.child.kill();
-        let _exit = self.child.wait();
-    }
-}
+use crate::support::library::Library;
 
 /// Both ways, with bodies that a careless reader would change before it verifies.
 #[test]
 fn s37_stripes_library_and_ours_believe_each_other_and_nobody_else() {
-    let mut library = Library::start();
+    let mut library = Library::start("stripe_check.py");
     let secret = Secret::new(WEBHOOK_SECRET);
     let now_s = SystemClock.now_ms() / 1_000;
     let event =
@@ -87,7 +53,7 @@ fn s37_stripes_library_and_ours_believe_each_other_and_nobody_else() {
 
 #[test]
 fn the_simulated_stripe_is_what_stripes_library_expects() {
-    let (mut library, desk) = (Library::start(), Desk::open(Backend::embedded()));
+    let (mut library, desk) = (Library::start("stripe_check.py"), Desk::open(Backend::embedded()));
     let calls = json!({"do": "calls", "url": desk.providers.url(), "key": STRIPE_KEY, "order": "ord_x"});
     let answer = library.ask(&calls);
     assert!(answer["id"].as_str().unwrap().starts_with("cs_test_"), "{answer:#}");

@@ -1,5 +1,5 @@
-//! The official OpenAI SDKs for Python and Node, unmodified (`tests/sdk`). The folder has Stripe's library, too, for
-//! `orders_stripe`.
+//! The official OpenAI SDKs for Python and Node, unmodified (`tests/sdk`). The folder has libraries of payment
+//! providers, too, for `orders_stripe` and `orders_libraries`.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};

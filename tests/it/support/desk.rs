@@ -33,7 +33,7 @@ pub struct Desk {
     running: Option<(Arc<App>, Server)>,
 }
 
-fn contract(address: SocketAddr) -> Contract {
+pub fn contract(address: SocketAddr) -> Contract {
     Contract {
         stripe_key: Secret::new(STRIPE_KEY),
         stripe_webhook_secret: Secret::new(WEBHOOK_SECRET),
