@@ -3,6 +3,7 @@
 
 pub mod answer;
 mod attempt;
+pub mod convert;
 mod edge;
 mod exchange;
 pub mod facts;

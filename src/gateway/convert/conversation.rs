@@ -1,0 +1,311 @@
+//! One conversation, whatever format it came in: who says what, which tools there are, and how the answer is to be.
+//!
+//! Neighbours of the same role are one turn, so that a conversation has one shape. Texts are those of the body
+//! that was read, still escaped.
+
+use serde_json::Number;
+use serde_json::value::RawValue;
+
+use super::Format;
+use super::object::ConvertFault;
+use super::text::Text;
+
+/// A conversation that is to be answered.
+#[derive(Debug)]
+pub struct Conversation<'a> {
+    /// In whose words a fault is told.
+    pub origin: Format,
+    pub system: Vec<Text<'a>>,
+    pub turns: Vec<Turn<'a>>,
+    pub tools: Vec<Tool<'a>>,
+    pub tool_choice: Option<ToolChoice<'a>>,
+    /// Whether several tools may be called at once; `None`: as the model does.
+    pub parallel_tools: Option<bool>,
+    pub shape: Shape<'a>,
+    pub thinking: Option<Thinking>,
+    pub sampling: Sampling<'a>,
+    /// The client's own cap on output tokens.
+    pub output_cap: Option<u32>,
+    /// The client's name for whom it asks.
+    pub user: Option<Text<'a>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    User,
+    Assistant,
+}
+
+#[derive(Clone, Debug)]
+pub struct Turn<'a> {
+    pub role: Role,
+    pub parts: Vec<Part<'a>>,
+    /// Index of the client's message that it began with.
+    pub at: usize,
+}
+
+impl PartialEq for Turn<'_> {
+    /// Where it stood does not matter.
+    fn eq(&self, other: &Self) -> bool {
+        self.role == other.role && self.parts == other.parts
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Part<'a> {
+    Text(Text<'a>),
+    Image(Image<'a>),
+    /// Thought aloud; the signature is the provider's proof that it did.
+    Thinking {
+        text: Text<'a>,
+        signature: Option<Text<'a>>,
+    },
+    /// Thought that the provider alone can read.
+    Redacted(Text<'a>),
+    ToolCall(ToolCall<'a>),
+    ToolResult(ToolResult<'a>),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Image<'a> {
+    /// Base64.
+    Inline {
+        media_type: Text<'a>,
+        data: Text<'a>,
+    },
+    Url(Text<'a>),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct ToolCall<'a> {
+    pub id: Text<'a>,
+    pub name: Text<'a>,
+    /// JSON, unescaped.
+    pub arguments: std::borrow::Cow<'a, str>,
+    /// Gemini's proof of the thought behind the call.
+    pub signature: Option<Text<'a>>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct ToolResult<'a> {
+    /// Of the call.
+    pub id: Text<'a>,
+    /// Texts and images.
+    pub content: Vec<Part<'a>>,
+    pub is_error: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct Tool<'a> {
+    pub name: Text<'a>,
+    pub description: Option<Text<'a>>,
+    /// JSON Schema.
+    pub parameters: Option<std::borrow::Cow<'a, str>>,
+    /// The model must keep to the schema.
+    pub strict: Option<bool>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum ToolChoice<'a> {
+    Auto,
+    None,
+    Any,
+    Named(Text<'a>),
+}
+
+/// What the answer must look like.
+#[derive(Clone, Debug, Default)]
+pub enum Shape<'a> {
+    #[default]
+    Text,
+    Json,
+    /// JSON after a schema.
+    Schema {
+        name: Option<Text<'a>>,
+        schema: std::borrow::Cow<'a, str>,
+        strict: Option<bool>,
+    },
+}
+
+/// How much the model is to think.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Thinking {
+    Off,
+    /// As much as it likes.
+    Free,
+    /// In tokens, at most.
+    Budget(u32),
+    Effort(Effort),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effort {
+    Minimal,
+    Low,
+    Medium,
+    High,
+}
+
+impl Effort {
+    pub fn read(text: &Text<'_>) -> Option<Self> {
+        [Effort::Minimal, Effort::Low, Effort::Medium, Effort::High]
+            .into_iter()
+            .find(|known| text.is(known.name()))
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Effort::Minimal => "minimal",
+            Effort::Low => "low",
+            Effort::Medium => "medium",
+            Effort::High => "high",
+        }
+    }
+
+    /// In tokens: the numbers that Gemini's own OpenAI-compatible route stands for.
+    pub fn budget(self) -> u32 {
+        match self {
+            Effort::Minimal | Effort::Low => 1_024,
+            Effort::Medium => 8_192,
+            Effort::High => 24_576,
+        }
+    }
+
+    /// The least effort that has this budget.
+    pub fn of_budget(tokens: u32) -> Self {
+        let fits = |effort: &Effort| tokens <= effort.budget();
+        [Effort::Low, Effort::Medium].into_iter().find(fits).unwrap_or(Effort::High)
+    }
+}
+
+/// How tokens are chosen, and when to stop.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sampling<'a> {
+    pub temperature: Option<Number>,
+    pub top_p: Option<Number>,
+    pub top_k: Option<Number>,
+    pub frequency_penalty: Option<Number>,
+    pub presence_penalty: Option<Number>,
+    pub seed: Option<Number>,
+    pub stop: Vec<Text<'a>>,
+    /// How many answers, if more than one.
+    pub choices: Option<u32>,
+}
+
+/// A setting that a provider may not have, by what its clients call it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Setting {
+    Temperature,
+    TopK,
+    FrequencyPenalty,
+    PresencePenalty,
+    Seed,
+    Choices,
+    Shape,
+    Thinking,
+    ParallelTools,
+    OutputCap,
+}
+
+impl Setting {
+    fn name(self, format: Format) -> &'static str {
+        use Setting::*;
+        match (format, self) {
+            (Format::Gemini, Temperature) => "generationConfig.temperature",
+            (Format::Gemini, TopK) => "generationConfig.topK",
+            (Format::Gemini, FrequencyPenalty) => "generationConfig.frequencyPenalty",
+            (Format::Gemini, PresencePenalty) => "generationConfig.presencePenalty",
+            (Format::Gemini, Seed) => "generationConfig.seed",
+            (Format::Gemini, Choices) => "generationConfig.candidateCount",
+            (Format::Gemini, Shape) => "generationConfig.responseMimeType",
+            (Format::Gemini, Thinking) => "generationConfig.thinkingConfig",
+            (Format::Gemini, OutputCap) => "generationConfig.maxOutputTokens",
+            (_, Temperature) => "temperature",
+            (_, TopK) => "top_k",
+            (_, FrequencyPenalty) => "frequency_penalty",
+            (_, PresencePenalty) => "presence_penalty",
+            (_, Seed) => "seed",
+            (_, Choices) => "n",
+            (Format::Anthropic, Shape) => "output_config.format",
+            (_, Shape) => "response_format",
+            (Format::Anthropic, Thinking) => "thinking",
+            (_, Thinking) => "reasoning_effort",
+            (Format::Anthropic, ParallelTools) => "tool_choice.disable_parallel_tool_use",
+            (_, ParallelTools) => "parallel_tool_calls",
+            (_, OutputCap) => "max_tokens",
+        }
+    }
+}
+
+impl<'a> Conversation<'a> {
+    pub fn new(origin: Format) -> Self {
+        Self {
+            origin,
+            system: Vec::new(),
+            turns: Vec::new(),
+            tools: Vec::new(),
+            tool_choice: None,
+            parallel_tools: None,
+            shape: Shape::Text,
+            thinking: None,
+            sampling: Sampling::default(),
+            output_cap: None,
+            user: None,
+        }
+    }
+
+    /// Lets somebody say something; it joins the turn before if that is theirs too.
+    pub fn say(&mut self, role: Role, at: usize, parts: impl IntoIterator<Item = Part<'a>>) {
+        if self.turns.last().is_none_or(|turn| turn.role != role) {
+            self.turns.push(Turn { role, parts: Vec::new(), at });
+        }
+        if let Some(turn) = self.turns.last_mut() {
+            turn.parts.extend(parts);
+        }
+    }
+
+    pub fn setting_fault(
+        &self,
+        setting: Setting,
+        what: &'static str,
+        got: impl Into<Box<str>>,
+    ) -> ConvertFault {
+        ConvertFault::new(setting.name(self.origin), what, got)
+    }
+
+    pub fn turn_fault(&self, turn: &Turn<'_>, what: &'static str, got: &'static str) -> ConvertFault {
+        let turns = if self.origin == Format::Gemini { "contents" } else { "messages" };
+        ConvertFault::new(format!("{turns}[{}]", turn.at), what, got)
+    }
+
+    /// A setting that the provider does not have; a number that changes nothing is none.
+    pub fn refuse_number(&self, setting: Setting, number: Option<&Number>) -> Result<(), ConvertFault> {
+        match number {
+            Some(number) if number.as_f64() != Some(0.0) || setting == Setting::Seed => Err(self
+                .setting_fault(
+                    setting,
+                    "nothing, as the provider of this model has no such setting",
+                    number.to_string(),
+                )),
+            _ => Ok(()),
+        }
+    }
+
+    /// More than one answer, where a provider gives one.
+    pub fn refuse_choices(&self) -> Result<(), ConvertFault> {
+        match self.sampling.choices {
+            Some(choices) if choices > 1 => Err(self.setting_fault(
+                Setting::Choices,
+                "1, as the provider of this model gives one answer",
+                choices.to_string(),
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// An object as JSON text, or nothing if the text is no object.
+pub fn as_object(json: &str) -> Option<&str> {
+    let raw = serde_json::from_str::<&RawValue>(json).ok()?;
+    raw.get().starts_with('{').then(|| raw.get())
+}

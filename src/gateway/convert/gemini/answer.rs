@@ -1,0 +1,230 @@
+//! Whole answers; an event of a stream has the same shape.
+
+use std::borrow::Cow;
+
+use ledger::{TokenClass, Usage};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::super::conversation::{Part, ToolCall, as_object};
+use super::super::json::Json;
+use super::super::reply::{Choice, Envelope, Finish, Reply, ReplyFault};
+use super::super::text::Text;
+use super::write::function_call;
+use crate::gateway::provider::gemini::UsageMetadata;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Wire<'a> {
+    #[serde(borrow, default)]
+    pub response_id: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    pub model_version: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    pub candidates: Vec<Candidate<'a>>,
+    #[serde(borrow, default)]
+    pub prompt_feedback: Option<Feedback<'a>>,
+    #[serde(default)]
+    pub usage_metadata: Option<UsageMetadata>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Candidate<'a> {
+    #[serde(default)]
+    pub index: u32,
+    #[serde(borrow, default)]
+    pub content: Content<'a>,
+    #[serde(borrow, default)]
+    pub finish_reason: Option<Text<'a>>,
+}
+
+#[derive(Deserialize, Default)]
+pub(super) struct Content<'a> {
+    #[serde(borrow, default)]
+    pub parts: Vec<WirePart<'a>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Feedback<'a> {
+    #[serde(borrow, default)]
+    pub block_reason: Option<Text<'a>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct WirePart<'a> {
+    #[serde(borrow, default)]
+    pub text: Option<Text<'a>>,
+    #[serde(default)]
+    pub thought: bool,
+    #[serde(borrow, default)]
+    pub thought_signature: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    pub function_call: Option<WireCall<'a>>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct WireCall<'a> {
+    #[serde(borrow, default)]
+    pub id: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub name: Text<'a>,
+    #[serde(borrow, default)]
+    pub args: Option<&'a RawValue>,
+}
+
+impl<'a> WireCall<'a> {
+    /// A call by its number in the answer, as many calls have no id.
+    pub fn into_call(self, number: u32, signature: Option<Text<'a>>) -> ToolCall<'a> {
+        let id = self.id.filter(|id| !id.is_empty());
+        let id = id.unwrap_or_else(|| Text::plain(&format!("call_{}_{number}", self.name.unescaped())));
+        let arguments = Cow::Borrowed(self.args.map_or("{}", RawValue::get));
+        ToolCall { id, name: self.name, arguments, signature }
+    }
+}
+
+pub(super) fn finish(reason: &Text<'_>, calls: bool) -> Finish<'static> {
+    match reason.escaped() {
+        "STOP" if calls => Finish::ToolCalls,
+        "STOP" => Finish::Stop,
+        "MAX_TOKENS" => Finish::Length,
+        "SAFETY" | "RECITATION" | "BLOCKLIST" | "PROHIBITED_CONTENT" | "SPII" | "LANGUAGE"
+        | "IMAGE_SAFETY" => Finish::Filtered,
+        _ => Finish::Other,
+    }
+}
+
+pub(super) fn reason(finish: &Finish<'_>) -> &'static str {
+    match finish {
+        Finish::Stop | Finish::StopSequence(_) | Finish::ToolCalls => "STOP",
+        Finish::Length => "MAX_TOKENS",
+        Finish::Filtered => "SAFETY",
+        Finish::Other => "OTHER",
+    }
+}
+
+/// Reads an answer.
+pub fn read_reply(body: &str) -> Result<Reply<'_>, ReplyFault> {
+    let wire: Wire<'_> = serde_json::from_str(body)?;
+    let mut choices: Vec<Choice<'_>> = wire.candidates.into_iter().map(choice).collect();
+    if choices.is_empty() {
+        // A question that was blocked has no answer at all.
+        let blocked = wire.prompt_feedback.is_some_and(|feedback| feedback.block_reason.is_some());
+        let finish = if blocked { Finish::Filtered } else { Finish::Other };
+        choices.push(Choice { index: 0, parts: Vec::new(), finish });
+    }
+    let usage = wire.usage_metadata.and_then(|usage| usage.usage());
+    Ok(Reply { id: wire.response_id, model: wire.model_version, choices, usage })
+}
+
+fn choice(candidate: Candidate<'_>) -> Choice<'_> {
+    let mut parts: Vec<Part<'_>> = Vec::with_capacity(candidate.content.parts.len());
+    let mut calls = 0;
+    for part in candidate.content.parts {
+        if let Some(call) = part.function_call {
+            parts.push(Part::ToolCall(call.into_call(calls, part.thought_signature)));
+            calls += 1;
+        } else if let Some(text) = part.text.filter(|text| !text.is_empty()) {
+            parts.push(match part.thought {
+                true => Part::Thinking { text, signature: part.thought_signature },
+                false => Part::Text(text),
+            });
+        }
+    }
+    let finish = candidate.finish_reason.map_or(Finish::Other, |reason| finish(&reason, calls > 0));
+    Choice { index: candidate.index, parts, finish }
+}
+
+/// Writes an answer.
+pub fn write_reply(reply: &Reply<'_>, envelope: &Envelope) -> Result<Vec<u8>, ReplyFault> {
+    let mut out = Vec::new();
+    let mut json = Json::new(&mut out);
+    json.open('{').member("candidates").open('[');
+    for choice in &reply.choices {
+        open_candidate(&mut json);
+        for part in &choice.parts {
+            write_part(&mut json, part)?;
+        }
+        close_candidate(&mut json, choice.index, Some(&choice.finish));
+    }
+    json.close(']');
+    if let Some(usage) = &reply.usage {
+        write_usage(json.member("usageMetadata"), usage);
+    }
+    tail(&mut json, reply.id.as_ref(), reply.model.as_ref(), envelope);
+    json.close('}');
+    Ok(out)
+}
+
+pub(super) fn open_candidate(json: &mut Json<'_>) {
+    json.open('{').member("content").open('{').member("parts").open('[');
+}
+
+pub(super) fn close_candidate(json: &mut Json<'_>, index: u32, finish: Option<&Finish<'_>>) {
+    json.close(']').member("role").plain("model").close('}');
+    if let Some(finish) = finish {
+        json.member("finishReason").plain(reason(finish));
+    }
+    json.member("index").whole(index.into()).close('}');
+}
+
+pub(super) fn tail(
+    json: &mut Json<'_>,
+    id: Option<&Text<'_>>,
+    model: Option<&Text<'_>>,
+    envelope: &Envelope,
+) {
+    match model {
+        Some(model) => json.member("modelVersion").text(model),
+        None => json.member("modelVersion").plain(&envelope.model),
+    };
+    match id {
+        Some(id) => json.member("responseId").text(id),
+        None => json.member("responseId").plain(&envelope.id),
+    };
+}
+
+pub(super) fn write_part(json: &mut Json<'_>, part: &Part<'_>) -> Result<(), ReplyFault> {
+    match part {
+        Part::Text(text) => {
+            json.open('{').member("text").text(text).close('}');
+        }
+        Part::Thinking { text, signature } => {
+            json.open('{').member("text").text(text).member("thought").flag(true);
+            if let Some(signature) = signature {
+                json.member("thoughtSignature").text(signature);
+            }
+            json.close('}');
+        }
+        Part::ToolCall(call) => {
+            let text = if call.arguments.trim().is_empty() { "{}" } else { &*call.arguments };
+            let arguments =
+                as_object(text).ok_or_else(|| ReplyFault::new("arguments that are no JSON object"))?;
+            function_call(json, call, arguments);
+        }
+        // Nobody can read it but the provider that wrote it, and the format has no place for it.
+        Part::Redacted(_) => {}
+        Part::Image(_) | Part::ToolResult(_) => return Err(ReplyFault::new("a part that no answer has")),
+    }
+    Ok(())
+}
+
+pub(super) fn write_usage(json: &mut Json<'_>, usage: &Usage) {
+    let of = |class| usage.get(class);
+    let sum = |parts: &[u64]| parts.iter().fold(0u64, |sum, part| sum.saturating_add(*part));
+    let (cached, thoughts) = (of(TokenClass::CacheRead), of(TokenClass::Reasoning));
+    let fresh =
+        [of(TokenClass::Input), of(TokenClass::CacheWrite), of(TokenClass::AudioIn), of(TokenClass::ImageIn)];
+    let prompt = sum(&[sum(&fresh), cached]);
+    let output = sum(&[of(TokenClass::Output), of(TokenClass::AudioOut)]);
+    json.open('{').member("promptTokenCount").whole(prompt).member("candidatesTokenCount").whole(output);
+    if cached > 0 {
+        json.member("cachedContentTokenCount").whole(cached);
+    }
+    if thoughts > 0 {
+        json.member("thoughtsTokenCount").whole(thoughts);
+    }
+    json.member("totalTokenCount").whole(sum(&[prompt, output, thoughts])).close('}');
+}

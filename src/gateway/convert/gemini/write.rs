@@ -1,0 +1,234 @@
+//! Writes a generateContent request.
+
+use super::super::Target;
+use super::super::conversation::{
+    Conversation, Image, Part, Role, Setting, Shape, Thinking, ToolCall, ToolChoice, ToolResult, Turn,
+    as_object,
+};
+use super::super::json::Json;
+use super::super::object::{ConvertFault, LeftOut};
+use super::super::text::Text;
+
+/// The body for an upstream that speaks Gemini's format.
+pub fn write(
+    conversation: &Conversation<'_>,
+    target: &Target<'_>,
+    left: &mut LeftOut,
+) -> Result<Vec<u8>, ConvertFault> {
+    let mut out = Vec::with_capacity(target.size_hint);
+    let mut json = Json::new(&mut out);
+    json.open('{').member("contents").open('[');
+    for turn in &conversation.turns {
+        let role = if turn.role == Role::User { "user" } else { "model" };
+        json.open('{').member("role").plain(role).member("parts").open('[');
+        for part in &turn.parts {
+            self::part(&mut json, conversation, turn, part, left)?;
+        }
+        json.close(']').close('}');
+    }
+    json.close(']');
+    if !conversation.system.is_empty() {
+        json.member("systemInstruction").open('{').member("parts").open('[');
+        for text in &conversation.system {
+            json.open('{').member("text").text(text).close('}');
+        }
+        json.close(']').close('}');
+    }
+    tools(&mut json, conversation, left)?;
+    json.member("generationConfig").open('{');
+    settings(&mut json, conversation, target);
+    json.close('}').close('}');
+    if conversation.user.is_some() {
+        left.add("user");
+    }
+    Ok(out)
+}
+
+fn part(
+    json: &mut Json<'_>,
+    conversation: &Conversation<'_>,
+    turn: &Turn<'_>,
+    part: &Part<'_>,
+    left: &mut LeftOut,
+) -> Result<(), ConvertFault> {
+    match part {
+        Part::Text(text) => {
+            json.open('{').member("text").text(text).close('}');
+        }
+        Part::Image(Image::Inline { media_type, data }) => {
+            json.open('{').member("inlineData").open('{').member("mimeType").text(media_type);
+            json.member("data").text(data).close('}').close('}');
+        }
+        Part::Image(Image::Url(url)) => {
+            json.open('{').member("fileData").open('{').member("fileUri").text(url).close('}').close('}');
+        }
+        Part::Thinking { text, signature } => {
+            json.open('{').member("text").text(text).member("thought").flag(true);
+            if let Some(signature) = signature {
+                json.member("thoughtSignature").text(signature);
+            }
+            json.close('}');
+        }
+        Part::Redacted(_) => left.add("redacted_thinking"),
+        Part::ToolCall(call) => {
+            let Some(arguments) = as_object(&call.arguments) else {
+                let what = "arguments of a tool call that are a JSON object, as this model's provider takes no others";
+                return Err(conversation.turn_fault(turn, what, "another text"));
+            };
+            function_call(json, call, arguments);
+        }
+        Part::ToolResult(result) => function_response(json, conversation, turn, result)?,
+    }
+    Ok(())
+}
+
+pub(super) fn function_call(json: &mut Json<'_>, call: &ToolCall<'_>, arguments: &str) {
+    json.open('{').member("functionCall").open('{').member("id").text(&call.id);
+    json.member("name").text(&call.name).member("args").raw(arguments).close('}');
+    if let Some(signature) = &call.signature {
+        json.member("thoughtSignature").text(signature);
+    }
+    json.close('}');
+}
+
+/// The response needs the function's name, which the call had.
+fn function_response(
+    json: &mut Json<'_>,
+    conversation: &Conversation<'_>,
+    turn: &Turn<'_>,
+    result: &ToolResult<'_>,
+) -> Result<(), ConvertFault> {
+    let calls = conversation.turns.iter().rev().flat_map(|turn| &turn.parts);
+    let name = calls.into_iter().find_map(|part| match part {
+        Part::ToolCall(call) if call.id == result.id => Some(&call.name),
+        _ => None,
+    });
+    let Some(name) = name else {
+        return Err(conversation.turn_fault(
+            turn,
+            "the result of a call that was made before",
+            "no such call",
+        ));
+    };
+    let texts: Vec<&Text<'_>> = result.content.iter().filter_map(as_text).collect();
+    if texts.len() != result.content.len() {
+        let what = "texts in the result of a tool, as this model's provider takes nothing else there";
+        return Err(conversation.turn_fault(turn, what, "an image"));
+    }
+    json.open('{').member("functionResponse").open('{').member("id").text(&result.id);
+    json.member("name").text(name).member("response");
+    let own = match texts.as_slice() {
+        [text] if !result.is_error => Some(text.unescaped()),
+        _ => None,
+    };
+    match own.as_deref().and_then(as_object).filter(|object| !is_conventional(object)) {
+        Some(object) => json.raw(object),
+        None => {
+            json.open('{').member(if result.is_error { "error" } else { "output" });
+            json.texts(texts).close('}')
+        }
+    };
+    json.close('}').close('}');
+    Ok(())
+}
+
+fn as_text<'t, 'a>(part: &'t Part<'a>) -> Option<&'t Text<'a>> {
+    if let Part::Text(text) = part { Some(text) } else { None }
+}
+
+/// An object that would be read as the text inside of it.
+fn is_conventional(object: &str) -> bool {
+    let members: Option<serde_json::Map<String, serde_json::Value>> = serde_json::from_str(object).ok();
+    members.is_some_and(|members| members.contains_key("output") || members.contains_key("error"))
+}
+
+fn tools(
+    json: &mut Json<'_>,
+    conversation: &Conversation<'_>,
+    left: &mut LeftOut,
+) -> Result<(), ConvertFault> {
+    if conversation.tools.is_empty() {
+        return Ok(());
+    }
+    if conversation.parallel_tools == Some(false) {
+        let what = "parallel calls, as the provider of this model cannot be told to make one at a time";
+        return Err(conversation.setting_fault(Setting::ParallelTools, what, "none"));
+    }
+    json.member("tools").open('[').open('{').member("functionDeclarations").open('[');
+    for tool in &conversation.tools {
+        json.open('{').member("name").text(&tool.name);
+        if let Some(description) = &tool.description {
+            json.member("description").text(description);
+        }
+        if let Some(parameters) = &tool.parameters {
+            json.member("parametersJsonSchema").raw(parameters);
+        }
+        if tool.strict == Some(true) {
+            left.add("strict");
+        }
+        json.close('}');
+    }
+    json.close(']').close('}').close(']');
+    let Some(choice) = &conversation.tool_choice else { return Ok(()) };
+    json.member("toolConfig").open('{').member("functionCallingConfig").open('{').member("mode");
+    match choice {
+        ToolChoice::Auto => json.plain("AUTO"),
+        ToolChoice::None => json.plain("NONE"),
+        ToolChoice::Any => json.plain("ANY"),
+        ToolChoice::Named(name) => {
+            json.plain("ANY").member("allowedFunctionNames").open('[').text(name).close(']')
+        }
+    };
+    json.close('}').close('}');
+    Ok(())
+}
+
+fn settings(json: &mut Json<'_>, conversation: &Conversation<'_>, target: &Target<'_>) {
+    let sampling = &conversation.sampling;
+    let numbers = [
+        ("temperature", &sampling.temperature),
+        ("topP", &sampling.top_p),
+        ("topK", &sampling.top_k),
+        ("frequencyPenalty", &sampling.frequency_penalty),
+        ("presencePenalty", &sampling.presence_penalty),
+        ("seed", &sampling.seed),
+    ];
+    for (name, number) in numbers {
+        if let Some(number) = number {
+            json.member(name).raw(&number.to_string());
+        }
+    }
+    if let Some(choices) = sampling.choices {
+        json.member("candidateCount").whole(choices.into());
+    }
+    if !sampling.stop.is_empty() {
+        json.member("stopSequences").open('[');
+        for text in &sampling.stop {
+            json.text(text);
+        }
+        json.close(']');
+    }
+    if let Some(cap) = conversation.output_cap.or(target.output_cap) {
+        json.member("maxOutputTokens").whole(cap.into());
+    }
+    match &conversation.shape {
+        Shape::Text => {}
+        Shape::Json => {
+            json.member("responseMimeType").plain("application/json");
+        }
+        Shape::Schema { schema, .. } => {
+            json.member("responseMimeType").plain("application/json");
+            json.member("responseJsonSchema").raw(schema);
+        }
+    }
+    if let Some(thinking) = conversation.thinking {
+        json.member("thinkingConfig").open('{').member("thinkingBudget");
+        match thinking {
+            Thinking::Off => json.whole(0),
+            Thinking::Free => json.raw("-1"),
+            Thinking::Budget(tokens) => json.whole(tokens.into()),
+            Thinking::Effort(effort) => json.whole(effort.budget().into()),
+        };
+        json.member("includeThoughts").flag(thinking != Thinking::Off).close('}');
+    }
+}

@@ -1,0 +1,225 @@
+//! Whole answers.
+
+use std::borrow::Cow;
+
+use ledger::{TokenClass, Usage};
+use serde::Deserialize;
+
+use super::super::conversation::{Part, ToolCall};
+use super::super::json::Json;
+use super::super::reply::{Choice, Envelope, Finish, Reply, ReplyFault};
+use super::super::text::Text;
+use super::write::{as_thought, tool_call};
+use crate::gateway::provider::openai::usage_from_body;
+
+#[derive(Deserialize)]
+struct Wire<'a> {
+    #[serde(borrow, default)]
+    id: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    model: Option<Text<'a>>,
+    #[serde(borrow)]
+    choices: Vec<WireChoice<'a>>,
+}
+
+#[derive(Deserialize)]
+struct WireChoice<'a> {
+    #[serde(default)]
+    index: u32,
+    #[serde(borrow)]
+    message: Message<'a>,
+    #[serde(borrow, default)]
+    finish_reason: Option<Text<'a>>,
+}
+
+/// A message, or what a stream adds to it.
+#[derive(Deserialize, Default)]
+pub(super) struct Message<'a> {
+    #[serde(borrow, default)]
+    pub content: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    pub refusal: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    pub reasoning_content: Option<Text<'a>>,
+    /// What some servers call it.
+    #[serde(borrow, default)]
+    pub reasoning: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    pub tool_calls: Option<Vec<WireCall<'a>>>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct WireCall<'a> {
+    #[serde(default)]
+    pub index: Option<u32>,
+    #[serde(borrow, default)]
+    pub id: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    pub function: Function<'a>,
+}
+
+#[derive(Deserialize, Default)]
+pub(super) struct Function<'a> {
+    #[serde(borrow, default)]
+    pub name: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    pub arguments: Option<Text<'a>>,
+}
+
+pub(super) fn finish(reason: &Text<'_>) -> Finish<'static> {
+    match reason.escaped() {
+        "stop" => Finish::Stop,
+        // DeepSeek's word for an answer that it had no room to end.
+        "length" | "insufficient_system_resource" => Finish::Length,
+        "tool_calls" | "function_call" => Finish::ToolCalls,
+        "content_filter" => Finish::Filtered,
+        _ => Finish::Other,
+    }
+}
+
+pub(super) fn reason(finish: &Finish<'_>) -> &'static str {
+    match finish {
+        Finish::Stop | Finish::StopSequence(_) | Finish::Other => "stop",
+        Finish::Length => "length",
+        Finish::ToolCalls => "tool_calls",
+        Finish::Filtered => "content_filter",
+    }
+}
+
+/// Reads an answer.
+pub fn read_reply(body: &str) -> Result<Reply<'_>, ReplyFault> {
+    let wire: Wire<'_> = serde_json::from_str(body)?;
+    let usage = usage_from_body(body.as_bytes());
+    let choices = wire.choices.into_iter().map(choice).collect::<Result<_, _>>()?;
+    Ok(Reply { id: wire.id, model: wire.model, choices, usage })
+}
+
+fn choice(wire: WireChoice<'_>) -> Result<Choice<'_>, ReplyFault> {
+    let (message, mut parts) = (wire.message, Vec::new());
+    if let Some(text) = message.reasoning_content.or(message.reasoning).filter(|text| !text.is_empty()) {
+        parts.push(Part::Thinking { text, signature: None });
+    }
+    let said = [message.content, message.refusal];
+    parts.extend(said.into_iter().flatten().filter(|text| !text.is_empty()).map(Part::Text));
+    for call in message.tool_calls.unwrap_or_default() {
+        let (Some(id), Some(name)) = (call.id, call.function.name) else {
+            return Err(ReplyFault::new("a tool call without an id or a name"));
+        };
+        let arguments = call.function.arguments.unwrap_or_default();
+        let arguments = Cow::Owned(arguments.unescaped().into_owned());
+        parts.push(Part::ToolCall(ToolCall { id, name, arguments, signature: None }));
+    }
+    let finish = wire.finish_reason.as_ref().map_or(Finish::Stop, finish);
+    Ok(Choice { index: wire.index, parts, finish })
+}
+
+/// Writes an answer.
+pub fn write_reply(reply: &Reply<'_>, envelope: &Envelope) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut json = Json::new(&mut out);
+    json.open('{');
+    head(&mut json, reply.id.as_ref(), reply.model.as_ref(), envelope, "chat.completion");
+    json.member("choices").open('[');
+    for choice in &reply.choices {
+        json.open('{').member("index").whole(choice.index.into());
+        message(json.member("message"), &choice.parts);
+        json.member("logprobs").raw("null");
+        json.member("finish_reason").plain(reason(&choice.finish)).close('}');
+    }
+    json.close(']');
+    if let Some(usage) = &reply.usage {
+        write_usage(json.member("usage"), usage);
+    }
+    json.close('}');
+    out
+}
+
+pub(super) fn head(
+    json: &mut Json<'_>,
+    id: Option<&Text<'_>>,
+    model: Option<&Text<'_>>,
+    envelope: &Envelope,
+    object: &'static str,
+) {
+    match id {
+        Some(id) => json.member("id").text(id),
+        None => json.member("id").plain(&envelope.id),
+    };
+    json.member("object").plain(object).member("created").whole(envelope.created_s.unsigned_abs());
+    match model {
+        Some(model) => json.member("model").text(model),
+        None => json.member("model").plain(&envelope.model),
+    };
+}
+
+fn message(json: &mut Json<'_>, parts: &[Part<'_>]) {
+    json.open('{').member("role").plain("assistant");
+    let said = || parts.iter().filter_map(|part| if let Part::Text(text) = part { Some(text) } else { None });
+    match said().next() {
+        Some(_) => json.member("content").texts(said()),
+        None => json.member("content").raw("null"),
+    };
+    json.member("refusal").raw("null");
+    let thoughts = || parts.iter().filter_map(as_thought);
+    if thoughts().next().is_some() {
+        json.member("reasoning_content").texts(thoughts());
+    }
+    details(json, parts);
+    if parts.iter().any(|part| matches!(part, Part::ToolCall(_))) {
+        json.member("tool_calls").open('[');
+        for part in parts {
+            if let Part::ToolCall(call) = part {
+                tool_call(json, None, call, &Text::plain(&call.arguments));
+            }
+        }
+        json.close(']');
+    }
+    json.close('}');
+}
+
+/// What a client must send back for the provider to believe its own thoughts.
+fn details(json: &mut Json<'_>, parts: &[Part<'_>]) {
+    let proven =
+        |part: &Part<'_>| matches!(part, Part::Thinking { signature: Some(_), .. } | Part::Redacted(_));
+    if !parts.iter().any(proven) {
+        return;
+    }
+    json.member("reasoning_details").open('[');
+    for part in parts {
+        match part {
+            Part::Thinking { text, signature } => {
+                json.open('{').member("type").plain("reasoning.text").member("text").text(text);
+                if let Some(signature) = signature {
+                    json.member("signature").text(signature);
+                }
+                json.close('}');
+            }
+            Part::Redacted(data) => {
+                json.open('{')
+                    .member("type")
+                    .plain("reasoning.encrypted")
+                    .member("data")
+                    .text(data)
+                    .close('}');
+            }
+            _ => {}
+        }
+    }
+    json.close(']');
+}
+
+pub(super) fn write_usage(json: &mut Json<'_>, usage: &Usage) {
+    let of = |class| usage.get(class);
+    let (cached, written) = (of(TokenClass::CacheRead), of(TokenClass::CacheWrite));
+    let (audio_in, audio_out) = (of(TokenClass::AudioIn), of(TokenClass::AudioOut));
+    let reasoning = of(TokenClass::Reasoning);
+    let sum = |parts: &[u64]| parts.iter().fold(0u64, |sum, part| sum.saturating_add(*part));
+    let prompt = sum(&[of(TokenClass::Input), cached, written, audio_in, of(TokenClass::ImageIn)]);
+    let completion = sum(&[of(TokenClass::Output), reasoning, audio_out]);
+    json.open('{').member("prompt_tokens").whole(prompt).member("completion_tokens").whole(completion);
+    json.member("total_tokens").whole(prompt.saturating_add(completion));
+    json.member("prompt_tokens_details").open('{').member("cached_tokens").whole(cached);
+    json.member("audio_tokens").whole(audio_in).close('}');
+    json.member("completion_tokens_details").open('{').member("reasoning_tokens").whole(reasoning);
+    json.member("audio_tokens").whole(audio_out).close('}').close('}');
+}

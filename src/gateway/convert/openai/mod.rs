@@ -1,0 +1,11 @@
+//! OpenAI's chat format, and DeepSeek's dialect of it.
+
+mod answer;
+mod read;
+mod stream;
+mod write;
+
+pub use answer::{read_reply, write_reply};
+pub use read::read;
+pub use stream::{Reader, Writer};
+pub use write::write;

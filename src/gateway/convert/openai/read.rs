@@ -1,0 +1,326 @@
+//! Reads a chat request.
+
+use std::borrow::Cow;
+
+use serde_json::value::RawValue;
+
+use super::super::Format;
+use super::super::conversation::{
+    Conversation, Effort, Image, Part, Role, Sampling, Shape, Thinking, Tool, ToolCall, ToolChoice,
+    ToolResult,
+};
+use super::super::object::{ConvertFault, LeftOut, Object, Path, kind_of, list};
+use super::super::text::Text;
+
+/// The conversation of a body. Model, stream and its options are the caller's to know.
+pub fn read<'a>(body: &'a str, left: &mut LeftOut) -> Result<Conversation<'a>, ConvertFault> {
+    let path = Path::TOP;
+    let mut top = Object::parse(body, &path)?;
+    let mut conversation = Conversation::new(Format::OpenAi);
+    for name in ["model", "stream", "stream_options"] {
+        top.take(name);
+    }
+    for (at, raw) in top.list("messages")?.unwrap_or_default().into_iter().enumerate() {
+        message(&mut conversation, at, raw, &path.member("messages").index(at), left)?;
+    }
+    for (at, raw) in top.list("tools")?.unwrap_or_default().into_iter().enumerate() {
+        conversation.tools.push(tool(raw, &path.member("tools").index(at))?);
+    }
+    conversation.tool_choice = match top.take("tool_choice") {
+        Some(raw) => Some(tool_choice(raw, &path.member("tool_choice"))?),
+        None => None,
+    };
+    conversation.parallel_tools = top.flag("parallel_tool_calls")?;
+    if let Some(raw) = top.take("response_format") {
+        conversation.shape = shape(raw, &path.member("response_format"))?;
+    }
+    conversation.thinking = thinking(&mut top, &path)?;
+    let newer = top.whole("max_completion_tokens")?;
+    conversation.output_cap = newer.max(top.whole("max_tokens")?);
+    conversation.sampling = sampling(&mut top, &path)?;
+    let user = top.text("user")?;
+    conversation.user = top.text("safety_identifier")?.or(user);
+    for name in ["prompt_cache_key", "prompt_cache_retention"] {
+        top.leave(name, left);
+    }
+    top.only("store", &["false"], "false, as the provider of this model stores nothing")?;
+    top.only("logprobs", &["false"], "false, as the provider of this model tells no probabilities")?;
+    top.only("service_tier", &["\"auto\"", "\"default\""], "`auto` or `default`")?;
+    top.only("modalities", &[r#"["text"]"#], "text alone")?;
+    top.done()?;
+    Ok(conversation)
+}
+
+fn sampling<'a>(top: &mut Object<'a, '_>, path: &Path<'_>) -> Result<Sampling<'a>, ConvertFault> {
+    let stop = match top.take("stop") {
+        None => Vec::new(),
+        Some(raw) => match Text::of(raw) {
+            Some(text) => vec![text],
+            None => texts(raw, &path.member("stop"))?,
+        },
+    };
+    Ok(Sampling {
+        temperature: top.number("temperature")?,
+        top_p: top.number("top_p")?,
+        top_k: None,
+        frequency_penalty: top.number("frequency_penalty")?,
+        presence_penalty: top.number("presence_penalty")?,
+        seed: top.number("seed")?,
+        stop,
+        choices: top.whole("n")?.filter(|choices| *choices != 1),
+    })
+}
+
+fn texts<'a>(raw: &'a RawValue, path: &Path<'_>) -> Result<Vec<Text<'a>>, ConvertFault> {
+    let text = |(at, raw): (usize, &'a RawValue)| {
+        Text::of(raw).ok_or_else(|| path.index(at).fault("a string", kind_of(raw.get())))
+    };
+    list(raw, path)?.into_iter().enumerate().map(text).collect()
+}
+
+/// `reasoning_effort`, or DeepSeek's `thinking`.
+fn thinking(top: &mut Object<'_, '_>, path: &Path<'_>) -> Result<Option<Thinking>, ConvertFault> {
+    let effort = match top.text("reasoning_effort")? {
+        None => None,
+        Some(text) if text.is("none") => Some(Thinking::Off),
+        Some(text) => match Effort::read(&text) {
+            Some(effort) => Some(Thinking::Effort(effort)),
+            None => {
+                let at = path.member("reasoning_effort");
+                return Err(at.fault("`none`, `minimal`, `low`, `medium` or `high`", "another effort"));
+            }
+        },
+    };
+    let Some(raw) = top.take("thinking") else { return Ok(effort) };
+    let at = path.member("thinking");
+    let mut object = Object::read(raw, &at)?;
+    let kind = object.need_text("type")?;
+    object.done()?;
+    if kind.is("disabled") {
+        return Ok(Some(Thinking::Off));
+    }
+    Ok(effort.or(Some(Thinking::Free)))
+}
+
+fn message<'a>(
+    conversation: &mut Conversation<'a>,
+    at: usize,
+    raw: &'a RawValue,
+    path: &Path<'_>,
+    left: &mut LeftOut,
+) -> Result<(), ConvertFault> {
+    let mut object = Object::read(raw, path)?;
+    let role = object.need_text("role")?;
+    if role.is("system") || role.is("developer") {
+        if !conversation.turns.is_empty() {
+            let what = "a message of the user or the assistant, as this model's provider takes instructions first alone";
+            return Err(path.member("role").fault(what, "instructions"));
+        }
+        let parts = content(&mut object, path, left)?;
+        for part in parts {
+            match part {
+                Part::Text(text) => conversation.system.push(text),
+                _ => return Err(path.member("content").fault("text", "an image")),
+            }
+        }
+    } else if role.is("user") {
+        let parts = content(&mut object, path, left)?;
+        conversation.say(Role::User, at, parts);
+    } else if role.is("assistant") {
+        let parts = assistant(&mut object, path, left)?;
+        conversation.say(Role::Assistant, at, parts);
+    } else if role.is("tool") {
+        let id = object.need_text("tool_call_id")?;
+        let content = content(&mut object, path, left)?;
+        conversation.say(Role::User, at, [Part::ToolResult(ToolResult { id, content, is_error: false })]);
+    } else {
+        return Err(path.member("role").fault("system, developer, user, assistant or tool", "another role"));
+    }
+    object.done()
+}
+
+/// The content of a message: a text, or a list of texts and images.
+fn content<'a>(
+    object: &mut Object<'a, '_>,
+    path: &Path<'_>,
+    left: &mut LeftOut,
+) -> Result<Vec<Part<'a>>, ConvertFault> {
+    let Some(raw) = object.take("content") else { return Ok(Vec::new()) };
+    if let Some(text) = Text::of(raw) {
+        return Ok(if text.is_empty() { Vec::new() } else { vec![Part::Text(text)] });
+    }
+    let path = path.member("content");
+    let part = |(at, raw)| content_part(raw, &path.index(at), left);
+    list(raw, &path)?.into_iter().enumerate().map(part).collect()
+}
+
+fn content_part<'a>(
+    raw: &'a RawValue,
+    path: &Path<'_>,
+    left: &mut LeftOut,
+) -> Result<Part<'a>, ConvertFault> {
+    let mut object = Object::read(raw, path)?;
+    let kind = object.need_text("type")?;
+    let part = if kind.is("text") {
+        Part::Text(object.need_text("text")?)
+    } else if kind.is("refusal") {
+        Part::Text(object.need_text("refusal")?)
+    } else if kind.is("image_url") {
+        let at = path.member("image_url");
+        let mut image = Object::read(object.need("image_url", "an object with a `url`")?, &at)?;
+        let url = image.need_text("url")?;
+        image.leave("detail", left);
+        image.done()?;
+        Part::Image(image_of(url, &at)?)
+    } else {
+        let what = "`text` or `image_url`, as nothing else can be converted for this model's provider";
+        return Err(path.member("type").fault(what, "another type"));
+    };
+    object.done()?;
+    Ok(part)
+}
+
+/// A picture by address, or in the address itself (RFC 2397).
+fn image_of<'a>(url: Text<'a>, path: &Path<'_>) -> Result<Image<'a>, ConvertFault> {
+    // Some encoders write a slash as `\/`.
+    let url = if url.escaped().contains('\\') { Text::plain(&url.unescaped()) } else { url };
+    let Some(rest) = url.strip_prefix("data:") else { return Ok(Image::Url(url)) };
+    match rest.split_once(";base64,") {
+        Some((media_type, data)) => Ok(Image::Inline { media_type, data }),
+        None => Err(path.member("url").fault("an address, or a data URL in base64", "another data URL")),
+    }
+}
+
+fn assistant<'a>(
+    object: &mut Object<'a, '_>,
+    path: &Path<'_>,
+    left: &mut LeftOut,
+) -> Result<Vec<Part<'a>>, ConvertFault> {
+    let mut parts = Vec::new();
+    let told = object.text("reasoning_content")?;
+    let aloud = object.text("reasoning")?.or(told);
+    let details = object.list("reasoning_details")?.unwrap_or_default();
+    for (at, raw) in details.iter().enumerate() {
+        parts.push(reasoning_detail(raw, &path.member("reasoning_details").index(at))?);
+    }
+    if let Some(text) = aloud.filter(|text| details.is_empty() && !text.is_empty()) {
+        parts.push(Part::Thinking { text, signature: None });
+    }
+    parts.extend(content(object, path, left)?);
+    if let Some(refusal) = object.text("refusal")?.filter(|text| !text.is_empty()) {
+        parts.push(Part::Text(refusal));
+    }
+    for (at, raw) in object.list("tool_calls")?.unwrap_or_default().into_iter().enumerate() {
+        parts.push(Part::ToolCall(tool_call(raw, &path.member("tool_calls").index(at))?));
+    }
+    Ok(parts)
+}
+
+/// Reasoning with its proof, as our own answers give it (and OpenRouter's).
+fn reasoning_detail<'a>(raw: &'a RawValue, path: &Path<'_>) -> Result<Part<'a>, ConvertFault> {
+    let mut object = Object::read(raw, path)?;
+    let kind = object.need_text("type")?;
+    let part = if kind.is("reasoning.text") {
+        let text = object.need_text("text")?;
+        Part::Thinking { text, signature: object.text("signature")? }
+    } else if kind.is("reasoning.encrypted") {
+        Part::Redacted(object.need_text("data")?)
+    } else {
+        return Err(path.member("type").fault("`reasoning.text` or `reasoning.encrypted`", "another type"));
+    };
+    for name in ["id", "index", "format"] {
+        object.take(name);
+    }
+    object.done()?;
+    Ok(part)
+}
+
+fn tool_call<'a>(raw: &'a RawValue, path: &Path<'_>) -> Result<ToolCall<'a>, ConvertFault> {
+    let mut object = Object::read(raw, path)?;
+    object.only("type", &["\"function\""], "`function`")?;
+    object.take("index");
+    let id = object.need_text("id")?;
+    let signature = match object.take("extra_content") {
+        None => None,
+        Some(raw) => {
+            let (extra, google) = (path.member("extra_content"), path.member("extra_content.google"));
+            let mut object = Object::read(raw, &extra)?;
+            let mut inner = Object::read(object.need("google", "an object")?, &google)?;
+            let signature = inner.text("thought_signature")?;
+            inner.done()?;
+            object.done()?;
+            signature
+        }
+    };
+    let at = path.member("function");
+    let mut function = Object::read(object.need("function", "an object")?, &at)?;
+    let name = function.need_text("name")?;
+    let arguments = match function.need_text("arguments")?.unescaped() {
+        text if text.trim().is_empty() => Cow::Borrowed("{}"),
+        text => Cow::Owned(text.into_owned()),
+    };
+    function.done()?;
+    object.done()?;
+    Ok(ToolCall { id, name, arguments, signature })
+}
+
+fn tool<'a>(raw: &'a RawValue, path: &Path<'_>) -> Result<Tool<'a>, ConvertFault> {
+    let mut object = Object::read(raw, path)?;
+    let kind = object.need_text("type")?;
+    if !kind.is("function") {
+        return Err(path.member("type").fault("`function`", "another kind of tool"));
+    }
+    let at = path.member("function");
+    let mut function = Object::read(object.need("function", "an object")?, &at)?;
+    let tool = Tool {
+        name: function.need_text("name")?,
+        description: function.text("description")?,
+        parameters: function.take("parameters").map(|schema| Cow::Borrowed(schema.get())),
+        strict: function.flag("strict")?,
+    };
+    function.done()?;
+    object.done()?;
+    Ok(tool)
+}
+
+fn tool_choice<'a>(raw: &'a RawValue, path: &Path<'_>) -> Result<ToolChoice<'a>, ConvertFault> {
+    if let Some(text) = Text::of(raw) {
+        let known = [("auto", ToolChoice::Auto), ("none", ToolChoice::None), ("required", ToolChoice::Any)];
+        let found = known.into_iter().find(|(name, _)| text.is(name)).map(|(_, choice)| choice);
+        return found
+            .ok_or_else(|| path.fault("`auto`, `none`, `required` or one function", "another choice"));
+    }
+    let mut object = Object::read(raw, path)?;
+    if !object.need_text("type")?.is("function") {
+        return Err(path.member("type").fault("`function`", "another type"));
+    }
+    let at = path.member("function");
+    let mut function = Object::read(object.need("function", "an object with a `name`")?, &at)?;
+    let name = function.need_text("name")?;
+    function.done()?;
+    object.done()?;
+    Ok(ToolChoice::Named(name))
+}
+
+fn shape<'a>(raw: &'a RawValue, path: &Path<'_>) -> Result<Shape<'a>, ConvertFault> {
+    let mut object = Object::read(raw, path)?;
+    let kind = object.need_text("type")?;
+    let shape = if kind.is("text") {
+        Shape::Text
+    } else if kind.is("json_object") {
+        Shape::Json
+    } else if kind.is("json_schema") {
+        let at = path.member("json_schema");
+        let mut inner = Object::read(object.need("json_schema", "an object")?, &at)?;
+        let name = inner.text("name")?;
+        inner.take("description");
+        let schema = Cow::Borrowed(inner.need("schema", "a JSON schema")?.get());
+        let strict = inner.flag("strict")?;
+        inner.done()?;
+        Shape::Schema { name, schema, strict }
+    } else {
+        return Err(path.member("type").fault("`text`, `json_object` or `json_schema`", "another type"));
+    };
+    object.done()?;
+    Ok(shape)
+}

@@ -1,0 +1,327 @@
+//! Writes a chat request.
+
+use super::super::conversation::{
+    Conversation, Effort, Image, Part, Role, Setting, Shape, Thinking, ToolCall, ToolChoice, Turn,
+};
+use super::super::json::Json;
+use super::super::object::{ConvertFault, LeftOut};
+use super::super::text::Text;
+use super::super::{Format, Target};
+
+/// The body for an upstream that speaks OpenAI's format, or DeepSeek's.
+pub fn write(
+    conversation: &Conversation<'_>,
+    target: &Target<'_>,
+    left: &mut LeftOut,
+) -> Result<Vec<u8>, ConvertFault> {
+    let deep_seek = target.format == Format::DeepSeek;
+    let mut out = Vec::with_capacity(target.size_hint);
+    let mut json = Json::new(&mut out);
+    json.open('{').member("model").plain(target.model).member("messages").open('[');
+    if !conversation.system.is_empty() {
+        json.open('{').member("role").plain("system");
+        texts(json.member("content"), &conversation.system);
+        json.close('}');
+    }
+    for turn in &conversation.turns {
+        match turn.role {
+            Role::User => user(&mut json, conversation, turn, deep_seek, left)?,
+            Role::Assistant => assistant(&mut json, turn, deep_seek, left),
+        }
+    }
+    json.close(']');
+    tools(&mut json, conversation);
+    shape(&mut json, conversation, deep_seek)?;
+    settings(&mut json, conversation, target)?;
+    if target.stream {
+        json.member("stream").flag(true);
+        json.member("stream_options").open('{').member("include_usage").flag(true).close('}');
+    }
+    if conversation.user.is_some() && deep_seek {
+        left.add("user");
+    } else if let Some(user) = &conversation.user {
+        json.member("user").text(user);
+    }
+    json.close('}');
+    Ok(out)
+}
+
+/// One text as a string, several as a list.
+fn texts(json: &mut Json<'_>, texts: &[Text<'_>]) {
+    if let [text] = texts {
+        json.text(text);
+        return;
+    }
+    json.open('[');
+    for text in texts {
+        text_part(json, text);
+    }
+    json.close(']');
+}
+
+fn text_part(json: &mut Json<'_>, text: &Text<'_>) {
+    json.open('{').member("type").plain("text").member("text").text(text).close('}');
+}
+
+/// Results of tools are messages of their own, before what the user says to them.
+fn user(
+    json: &mut Json<'_>,
+    conversation: &Conversation<'_>,
+    turn: &Turn<'_>,
+    deep_seek: bool,
+    left: &mut LeftOut,
+) -> Result<(), ConvertFault> {
+    for part in &turn.parts {
+        let Part::ToolResult(result) = part else { continue };
+        if result.is_error {
+            left.add("is_error");
+        }
+        json.open('{').member("role").plain("tool").member("tool_call_id").text(&result.id);
+        json.member("content");
+        match result.content.as_slice() {
+            [Part::Text(text)] => {
+                json.text(text);
+            }
+            parts => {
+                json.open('[');
+                for part in parts {
+                    let Part::Text(text) = part else {
+                        let what = "texts in the result of a tool, as this model's provider takes nothing else there";
+                        return Err(conversation.turn_fault(turn, what, "an image"));
+                    };
+                    text_part(json, text);
+                }
+                json.close(']');
+            }
+        }
+        json.close('}');
+    }
+    let said: Vec<&Part<'_>> =
+        turn.parts.iter().filter(|part| !matches!(part, Part::ToolResult(_))).collect();
+    if said.is_empty() && !turn.parts.is_empty() {
+        return Ok(());
+    }
+    json.open('{').member("role").plain("user").member("content");
+    if let [Part::Text(text)] = said.as_slice() {
+        json.text(text).close('}');
+        return Ok(());
+    }
+    json.open('[');
+    for part in said {
+        match part {
+            Part::Text(text) => text_part(json, text),
+            Part::Image(_) if deep_seek => {
+                return Err(conversation.turn_fault(
+                    turn,
+                    "texts, as this model sees no pictures",
+                    "an image",
+                ));
+            }
+            Part::Image(image) => image_part(json, image),
+            _ => {
+                return Err(conversation.turn_fault(
+                    turn,
+                    "texts, images and results of tools",
+                    "another part",
+                ));
+            }
+        }
+    }
+    json.close(']').close('}');
+    Ok(())
+}
+
+fn image_part(json: &mut Json<'_>, image: &Image<'_>) {
+    json.open('{').member("type").plain("image_url").member("image_url").open('{').member("url");
+    match image {
+        Image::Url(url) => json.text(url),
+        Image::Inline { media_type, data } => {
+            json.texts([&Text::word("data:"), media_type, &Text::word(";base64,"), data])
+        }
+    };
+    json.close('}').close('}');
+}
+
+fn assistant(json: &mut Json<'_>, turn: &Turn<'_>, deep_seek: bool, left: &mut LeftOut) {
+    json.open('{').member("role").plain("assistant");
+    let said: Vec<Text<'_>> = turn.parts.iter().filter_map(as_text).cloned().collect();
+    let calls = turn.parts.iter().any(|part| matches!(part, Part::ToolCall(_)));
+    match said.is_empty() {
+        true if calls => {
+            json.member("content").raw("null");
+        }
+        true => {
+            json.member("content").plain("");
+        }
+        false => texts(json.member("content"), &said),
+    }
+    let thoughts = || turn.parts.iter().filter_map(as_thought);
+    if thoughts().next().is_some() {
+        if deep_seek {
+            json.member("reasoning_content").texts(thoughts());
+        } else {
+            // OpenAI's own models keep their thoughts to themselves and take none back.
+            left.add("reasoning");
+        }
+    }
+    if turn.parts.iter().any(|part| matches!(part, Part::Redacted(_))) {
+        left.add("redacted_thinking");
+    }
+    if calls {
+        json.member("tool_calls").open('[');
+        for part in &turn.parts {
+            if let Part::ToolCall(call) = part {
+                tool_call(json, None, call, &Text::plain(&call.arguments));
+            }
+        }
+        json.close(']');
+    }
+    json.close('}');
+}
+
+fn as_text<'t, 'a>(part: &'t Part<'a>) -> Option<&'t Text<'a>> {
+    if let Part::Text(text) = part { Some(text) } else { None }
+}
+
+pub(super) fn as_thought<'t, 'a>(part: &'t Part<'a>) -> Option<&'t Text<'a>> {
+    if let Part::Thinking { text, .. } = part { Some(text) } else { None }
+}
+
+/// A call; in a stream with its number.
+pub(super) fn tool_call(json: &mut Json<'_>, index: Option<u32>, call: &ToolCall<'_>, arguments: &Text<'_>) {
+    json.open('{');
+    if let Some(index) = index {
+        json.member("index").whole(index.into());
+    }
+    json.member("id").text(&call.id).member("type").plain("function");
+    json.member("function").open('{').member("name").text(&call.name);
+    json.member("arguments").text(arguments).close('}');
+    if let Some(signature) = &call.signature {
+        json.member("extra_content").open('{').member("google").open('{');
+        json.member("thought_signature").text(signature).close('}').close('}');
+    }
+    json.close('}');
+}
+
+fn tools(json: &mut Json<'_>, conversation: &Conversation<'_>) {
+    if conversation.tools.is_empty() {
+        return;
+    }
+    json.member("tools").open('[');
+    for tool in &conversation.tools {
+        json.open('{').member("type").plain("function").member("function").open('{');
+        json.member("name").text(&tool.name);
+        if let Some(description) = &tool.description {
+            json.member("description").text(description);
+        }
+        if let Some(parameters) = &tool.parameters {
+            json.member("parameters").raw(parameters);
+        }
+        if let Some(strict) = tool.strict {
+            json.member("strict").flag(strict);
+        }
+        json.close('}').close('}');
+    }
+    json.close(']');
+    match &conversation.tool_choice {
+        None => {}
+        Some(ToolChoice::Auto) => {
+            json.member("tool_choice").plain("auto");
+        }
+        Some(ToolChoice::None) => {
+            json.member("tool_choice").plain("none");
+        }
+        Some(ToolChoice::Any) => {
+            json.member("tool_choice").plain("required");
+        }
+        Some(ToolChoice::Named(name)) => {
+            json.member("tool_choice").open('{').member("type").plain("function");
+            json.member("function").open('{').member("name").text(name).close('}').close('}');
+        }
+    }
+    if let Some(parallel) = conversation.parallel_tools {
+        json.member("parallel_tool_calls").flag(parallel);
+    }
+}
+
+fn shape(json: &mut Json<'_>, conversation: &Conversation<'_>, deep_seek: bool) -> Result<(), ConvertFault> {
+    match &conversation.shape {
+        Shape::Text => {}
+        Shape::Json => {
+            json.member("response_format").open('{').member("type").plain("json_object").close('}');
+        }
+        Shape::Schema { .. } if deep_seek => {
+            let what = "text or JSON without a schema, as this model's provider keeps to none";
+            return Err(conversation.setting_fault(Setting::Shape, what, "a schema"));
+        }
+        Shape::Schema { name, schema, strict } => {
+            json.member("response_format").open('{').member("type").plain("json_schema");
+            json.member("json_schema").open('{').member("name");
+            json.text(name.as_ref().unwrap_or(&Text::word("answer"))).member("schema").raw(schema);
+            if let Some(strict) = strict {
+                json.member("strict").flag(*strict);
+            }
+            json.close('}').close('}');
+        }
+    }
+    Ok(())
+}
+
+fn settings(
+    json: &mut Json<'_>,
+    conversation: &Conversation<'_>,
+    target: &Target<'_>,
+) -> Result<(), ConvertFault> {
+    let sampling = &conversation.sampling;
+    conversation.refuse_number(Setting::TopK, sampling.top_k.as_ref())?;
+    let deep_seek = target.format == Format::DeepSeek;
+    if deep_seek {
+        conversation.refuse_number(Setting::Seed, sampling.seed.as_ref())?;
+        conversation.refuse_choices()?;
+    }
+    let numbers = [
+        ("temperature", &sampling.temperature),
+        ("top_p", &sampling.top_p),
+        ("frequency_penalty", &sampling.frequency_penalty),
+        ("presence_penalty", &sampling.presence_penalty),
+        ("seed", &sampling.seed),
+    ];
+    for (name, number) in numbers {
+        if let Some(number) = number {
+            json.member(name).raw(&number.to_string());
+        }
+    }
+    if let Some(choices) = sampling.choices {
+        json.member("n").whole(choices.into());
+    }
+    if !sampling.stop.is_empty() {
+        json.member("stop").open('[');
+        for text in &sampling.stop {
+            json.text(text);
+        }
+        json.close(']');
+    }
+    if let Some(cap) = conversation.output_cap.or(target.output_cap) {
+        let newer = target.newer_cap_field && !deep_seek;
+        json.member(if newer { "max_completion_tokens" } else { "max_tokens" }).whole(cap.into());
+    }
+    match conversation.thinking {
+        None | Some(Thinking::Free) if !deep_seek => {}
+        None => {}
+        Some(thinking) if deep_seek => {
+            let kind = if thinking == Thinking::Off { "disabled" } else { "enabled" };
+            json.member("thinking").open('{').member("type").plain(kind).close('}');
+        }
+        Some(Thinking::Off) => {
+            json.member("reasoning_effort").plain("none");
+        }
+        Some(Thinking::Effort(effort)) => {
+            json.member("reasoning_effort").plain(effort.name());
+        }
+        Some(Thinking::Budget(tokens)) => {
+            json.member("reasoning_effort").plain(Effort::of_budget(tokens).name());
+        }
+        Some(Thinking::Free) => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,133 @@
+//! One answer, whatever format it came in: whole, or as the pieces of a stream.
+
+use ledger::Usage;
+
+use super::conversation::Part;
+use super::text::Text;
+
+/// A whole answer.
+#[derive(Debug, Default)]
+pub struct Reply<'a> {
+    pub id: Option<Text<'a>>,
+    pub model: Option<Text<'a>>,
+    pub choices: Vec<Choice<'a>>,
+    pub usage: Option<Usage>,
+}
+
+/// One of the answers of a whole.
+#[derive(Debug, PartialEq)]
+pub struct Choice<'a> {
+    pub index: u32,
+    pub parts: Vec<Part<'a>>,
+    pub finish: Finish<'a>,
+}
+
+/// Why an answer ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Finish<'a> {
+    /// The model had said all.
+    Stop,
+    /// It came to a text at which it was to stop; OpenAI and Gemini do not say so.
+    StopSequence(Text<'a>),
+    Length,
+    ToolCalls,
+    /// The provider or the model refused.
+    Filtered,
+    Other,
+}
+
+impl Finish<'_> {
+    pub fn into_owned(self) -> Finish<'static> {
+        match self {
+            Finish::StopSequence(text) => Finish::StopSequence(text.into_owned()),
+            Finish::Stop => Finish::Stop,
+            Finish::Length => Finish::Length,
+            Finish::ToolCalls => Finish::ToolCalls,
+            Finish::Filtered => Finish::Filtered,
+            Finish::Other => Finish::Other,
+        }
+    }
+}
+
+/// A piece of a stream. A tool is told by its number in its choice, from 0.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Piece<'a> {
+    Start {
+        id: Option<Text<'a>>,
+        model: Option<Text<'a>>,
+    },
+    Text {
+        choice: u32,
+        text: Text<'a>,
+    },
+    Thinking {
+        choice: u32,
+        text: Text<'a>,
+    },
+    /// Belongs to the thinking before it.
+    Signature {
+        choice: u32,
+        signature: Text<'a>,
+    },
+    Redacted {
+        choice: u32,
+        data: Text<'a>,
+    },
+    ToolStart {
+        choice: u32,
+        tool: u32,
+        id: Text<'a>,
+        name: Text<'a>,
+        signature: Option<Text<'a>>,
+    },
+    /// More of the arguments' JSON.
+    ToolArguments {
+        choice: u32,
+        tool: u32,
+        json: Text<'a>,
+    },
+    Finish {
+        choice: u32,
+        finish: Finish<'a>,
+    },
+    /// The usage so far.
+    Usage(Usage),
+    End,
+}
+
+/// What an answer is wrapped in that is not the upstream's.
+#[derive(Clone, Debug)]
+pub struct Envelope {
+    /// The model where the upstream names none.
+    pub model: Box<str>,
+    /// The answer's id where the upstream gives none.
+    pub id: Box<str>,
+    /// Seconds since 1970.
+    pub created_s: i64,
+    /// The client asked for the usage of an OpenAI stream.
+    pub include_usage: bool,
+}
+
+/// An upstream's event or body is not what its format says. For operators.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplyFault(pub Box<str>);
+
+impl ReplyFault {
+    pub fn new(what: impl Into<Box<str>>) -> Self {
+        Self(what.into())
+    }
+}
+
+impl From<serde_json::Error> for ReplyFault {
+    fn from(why: serde_json::Error) -> Self {
+        Self::new(format!("not what the format says at line {}, column {}", why.line(), why.column()))
+    }
+}
+
+impl std::fmt::Display for ReplyFault {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "the upstream's answer cannot be converted: {}", self.0)
+    }
+}
+
+impl std::error::Error for ReplyFault {}

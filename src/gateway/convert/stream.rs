@@ -1,0 +1,90 @@
+//! A stream that changes its format as it goes: the data of an upstream's event in, the client's events out.
+//!
+//! Promises: nothing is kept but what the client's format cannot say in pieces (arguments of a Gemini call) or says
+//! at the end (reason and usage). Everything from the reason to end on comes out apart, so that the gateway can keep
+//! it back until the call is settled.
+
+use super::reply::{Envelope, Piece, ReplyFault};
+use super::{Format, anthropic, gemini, openai};
+
+enum Reader {
+    OpenAi(openai::Reader),
+    Anthropic(anthropic::Reader),
+    Gemini(gemini::Reader),
+}
+
+enum Writer {
+    OpenAi(openai::Writer),
+    Anthropic(anthropic::Writer),
+    Gemini(gemini::Writer),
+}
+
+/// What an event became.
+#[derive(Debug, Default)]
+pub struct Converted {
+    /// May go to the client at once.
+    pub now: Vec<u8>,
+    /// The end of the answer.
+    pub last: Vec<u8>,
+}
+
+/// The conversion of one stream.
+pub struct StreamConverter {
+    reader: Reader,
+    writer: Writer,
+    finished: bool,
+}
+
+impl StreamConverter {
+    pub fn new(from: Format, to: Format, envelope: Envelope) -> Self {
+        let reader = match from {
+            Format::OpenAi | Format::DeepSeek => Reader::OpenAi(openai::Reader::default()),
+            Format::Anthropic => Reader::Anthropic(anthropic::Reader::default()),
+            Format::Gemini => Reader::Gemini(gemini::Reader::default()),
+        };
+        let writer = match to {
+            Format::OpenAi | Format::DeepSeek => Writer::OpenAi(openai::Writer::new(envelope)),
+            Format::Anthropic => Writer::Anthropic(anthropic::Writer::new(envelope)),
+            Format::Gemini => Writer::Gemini(gemini::Writer::new(envelope)),
+        };
+        Self { reader, writer, finished: false }
+    }
+
+    /// Takes the data of an event.
+    pub fn push(&mut self, data: &[u8], into: &mut Converted) -> Result<(), ReplyFault> {
+        let data = data.trim_ascii();
+        if !data.starts_with(b"{") && data != b"[DONE]" {
+            return Err(ReplyFault::new("an event that is no object"));
+        }
+        let (writer, finished) = (&mut self.writer, &mut self.finished);
+        let mut tell = |piece: Piece<'_>| write(writer, finished, &piece, into);
+        match &mut self.reader {
+            Reader::OpenAi(reader) => reader.read(data, &mut tell),
+            Reader::Anthropic(reader) => reader.read(data, &mut tell),
+            Reader::Gemini(reader) => reader.read(data, &mut tell),
+        }
+    }
+
+    /// The upstream has ended its stream, whole.
+    pub fn finish(&mut self, into: &mut Converted) -> Result<(), ReplyFault> {
+        write(&mut self.writer, &mut self.finished, &Piece::End, into)
+    }
+}
+
+fn write(
+    writer: &mut Writer,
+    finished: &mut bool,
+    piece: &Piece<'_>,
+    into: &mut Converted,
+) -> Result<(), ReplyFault> {
+    *finished |= matches!(piece, Piece::Finish { .. } | Piece::End);
+    let out = if *finished { &mut into.last } else { &mut into.now };
+    match writer {
+        Writer::OpenAi(writer) => {
+            writer.write(piece, out);
+            Ok(())
+        }
+        Writer::Anthropic(writer) => writer.write(piece, out),
+        Writer::Gemini(writer) => writer.write(piece, out),
+    }
+}

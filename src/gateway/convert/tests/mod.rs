@@ -1,0 +1,24 @@
+//! Conversations, answers and streams go from each format to each other and back, and lose nothing that both can say.
+
+mod answers;
+mod cases;
+mod requests;
+mod streams;
+
+use super::Format;
+
+/// Formats that differ in what they can say.
+const FORMATS: [Format; 3] = [Format::OpenAi, Format::Anthropic, Format::Gemini];
+
+fn pairs() -> impl Iterator<Item = (Format, Format)> {
+    FORMATS.into_iter().flat_map(|from| FORMATS.into_iter().map(move |to| (from, to)))
+}
+
+fn envelope() -> super::Envelope {
+    super::Envelope {
+        model: "asked".into(),
+        id: "req_1".into(),
+        created_s: 1_700_000_000,
+        include_usage: true,
+    }
+}

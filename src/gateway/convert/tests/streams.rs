@@ -1,0 +1,213 @@
+//! Streams as the providers' servers send them, to every format, cut at every byte.
+
+use bytes::Bytes;
+use ledger::{TokenClass, Usage};
+
+use super::super::reply::{Finish, Piece, ReplyFault};
+use super::super::{Converted, Format, StreamConverter, anthropic, gemini, openai};
+use super::{FORMATS, envelope};
+use crate::gateway::sse::{Cut, SseReader, Verdict};
+
+const OPENAI: &str = concat!(
+    "data: {\"id\":\"chatcmpl-1\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"gpt-x\",\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\",\"refusal\":null},\"logprobs\":null,\"finish_reason\":null}],\"usage\":null}\n\n",
+    "data: {\"id\":\"chatcmpl-1\",\"model\":\"gpt-x\",\"choices\":[{\"index\":0,\"delta\":{\"reasoning_content\":\"hm \"},\"finish_reason\":null}]}\n\n",
+    "data: {\"id\":\"chatcmpl-1\",\"model\":\"gpt-x\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"Say \\\"\"},\"finish_reason\":null}]}\n\n",
+    "data: {\"id\":\"chatcmpl-1\",\"model\":\"gpt-x\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"\\u7d66你\\n\"},\"finish_reason\":null}]}\n\n",
+    "data: {\"id\":\"chatcmpl-1\",\"model\":\"gpt-x\",\"choices\":[{\"index\":0,\"delta\":{\"tool_calls\":[{\"index\":0,\"id\":\"call_a\",\"type\":\"function\",\"function\":{\"name\":\"one\",\"arguments\":\"\"}}]},\"finish_reason\":null}]}\n\n",
+    "data: {\"id\":\"chatcmpl-1\",\"model\":\"gpt-x\",\"choices\":[{\"index\":0,\"delta\":{\"tool_calls\":[{\"index\":0,\"function\":{\"arguments\":\"{\\\"q\\\":\"}}]},\"finish_reason\":null}]}\n\n",
+    "data: {\"id\":\"chatcmpl-1\",\"model\":\"gpt-x\",\"choices\":[{\"index\":0,\"delta\":{\"tool_calls\":[{\"index\":0,\"function\":{\"arguments\":\"1}\"}}]},\"finish_reason\":null}]}\n\n",
+    "data: {\"id\":\"chatcmpl-1\",\"model\":\"gpt-x\",\"choices\":[{\"index\":0,\"delta\":{\"tool_calls\":[{\"index\":1,\"id\":\"call_b\",\"type\":\"function\",\"function\":{\"name\":\"two\",\"arguments\":\"{}\"}}]},\"finish_reason\":null}]}\n\n",
+    "data: {\"id\":\"chatcmpl-1\",\"model\":\"gpt-x\",\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"tool_calls\"}]}\n\n",
+    "data: {\"id\":\"chatcmpl-1\",\"model\":\"gpt-x\",\"choices\":[],\"usage\":{\"prompt_tokens\":30,\"completion_tokens\":12,\"total_tokens\":42,\"prompt_tokens_details\":{\"cached_tokens\":10}}}\n\n",
+    "data: [DONE]\n\n",
+);
+
+const ANTHROPIC: &str = concat!(
+    "event: message_start\r\ndata: {\"type\":\"message_start\",\"message\":{\"id\":\"chatcmpl-1\",\"type\":\"message\",\"role\":\"assistant\",\"model\":\"gpt-x\",\"content\":[],\"stop_reason\":null,\"stop_sequence\":null,\"usage\":{\"input_tokens\":20,\"cache_creation_input_tokens\":0,\"cache_read_input_tokens\":10,\"output_tokens\":1}}}\r\n\r\n",
+    "event: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":0,\"content_block\":{\"type\":\"thinking\",\"thinking\":\"\",\"signature\":\"\"}}\n\n",
+    "event: ping\ndata: {\"type\": \"ping\"}\n\n",
+    "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"thinking_delta\",\"thinking\":\"hm \"}}\n\n",
+    "event: content_block_stop\ndata: {\"type\":\"content_block_stop\",\"index\":0}\n\n",
+    "event: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":1,\"content_block\":{\"type\":\"text\",\"text\":\"\"}}\n\n",
+    "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":1,\"delta\":{\"type\":\"text_delta\",\"text\":\"Say \\\"\"}}\n\n",
+    "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":1,\"delta\":{\"type\":\"text_delta\",\"text\":\"\\u7d66你\\n\"}}\n\n",
+    "event: content_block_stop\ndata: {\"type\":\"content_block_stop\",\"index\":1}\n\n",
+    "event: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":2,\"content_block\":{\"type\":\"tool_use\",\"id\":\"call_a\",\"name\":\"one\",\"input\":{}}}\n\n",
+    "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":2,\"delta\":{\"type\":\"input_json_delta\",\"partial_json\":\"\"}}\n\n",
+    "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":2,\"delta\":{\"type\":\"input_json_delta\",\"partial_json\":\"{\\\"q\\\":1}\"}}\n\n",
+    "event: content_block_stop\ndata: {\"type\":\"content_block_stop\",\"index\":2}\n\n",
+    "event: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":3,\"content_block\":{\"type\":\"tool_use\",\"id\":\"call_b\",\"name\":\"two\",\"input\":{}}}\n\n",
+    "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":3,\"delta\":{\"type\":\"input_json_delta\",\"partial_json\":\"{}\"}}\n\n",
+    "event: content_block_stop\ndata: {\"type\":\"content_block_stop\",\"index\":3}\n\n",
+    "event: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"tool_use\",\"stop_sequence\":null},\"usage\":{\"output_tokens\":12}}\n\n",
+    "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n",
+);
+
+const GEMINI: &str = concat!(
+    "data: {\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"hm \",\"thought\":true}],\"role\":\"model\"},\"index\":0}],\"usageMetadata\":{\"promptTokenCount\":30,\"totalTokenCount\":30},\"modelVersion\":\"gpt-x\",\"responseId\":\"chatcmpl-1\"}\r\n\r\n",
+    "data: {\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"Say \\\"\"}],\"role\":\"model\"},\"index\":0}],\"usageMetadata\":{\"promptTokenCount\":30,\"candidatesTokenCount\":2,\"totalTokenCount\":32},\"modelVersion\":\"gpt-x\",\"responseId\":\"chatcmpl-1\"}\r\n\r\n",
+    "data: {\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"\\u7d66你\\n\"},{\"functionCall\":{\"id\":\"call_a\",\"name\":\"one\",\"args\":{\"q\":1}}}],\"role\":\"model\"},\"index\":0}],\"modelVersion\":\"gpt-x\",\"responseId\":\"chatcmpl-1\"}\r\n\r\n",
+    "data: {\"candidates\":[{\"content\":{\"parts\":[{\"functionCall\":{\"id\":\"call_b\",\"name\":\"two\",\"args\":{}}}],\"role\":\"model\"},\"finishReason\":\"STOP\",\"index\":0}],\"usageMetadata\":{\"promptTokenCount\":30,\"cachedContentTokenCount\":10,\"candidatesTokenCount\":12,\"totalTokenCount\":42},\"modelVersion\":\"gpt-x\",\"responseId\":\"chatcmpl-1\"}\r\n\r\n",
+);
+
+fn recorded(format: Format) -> &'static str {
+    match format {
+        Format::OpenAi | Format::DeepSeek => OPENAI,
+        Format::Anthropic => ANTHROPIC,
+        Format::Gemini => GEMINI,
+    }
+}
+
+/// Sends chunks through the event reader and the converter, as the gateway does.
+fn convert(from: Format, to: Format, chunks: &[&[u8]]) -> (Vec<u8>, Vec<u8>) {
+    let mut converter = StreamConverter::new(from, to, envelope());
+    let (mut into, mut reader, mut cut) = (Converted::default(), SseReader::new(1 << 20), Cut::default());
+    for chunk in chunks {
+        let judge = |event: &crate::gateway::sse::Event<'_>| {
+            converter.push(event.data, &mut into).unwrap();
+            Verdict::Drop
+        };
+        reader.feed(&Bytes::copy_from_slice(chunk), judge, &mut cut).unwrap();
+    }
+    converter.finish(&mut into).unwrap();
+    (into.now, into.last)
+}
+
+/// What a stream says, pieces put together.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Heard {
+    head: String,
+    said: String,
+    finish: Option<Finish<'static>>,
+    usage: Option<Usage>,
+    ended: bool,
+}
+
+impl Heard {
+    fn hear(&mut self, piece: &Piece<'_>) {
+        let last =
+            self.said.rsplit('|').next().unwrap_or_default().split(':').next().unwrap_or_default().to_owned();
+        let mut go_on = |kind: &str, text: &str| {
+            if last != kind {
+                self.said.push_str(&format!("|{kind}:"));
+            }
+            self.said.push_str(text);
+        };
+        match piece {
+            Piece::Start { id, model } => self.head = format!("{id:?} {model:?}"),
+            Piece::Text { text, .. } => go_on("text", text.escaped()),
+            Piece::Thinking { text, .. } => go_on("thought", text.escaped()),
+            Piece::ToolStart { tool, id, name, .. } => {
+                self.said.push_str(&format!("|tool {tool} {id:?} {name:?}:"))
+            }
+            Piece::ToolArguments { json, .. } => self.said.push_str(json.escaped()),
+            Piece::Signature { .. } | Piece::Redacted { .. } => {}
+            Piece::Finish { finish, .. } => self.finish = Some(finish.clone().into_owned()),
+            Piece::Usage(usage) => self.usage = Some(*usage),
+            Piece::End => self.ended = true,
+        }
+    }
+}
+
+fn hear(format: Format, stream: &[u8]) -> Heard {
+    let mut heard = Heard::default();
+    let (mut reader, mut cut) = (SseReader::new(1 << 20), Cut::default());
+    let (mut open_ai, mut anthropic, mut gemini) =
+        (openai::Reader::default(), anthropic::Reader::default(), gemini::Reader::default());
+    let judge = |event: &crate::gateway::sse::Event<'_>| {
+        let mut tell = |piece: Piece<'_>| -> Result<(), ReplyFault> {
+            heard.hear(&piece);
+            Ok(())
+        };
+        match format {
+            Format::OpenAi | Format::DeepSeek => open_ai.read(event.data, &mut tell),
+            Format::Anthropic => anthropic.read(event.data, &mut tell),
+            Format::Gemini => gemini.read(event.data, &mut tell),
+        }
+        .unwrap();
+        Verdict::Forward
+    };
+    reader.feed(&Bytes::copy_from_slice(stream), judge, &mut cut).unwrap();
+    // Gemini's streams just end.
+    heard.ended |= format == Format::Gemini;
+    heard
+}
+
+fn expected() -> Heard {
+    let mut usage = Usage::default();
+    usage.set(TokenClass::Input, 20);
+    usage.set(TokenClass::CacheRead, 10);
+    usage.set(TokenClass::Output, 12);
+    Heard {
+        head: r#"Some("chatcmpl-1") Some("gpt-x")"#.to_owned(),
+        said: "|thought:hm |text:Say \\\"\\u7d66你\\n|tool 0 \"call_a\" \"one\":{\\\"q\\\":1}|tool 1 \"call_b\" \"two\":{}"
+            .to_owned(),
+        finish: Some(Finish::ToolCalls),
+        usage: Some(usage),
+        ended: true,
+    }
+}
+
+#[test]
+fn every_stream_says_the_same_in_every_format() {
+    for from in FORMATS {
+        assert_eq!(hear(from, recorded(from).as_bytes()), expected(), "{from:?}");
+        for to in FORMATS {
+            let (mut now, last) = convert(from, to, &[recorded(from).as_bytes()]);
+            let before = hear(to, &now);
+            assert_eq!(before.finish, None, "{from:?} to {to:?}: the end must be kept apart");
+            now.extend_from_slice(&last);
+            assert_eq!(hear(to, &now), expected(), "{from:?} to {to:?}: {}", String::from_utf8_lossy(&now));
+        }
+    }
+}
+
+#[test]
+fn a_stream_cut_at_any_byte_becomes_the_same() {
+    for from in FORMATS {
+        let stream = recorded(from).as_bytes();
+        for to in FORMATS {
+            let whole = convert(from, to, &[stream]);
+            for at in 0..=stream.len() {
+                let (before, behind) = stream.split_at(at);
+                assert_eq!(convert(from, to, &[before, behind]), whole, "{from:?} to {to:?} at {at}");
+            }
+            let bytes: Vec<&[u8]> = stream.chunks(1).collect();
+            assert_eq!(convert(from, to, &bytes), whole, "{from:?} to {to:?}, byte by byte");
+        }
+    }
+}
+
+#[test]
+fn signatures_and_what_none_can_read_reach_those_that_know_them() {
+    let stream = concat!(
+        "data: {\"type\":\"message_start\",\"message\":{\"id\":\"m\",\"model\":\"c\",\"usage\":{\"input_tokens\":1,\"output_tokens\":1}}}\n\n",
+        "data: {\"type\":\"content_block_start\",\"index\":0,\"content_block\":{\"type\":\"thinking\",\"thinking\":\"\"}}\n\n",
+        "data: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"thinking_delta\",\"thinking\":\"so\"}}\n\n",
+        "data: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"signature_delta\",\"signature\":\"c2ln\"}}\n\n",
+        "data: {\"type\":\"content_block_start\",\"index\":1,\"content_block\":{\"type\":\"redacted_thinking\",\"data\":\"eHg=\"}}\n\n",
+    );
+    let out = |to| String::from_utf8(convert(Format::Anthropic, to, &[stream.as_bytes()]).0).unwrap();
+    assert!(
+        out(Format::OpenAi).contains(r#""reasoning_details":[{"type":"reasoning.text","signature":"c2ln"}]"#)
+    );
+    assert!(out(Format::OpenAi).contains(r#"{"type":"reasoning.encrypted","data":"eHg="}"#));
+    assert!(out(Format::Gemini).contains(r#"{"text":"","thought":true,"thoughtSignature":"c2ln"}"#));
+    let same = out(Format::Anthropic);
+    assert!(same.contains(r#"{"type":"signature_delta","signature":"c2ln"}"#));
+    assert!(same.contains(r#"{"type":"redacted_thinking","data":"eHg="}"#));
+}
+
+#[test]
+fn an_event_that_is_not_what_its_format_says_is_a_fault() {
+    for from in FORMATS {
+        let mut converter = StreamConverter::new(from, Format::OpenAi, envelope());
+        for data in ["", "{", "[]", "{\"choices\":5,\"type\":1,\"candidates\":5}", "\u{1}"] {
+            assert!(converter.push(data.as_bytes(), &mut Converted::default()).is_err(), "{from:?} {data:?}");
+        }
+    }
+    let mixed = r#"{"choices":[{"index":0,"delta":{"tool_calls":[{"index":1,"id":"b","function":{"name":"n","arguments":""}},
+        {"index":0,"id":"a","function":{"name":"n","arguments":""}}]}}]}"#;
+    let mut converter = StreamConverter::new(Format::OpenAi, Format::Anthropic, envelope());
+    assert!(converter.push(mixed.as_bytes(), &mut Converted::default()).is_err());
+}

@@ -1,0 +1,5 @@
+//! Anthropic's Messages format: what an answer says about its tokens.
+
+mod usage;
+
+pub use usage::UsageSoFar;
