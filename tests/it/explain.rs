@@ -103,7 +103,7 @@ fn c1_a_spent_key_limit_is_told_rung_by_rung() {
             (14, "not_reached", Some("pass")),
         ]
     );
-    let budget = &why["ladder"][10]["figures"][0];
+    let budget = &why["ladder"][11]["figures"][0];
     assert_eq!(
         (&budget["limit"], &budget["used"], &budget["needed"]),
         (&json!("0.003"), &json!("0.002"), &json!("0.0025"))

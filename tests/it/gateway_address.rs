@@ -190,7 +190,7 @@ fn e7_a_simulation_by_command_decides_as_a_call_would() {
     // What moved, what is held, and what is counted against every limit.
     let books = || {
         let report = demo.verify();
-        let moved = ["batches", "records", "effects", "calls", "audit_rows"].map(|name| report[name].clone());
+        let moved = ["batches", "records", "effects", "calls"].map(|name| report[name].clone());
         (moved, demo.held(), demo.admin("/api/keys"), demo.admin("/api/accounts"))
     };
     let before = books();

@@ -313,7 +313,7 @@ impl Demo {
     /// `tallygate verify` on the data, by itself or through the running gateway.
     #[track_caller]
     pub fn verify(&self) -> Value {
-        let mut command = self.command(&["--json", "verify"]);
+        let mut command = self.command(&["--json", "verify", "--full"]);
         if let Some(url) = &self.database {
             command.env("TALLYGATE_STORE__DATABASE_URL", url);
         }
