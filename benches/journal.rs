@@ -19,7 +19,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 use tallygate::store::chain::{Header, Link, seal};
-use tallygate::store::{self, Batch, RequestRow, StoreConfig, Stores};
+use tallygate::store::{self, Batch, ProjectedRows, RequestRow, StoreConfig, Stores};
 
 #[expect(dead_code, reason = "the tests use more of it")]
 #[path = "../tests/it/support/postgres.rs"]
@@ -364,9 +364,10 @@ fn projections(criterion: &mut Criterion) {
                     (0..times)
                         .map(|_| {
                             n += 1;
-                            let rows: Vec<_> = (0..calls).map(|_| row(&mut numbers, n)).collect();
+                            let requests = (0..calls).map(|_| row(&mut numbers, n)).collect();
+                            let rows = ProjectedRows { requests, ..ProjectedRows::default() };
                             let started = Instant::now();
-                            stores.projections.write_batch(0, n, &rows, &[]).expect("written");
+                            stores.projections.write_batch(0, n, &rows).expect("written");
                             started.elapsed()
                         })
                         .sum()

@@ -16,7 +16,7 @@ use super::problem::Problem;
 use super::route::{Call, Param, Reply, Route};
 use super::shape::{Field, Fields, Kind, Need, Shape, field};
 
-const ENVIRONMENT: Kind = Kind::OneOf(&["live", "test"]);
+pub const ENVIRONMENT: Kind = Kind::OneOf(&["live", "test"]);
 const LOT_KIND: Kind = Kind::OneOf(&["granted", "purchased"]);
 const PRIORITY: Kind = Kind::Integer { min: 0, max: 255 };
 const REFERENCE_BYTES_MAX: usize = 200;

@@ -15,6 +15,7 @@ mod callbacks;
 mod channels;
 mod codes;
 mod credits;
+mod download;
 mod groups;
 mod keys;
 mod limits;
@@ -35,6 +36,8 @@ mod resource;
 mod route;
 mod serve;
 mod shape;
+mod statements;
+mod topups;
 mod upkeep;
 
 pub use access::Principal;
@@ -55,6 +58,9 @@ pub fn check_answer(method: &str, path: &str, body: &serde_json::Value) -> Resul
     };
     match route.answer {
         route::Answer::One(shape) => check(shape, body),
+        // The other form of it is text.
+        route::Answer::File(_) if body.is_string() => Ok(()),
+        route::Answer::File(shape) => check(shape, body),
         route::Answer::Page(shape) => {
             let rows = body["data"].as_array().ok_or("no data")?;
             rows.iter().try_for_each(|row| check(shape, row))
@@ -64,9 +70,11 @@ pub fn check_answer(method: &str, path: &str, body: &serde_json::Value) -> Resul
 
 /// Every route of the JSON interface.
 pub fn routes() -> impl Iterator<Item = &'static Route> {
-    let management: [&'static [Route]; 20] = [
+    let management: [&'static [Route]; 22] = [
         accounts::ROUTES,
         credits::ROUTES,
+        statements::ROUTES,
+        topups::ROUTES,
         orders::ROUTES,
         codes::ROUTES,
         keys::ROUTES,

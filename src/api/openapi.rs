@@ -49,7 +49,7 @@ fn operation(route: &Route, schemas: &mut Map<String, Value>) -> Value {
         ));
     }
     let answer = match route.answer {
-        Answer::One(shape) => reference(shape, schemas, false),
+        Answer::One(shape) | Answer::File(shape) => reference(shape, schemas, false),
         Answer::Page(shape) => json!({
             "type": "object",
             "required": ["data", "next_cursor"],
@@ -59,13 +59,17 @@ fn operation(route: &Route, schemas: &mut Map<String, Value>) -> Value {
             },
         }),
     };
+    let mut content = json!({"application/json": {"schema": answer}});
+    if let (Answer::File(_), Value::Object(content)) = (&route.answer, &mut content) {
+        content.insert("text/csv".into(), json!({"schema": {"type": "string"}}));
+    }
     let mut operation = json!({
         "operationId": route.name,
         "summary": route.about,
         "tags": [tag(route)],
         "parameters": parameters,
         "responses": {
-            "2XX": {"description": "Done", "content": {"application/json": {"schema": answer}}},
+            "2XX": {"description": "Done", "content": content},
             "default": {
                 "description": "A refusal of the catalogue",
                 "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},

@@ -18,6 +18,7 @@ use crate::gateway::facts::Credential;
 use crate::id::{AccountId, MemberId};
 
 use super::access::{self, Access, Principal};
+use super::download::Download;
 use super::problem::Problem;
 use super::shape::{self, Fields, Shape};
 
@@ -62,6 +63,8 @@ pub enum Answer {
     One(&'static Shape),
     /// `{"data": […], "next_cursor": …}`
     Page(&'static Shape),
+    /// As JSON of this shape, or in another format that the query names; of any length.
+    File(&'static Shape),
 }
 
 /// See the module.
@@ -153,6 +156,11 @@ impl Route {
         run: Run,
     ) -> Self {
         Route { body: Some(body), ..Self::new(Method::Patch, path, name, about, Answer::One(answer), run) }
+    }
+
+    #[must_use]
+    pub const fn answers(self, answer: Answer) -> Self {
+        Route { answer, ..self }
     }
 
     #[must_use]
@@ -336,15 +344,25 @@ pub struct Reply {
     pub body: Value,
     /// Version of the object shown, for `ETag`.
     pub version: Option<u64>,
+    /// Sent instead of the body.
+    pub download: Option<Download>,
 }
 
 impl Reply {
+    fn new(status: StatusCode, body: Value) -> Self {
+        Reply { status, body, version: None, download: None }
+    }
+
     pub fn ok(body: Value) -> Self {
-        Reply { status: StatusCode::OK, body, version: None }
+        Reply::new(StatusCode::OK, body)
     }
 
     pub fn created(body: Value) -> Self {
-        Reply { status: StatusCode::CREATED, body, version: None }
+        Reply::new(StatusCode::CREATED, body)
+    }
+
+    pub fn file(download: Download) -> Self {
+        Reply { download: Some(download), ..Reply::ok(Value::Null) }
     }
 
     #[must_use]

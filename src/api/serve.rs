@@ -296,7 +296,13 @@ fn expected(headers: &HeaderMap, body: &mut Map<String, Value>) -> Result<Option
 
 fn response(site: &Site, reply: Reply, language: Language) -> Response {
     let request_id = RequestId::new(&*site.app.clock, &*site.app.entropy).to_string();
-    let mut response = (reply.status, json_text(reply.body.to_string())).into_response();
+    let mut response = match reply.download {
+        None => (reply.status, json_text(reply.body.to_string())).into_response(),
+        Some(download) => {
+            let headers: HeaderMap = download.headers().collect();
+            (reply.status, headers, download.body()).into_response()
+        }
+    };
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::CONTENT_LANGUAGE, HeaderValue::from_static(language.as_str()));

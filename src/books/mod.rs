@@ -13,9 +13,12 @@ mod committer;
 pub mod durability;
 pub mod encoding;
 pub mod lookup;
+pub mod movement;
 mod projector;
 mod rates;
 mod recovery;
+pub mod rows;
+pub mod statement;
 pub mod verify;
 
 use std::collections::VecDeque;
@@ -315,6 +318,18 @@ impl Books {
         batches.iter().flat_map(|batch| &batch.records).for_each(&mut take);
         state.pending.iter().for_each(&mut take);
         found
+    }
+
+    /// What an account had when the last projected batch was written, and the number of that batch.
+    pub fn projected_balance(&self, account: AccountId) -> (u64, Balance, Vec<Effect>) {
+        let now = Timestamp(self.shared.clock.now_ms());
+        // The state first: a batch that moves to the tail meanwhile would otherwise be missed.
+        let state = self.shared.state.lock();
+        let tail = self.shared.tail.lock();
+        let later = tail.batches.iter().filter(|batch| batch.n > tail.projected);
+        let records = later.flat_map(|batch| &batch.records).chain(&state.pending);
+        let effects = records.flat_map(|record| &record.effects).filter(|effect| effect.account() == account);
+        (tail.projected, state.ledger.balance(account, now), effects.cloned().collect())
     }
 
     /// Waits until everything that was recorded so far is on disk and projected. Blocks the thread.

@@ -6,14 +6,14 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ledger::{Effect, Ledger, LedgerError, Nano, total};
-use smallvec::SmallVec;
+use hashbrown::HashMap;
+use ledger::{Effect, HoldId, Ledger, LedgerError, Nano, total};
 
-use crate::gateway::facts::CallRecord;
 use crate::store::chain::Link;
-use crate::store::{JournalReader, MovementRow, Projections, RequestRow, StoreError};
+use crate::store::{JournalReader, Projections, StoreError};
 
 use super::encoding::{self, Checkpoint};
+use super::rows::{Called, Entry, RowMaker};
 use super::{Batch, Shared};
 
 /// Name of the checkpoint of the books.
@@ -68,80 +68,23 @@ impl ChargeState {
     }
 }
 
-/// What one record becomes.
-pub(super) struct Rows {
-    pub request: Option<RequestRow>,
-    pub movements: SmallVec<[MovementRow; 1]>,
-}
-
-/// Applies a record to the projector's books and makes its rows.
-pub(super) fn rows_of(
-    ledger: &mut Ledger,
-    n: u64,
-    index: usize,
-    effects: &[Effect],
-    call: Option<&CallRecord>,
-) -> Result<Rows, LedgerError> {
-    let mut money: SmallVec<[Effect; 2]> = SmallVec::new();
-    let mut movements = SmallVec::new();
-    for effect in effects {
-        // The end of a hold that was written earlier: its receipt needs the hold too.
-        if let Effect::Settled(_) | Effect::Released(_) = effect
-            && money.is_empty()
-            && let Some(hold) = effect.hold().and_then(|id| ledger.hold(id))
-        {
-            money.push(Effect::Held(hold.as_held()));
-        }
-        ledger.apply(effect)?;
-        match movement(n, index, effect) {
-            Some(row) => movements.push(row),
-            None => money.push(effect.clone()),
-        }
+/// The calls whose charges some effects refund, as far as the maker does not know them itself.
+pub(super) fn called<'e>(
+    projections: &Projections,
+    maker: &RowMaker,
+    effects: impl Iterator<Item = &'e Effect>,
+) -> Result<HashMap<HoldId, Called>, StoreError> {
+    let refunded = effects.filter_map(|effect| match effect {
+        Effect::Refunded(refund) => Some(refund.hold),
+        _ => None,
+    });
+    let mut found = HashMap::new();
+    for hold in refunded {
+        let row = if maker.called(hold).is_none() { projections.request(hold.0)? } else { None };
+        let call = row.and_then(|row| encoding::decode_call(&row.facts).ok());
+        found.extend(call.map(|call| (hold, Called::of(&call))));
     }
-    Ok(Rows { request: call.map(|call| request_row(call, &money)), movements })
-}
-
-fn request_row(call: &CallRecord, money: &[Effect]) -> RequestRow {
-    let facts = &call.decided.facts;
-    let credential = facts.credential.passed();
-    let refusal = call.decided.refusal.as_ref().map(|refusal| refusal.code);
-    let outcome = call.outcome.as_deref();
-    let code = refusal.or_else(|| outcome.and_then(|outcome| outcome.code));
-    let (state, charge) = ChargeState::of(money);
-    let account = money.first().map(|effect| effect.account().0);
-    RequestRow {
-        id: facts.request.raw(),
-        account: account.or(credential.map(|credential| credential.account.raw())).unwrap_or(0),
-        key: credential.map_or(0, |credential| credential.key.raw()),
-        at_ms: facts.at_ms,
-        status: call.status(),
-        code: code.map_or(0, |code| code.number()),
-        state: state as u8,
-        charge: charge.0,
-        facts: encoding::encode_call(call),
-        money: encoding::encode_effects(money),
-    }
-}
-
-/// A movement of money that is not a call.
-fn movement(n: u64, index: usize, effect: &Effect) -> Option<MovementRow> {
-    let (kind, amount, reference) = match effect {
-        Effect::Credited(credit) => (1, credit.amount.0, &*credit.reference.0),
-        Effect::Expired(expired) => (2, -expired.debit.amount.0, ""),
-        Effect::Refunded(refund) => (3, total(&refund.credits).0, &*refund.reference.0),
-        Effect::Withdrawn(withdrawn) => (4, -total(&withdrawn.debits).0, &*withdrawn.reference.0),
-        Effect::CostAccrued(_) | Effect::Held(_) | Effect::Settled(_) | Effect::Released(_) => return None,
-    };
-    Some(MovementRow {
-        account: effect.account().0,
-        // In the order of the journal, without a counter of its own.
-        seq: (n << 20) | (index as u64 & 0xf_ffff),
-        at_ms: effect.at().0,
-        kind,
-        amount,
-        reference: reference.to_owned(),
-        body: encoding::encode_effects(std::slice::from_ref(effect)),
-    })
+    Ok(found)
 }
 
 pub(super) struct Projector {
@@ -150,6 +93,7 @@ pub(super) struct Projector {
     projections: Projections,
     shard: u32,
     ledger: Ledger,
+    maker: RowMaker,
     /// The last batch that the books here contain.
     last: Link,
     since_checkpoint: usize,
@@ -171,6 +115,7 @@ impl Projector {
             projections,
             shard,
             ledger,
+            maker: RowMaker::default(),
             last,
             since_checkpoint: RECORDS_PER_CHECKPOINT,
         }
@@ -219,24 +164,40 @@ impl Projector {
     }
 
     fn project(&mut self, batches: &[Arc<Batch>]) -> Result<(), LedgerError> {
-        let (mut requests, mut movements) = (Vec::new(), Vec::new());
         for batch in batches {
-            for (index, record) in batch.records.iter().enumerate() {
-                let rows = rows_of(&mut self.ledger, batch.n, index, &record.effects, record.call.as_ref())?;
-                requests.extend(rows.request);
-                movements.extend(rows.movements);
-            }
+            let effects = batch.records.iter().flat_map(|record| &record.effects);
+            let called = loop {
+                match called(&self.projections, &self.maker, effects.clone()) {
+                    Ok(called) => break called,
+                    Err(why) if self.is_worth_waiting(&why) => {}
+                    Err(_) => break HashMap::new(),
+                }
+            };
+            let entries = batch
+                .records
+                .iter()
+                .map(|record| Entry { effects: &record.effects, call: record.call.as_ref() });
+            self.maker.batch(&mut self.ledger, batch.n, entries, &called)?;
         }
         let Some(n) = batches.last().map(|batch| batch.n) else { return Ok(()) };
-        while let Err(why) = self.projections.write_batch(self.shard, n, &requests, &movements) {
-            tracing::warn!(%why, "the projections cannot be written; trying again");
-            if self.shared.tail.lock().closed {
+        let rows = self.maker.take();
+        while let Err(why) = self.projections.write_batch(self.shard, n, &rows) {
+            if !self.is_worth_waiting(&why) {
                 break;
             }
-            std::thread::sleep(RETRY);
         }
         self.last.n = n;
         Ok(())
+    }
+
+    /// Waits before the store is tried again; `false` at the end: what is missing is projected at the next start.
+    fn is_worth_waiting(&self, why: &StoreError) -> bool {
+        tracing::warn!(%why, "the projections cannot be written; trying again");
+        if self.shared.tail.lock().closed {
+            return false;
+        }
+        std::thread::sleep(RETRY);
+        true
     }
 
     fn forget(&self, records: usize) {

@@ -18,8 +18,9 @@ use crate::store::{JournalStore, Projections, StoreError};
 
 use super::committer::Committer;
 use super::encoding::{self, Checkpoint, DecodeError};
-use super::projector::{CHECKPOINT, Projector, rows_of};
+use super::projector::{CHECKPOINT, Projector, called};
 use super::rates::Meters;
+use super::rows::{Entry, RowMaker};
 use super::{Books, Durability, OnFatal, Record, Shared, State, Tail};
 use crate::store::chain::Link;
 
@@ -96,7 +97,7 @@ pub(super) fn recover(
         None => (Ledger::default(), Link::START),
     };
     let mut cursor = projections.cursor(shard)?;
-    let (mut requests, mut movements) = (Vec::new(), Vec::new());
+    let mut maker = RowMaker::default();
     let mut failed = None;
     journal.read(shard, last.n + 1, &mut |batch| {
         let mut step = || -> Result<(), OpenError> {
@@ -104,18 +105,17 @@ pub(super) fn recover(
             let n = batch.n;
             let records = encoding::decode_batch(&batch.effects, batch.facts.as_deref())
                 .map_err(|why| OpenError::Decode { n, why })?;
-            for (index, record) in records.into_iter().enumerate() {
-                let rows = rows_of(&mut ledger, n, index, &record.effects, record.call.as_ref())
-                    .map_err(|why| OpenError::Ledger { n, why })?;
-                if n > cursor {
-                    requests.extend(rows.request);
-                    movements.extend(rows.movements);
-                }
-            }
-            if requests.len() + movements.len() >= ROWS_AT_ONCE {
-                projections.write_batch(shard, n, &requests, &movements)?;
-                requests.clear();
-                movements.clear();
+            let effects = records.iter().flat_map(|record| &record.effects);
+            let called = called(projections, &maker, effects)?;
+            let entries =
+                records.iter().map(|record| Entry { effects: &record.effects, call: record.call.as_ref() });
+            let made = maker.batch(&mut ledger, n, entries, &called);
+            made.map_err(|why| OpenError::Ledger { n, why })?;
+            if n <= cursor {
+                // Projected before the process ended.
+                maker.take();
+            } else if maker.waiting() >= ROWS_AT_ONCE {
+                projections.write_batch(shard, n, &maker.take())?;
                 cursor = n;
             }
             Ok(())
@@ -132,7 +132,7 @@ pub(super) fn recover(
         return Err(why);
     }
     if last.n > cursor {
-        projections.write_batch(shard, last.n, &requests, &movements)?;
+        projections.write_batch(shard, last.n, &maker.take())?;
     }
     Ok(Recovered { ledger, last })
 }

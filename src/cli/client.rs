@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, header};
+use http_body_util::BodyExt as _;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::UnixStream;
@@ -73,14 +74,27 @@ impl Client {
         self.runtime.block_on(super::watch::pause(time, interrupt))
     }
 
+    /// Writes an answer out as it comes, whatever its length.
+    pub fn download(&self, path: &str, out: &mut dyn std::io::Write) -> Result<(), Failure> {
+        let request = self.request("GET", path, None)?;
+        self.runtime.block_on(async {
+            let response = self.response(request).await?;
+            let status = response.status().as_u16();
+            let mut body = response.into_body();
+            if !(200..300).contains(&status) {
+                let bytes = to_bytes(body, usize::MAX).await.map_err(Failure::unanswered)?;
+                return Err(refused(status, &serde_json::from_slice(&bytes).unwrap_or(Value::Null)));
+            }
+            while let Some(frame) = body.frame().await {
+                let frame = frame.map_err(Failure::unanswered)?;
+                out.write_all(frame.data_ref().map(|bytes| &**bytes).unwrap_or_default())?;
+            }
+            Ok(out.flush()?)
+        })
+    }
+
     fn call(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header(header::HOST, "admin")
-            .header(header::ACCEPT_LANGUAGE, self.language)
-            .body(body.map_or_else(Body::empty, |body| Body::from(body.to_string())))
-            .map_err(Failure::unanswered)?;
+        let request = self.request(method, path, body)?;
         let (status, bytes) = self.runtime.block_on(self.send(request))?;
         let answer: Value = serde_json::from_slice(&bytes).map_err(|_| {
             Failure::unanswered(format!("{method} {path} was answered with {status} and no JSON"))
@@ -88,12 +102,22 @@ impl Client {
         if (200..300).contains(&status) { Ok(answer) } else { Err(refused(status, &answer)) }
     }
 
-    async fn send(&self, mut request: Request<Body>) -> Result<(u16, axum::body::Bytes), Failure> {
-        let response = match &self.way {
+    fn request(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Request<Body>, Failure> {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, "admin")
+            .header(header::ACCEPT_LANGUAGE, self.language);
+        let body = body.map_or_else(Body::empty, |body| Body::from(body.to_string()));
+        request.body(body).map_err(Failure::unanswered)
+    }
+
+    async fn response(&self, mut request: Request<Body>) -> Result<http::Response<Body>, Failure> {
+        match &self.way {
             Way::Here { router, .. } => {
                 request.extensions_mut().insert(Principal::machine(ACTOR));
                 match router.clone().oneshot(request).await {
-                    Ok(response) => response,
+                    Ok(response) => Ok(response),
                     Err(never) => match never {},
                 }
             }
@@ -103,9 +127,13 @@ impl Client {
                     .await
                     .map_err(Failure::unanswered)?;
                 tokio::spawn(connection);
-                sender.send_request(request).await.map_err(Failure::unanswered)?.map(Body::new)
+                Ok(sender.send_request(request).await.map_err(Failure::unanswered)?.map(Body::new))
             }
-        };
+        }
+    }
+
+    async fn send(&self, request: Request<Body>) -> Result<(u16, axum::body::Bytes), Failure> {
+        let response = self.response(request).await?;
         let status = response.status().as_u16();
         Ok((status, to_bytes(response.into_body(), usize::MAX).await.map_err(Failure::unanswered)?))
     }

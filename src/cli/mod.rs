@@ -13,6 +13,7 @@ mod print;
 mod probe;
 mod requests;
 mod serve;
+mod statement;
 mod watch;
 
 use std::ffi::OsString;
@@ -104,6 +105,8 @@ enum Command {
     Simulate(requests::SimulateArgs),
     /// What a call cost, and how that came about.
     Receipt(requests::OneRequest),
+    /// What an account had, what moved, and what it has.
+    Statement(statement::StatementArgs),
     /// Find out what is wrong.
     #[command(subcommand)]
     Doctor(doctor::Doctor),
@@ -253,6 +256,7 @@ fn dispatch(context: &mut Context, command: Command) -> Done {
         Command::Why(request) => requests::why(context, &request),
         Command::Simulate(args) => requests::simulate(context, &args),
         Command::Receipt(request) => requests::receipt(context, &request),
+        Command::Statement(args) => statement::statement(context, &args),
         Command::Doctor(doctor) => doctor::run(context, doctor),
         Command::Accounts(command) => objects::accounts(context, command),
         Command::Keys(command) => objects::keys(context, command),

@@ -159,14 +159,14 @@ const PRICES: Columns = &[
 ];
 
 /// A kind of objects: its path, and the field by which one can be named instead of by its id.
-struct Noun<'p> {
+pub(super) struct Noun<'p> {
     path: &'p str,
     prefix: &'static str,
     by: Option<&'static str>,
     columns: Columns,
 }
 
-const ACCOUNT: Noun<'static> =
+pub(super) const ACCOUNT: Noun<'static> =
     Noun { path: "/api/accounts", prefix: "acc_", by: Some("email"), columns: ACCOUNTS };
 const KEY: Noun<'static> = Noun { path: "/api/keys", prefix: "key_", by: None, columns: KEYS };
 const MODEL: Noun<'static> = Noun { path: "/api/models", prefix: "mdl_", by: Some("name"), columns: MODELS };
@@ -194,7 +194,7 @@ const PRICE: Noun<'static> = Noun { path: "/api/prices", prefix: "prc_", by: Non
 
 impl Noun<'_> {
     /// The id that a text names.
-    fn id(&self, client: &Client, text: &str) -> Result<String, Failure> {
+    pub(super) fn id(&self, client: &Client, text: &str) -> Result<String, Failure> {
         let by = match self.by {
             Some(by) if !text.starts_with(self.prefix) => by,
             _ => return Ok(text.to_owned()),
@@ -320,7 +320,7 @@ pub fn audit(context: &mut Context, args: &AuditArgs) -> Done {
 }
 
 /// For a query string: everything but letters, digits and the unreserved signs (RFC 3986, 2.3) is escaped.
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     let escape = |byte: u8| match byte {
         b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
         _ => format!("%{byte:02X}"),

@@ -8,8 +8,10 @@
 pub mod attempts;
 pub mod base_url;
 pub mod doctor;
+pub mod period;
 pub mod receipt;
 pub mod simulate;
+pub mod topup;
 pub mod usable;
 pub mod why;
 

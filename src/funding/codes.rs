@@ -126,6 +126,13 @@ impl Codes {
     /// Gives the credit of a code to an account. Repeated by the same account while the first try is not over, it goes
     /// on with that.
     pub fn redeem(&self, text: &str, who: &Redeemer) -> Result<CodeOfBatch, CodeError> {
+        let (code, _) = self.look_for(text, who)?;
+        let marked = self.mark(code.id, who)?;
+        self.credit(&marked)
+    }
+
+    /// The code that a text is, for an account that asks after it; a text that nobody made counts as a guess.
+    pub fn look_for(&self, text: &str, who: &Redeemer) -> Result<CodeOfBatch, CodeError> {
         let text = CodeText::parse(text).map_err(CodeError::Malformed)?;
         let guess = self.guesses.begin(who.account, who.address, self.clock.mono_ns());
         let guess = guess.map_err(|retry_after_ms| CodeError::TooManyGuesses { retry_after_ms })?;
@@ -133,9 +140,7 @@ impl Codes {
         if !matches!(known, Ok(None)) {
             self.guesses.take_back(guess);
         }
-        let (code, _) = known?.ok_or(CodeError::Unknown)?;
-        let marked = self.mark(code.id, who)?;
-        self.credit(&marked)
+        known?.ok_or(CodeError::Unknown)
     }
 
     /// Gives the code to the account on disk, or says why not.

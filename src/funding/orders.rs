@@ -84,6 +84,11 @@ impl Funding {
         Ok(self.store.search(search)?)
     }
 
+    /// What an account's orders will credit that are being paid, or are paid and not credited yet.
+    pub fn pending(&self, account: AccountId) -> Result<Nano, FundingError> {
+        Ok(self.store.sum_in(account, &[OrderState::Pending, OrderState::Paid])?)
+    }
+
     pub fn timeline(&self, id: OrderId) -> Result<Vec<OrderEvent>, FundingError> {
         Ok(self.store.timeline(id)?)
     }

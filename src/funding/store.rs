@@ -108,6 +108,15 @@ impl OrderStore {
         self.db.query(&sql, &params)?.iter().map(read_order).collect()
     }
 
+    /// What the account's orders in these states will credit.
+    pub fn sum_in(&self, account: AccountId, states: &[OrderState]) -> Result<Nano> {
+        let sql = "SELECT CAST(COALESCE(SUM(credit_nano), 0) AS BIGINT) FROM orders WHERE account = ?1 AND state = ?2";
+        states.iter().try_fold(Nano::ZERO, |sum, state| {
+            let row = self.db.query_one(sql, store_params![account.raw(), state.as_str()])?;
+            Ok(sum.saturating_add(Nano(row.map_or(Ok(0), |row| row.int(0))?)))
+        })
+    }
+
     /// Orders in a state, behind an id, in the order of their ids.
     pub fn in_state(&self, state: OrderState, after: u64, limit: u32) -> Result<Vec<Order>> {
         let sql = format!("{ORDER} WHERE state = ?1 AND id > ?2 ORDER BY id LIMIT {limit}");

@@ -52,8 +52,10 @@ pub const FUNDING: Part = Part {
 };
 pub const IDEMPOTENCY: Part =
     Part { name: "idempotency", migrations: migrations!("idempotency": 1 "0001_answers") };
-pub const PROJECTIONS: Part =
-    Part { name: "projections", migrations: migrations!("projections": 1 "0001_projections") };
+pub const PROJECTIONS: Part = Part {
+    name: "projections",
+    migrations: migrations!("projections": 1 "0001_projections", 2 "0002_balances"),
+};
 
 /// Every part.
 pub const PARTS: [Part; 5] = [JOURNAL, DIRECTORY, FUNDING, IDEMPOTENCY, PROJECTIONS];

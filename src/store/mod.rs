@@ -23,7 +23,9 @@ pub use self::error::{Result, StoreError, StoreErrorKind};
 pub use self::journal::{AppendError, Batch, JournalReader, JournalStore};
 pub use self::lock::{DataDirLock, LOCK_FILE};
 pub use self::master_key::master_key;
-pub use self::projections::{MovementRow, Projections, RequestRow, RequestsOf};
+pub use self::projections::{
+    BalanceRow, CostKey, CostRow, CostSums, MovementRow, ProjectedRows, Projections, RequestRow, RequestsOf,
+};
 pub use self::value::{Row, Value};
 
 use self::journal::{PostgresJournal, SqliteJournal};

@@ -4,8 +4,11 @@
 //! up to its cursor; writing the same rows again changes nothing. Everything here can be deleted and
 //! built again.
 
+mod costs;
 mod postgres;
 mod sqlite;
+
+pub use costs::{CostKey, CostRow, CostSums};
 
 use super::db::{Backend, Db};
 use super::error::{Result, StoreError};
@@ -49,12 +52,13 @@ impl std::fmt::Debug for RequestRow {
     }
 }
 
-/// One movement of money that is not a call.
+/// One movement of an account's money, or the charges that a batch of the journal has in a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MovementRow {
     pub account: u64,
-    /// Number within the account, as the books give it.
+    /// In the order of the journal, over all accounts.
     pub seq: u64,
+    /// Of the first of several charges.
     pub at_ms: i64,
     /// Kind of movement, as the books number it.
     pub kind: u8,
@@ -62,7 +66,44 @@ pub struct MovementRow {
     pub amount: i64,
     /// External reference (`order:…`, `code:…`), or empty.
     pub reference: String,
+    /// The encoded effect, or the encoded charges.
     pub body: Vec<u8>,
+}
+
+/// What an account had at a moment, before anything happened to it from then on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BalanceRow {
+    pub account: u64,
+    pub at_ms: i64,
+    /// The first movement from then on has this number or a higher one.
+    pub seq: u64,
+    /// All that the account has: available, held and expired. Nano-units of the ledger currency, like the others.
+    pub balance: i64,
+    pub held: i64,
+    /// What of it ends, and when, encoded.
+    pub ends: Vec<u8>,
+}
+
+/// What some batches of the journal become.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ProjectedRows {
+    pub requests: Vec<RequestRow>,
+    pub movements: Vec<MovementRow>,
+    /// One that is there already stays as it is.
+    pub balances: Vec<BalanceRow>,
+    /// Added to what is there.
+    pub costs: Vec<CostRow>,
+}
+
+impl ProjectedRows {
+    /// Rows of the log and of movements, of which most of the work comes.
+    pub fn len(&self) -> usize {
+        self.requests.len() + self.movements.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
 }
 
 /// Whose requests to list.
@@ -95,21 +136,13 @@ impl Projections {
         &self.db
     }
 
-    /// Writes the rows and moves the shard's cursor to batch `n`, all or nothing. A row that is there
-    /// is replaced; of two rows with one id the later wins.
-    pub fn write_batch(
-        &self,
-        shard: u32,
-        n: u64,
-        requests: &[RequestRow],
-        movements: &[MovementRow],
-    ) -> Result<()> {
+    /// Writes the rows and moves the shard's cursor to batch `n`, all or nothing; nothing if it is there already.
+    /// A row that is there is replaced; of two rows with one id the later wins.
+    pub fn write_batch(&self, shard: u32, n: u64, rows: &ProjectedRows) -> Result<()> {
         match &*self.db.backend {
-            Backend::Sqlite(pool) => {
-                pool.transaction(|conn| sqlite::write(conn, shard, n, requests, movements))
-            }
+            Backend::Sqlite(pool) => pool.transaction(|conn| sqlite::write(conn, shard, n, rows)),
             Backend::Postgres(pool) => {
-                let columns = postgres::Columns::new(requests, movements);
+                let columns = postgres::Columns::new(rows);
                 pool.plain_transaction(|conn| postgres::write(conn, shard, n, &columns))
             }
         }
@@ -154,6 +187,49 @@ impl Projections {
         rows.into_iter().map(movement_from_row).collect()
     }
 
+    /// Movements of an account in the order of the journal, those with `from_seq <= seq < to_seq`, at most `limit`.
+    pub fn movements_from(
+        &self,
+        account: u64,
+        from_seq: u64,
+        to_seq: u64,
+        limit: u32,
+    ) -> Result<Vec<MovementRow>> {
+        let sql = format!(
+            "SELECT {MOVEMENT_COLUMNS} FROM movements WHERE account = ?1 AND seq >= ?2 AND seq < ?3 \
+             ORDER BY seq LIMIT ?4"
+        );
+        let rows = self.db.query(&sql, store_params![account, from_seq, to_seq, limit])?;
+        rows.into_iter().map(movement_from_row).collect()
+    }
+
+    /// Sum of an account's movements of each kind, those with `from_seq <= seq < to_seq`.
+    pub fn movement_sums(&self, account: u64, from_seq: u64, to_seq: u64) -> Result<Vec<(u8, i64)>> {
+        let sql = "SELECT kind, CAST(SUM(amount) AS BIGINT) FROM movements \
+             WHERE account = ?1 AND seq >= ?2 AND seq < ?3 GROUP BY kind";
+        let rows = self.db.query(sql, store_params![account, from_seq, to_seq])?;
+        rows.iter().map(|row| Ok((small(row.int(0)?)?, row.int(1)?))).collect()
+    }
+
+    /// The first that is known of an account's balance at or after a moment. Where nothing happened to the account in
+    /// between, that is what it had at the moment.
+    pub fn balance_from(&self, account: u64, at_ms: i64) -> Result<Option<BalanceRow>> {
+        let sql = "SELECT account, at_ms, seq, balance, held, ends FROM balances \
+             WHERE account = ?1 AND at_ms >= ?2 ORDER BY at_ms LIMIT 1";
+        let row = self.db.query_one(sql, store_params![account, at_ms])?;
+        let read = |mut row: Row| {
+            Ok(BalanceRow {
+                account: row.id(0)?,
+                at_ms: row.int(1)?,
+                seq: row.id(2)?,
+                balance: row.int(3)?,
+                held: row.int(4)?,
+                ends: row.take_blob(5)?,
+            })
+        };
+        row.map(read).transpose()
+    }
+
     /// Keeps a state of the books as of batch `n` under a name; the one before is replaced.
     pub fn save_checkpoint(&self, name: &str, n: u64, body: Vec<u8>) -> Result<()> {
         let sql = "INSERT INTO checkpoint (name, n, body) VALUES (?1, ?2, ?3) \
@@ -170,7 +246,7 @@ impl Projections {
     /// Empties the projections of everything, so that they are built again from the first batch.
     pub fn clear(&self) -> Result<()> {
         self.db.transaction(|tx| {
-            for table in ["requests", "movements", "checkpoint", "projection_cursor"] {
+            for table in ["requests", "movements", "balances", "costs", "checkpoint", "projection_cursor"] {
                 tx.execute(&format!("DELETE FROM {table}"), &[])?;
             }
             Ok::<_, StoreError>(())

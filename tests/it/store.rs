@@ -7,7 +7,7 @@ use std::sync::Barrier;
 use tallygate::secret::Secret;
 use tallygate::store::migrate::PARTS;
 use tallygate::store::{
-    self, MovementRow, RequestRow, RequestsOf, StoreConfig, StoreError, StoreErrorKind, Value,
+    self, MovementRow, ProjectedRows, RequestRow, RequestsOf, StoreConfig, StoreError, StoreErrorKind, Value,
 };
 use tallygate::store_params;
 
@@ -219,12 +219,17 @@ fn movement(account: u64, seq: u64) -> MovementRow {
     }
 }
 
+fn projected(requests: &[RequestRow], movements: &[MovementRow]) -> ProjectedRows {
+    let (requests, movements) = (requests.to_vec(), movements.to_vec());
+    ProjectedRows { requests, movements, ..ProjectedRows::default() }
+}
+
 fn projected_rows_and_cursor_are_read_back(backend: Backend) {
     let projections = backend.open().projections;
     assert_eq!(projections.cursor(0).unwrap(), 0);
     let rows = [request(u128::MAX, 7, 10), request(1, 7, 20)];
     let moves = [movement(7, 1), movement(7, 2), movement(8, 1)];
-    projections.write_batch(0, 5, &rows, &moves).unwrap();
+    projections.write_batch(0, 5, &projected(&rows, &moves)).unwrap();
     assert_eq!(projections.cursor(0).unwrap(), 5);
     assert_eq!(projections.request(u128::MAX).unwrap().as_ref(), Some(&rows[0]));
     assert_eq!(projections.request(2).unwrap(), None);
@@ -241,9 +246,10 @@ fn projecting_again_replaces_rows(backend: Backend) {
     let projections = backend.open().projections;
     let held = request(1, 7, 10);
     let settled = RequestRow { state: 2, charge: 42, money: vec![4], ..held.clone() };
-    projections.write_batch(0, 1, std::slice::from_ref(&held), &[movement(7, 1)]).unwrap();
+    projections.write_batch(0, 1, &projected(std::slice::from_ref(&held), &[movement(7, 1)])).unwrap();
     for _ in 0..2 {
-        projections.write_batch(0, 2, &[held.clone(), settled.clone()], &[movement(7, 1)]).unwrap();
+        let rows = projected(&[held.clone(), settled.clone()], &[movement(7, 1)]);
+        projections.write_batch(0, 2, &rows).unwrap();
         assert_eq!(projections.request(1).unwrap().as_ref(), Some(&settled));
     }
     assert_eq!(projections.movements(7, 100, 10).unwrap().len(), 1);
@@ -252,7 +258,7 @@ fn projecting_again_replaces_rows(backend: Backend) {
 fn requests_are_listed_newest_first(backend: Backend) {
     let projections = backend.open().projections;
     let rows: Vec<_> = (1..=6).map(|n| request(n, 7 + (n % 2) as u64, n as i64 * 10)).collect();
-    projections.write_batch(0, 1, &rows, &[]).unwrap();
+    projections.write_batch(0, 1, &projected(&rows, &[])).unwrap();
     let ids = |of, before, limit| -> Vec<u128> {
         projections.requests(of, before, limit).unwrap().iter().map(|row| row.id).collect()
     };
@@ -333,7 +339,7 @@ fn files_are_readable_by_their_owner_alone() {
     let backend = Backend::embedded();
     let stores = backend.open();
     put(&stores.directory, "a", b"x").unwrap();
-    stores.projections.write_batch(0, 1, &[request(1, 1, 1)], &[]).unwrap();
+    stores.projections.write_batch(0, 1, &projected(&[request(1, 1, 1)], &[])).unwrap();
     let files: Vec<_> = std::fs::read_dir(backend.folder()).unwrap().map(Result::unwrap).collect();
     assert!(files.len() >= 6, "{files:?}");
     for file in files {

@@ -37,7 +37,7 @@ pub use crate::effect::{
     Withdrawn, total,
 };
 pub use crate::holds::Hold;
-pub use crate::ids::{AccountId, Book, HoldId, LotId, Reference, Timestamp};
+pub use crate::ids::{AccountId, Book, HoldId, LotId, Reference, Timestamp, fnv1a};
 pub use crate::ledger::Ledger;
 pub use crate::lots::{Lot, LotKind};
 pub use crate::money::{MoneyError, Nano};

@@ -13,20 +13,21 @@
 //! What older versions wrote is read for ever. Version 2: the outcome of a call has a list of its attempts, where
 //! version 1 had the status and the name of one upstream. Version 3: it is known how a call stands to those before it.
 //!
-//! Decoding never panics, whatever the bytes.
+//! Rows of the projections use the same alphabet. Decoding never panics, whatever the bytes.
 
 mod call;
 mod effect;
 mod state;
 mod wire;
 
-use ledger::{Effect, HoldId};
+use ledger::{Effect, HoldId, Nano, Timestamp};
 
 use crate::gateway::facts::CallRecord;
 use crate::id::RequestId;
 use crate::store::Batch;
 
 use super::Record;
+use super::movement::ChargeLine;
 use wire::{Reader, Writer};
 
 pub use state::{
@@ -152,6 +153,51 @@ pub fn decode_effects(bytes: &[u8]) -> Result<Vec<Effect>, DecodeError> {
     let effects = from.list(effect::read)?;
     from.end()?;
     Ok(effects)
+}
+
+/// The charges of a row of movements.
+pub fn encode_charges(lines: &[ChargeLine]) -> Vec<u8> {
+    let mut bytes = vec![VERSION];
+    let mut before_ms = 0;
+    Writer(&mut bytes).list(lines, |to, line| {
+        to.fixed128(line.hold.0);
+        to.i64(line.at.0 - before_ms);
+        to.i64(line.charged.0);
+        before_ms = line.at.0;
+    });
+    bytes
+}
+
+pub fn decode_charges(bytes: &[u8]) -> Result<Vec<ChargeLine>, DecodeError> {
+    let mut from = Reader::new(bytes);
+    version(&mut from)?;
+    let mut before_ms = 0_i64;
+    let lines = from.list(|from| {
+        let hold = HoldId(from.fixed128()?);
+        let at_ms = before_ms.wrapping_add(from.i64()?);
+        before_ms = at_ms;
+        Ok(ChargeLine { hold, at: Timestamp(at_ms), charged: Nano(from.i64()?) })
+    })?;
+    from.end()?;
+    Ok(lines)
+}
+
+/// What of an account's money ends, and when.
+pub fn encode_ends(ends: &[(Timestamp, Nano)]) -> Vec<u8> {
+    let mut bytes = vec![VERSION];
+    Writer(&mut bytes).list(ends, |to, (end, amount)| {
+        to.i64(end.0);
+        to.i64(amount.0);
+    });
+    bytes
+}
+
+pub fn decode_ends(bytes: &[u8]) -> Result<Vec<(Timestamp, Nano)>, DecodeError> {
+    let mut from = Reader::new(bytes);
+    version(&mut from)?;
+    let ends = from.list(|from| Ok((Timestamp(from.i64()?), Nano(from.i64()?))))?;
+    from.end()?;
+    Ok(ends)
 }
 
 /// The call that a hold was made for.

@@ -3,10 +3,10 @@
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
-use crate::cli::{Context, Done};
+use crate::cli::{Context, Done, Exit};
 
 use super::args::put;
-use super::{ACCOUNT, CALLBACK, ORDER, answer, escaped};
+use super::{ACCOUNT, CALLBACK, ORDER, answer, escaped, secret};
 
 #[derive(Debug, Subcommand)]
 pub enum Orders {
@@ -60,8 +60,28 @@ pub enum Orders {
         #[arg(long)]
         reason: String,
     },
+    /// Where a top-up is: any of the numbers will do. Exit 0 if it was credited.
+    Where(WhereArgs),
     /// Callbacks that name no order.
     Callbacks,
+}
+
+#[derive(Debug, Args)]
+pub struct WhereArgs {
+    /// Id or e-mail of the account that misses it.
+    account: String,
+    /// Our number of the order, or the provider's.
+    #[arg(long)]
+    order: Option<String>,
+    /// Environment variable that holds a redemption code.
+    #[arg(long, value_name = "VARIABLE")]
+    code_env: Option<String>,
+    /// Public id of the key that calls were made with.
+    #[arg(long)]
+    key: Option<String>,
+    /// When a call was made.
+    #[arg(long, value_name = "TIME", requires = "key")]
+    at: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -82,6 +102,7 @@ pub fn orders(context: &mut Context, command: Orders) -> Done {
     let (order, act, body) = match command {
         Orders::List(args) => return list(context, args),
         Orders::Show { order } => return ORDER.show(context, &order),
+        Orders::Where(args) => return find(context, args),
         Orders::Callbacks => return CALLBACK.list(context, "limit=1000"),
         Orders::Create { account, amount, provider, pay_in, method } => {
             let client = context.client()?;
@@ -122,4 +143,17 @@ fn list(context: &mut Context, args: ListArgs) -> Done {
         }
     }
     ORDER.list(context, &query)
+}
+
+fn find(context: &mut Context, args: WhereArgs) -> Done {
+    let client = context.client()?;
+    let mut body = Map::new();
+    put(&mut body, "account", Some(ACCOUNT.id(&client, &args.account)?));
+    put(&mut body, "order", args.order);
+    put(&mut body, "code", args.code_env.map(|name| secret(Some(&name))).transpose()?);
+    put(&mut body, "key", args.key);
+    put(&mut body, "at", args.at);
+    let found = client.post("/api/topups/diagnose", &Value::Object(body))?;
+    answer(context, &found)?;
+    Ok(if found["verdict"] == "credited" { Exit::Fine } else { Exit::No })
 }

@@ -1,6 +1,6 @@
 //! Writing projections into PostgreSQL: one statement per table, columns sent as arrays.
 
-use super::{MovementRow, RequestRow};
+use super::{BalanceRow, CostRow, MovementRow, ProjectedRows, RequestRow, costs};
 use crate::store::error::Result;
 use crate::store::postgres::PgConn;
 use std::collections::HashMap;
@@ -16,20 +16,29 @@ const MOVEMENTS: &str = "INSERT INTO movements (account, seq, at_ms, kind, amoun
      $7::BYTEA[]) ON CONFLICT (account, seq) DO UPDATE SET at_ms = excluded.at_ms, kind = excluded.kind, \
      amount = excluded.amount, reference = excluded.reference, body = excluded.body";
 const CURSOR: &str = "INSERT INTO projection_cursor (shard, n) VALUES ($1, $2) \
-     ON CONFLICT (shard) DO UPDATE SET n = excluded.n";
+     ON CONFLICT (shard) DO UPDATE SET n = excluded.n WHERE projection_cursor.n < excluded.n";
+const BALANCES: &str = "INSERT INTO balances (account, at_ms, seq, balance, held, ends) \
+     SELECT * FROM unnest($1::BIGINT[], $2::BIGINT[], $3::BIGINT[], $4::BIGINT[], $5::BIGINT[], $6::BYTEA[]) \
+     ON CONFLICT (account, at_ms) DO NOTHING";
 
 /// The rows turned into columns; rows with the same id are reduced to the last one, because one
 /// statement may touch a row only once.
 pub(super) struct Columns<'r> {
     requests: Vec<&'r RequestRow>,
     movements: Vec<&'r MovementRow>,
+    /// The first of each account and moment comes first.
+    balances: Vec<&'r BalanceRow>,
+    /// One for each set of names.
+    costs: &'r [CostRow],
 }
 
 impl<'r> Columns<'r> {
-    pub(super) fn new(requests: &'r [RequestRow], movements: &'r [MovementRow]) -> Self {
+    pub(super) fn new(rows: &'r ProjectedRows) -> Self {
         Self {
-            requests: last_of_each(requests, |row| row.id),
-            movements: last_of_each(movements, |row| (row.account, row.seq)),
+            requests: last_of_each(&rows.requests, |row| row.id),
+            movements: last_of_each(&rows.movements, |row| (row.account, row.seq)),
+            balances: rows.balances.iter().collect(),
+            costs: &rows.costs,
         }
     }
 }
@@ -49,11 +58,15 @@ fn last_of_each<T, K: std::hash::Hash + Eq>(rows: &[T], id: impl Fn(&T) -> K) ->
 }
 
 pub(super) fn write(conn: &mut PgConn, shard: u32, n: u64, columns: &Columns<'_>) -> Result<()> {
+    let cursor = conn.native(CURSOR)?;
+    if conn.client().execute(&cursor, &[&i64::from(shard), &n.cast_signed()])? == 0 {
+        // It was written before, and only its success was lost: sums must not be added twice.
+        return Ok(());
+    }
     write_requests(conn, &columns.requests)?;
     write_movements(conn, &columns.movements)?;
-    let cursor = conn.native(CURSOR)?;
-    conn.client().execute(&cursor, &[&i64::from(shard), &n.cast_signed()])?;
-    Ok(())
+    write_balances(conn, &columns.balances)?;
+    costs::add(conn, columns.costs)
 }
 
 fn column<'r, R, T>(rows: &[&'r R], get: impl Fn(&'r R) -> T) -> Vec<T> {
@@ -99,6 +112,25 @@ fn write_movements(conn: &mut PgConn, rows: &[&MovementRow]) -> Result<()> {
             &column(rows, |row| row.amount),
             &column(rows, |row| row.reference.as_str()),
             &column(rows, |row| row.body.as_slice()),
+        ],
+    )?;
+    Ok(())
+}
+
+fn write_balances(conn: &mut PgConn, rows: &[&BalanceRow]) -> Result<()> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let statement = conn.native(BALANCES)?;
+    conn.client().execute(
+        &statement,
+        &[
+            &column(rows, |row| row.account.cast_signed()),
+            &column(rows, |row| row.at_ms),
+            &column(rows, |row| row.seq.cast_signed()),
+            &column(rows, |row| row.balance),
+            &column(rows, |row| row.held),
+            &column(rows, |row| row.ends.as_slice()),
         ],
     )?;
     Ok(())

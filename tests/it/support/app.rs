@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, header};
+use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use tallygate::api::{self, Principal};
 use tallygate::app::App;
@@ -22,6 +23,7 @@ use tallygate::gateway::ladder::{self, Caller, Scope, Verdict};
 use tallygate::id::{KeyId, RequestId};
 use tower::ServiceExt;
 
+use super::backend::Backend;
 use super::secrets;
 
 /// 2026-11-22T08:00:00Z
@@ -33,7 +35,7 @@ pub struct TestApp {
     router: axum::Router,
     pub clock: Arc<ManualClock>,
     runtime: tokio::runtime::Runtime,
-    dir: tempfile::TempDir,
+    backend: Backend,
 }
 
 /// An answer with its parts.
@@ -74,13 +76,14 @@ impl Answer {
     }
 }
 
-fn open(dir: &tempfile::TempDir, clock: &Arc<ManualClock>, seed: &[u8]) -> Arc<App> {
-    let flags = vec![
-        ("store.data_dir", dir.path().display().to_string()),
+fn open(backend: &Backend, clock: &Arc<ManualClock>, seed: &[u8]) -> Arc<App> {
+    let mut flags = vec![
+        ("store.data_dir", backend.folder().display().to_string()),
         ("admin.token", ADMIN_TOKEN.to_owned()),
         ("server.public_url", "http://gateway.test".to_owned()),
         ("secrets.master_key", "07".repeat(32)),
     ];
+    flags.extend(backend.url().map(|url| ("store.database_url", url.expose().to_owned())));
     let config = Config::load(&Sources { flags, ..Sources::default() }).unwrap();
     let clock: Arc<dyn Clock> = clock.clone();
     let entropy = Arc::new(SeededEntropy::new(seed));
@@ -89,16 +92,19 @@ fn open(dir: &tempfile::TempDir, clock: &Arc<ManualClock>, seed: &[u8]) -> Arc<A
 
 impl TestApp {
     pub fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        Self::on(Backend::embedded())
+    }
+
+    pub fn on(backend: Backend) -> Self {
         let clock = Arc::new(ManualClock::new(NOW_MS));
-        let app = open(&dir, &clock, b"test");
+        let app = open(&backend, &clock, b"test");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         TestApp {
             router: api::router(Arc::clone(&app), "http://gateway.test"),
             app: Some(app),
             clock,
             runtime,
-            dir,
+            backend,
         }
     }
 
@@ -108,7 +114,7 @@ impl TestApp {
 
     /// Makes every document of the directory unreadable, beneath the program.
     pub fn damage_directory(&self) {
-        let file = std::fs::read_dir(self.dir.path()).unwrap().map(|entry| entry.unwrap().path());
+        let file = std::fs::read_dir(self.backend.folder()).unwrap().map(|entry| entry.unwrap().path());
         let damage = |path: std::path::PathBuf| {
             let db = rusqlite::Connection::open(path).unwrap();
             db.execute("UPDATE directory_current SET body = x'00'", []).is_ok()
@@ -123,7 +129,7 @@ impl TestApp {
     pub fn restart(&mut self) {
         self.router = axum::Router::new();
         self.app = None;
-        let app = open(&self.dir, &self.clock, b"test after a restart");
+        let app = open(&self.backend, &self.clock, b"test after a restart");
         self.router = api::router(Arc::clone(&app), "http://gateway.test");
         self.app = Some(app);
     }
@@ -134,7 +140,7 @@ impl TestApp {
         let app = self.app.take().unwrap();
         app.books.close_blocking();
         drop(app);
-        std::mem::replace(&mut self.dir, tempfile::tempdir().unwrap())
+        std::mem::replace(&mut self.backend, Backend::embedded()).into_folder()
     }
 
     pub fn send(&self, request: Request<Body>) -> Answer {
@@ -150,6 +156,23 @@ impl TestApp {
                     .unwrap_or_else(|why| panic!("{method} {path}: {why}"));
             }
             Answer { status, headers, body }
+        })
+    }
+
+    /// Sizes of the pieces of an answer, and all of it.
+    pub fn pieces(&self, path: &str) -> (Vec<usize>, Vec<u8>) {
+        let request =
+            Request::builder().uri(path).header(header::AUTHORIZATION, format!("Bearer {ADMIN_TOKEN}"));
+        self.runtime.block_on(async {
+            let response = self.router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+            let (mut sizes, mut whole) = (Vec::new(), Vec::new());
+            let mut body = response.into_body();
+            while let Some(frame) = body.frame().await {
+                let bytes = frame.unwrap().into_data().unwrap();
+                sizes.push(bytes.len());
+                whole.extend_from_slice(&bytes);
+            }
+            (sizes, whole)
         })
     }
 
@@ -352,6 +375,6 @@ impl Drop for TestApp {
         let report = verify(&app.journal, &app.projections, 0, &mut |_| {}).unwrap();
         assert!(report.is_clean(), "the books are wrong: {:#?}", report.findings);
         drop(app);
-        secrets::assert_none_below(self.dir.path(), &[ADMIN_TOKEN]);
+        secrets::assert_none_below(self.backend.folder(), &[ADMIN_TOKEN]);
     }
 }

@@ -23,6 +23,11 @@ impl Backend {
         self.folder.path()
     }
 
+    /// Gives the folder away.
+    pub fn into_folder(self) -> tempfile::TempDir {
+        self.folder
+    }
+
     pub fn url(&self) -> Option<Secret> {
         self.database.as_ref().map(TestDatabase::url)
     }

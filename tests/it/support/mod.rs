@@ -5,6 +5,7 @@ pub mod backend;
 pub mod child;
 pub mod demo;
 pub mod desk;
+pub mod history;
 pub mod http;
 pub mod library;
 pub mod load;

@@ -1,0 +1,290 @@
+//! "What was I charged?": a statement for any period, opening to closing, that adds up (B5, B6).
+
+use std::collections::BTreeMap;
+
+use ledger::{Nano, Timestamp};
+use serde_json::{Value, json};
+use tallygate::books::movement::{Family, MovementKind};
+use tallygate::books::rows::Standing;
+use tallygate::books::statement::{Span, Statement};
+
+use crate::on_both_backends;
+use crate::support::app::{NOW_MS, TestApp};
+use crate::support::backend::Backend;
+use crate::support::history::{History, begin, refund};
+
+on_both_backends!(
+    b5_statements_of_random_lives_add_up_to_the_books,
+    b6_a_statement_shows_every_family_and_closes,
+    b6_money_is_on_the_statement_of_the_period_in_which_it_moved,
+);
+
+const DAY_MS: i64 = 86_400_000;
+
+fn nano(value: &Value) -> Nano {
+    Nano::parse_decimal(value.as_str().unwrap_or_else(|| panic!("{value} is no amount"))).unwrap()
+}
+
+/// Opening and movements give the closing; the lines give the movements.
+#[track_caller]
+fn assert_closes(statement: &Value) {
+    let sums = &statement["movements"];
+    let signed = |family: Family| {
+        if family.is_taken() { -nano(&sums[family.as_str()]).0 } else { nano(&sums[family.as_str()]).0 }
+    };
+    let moved: i64 = Family::ALL.into_iter().map(signed).sum();
+    let (opening, closing) = (nano(&statement["opening"]["balance"]), nano(&statement["closing"]["balance"]));
+    assert_eq!(opening.0 + moved, closing.0, "{statement:#}");
+    let mut of_lines: BTreeMap<&str, i64> = BTreeMap::new();
+    let mut balance = opening;
+    for line in statement["lines"].as_array().unwrap() {
+        let amount = nano(&line["amount"]);
+        *of_lines.entry(line["family"].as_str().unwrap()).or_default() += amount.0;
+        balance = Nano(balance.0 + amount.0);
+        assert_eq!(nano(&line["balance"]), balance, "{line:#}");
+    }
+    assert_eq!(balance, closing);
+    for family in Family::ALL {
+        assert_eq!(
+            of_lines.get(family.as_str()).copied().unwrap_or(0),
+            signed(family),
+            "{}",
+            family.as_str()
+        );
+    }
+    assert_eq!(statement["line_count"], statement["lines"].as_array().unwrap().len());
+    let parts = ["available", "held", "expired"].map(|part| nano(&statement["closing"][part]).0);
+    assert_eq!(parts.iter().sum::<i64>(), closing.0, "{statement:#}");
+}
+
+/// B5, B6: whatever happened, closing is what the account had then, each period begins where the one before ended, and all
+/// statements together are what the ledger says; also after a restart, and after the projections were built anew.
+fn b5_statements_of_random_lives_add_up_to_the_books(backend: Backend) {
+    let mut history = History::new(backend, 7);
+    for step in 0..600 {
+        history.step();
+        match step {
+            200 => history.restart(),
+            400 => history.rebuild(),
+            _ => {}
+        }
+    }
+    let app = history.app.app();
+    app.books.flush_blocking().unwrap();
+    let last = app.books.now().0.div_euclid(DAY_MS) + 1;
+    let mut families = 0;
+    for person in &history.people {
+        let mut before: Option<Standing> = None;
+        let mut sums: BTreeMap<&str, i128> = BTreeMap::new();
+        for day in NOW_MS.div_euclid(DAY_MS)..=last {
+            let span = Span { from: Timestamp(day * DAY_MS), to: Timestamp((day + 1) * DAY_MS) };
+            let statement = Statement::of(&app.books, &app.projections, person.book, span).unwrap();
+            assert_eq!(statement.opening, before.unwrap_or_default());
+            let expected = history.midnights.get(&(person.book, span.to.0)).map_or_else(
+                || Standing::of(&app.books.balance(person.book), app.books.now()),
+                |balance| Standing::of(balance, span.to),
+            );
+            assert_eq!(statement.closing, expected, "day {day} of {:?}", person.book);
+            let told = statement.sums(&app.projections).unwrap();
+            let mut lines = statement.lines();
+            let mut last_at = span.from;
+            while let Some(line) = lines.next(&app.projections).unwrap() {
+                assert!(last_at <= line.at && line.at < span.to);
+                last_at = line.at;
+            }
+            for kind in MovementKind::ALL {
+                assert_eq!(lines.sums().of_kind(kind), told.of_kind(kind));
+            }
+            statement.check(lines.sums()).unwrap();
+            for family in Family::ALL {
+                *sums.entry(family.as_str()).or_default() += i128::from(told.of_family(family).0);
+            }
+            before = Some(statement.closing);
+        }
+        let books = app.books.balance(person.book).families;
+        let ledger = [
+            books.credits,
+            books.charge_refunds,
+            books.compensation,
+            books.adjustments,
+            books.charges,
+            books.expiries,
+            books.order_refunds,
+            books.chargebacks,
+        ];
+        for (family, total) in Family::ALL.into_iter().zip(ledger) {
+            assert_eq!(
+                sums[family.as_str()],
+                i128::from(total.0),
+                "{} of {:?}",
+                family.as_str(),
+                person.book
+            );
+            families += usize::from(total != Nano::ZERO);
+        }
+        // The same by months, as the API shows it.
+        for month in ["2026-11", "2026-12", "2026", "2027"] {
+            assert_closes(&history.statement(person, &format!("period={month}")));
+        }
+        let whole = history.statement(person, "from=2026-01-01&to=2027-12-31");
+        let balance = app.books.balance(person.book);
+        assert_eq!(nano(&whole["closing"]["available"]), balance.available);
+        assert_eq!(nano(&whole["closing"]["held"]), balance.held);
+        assert_eq!(nano(&whole["closing"]["expired"]), balance.expired);
+    }
+    assert!(families > 30, "the histories were too dull: {families} sums of families are not zero");
+}
+
+struct Scene {
+    app: TestApp,
+    account: String,
+    key: String,
+}
+
+fn scene(backend: Backend) -> Scene {
+    let app = TestApp::on(backend);
+    let account = app.account("one");
+    app.model("m");
+    let (key, _) = app.key(&account, json!({}));
+    Scene { app, account, key }
+}
+
+impl Scene {
+    fn call(&self, charge: &str) -> tallygate::id::RequestId {
+        let charge = Nano::parse_decimal(charge).unwrap();
+        begin(self.app.app(), &self.key, "m", charge).unwrap().settle(charge)
+    }
+
+    fn get(&self, query: &str) -> Value {
+        let statement = self.app.get(&format!("/api/accounts/{}/statement?{query}", self.account)).ok();
+        assert_closes(&statement);
+        statement
+    }
+}
+
+/// S45: 10.00, a task of 2.26 that fails and is refunded: gross, refunds and net are three figures, and nobody sees 12.26.
+fn b6_a_statement_shows_every_family_and_closes(backend: Backend) {
+    let scene = scene(backend);
+    scene.app.credit(&scene.account, "10");
+    let call = scene.call("2.26");
+    assert!(refund(scene.app.app(), call, Nano::parse_decimal("2.26").unwrap(), "refund:1"));
+    let statement = scene.get("period=2026-11");
+    let sums = &statement["movements"];
+    assert_eq!(
+        (&sums["credits"], &sums["charges"], &sums["charge_refunds"]),
+        (&json!("10"), &json!("2.26"), &json!("2.26"))
+    );
+    assert_eq!(
+        statement["closing"],
+        json!({"balance": "10", "available": "10", "held": "0", "expired": "0"})
+    );
+    assert_eq!(statement["credits_by_source"]["payment"], "10");
+    let lines = statement["lines"].as_array().unwrap();
+    let told: Vec<_> = lines
+        .iter()
+        .map(|line| (&line["family"], &line["amount"], &line["balance"], &line["source"]))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (&json!("credits"), &json!("10"), &json!("10"), &json!("ledger_record")),
+            (&json!("charges"), &json!("-2.26"), &json!("7.74"), &json!("request_log")),
+            (&json!("charge_refunds"), &json!("2.26"), &json!("10"), &json!("ledger_record")),
+        ]
+    );
+    let request = json!(call.to_string());
+    assert_eq!((&lines[1]["request"], &lines[2]["request"]), (&request, &request));
+    assert_eq!(lines[2]["reference"], "refund:1");
+    // The balance, the summary and the statement say the same.
+    let summary = scene.app.get(&format!("/api/accounts/{}/statement/summary", scene.account)).ok();
+    assert_eq!((&summary["movements"], &summary["closing"]), (sums, &statement["closing"]));
+    assert_eq!(
+        (&summary["account_name"], &summary["pending"], &summary["complete"]),
+        (&json!("one"), &json!("0"), &json!(false))
+    );
+    let balance = scene.app.get(&format!("/api/accounts/{}/balance", scene.account)).ok();
+    assert_eq!((&balance["movements"], &balance["available"]), (sums, &json!("10")));
+    // The same as text: opening, lines, sums, closing.
+    let csv = scene.app.get(&format!("/api/accounts/{}/statement?format=csv", scene.account)).ok();
+    let rows: Vec<Vec<&str>> = csv.as_str().unwrap().lines().map(|row| row.split(',').collect()).collect();
+    assert!(rows.iter().all(|row| row.len() == 10), "{csv}");
+    let of = |record: &str| rows.iter().filter(|row| row[0] == record).collect::<Vec<_>>();
+    assert_eq!((of("line").len(), of("sum").len()), (3, 8));
+    assert_eq!((of("opening")[0][5], of("closing")[0][5]), ("0", "10"));
+    assert_eq!(of("line")[1][3..8], ["charge", "-2.26", "7.74", "", &*call.to_string()]);
+}
+
+/// A hold is no movement; a call is charged in the period in which it ended, in the account's own zone.
+fn b6_money_is_on_the_statement_of_the_period_in_which_it_moved(backend: Backend) {
+    let scene = scene(backend);
+    scene.app.patch(&format!("/api/accounts/{}", scene.account), json!({"time_zone": "Asia/Shanghai"})).ok();
+    scene.app.credit(&scene.account, "10");
+    // 2026-11-30T15:59:59Z is the last second of November in Shanghai.
+    scene.app.clock.advance_ms((1_796_054_399_000 - NOW_MS).unsigned_abs());
+    let running = begin(scene.app.app(), &scene.key, "m", Nano::parse_decimal("3").unwrap()).unwrap();
+    scene.app.clock.advance_ms(2_000);
+    running.settle(Nano::parse_decimal("1").unwrap());
+    let (november, december) = (scene.get("period=2026-11"), scene.get("period=2026-12"));
+    assert_eq!(november["to"], "2026-11-30T16:00:00Z");
+    assert_eq!(november["closing"], json!({"balance": "10", "available": "7", "held": "3", "expired": "0"}));
+    assert_eq!((&november["line_count"], &november["complete"]), (&json!(1), &json!(true)));
+    assert_eq!(december["opening"], november["closing"]);
+    assert_eq!(december["closing"], json!({"balance": "9", "available": "9", "held": "0", "expired": "0"}));
+    assert_eq!((&december["line_count"], &december["complete"]), (&json!(1), &json!(false)));
+    let days = scene.get("from=2026-11-30&to=2026-12-01");
+    assert_eq!((&days["period"], &days["line_count"]), (&json!("2026-11-30..2026-12-01"), &json!(1)));
+}
+
+/// Whose key it is may read its statement where the account shows its money; a test key reads the test books.
+#[test]
+fn b6_a_key_reads_the_statement_of_its_account() {
+    let app = TestApp::new();
+    let account = app.account("one");
+    app.credit(&account, "10");
+    let (_, live) = app.key(&account, json!({}));
+    let (_, test) = app.key(&account, json!({"environment": "test"}));
+    assert_eq!(app.get_as(&live, "/v1/statement?period=2026").ok()["closing"]["available"], "10");
+    let tests = app.get_as(&test, "/api/v1/statement").ok();
+    assert_eq!((&tests["closing"]["available"], &tests["environment"]), (&json!("100"), &json!("test")));
+    app.patch(&format!("/api/accounts/{account}"), json!({"callers_see_account_money": false})).ok();
+    app.get_as(&live, "/v1/statement").refused(403, "role_forbidden");
+    app.get_bare("/v1/statement").refused(401, "missing_key");
+}
+
+#[test]
+fn b6_a_period_that_is_none_is_refused_by_name() {
+    let app = TestApp::new();
+    let account = app.account("one");
+    let path = format!("/api/accounts/{account}/statement");
+    for (query, field) in [
+        ("period=2026-13", "period"),
+        ("period=2026-11&from=2026-11-01&to=2026-11-02", "period"),
+        ("from=2026-11-05&to=2026-11-01", "to"),
+        ("from=2026-11-05", "to"),
+        ("environment=staging", "environment"),
+        ("format=pdf", "format"),
+    ] {
+        let refused = app.get(&format!("{path}?{query}"));
+        refused.refused(400, "invalid_value");
+        assert_eq!(refused.field(), field, "{query}");
+    }
+    app.get("/api/accounts/acc_0000000000000/statement").refused(404, "not_found");
+}
+
+/// A statement of many lines is sent in pieces of bounded size, each made when it is asked for.
+#[test]
+fn b6_a_long_statement_is_streamed_in_small_pieces() {
+    let app = TestApp::new();
+    let account = app.account("one");
+    app.model("m");
+    app.credit(&account, "100");
+    let (key, _) = app.key(&account, json!({}));
+    for _ in 0..3_000 {
+        begin(app.app(), &key, "m", Nano(1_000)).unwrap().settle(Nano(1_000));
+    }
+    let (pieces, whole) = app.pieces(&format!("/api/accounts/{account}/statement?period=2026-11"));
+    assert!(pieces.len() > 5 && pieces.iter().all(|bytes| *bytes <= (64 << 10) + 1_024), "{pieces:?}");
+    let statement: Value = serde_json::from_slice(&whole).unwrap();
+    assert_closes(&statement);
+    assert_eq!(statement["line_count"], 3_001);
+}
