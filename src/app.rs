@@ -10,6 +10,7 @@ use crate::clock::{Clock, Entropy};
 use crate::config::Config;
 use crate::directory::{Directory, DirectoryError};
 use crate::funding::{self, CodeError, Codes, Funding, FundingError, Poller};
+use crate::gateway::channel_health::{ChannelHealth, RestPolicy};
 use crate::gateway::ladder::HoldPolicy;
 use crate::idempotency::Idempotency;
 use crate::job::Job;
@@ -30,6 +31,7 @@ pub struct App {
     pub codes: Arc<Codes>,
     pub risk: risk::Watch,
     pub alerts: Alerts,
+    pub channels: Arc<ChannelHealth>,
     /// Its worker is started by who serves.
     pub notices: Arc<Notices>,
     pub idempotency: Arc<Idempotency>,
@@ -136,6 +138,7 @@ impl App {
             tracing::info!(repaired, "redemption codes were brought up to date with the ledger");
         }
         let idempotency = Idempotency::new(stores.idempotency, Arc::clone(&master_key), clock.clone());
+        let channels = Arc::new(ChannelHealth::new(RestPolicy::from_config(&config.upstream)));
         Ok(App {
             config,
             clock,
@@ -147,6 +150,7 @@ impl App {
             codes: Arc::new(codes),
             risk: risk::Watch::new(rules),
             alerts: Alerts::new(alert_percent),
+            channels,
             notices: Arc::new(notices),
             idempotency,
             projections: stores.projections,

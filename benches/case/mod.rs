@@ -189,6 +189,7 @@ pub fn readings(snapshot: &Snapshot, at_ms: i64) -> Readings {
         held: 0,
     };
     Readings {
+        channels: Vec::new(),
         available: Nano(100_000_000_000),
         held: Nano(0),
         counters: scope.layers.iter().map(unused).collect(),

@@ -1,14 +1,17 @@
 //! `/api/channels`: where calls are sent to. The provider's key goes in and never comes out.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::directory::{Channel, DirectoryError, FieldError, Versioned};
+use crate::directory::{Channel, ChannelStatus, CostPrice, DirectoryError, FieldError, Versioned, decimal};
+use crate::explain::time_text;
 use crate::id::ChannelId;
 use crate::secret::Secret;
 
 use super::access::Access;
+use super::prices::PER_MILLION;
 use super::problem::Problem;
 use super::resource::{self, Resource};
 use super::route::{Call, PAGE, Param, Reply, Route};
@@ -18,8 +21,22 @@ const PROVIDERS: Kind = Kind::OneOf(&["openai"]);
 const STATUS: Kind = Kind::OneOf(&["enabled", "disabled"]);
 const ENVIRONMENT: Kind = Kind::OneOf(&["live", "test"]);
 const CAP_FIELDS: Kind = Kind::OneOf(&["max_completion_tokens", "max_tokens"]);
+const LIMIT: Kind = Kind::Integer { min: 1, max: 1_000_000 };
 const WEIGHT: Kind = Kind::Integer { min: 0, max: 1_000_000 };
 const PRIORITY: Kind = Kind::Integer { min: -1_000_000, max: 1_000_000 };
+
+static COST_PRICE: Shape = Shape {
+    name: "CostPrice",
+    fields: &[
+        field!(
+            "per_million",
+            Kind::Object(&PER_MILLION),
+            Required,
+            "What a million tokens of each class cost the platform"
+        ),
+        field!("per_call", Kind::Money, Optional, "Added once per call; default: 0"),
+    ],
+};
 
 static CHANNEL: Shape = Shape {
     name: "Channel",
@@ -45,8 +62,54 @@ static CHANNEL: Shape = Shape {
         field!("weight", WEIGHT, Required, "Its share of the calls among channels of the same priority"),
         field!("status", STATUS, Required, "A disabled channel gets no new calls"),
         field!("output_cap_field", CAP_FIELDS, Required, "Field through which it takes its output cap"),
+        field!("provider_keys", COUNT, Required, "How many of the provider's keys it has"),
+        field!("cools_down", Kind::Bool, Required, "Whether it rests after failures"),
+        field!("concurrency", COUNT, Nullable, "Calls at a time of one process; null: no limit"),
+        field!("requests_per_minute", COUNT, Nullable, "Calls in a minute of one process; null: no limit"),
+        field!(
+            "cost_share",
+            Kind::Multiplier,
+            Nullable,
+            "What it bills, as a share of the models' prices; null: not known"
+        ),
+        field!(
+            "cost_prices",
+            Kind::Map(&Kind::Object(&COST_PRICE)),
+            Required,
+            "What it bills for single models"
+        ),
         field!("created_at", Kind::Time, Required, "When it was made"),
         field!("version", COUNT, Required, "Name it in a change to be told of a conflict"),
+    ],
+};
+
+static HEALTH: Shape = Shape {
+    name: "ChannelHealth",
+    fields: &[field!("data", Kind::List(&Kind::Object(&CHANNEL_HEALTH)), Required, "Every channel, by name")],
+};
+
+static CHANNEL_HEALTH: Shape = Shape {
+    name: "ChannelHealthRow",
+    fields: &[
+        field!("channel", Kind::Text, Required, "Its id"),
+        field!("name", Kind::Text, Required, "Its name"),
+        field!(
+            "state",
+            Kind::OneOf(&["healthy", "failing", "cooling_down", "disabled"]),
+            Required,
+            "failing: some calls fail, none of its models or credentials rests"
+        ),
+        field!("running", COUNT, Required, "Calls that have a place of it; counted where it has a limit"),
+        field!("answered", COUNT, Required, "Calls since the process started"),
+        field!("failed", COUNT, Required, "Failed attempts since the process started"),
+        field!("last_failure_at", Kind::Time, Nullable, "When the last attempt failed"),
+        field!("last_failure", Kind::Text, Nullable, "Its code"),
+        field!(
+            "troubles",
+            Kind::List(&Kind::Any),
+            Required,
+            "model or credential (its number), failures in a row, reason and until if it rests"
+        ),
     ],
 };
 
@@ -61,7 +124,13 @@ static CHANNEL_INPUT: Shape = Shape {
             Required,
             "Up to and including the version segment, without a slash at the end"
         ),
-        field!("credential", Kind::Secret, Required, "The provider's key; sealed and never shown again"),
+        field!("credential", Kind::Secret, Optional, "The provider's key; sealed and never shown again"),
+        field!(
+            "credentials",
+            Kind::List(&Kind::Secret),
+            Optional,
+            "Several keys of the provider, in the place of one: calls take turns with those that work"
+        ),
         field!(
             "models",
             Kind::Map(&Kind::Text),
@@ -84,6 +153,31 @@ static CHANNEL_INPUT: Shape = Shape {
         ),
         field!("status", STATUS, Optional, "Default: enabled"),
         field!("output_cap_field", CAP_FIELDS, Optional, "Default: max_completion_tokens"),
+        field!(
+            "cools_down",
+            Kind::Bool,
+            Optional,
+            "Whether it rests after failures; one that does not is tried whatever happened; default: true"
+        ),
+        field!("concurrency", LIMIT, OptionalNullable, "Calls at a time of one process; null: no limit"),
+        field!(
+            "requests_per_minute",
+            LIMIT,
+            OptionalNullable,
+            "Calls in a minute of one process; null: no limit"
+        ),
+        field!(
+            "cost_share",
+            Kind::Multiplier,
+            OptionalNullable,
+            "What it bills, as a share of the models' prices (before any group's multiplier); null: not known"
+        ),
+        field!(
+            "cost_prices",
+            Kind::Map(&Kind::Object(&COST_PRICE)),
+            Optional,
+            "What it bills for single models, where that is no share of their price; replaces all"
+        ),
         field!("version", COUNT, Optional, "In a change: the version that was seen"),
     ],
 };
@@ -99,6 +193,14 @@ pub static ROUTES: &[Route] = &[
     .access(Access::OPERATORS_READ)
     .query(&[Param { name: "name", about: "Only the channel of this name" }, PAGE[0], PAGE[1]]),
     Route::post("/api/channels", "createChannel", "Makes a channel", &CHANNEL_INPUT, &CHANNEL, create),
+    Route::get(
+        "/api/channels/health",
+        "listChannelHealth",
+        "How each channel does in the process that answers: what it learnt from the calls made through it",
+        &HEALTH,
+        health,
+    )
+    .access(Access::OPERATORS_READ),
     Route::get("/api/channels/{id}", "getChannel", "One channel", &CHANNEL, resource::get::<Channel>)
         .access(Access::OPERATORS_READ),
     Route::patch(
@@ -126,30 +228,90 @@ impl Resource for Channel {
             "weight": channel.weight,
             "status": channel.status,
             "output_cap_field": channel.output_cap_field,
+            "provider_keys": channel.credentials.len(),
+            "cools_down": channel.cools_down,
+            "concurrency": channel.concurrency,
+            "requests_per_minute": channel.requests_per_minute,
+            "cost_share": channel.cost_share_ppm.map(decimal::multiplier_text),
+            "cost_prices": channel.cost_prices,
             "created_at": channel.created_at,
             "version": stored.version,
         })
     }
 }
 
-fn credential(fields: &Fields<'_>) -> Option<Secret> {
-    fields.text("credential").map(Secret::new)
+fn health(call: &Call<'_>) -> Result<Reply, Problem> {
+    let snapshot = call.app.directory.snapshot_owned();
+    let mut channels: Vec<_> = snapshot.channels().collect();
+    channels.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+    let rows: Vec<_> = channels.into_iter().map(|channel| health_row(call, channel)).collect();
+    Ok(Reply::ok(json!({"data": rows})))
+}
+
+fn health_row(call: &Call<'_>, channel: &Arc<Channel>) -> Value {
+    let (now_ns, now_ms) = (call.app.clock.mono_ns(), call.app.clock.now_ms());
+    let view = call.app.channels.of(channel).view(now_ns);
+    let after = |left_ns: u64| time_text(now_ms.saturating_add(milliseconds(left_ns)));
+    let troubles = view.troubles.iter().map(|trouble| {
+        json!({
+            "model": trouble.model,
+            "credential": trouble.credential,
+            "failures": trouble.failures,
+            "reason": trouble.rest.map(|rest| rest.reason),
+            "until": trouble.rest.map(|rest| after(rest.left_ns)),
+        })
+    });
+    let state = match channel.status {
+        ChannelStatus::Disabled => "disabled",
+        ChannelStatus::Enabled if view.troubles.is_empty() => "healthy",
+        ChannelStatus::Enabled if view.troubles.iter().all(|trouble| trouble.rest.is_none()) => "failing",
+        ChannelStatus::Enabled => "cooling_down",
+    };
+    let failed_at = |(ago_ns, _)| time_text(now_ms.saturating_sub(milliseconds(ago_ns)));
+    json!({
+        "channel": channel.id,
+        "name": channel.name,
+        "state": state,
+        "running": view.running,
+        "answered": view.answered,
+        "failed": view.failed,
+        "last_failure_at": view.last_failure.map(failed_at),
+        "last_failure": view.last_failure.map(|(_, code)| code),
+        "troubles": troubles.collect::<Vec<_>>(),
+    })
+}
+
+fn milliseconds(ns: u64) -> i64 {
+    i64::try_from(ns / 1_000_000).unwrap_or(i64::MAX)
+}
+
+fn credentials(fields: &Fields<'_>) -> Result<Option<Vec<Secret>>, FieldError> {
+    match (fields.text("credential"), fields.list("credentials")) {
+        (None, None) => Ok(None),
+        (Some(one), None) => Ok(Some(vec![Secret::new(one)])),
+        (None, Some(several)) => {
+            Ok(Some(several.iter().map(|text| Secret::new(text.as_str().unwrap_or_default())).collect()))
+        }
+        (Some(_), Some(_)) => {
+            Err(FieldError::new("credentials", "cannot be given beside credential: name all of them here"))
+        }
+    }
 }
 
 fn create(call: &Call<'_>) -> Result<Reply, Problem> {
     let fields = call.fields();
-    let credential = credential(&fields).ok_or_else(|| FieldError::new("credential", "is missing"))?;
+    let credentials = credentials(&fields)?.ok_or_else(|| FieldError::new("credential", "is missing"))?;
     let edit = |channel: &mut Channel| apply(channel, &fields);
-    let created = call.app.directory.create_channel(&call.actor(), &credential, &edit)?;
+    let created = call.app.directory.create_channel(&call.actor(), &credentials, &edit)?;
     Ok(resource::created(call, &created))
 }
 
 fn change(call: &Call<'_>) -> Result<Reply, Problem> {
     let (id, fields) = (call.path_id::<ChannelId>("id")?, call.fields());
     let edit = |channel: &mut Channel| apply(channel, &fields);
-    let credential = credential(&fields);
+    let credentials = credentials(&fields)?;
     let stored =
-        call.app.directory.edit_channel(&call.actor(), id, call.expected, credential.as_ref(), &edit)?;
+        call.app.directory.edit_channel(&call.actor(), id, call.expected, credentials.as_deref(), &edit)?;
     Ok(resource::shown(call, &stored))
 }
 
@@ -187,6 +349,46 @@ fn apply(channel: &mut Channel, fields: &Fields<'_>) -> Result<(), DirectoryErro
     }
     if let Some(field) = fields.one_of("output_cap_field")? {
         channel.output_cap_field = field;
+    }
+    if let Some(cools_down) = fields.boolean("cools_down") {
+        channel.cools_down = cools_down;
+    }
+    apply_limits(channel, fields)?;
+    apply_costs(channel, fields)
+}
+
+fn apply_limits(channel: &mut Channel, fields: &Fields<'_>) -> Result<(), DirectoryError> {
+    if let Some(limit) = nullable_count(fields, "concurrency")? {
+        channel.concurrency = limit;
+    }
+    if let Some(limit) = nullable_count(fields, "requests_per_minute")? {
+        channel.requests_per_minute = limit;
+    }
+    Ok(())
+}
+
+/// `Some(None)`: null was sent, so there is no limit.
+fn nullable_count(fields: &Fields<'_>, name: &str) -> Result<Option<Option<u32>>, FieldError> {
+    match fields.value(name) {
+        None => Ok(None),
+        Some(Value::Null) => Ok(Some(None)),
+        Some(_) => Ok(Some(fields.number(name)?)),
+    }
+}
+
+fn apply_costs(channel: &mut Channel, fields: &Fields<'_>) -> Result<(), DirectoryError> {
+    if let Some(share) = fields.nullable_text("cost_share") {
+        let read = |text: &str| {
+            decimal::parse_multiplier(text)
+                .ok_or_else(|| FieldError::new("cost_share", "is not a multiplier"))
+        };
+        channel.cost_share_ppm = share.map(read).transpose()?;
+    }
+    if let Some(prices) = fields.object("cost_prices") {
+        let read = |(model, price): (&String, &Value)| {
+            Ok((model.as_str().into(), shape::named::<CostPrice>(&format!("cost_prices.{model}"), price)?))
+        };
+        channel.cost_prices = prices.iter().map(read).collect::<Result<_, FieldError>>()?;
     }
     Ok(())
 }

@@ -166,7 +166,7 @@ pub static ROUTES: &[Route] = &[
     .query(&[
         Param { name: "account", about: "Only what this account was told, or the `operator`" },
         Param { name: "event", about: "Only notices of this event" },
-        Param { name: "category", about: "Only notices of this category: keys or money" },
+        Param { name: "category", about: "Only notices of this category: keys, money or channels" },
         Param { name: "days", about: "Only notices of so many days, such as 7" },
         Param { name: "from", about: "Only notices since this time" },
         Param { name: "state", about: "Only notices with a delivery in this state, such as dead" },

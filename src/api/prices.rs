@@ -11,7 +11,7 @@ use super::problem::Problem;
 use super::route::{Call, Param, Reply, Route};
 use super::shape::{COUNT, Field, Fields, Kind, Need, Shape, field};
 
-static PER_MILLION: Shape = Shape {
+pub static PER_MILLION: Shape = Shape {
     name: "PricePerMillion",
     fields: &[
         field!("input", Kind::Money, Required, "Input tokens that no other class counts"),

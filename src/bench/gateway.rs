@@ -104,7 +104,7 @@ fn models(app: &App, upstream: SocketAddr) -> io::Result<()> {
         });
         price.map_err(other)?;
     }
-    let channel = app.directory.create_channel(ACTOR, &Secret::new("bench"), &|channel: &mut Channel| {
+    let channel = app.directory.create_channel(ACTOR, &[Secret::new("bench")], &|channel: &mut Channel| {
         channel.name = "bench".into();
         channel.base_url = format!("http://{upstream}/v1").into();
         channel.models = workload::MODELS.into_iter().map(|name| (name.into(), name.into())).collect();

@@ -296,6 +296,7 @@ fn decided(hold: HoldId, account: LedgerAccountId, now_ms: i64, layers: &[LayerH
             repetition: Repetition::default(),
         },
         readings: Some(Readings {
+            channels: Vec::new(),
             available: Nano(9_000_000_000),
             held: Nano(HOLD),
             counters: layers.iter().map(reading).collect(),

@@ -165,6 +165,8 @@ struct Tail {
 pub struct Held {
     shared: Arc<Shared>,
     hold: HoldId,
+    /// The purse that the hold is in: of a live key, or of a test key.
+    account: AccountId,
     decided: Arc<Decided>,
     ticket: Ticket,
     /// Place among the records of its batch.
@@ -265,6 +267,7 @@ impl Books {
         let held = admitted.then(|| Held {
             shared: Arc::clone(shared),
             hold,
+            account: scope.account,
             decided: Arc::clone(&decided),
             ticket,
             index,
@@ -410,6 +413,7 @@ impl State {
             held: balance.held,
             counters: counters.collect(),
             rate: scope.rated.map(|rated| self.meters.read(rated, now_ns)),
+            channels: Vec::new(),
         }
     }
 
@@ -434,7 +438,7 @@ impl State {
     }
 
     /// Adds the end of a call to the record of its hold, or as a record of its own once that is written.
-    fn finish(&mut self, held: &Held, effect: Effect, outcome: Outcome) -> Ticket {
+    fn finish(&mut self, held: &Held, effect: Effect, cost: Option<Effect>, outcome: Outcome) -> Ticket {
         let outcome = Some(Box::new(outcome));
         // What was charged beyond the hold may be paid by a credit that came after it, so it keeps its place.
         let in_order = !matches!(&effect, Effect::Settled(settled) if !settled.overrun.is_empty());
@@ -443,11 +447,22 @@ impl State {
             && let Some(Record { effects, call: Some(call) }) = self.pending.get_mut(held.index)
         {
             effects.push(effect);
+            effects.extend(cost);
             call.outcome = outcome;
             return held.ticket;
         }
         let call = CallRecord { decided: Arc::clone(&held.decided), outcome };
-        self.push(Record { effects: vec![effect], call: Some(call) })
+        let effects = std::iter::once(effect).chain(cost).collect();
+        self.push(Record { effects, call: Some(call) })
+    }
+
+    /// What the upstreams of a call are expected to bill, of all its attempts.
+    fn accrue(&mut self, held: &Held, amount: Nano, now: Timestamp) -> Result<Option<Effect>, BooksError> {
+        if amount == Nano::ZERO {
+            return Ok(None);
+        }
+        let command = Command::AccrueUpstreamCost { account: held.account, hold: held.hold, amount };
+        self.ledger.execute(&command, now).map(Some).map_err(BooksError::Refused)
     }
 }
 
@@ -490,7 +505,8 @@ impl Held {
             state.meters.end(slot, outcome.usage.tokens.iter().sum());
         }
         let effect = state.ledger.execute(command, now).map_err(BooksError::Refused)?;
-        let ticket = state.finish(self, effect.clone(), outcome);
+        let cost = state.accrue(self, outcome.upstream_cost(), now)?;
+        let ticket = state.finish(self, effect.clone(), cost, outcome);
         drop(state);
         self.shared.work.notify_one();
         Ok((effect, ticket))

@@ -109,6 +109,12 @@ config! {
         attempts_max: u32 = 3, Between(1, 10);
         /// Calls that may go to another channel, for each hundred calls: retries must not make an outage larger.
         retry_share_percent: u32 = 20, Between(0, 100);
+        /// Failures in a row, of one model of a channel, after which that rests.
+        cool_down_failures: u32 = 3, Between(1, 1_000);
+        /// How long a channel rests at first; each rest that follows without a success between is twice as long.
+        cool_down_ms: u64 = 10_000, Between(10, 3_600_000);
+        /// How long it rests at the most, and whenever its account is out of credit or its credential is refused.
+        cool_down_ms_max: u64 = 300_000, Between(10, 86_400_000);
         /// Idle connections kept for each provider and worker.
         pool_idle_per_host_max: u32 = 64, Between(0, 100_000);
         /// An idle connection is closed after this time.
@@ -274,6 +280,10 @@ impl Config {
         if self.upstream.header_timeout_ms > self.upstream.total_timeout_ms {
             let text = "is shorter than upstream.header_timeout_ms".to_owned();
             return Err(("upstream", "total_timeout_ms", text));
+        }
+        if self.upstream.cool_down_ms > self.upstream.cool_down_ms_max {
+            let text = "is shorter than upstream.cool_down_ms".to_owned();
+            return Err(("upstream", "cool_down_ms_max", text));
         }
         self.mail.check()
     }

@@ -12,6 +12,7 @@ use crate::directory::{
     AccountKind, Allowance, CapField, Channel, DirectoryError, Environment, FieldError, Group, Key, KeyOrder,
     KeyStatus, Limit, Member, Metric, Model, Organization, Origin, Policy, PolicyDocument, Price, Project,
     ProjectStatus, RateLimit, RateMetric, Schedule, StatusNote, StatusOrigin, StatusReason, Switch, Window,
+    decimal,
 };
 use crate::explain::usable;
 use crate::gateway::ladder::{self, Caller};
@@ -24,6 +25,9 @@ use super::prices::CHAT_MODELS;
 
 const ACTOR: &str = "demo";
 const CHANNEL: &str = "simulated upstream";
+/// Serves the models that always fail, and never cools down: each call is to show its failure, not that of the one before.
+const FAILURES: &str = "simulated failures";
+const FAILING: [&str; 4] = ["demo-429", "demo-500", "demo-timeout", "demo-no-credit"];
 /// Has a price and no channel that serves it.
 const WITHOUT_CHANNEL: &str = "demo-down";
 const DEEPSEEK: &str = "deepseek-chat";
@@ -72,7 +76,7 @@ impl From<BooksError> for SeedError {
 /// next start. Blocks.
 pub fn seed(app: &App, seed: &Seed, upstream_url: &str, upstream_key: &Secret) -> Result<(), SeedError> {
     models(app)?;
-    channel(app, upstream_url, upstream_key)?;
+    channels(app, upstream_url, upstream_key)?;
     for key in &KEYS {
         if app.directory.find_key(seed.key(key).expose().as_bytes()).is_none() {
             self::key(app, seed, key)?;
@@ -105,29 +109,35 @@ fn models(app: &App) -> Result<(), DirectoryError> {
 
 const IMAGE_TOKENS_MAX: u32 = 2_000;
 
-/// The one channel; its address follows the upstream when that had to be started anew.
-fn channel(app: &App, upstream_url: &str, upstream_key: &Secret) -> Result<(), DirectoryError> {
-    let known = app.directory.snapshot().channels().find(|channel| &*channel.name == CHANNEL).cloned();
-    if let Some(known) = known {
-        return app
-            .directory
-            .edit_channel(ACTOR, known.id, None, None, &|channel: &mut Channel| {
+/// The channels; their address follows the upstream when that had to be started anew.
+fn channels(app: &App, upstream_url: &str, upstream_key: &Secret) -> Result<(), DirectoryError> {
+    for name in [CHANNEL, FAILURES] {
+        let known = app.directory.snapshot().channels().find(|channel| &*channel.name == name).cloned();
+        if let Some(known) = known {
+            app.directory.edit_channel(ACTOR, known.id, None, None, &|channel: &mut Channel| {
                 channel.base_url = upstream_url.into();
                 Ok(())
-            })
-            .map(drop);
+            })?;
+            continue;
+        }
+        let served = CHAT_MODELS.iter().filter(|model| {
+            model.name != WITHOUT_CHANNEL && FAILING.contains(&model.name) == (name == FAILURES)
+        });
+        let served: BTreeMap<Box<str>, Box<str>> =
+            served.map(|model| (model.name.into(), model.name.into())).collect();
+        let credentials = std::slice::from_ref(upstream_key);
+        app.directory.create_channel(ACTOR, credentials, &|channel: &mut Channel| {
+            channel.name = name.into();
+            channel.base_url = upstream_url.into();
+            channel.models = served.clone();
+            channel.environments = vec![Environment::Live, Environment::Test];
+            channel.output_cap_field = CapField::MaxCompletionTokens;
+            // The upstream bills what the gateway charges.
+            channel.cost_share_ppm = Some(decimal::PPM);
+            channel.cools_down = name != FAILURES;
+            Ok(())
+        })?;
     }
-    let served = CHAT_MODELS.iter().filter(|model| model.name != WITHOUT_CHANNEL);
-    let served: BTreeMap<Box<str>, Box<str>> =
-        served.map(|model| (model.name.into(), model.name.into())).collect();
-    app.directory.create_channel(ACTOR, upstream_key, &|channel: &mut Channel| {
-        channel.name = CHANNEL.into();
-        channel.base_url = upstream_url.into();
-        channel.models = served.clone();
-        channel.environments = vec![Environment::Live, Environment::Test];
-        channel.output_cap_field = CapField::MaxCompletionTokens;
-        Ok(())
-    })?;
     Ok(())
 }
 

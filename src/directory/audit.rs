@@ -14,7 +14,7 @@ use super::commands::Directory;
 use super::error::DirectoryError;
 
 /// Fields of which only the fact of a change is shown.
-const HIDDEN: [&str; 5] = ["hash", "credential", "previous", "token", "secret"];
+const HIDDEN: [&str; 6] = ["hash", "credential", "credentials", "previous", "token", "secret"];
 
 /// Which rows.
 #[derive(Clone, Debug, Default)]

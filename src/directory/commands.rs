@@ -28,6 +28,9 @@ use super::stored::{self, ObjectId, Revision, Versioned, Writer};
 /// A signature is worth as much as its secret is hard to guess.
 const WEBHOOK_SECRET_BYTES_MIN: usize = 16;
 
+/// Credentials of one channel.
+const CREDENTIALS_MAX: usize = 32;
+
 /// See the module.
 pub struct Directory {
     db: Db,
@@ -115,19 +118,19 @@ impl Directory {
         stored::history(&self.db, kind, id, limit)
     }
 
-    /// Changes a channel; `credential` replaces its key.
+    /// Changes a channel; `credentials` replace its keys.
     pub fn edit_channel(
         &self,
         actor: &str,
         id: ChannelId,
         expected: Option<u64>,
-        credential: Option<&Secret>,
+        credentials: Option<&[Secret]>,
         edit: Edit<'_, Channel>,
     ) -> Result<Versioned<Channel>, DirectoryError> {
-        let sealed = credential.map(|credential| self.seal(id, credential)).transpose()?;
+        let sealed = credentials.map(|credentials| self.seal_all(id, credentials)).transpose()?;
         self.edit(actor, id.raw(), expected, &|channel: &mut Channel| {
             if let Some(sealed) = &sealed {
-                channel.credential = sealed.clone();
+                channel.credentials.clone_from(sealed);
             }
             edit(channel)
         })
@@ -256,8 +259,17 @@ impl Directory {
         KeyHash(self.master.key_hash(text.expose().as_bytes()))
     }
 
-    pub(super) fn seal(&self, id: ChannelId, credential: &Secret) -> Result<Box<str>, DirectoryError> {
-        self.seal_for(&sealing_purpose(id), "credential", credential)
+    /// A channel's credentials, in their order.
+    pub(super) fn seal_all(
+        &self,
+        id: ChannelId,
+        credentials: &[Secret],
+    ) -> Result<Vec<Box<str>>, DirectoryError> {
+        if credentials.is_empty() || credentials.len() > CREDENTIALS_MAX {
+            return Err(DirectoryError::invalid("credentials", "must be from 1 to 32"));
+        }
+        let seal = |credential| self.seal_for(&sealing_purpose(id), "credential", credential);
+        credentials.iter().map(seal).collect()
     }
 
     pub(super) fn seal_webhook_secret(
@@ -279,9 +291,10 @@ impl Directory {
         Ok(hex::encode(&sealed.map_err(DirectoryError::Sealing)?).into())
     }
 
-    /// The provider's key of a channel, for the one who calls it.
-    pub fn credential(&self, channel: &Channel) -> Result<Secret, DirectoryError> {
-        self.open_sealed(&sealing_purpose(channel.id), &channel.credential)
+    /// The provider's keys of a channel, for the one who calls it.
+    pub fn credentials(&self, channel: &Channel) -> Result<Vec<Secret>, DirectoryError> {
+        let purpose = sealing_purpose(channel.id);
+        channel.credentials.iter().map(|sealed| self.open_sealed(&purpose, sealed)).collect()
     }
 
     /// What a webhook's notices are signed with.

@@ -338,11 +338,11 @@ impl Directory {
         })
     }
 
-    /// `credential` is the provider's key; it is sealed and never shown again.
+    /// `credentials` are the provider's keys; they are sealed and never shown again.
     pub fn create_channel(
         &self,
         actor: &str,
-        credential: &Secret,
+        credentials: &[Secret],
         edit: Edit<'_, Channel>,
     ) -> Result<Versioned<Channel>, DirectoryError> {
         let id = self.fresh(ChannelId::new, |snapshot, id| snapshot.channel(id).is_some());
@@ -354,7 +354,7 @@ impl Directory {
                 name: "".into(),
                 provider: ProviderKind::Openai,
                 base_url: "".into(),
-                credential: self.seal(id, credential)?,
+                credentials: self.seal_all(id, credentials)?,
                 models: Default::default(),
                 groups: Vec::new(),
                 environments: vec![Environment::Live],
@@ -362,6 +362,11 @@ impl Directory {
                 weight: 1,
                 status: ChannelStatus::Enabled,
                 output_cap_field: CapField::MaxCompletionTokens,
+                cools_down: true,
+                concurrency: None,
+                requests_per_minute: None,
+                cost_share_ppm: None,
+                cost_prices: Default::default(),
                 created_at: self.now()?,
             },
         )

@@ -70,6 +70,23 @@ pub mod multiplier {
     }
 }
 
+pub mod optional_multiplier {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(ppm: &Option<u64>, serializer: S) -> Result<S::Ok, S::Error> {
+        match ppm {
+            Some(ppm) => super::multiplier::serialize(ppm, serializer),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+        #[derive(Deserialize)]
+        struct Written(#[serde(with = "super::multiplier")] u64);
+        Ok(Option::<Written>::deserialize(deserializer)?.map(|Written(ppm)| ppm))
+    }
+}
+
 pub mod per_million {
     use std::collections::BTreeMap;
 

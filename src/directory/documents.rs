@@ -7,8 +7,8 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use ledger::{Nano, TokenClass};
-use serde::{Deserialize, Serialize};
+use ledger::{Nano, TokenClass, Usage};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::id::{AccountId, ChannelId, GroupId, ModelId, OrganizationId, PolicyId, PriceId, ProjectId};
 
@@ -164,8 +164,9 @@ pub struct Channel {
     pub provider: ProviderKind,
     /// Up to and including the version segment, without a slash at the end: `https://host/v1`.
     pub base_url: Box<str>,
-    /// The provider's key, sealed with the master key.
-    pub credential: Box<str>,
+    /// The provider's keys, sealed with the master key; calls take turns with those that work.
+    #[serde(alias = "credential", deserialize_with = "one_or_several")]
+    pub credentials: Vec<Box<str>>,
     /// Model as callers name it → as this upstream names it.
     pub models: BTreeMap<Box<str>, Box<str>>,
     /// Groups that may use the channel; empty means every group.
@@ -183,14 +184,73 @@ pub struct Channel {
     /// The request field through which this upstream takes its output cap.
     #[serde(default)]
     pub output_cap_field: CapField,
+    /// Whether it rests after failures; one that does not is tried whatever happened.
+    #[serde(default = "yes")]
+    pub cools_down: bool,
+    /// Calls at a time, of one process; unset: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<u32>,
+    /// Calls in a minute, of one process; unset: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requests_per_minute: Option<u32>,
+    /// What the upstream bills, as a share of the model's price in millionths; unset: nobody knows.
+    #[serde(
+        default,
+        rename = "cost_share",
+        skip_serializing_if = "Option::is_none",
+        with = "decimal::optional_multiplier"
+    )]
+    pub cost_share_ppm: Option<u64>,
+    /// What it bills for single models, where that is no share of their price; by the names that callers use.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub cost_prices: BTreeMap<Box<str>, CostPrice>,
     pub created_at: Timestamp,
+}
+
+/// What an upstream bills for a model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CostPrice {
+    #[serde(with = "decimal::per_million")]
+    pub per_million: [Option<Nano>; TokenClass::COUNT],
+    #[serde(default, with = "decimal::money")]
+    pub per_call: Nano,
 }
 
 const fn one() -> u32 {
     1
 }
 
+const fn yes() -> bool {
+    true
+}
+
+/// A channel had one credential before it could have several.
+fn one_or_several<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Box<str>>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        One(Box<str>),
+        Several(Vec<Box<str>>),
+    }
+    Ok(match Written::deserialize(deserializer)? {
+        Written::One(one) => vec![one],
+        Written::Several(several) => several,
+    })
+}
+
 impl Channel {
+    /// What the upstream is expected to bill for this use of a model; `None`: nobody told what it costs.
+    pub fn cost(&self, model: &str, price: &Price, usage: &Usage) -> Option<Nano> {
+        let (rates, share_ppm) = match self.cost_prices.get(model) {
+            Some(own) => {
+                (ledger::Price { per_million: own.per_million, per_call: own.per_call }, decimal::PPM)
+            }
+            None => (price.rates(), self.cost_share_ppm?),
+        };
+        Some(ledger::rate(&rates, usage, share_ppm).map_or(Nano::MAX, |rated| rated.total))
+    }
+
     /// Whether keys of this group, or of none, may use it.
     pub fn is_open_to(&self, group: Option<GroupId>) -> bool {
         self.groups.is_empty() || group.is_some_and(|group| self.groups.contains(&group))

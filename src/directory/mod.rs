@@ -37,9 +37,9 @@ pub use appeal::{Appeal, AppealState};
 pub use commands::{Directory, Edit};
 pub use create::{CreatedKey, CreatedToken, KeyMatch, KeyOrder};
 pub use documents::{
-    Account, AccountKind, AccountPolicy, Allowance, CapField, Channel, ChannelStatus, Environment, Group,
-    Key, KeyStatus, KeyText, Limit, Metric, Model, ModelStatus, Origin, Price, ProviderKind, StatusNote,
-    StatusOrigin, StatusReason, Window,
+    Account, AccountKind, AccountPolicy, Allowance, CapField, Channel, ChannelStatus, CostPrice, Environment,
+    Group, Key, KeyStatus, KeyText, Limit, Metric, Model, ModelStatus, Origin, Price, ProviderKind,
+    StatusNote, StatusOrigin, StatusReason, Window,
 };
 pub use error::{DirectoryError, FieldError, Kind};
 pub use member::{AccountRole, Member, MemberKind};

@@ -323,6 +323,11 @@ impl Document for Channel {
         for (at, group) in self.groups.iter().enumerate() {
             present(format!("groups[{at}]"), snapshot.group(*group), group)?;
         }
+        for (model, price) in &self.cost_prices {
+            let field = format!("cost_prices.{model}");
+            present(&field, self.models.get(model), format_args!("model {model} of the channel"))?;
+            checks::not_negative(&field, price.per_call)?;
+        }
         checks::distinct("environments", &self.environments)?;
         match self.environments.is_empty() {
             true => Err(FieldError::new("environments", "must name at least one of live and test")),

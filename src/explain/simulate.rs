@@ -49,9 +49,14 @@ pub fn chat(
         repetition: Repetition::default(),
     };
     let model = facts.body.passed().map(|body| &*body.model);
-    let readings = Caller::of_key(&snapshot, key.id)
-        .map(|caller| app.books.read(&Scope::new(&snapshot, caller, model, at.0)))
-        .unwrap_or_default();
+    let caller = Caller::of_key(&snapshot, key.id);
+    let mut readings =
+        caller.map(|caller| app.books.read(&Scope::new(&snapshot, caller, model, at.0))).unwrap_or_default();
+    if let (Some(caller), Some(entry)) = (caller, model.and_then(|name| snapshot.model(name))) {
+        let candidates = caller.candidates(&snapshot, entry);
+        let channels = candidates.all().map(|candidate| candidate.channel);
+        readings.channels = app.channels.resting(channels, &entry.model.name, app.clock.mono_ns(), at.0);
+    }
     let policy = app.hold_policy();
     let verdict = ladder::decide(&snapshot, &facts, &readings, &policy);
     let (refusal, admitted) = match verdict {

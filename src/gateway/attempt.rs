@@ -8,22 +8,27 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderValue;
+use ledger::{Nano, TokenClass, Usage};
 use tokio::time::timeout;
 
 use crate::catalogue::Code;
 
+use super::channel_health::{Fault, Place, Rest, RestReason};
 use super::exchange::Exchange;
 use super::facts::{Attempt, CostBasis, UsageSource};
+use super::ladder::Candidate;
 use super::outgoing::{Order, Outgoing};
 use super::provider::openai::{self, UpstreamFault, UpstreamFaultKind};
 use super::route::Route;
 use super::upstream::{Answer, AnswerStream, Collected, ForwardError};
-use super::worker::Interrupt;
+use super::worker::{Interrupt, Worker};
 
 /// An upstream's error is read up to this size.
 const ERROR_BODY_BYTES_MAX: usize = 64 * 1024;
 /// Whole answers up to this size wait for their settlement.
 const WHOLE_BYTES_MAX: usize = 1024 * 1024;
+/// How long a channel is left alone whose settings are of no use.
+const UNUSABLE_NS: u64 = 10_000_000_000;
 /// Longest name of a call that is kept, in bytes.
 const UPSTREAM_ID_BYTES_MAX: usize = 128;
 
@@ -37,6 +42,7 @@ pub struct Attempting {
     started_us: u64,
     status: Option<u16>,
     upstream_request: Option<Box<str>>,
+    place: Place,
 }
 
 /// What an attempt came to.
@@ -67,28 +73,51 @@ pub(super) struct Failure {
 }
 
 /// What an upstream is thought to bill an attempt for.
-#[derive(Clone, Copy)]
 pub(super) enum Spent {
     Nothing,
-    Used(UsageSource),
+    Used(Usage, UsageSource),
     /// As much as the call may come to.
     AtMost,
 }
 
 impl Spent {
-    fn basis(self) -> CostBasis {
+    fn basis(&self) -> CostBasis {
         match self {
-            Spent::Nothing | Spent::Used(UsageSource::None) => CostBasis::Nothing,
-            Spent::Used(UsageSource::Upstream) => CostBasis::Upstream,
-            Spent::Used(UsageSource::Counted) => CostBasis::Counted,
+            Spent::Nothing | Spent::Used(_, UsageSource::None) => CostBasis::Nothing,
+            Spent::Used(_, UsageSource::Upstream) => CostBasis::Upstream,
+            Spent::Used(_, UsageSource::Counted) => CostBasis::Counted,
             Spent::AtMost => CostBasis::Estimated,
         }
     }
 }
 
 impl Attempting {
-    pub fn new(route: Rc<Route>, credential: usize, multiplier_ppm: u64, started_us: u64) -> Self {
-        Attempting { route, credential, multiplier_ppm, started_us, status: None, upstream_request: None }
+    /// Readies an attempt at a channel with one of the credentials that `may` be used, or says why the channel cannot
+    /// be used now. `arrived_ns`: boot-clock time at which the request arrived.
+    pub fn begin(
+        worker: &Worker,
+        candidate: Candidate<'_>,
+        model: &str,
+        arrived_ns: u64,
+        may: impl Fn(usize) -> bool,
+    ) -> Result<Self, Rest> {
+        let now_ns = worker.gateway.app.clock.mono_ns();
+        let unusable = Rest { reason: RestReason::Unusable, left_ns: UNUSABLE_NS };
+        let route = worker.routes.get(candidate.channel, &worker.gateway.app).map_err(|why| {
+            tracing::error!(channel = %candidate.channel.id, why, "a channel cannot be used");
+            unusable
+        })?;
+        let place = route.health.begin(candidate.channel, model, now_ns)?;
+        let credential = route.credential(now_ns, may).ok_or(unusable)?;
+        Ok(Attempting {
+            credential,
+            multiplier_ppm: candidate.multiplier_ppm,
+            started_us: now_ns.saturating_sub(arrived_ns) / 1_000,
+            status: None,
+            upstream_request: None,
+            route,
+            place,
+        })
     }
 
     fn note_head(&mut self, answer: &Answer) {
@@ -96,8 +125,8 @@ impl Attempting {
         self.upstream_request = upstream_request(answer);
     }
 
-    /// The attempt as it is kept.
-    pub(super) fn ended(&mut self, now_us: u64, fault: Option<Code>, spent: Spent) -> Attempt {
+    /// The attempt as it is kept, with what its upstream is expected to bill.
+    fn ended(&mut self, now_us: u64, fault: Option<Code>, spent: &Spent, cost: Option<Nano>) -> Attempt {
         Attempt {
             channel: Some(self.route.channel.id),
             credential: u8::try_from(self.credential + 1).unwrap_or(u8::MAX),
@@ -107,13 +136,48 @@ impl Attempting {
             status: self.status,
             upstream_request: self.upstream_request.take(),
             fault,
-            cost: None,
+            cost,
             cost_basis: spent.basis(),
         }
     }
 }
 
 impl Exchange {
+    /// Keeps what the attempt under way was, and what its channel's health is to learn of it.
+    pub(super) fn end_attempt(&mut self, fault: Option<Code>, retry_after: Option<Duration>, spent: &Spent) {
+        let (now_ns, now_us) = (self.worker.gateway.app.clock.mono_ns(), self.elapsed_us());
+        let route = &self.attempt.route;
+        let (model, credential) = (&*self.request.model, self.attempt.credential);
+        match fault {
+            None => route.health.answered(model, credential, now_ns),
+            Some(code) => {
+                let fault = Fault { model, credential, code, retry_after };
+                if let Some(told) = route.health.failed(&route.channel, &fault, now_ns) {
+                    self.worker.gateway.app.channels.tell(told);
+                }
+            }
+        }
+        let cost = match spent {
+            Spent::Nothing => Some(Nano::ZERO),
+            Spent::Used(usage, _) => route.channel.cost(model, &self.price, usage),
+            Spent::AtMost => route.channel.cost(model, &self.price, &self.most()),
+        };
+        self.attempt.place = Place::none();
+        let ended = self.attempt.ended(now_us, fault, spent, cost);
+        self.attempts.push(ended);
+    }
+
+    /// The most that the call can use.
+    fn most(&self) -> Usage {
+        let mut usage = Usage::default();
+        if let Some(call) = self.held.decided().facts.body.passed() {
+            let output = u64::from(call.choices).saturating_mul(u64::from(self.admitted.output_cap));
+            usage.set(TokenClass::Input, call.input_tokens_bound);
+            usage.set(TokenClass::Output, output);
+        }
+        usage
+    }
+
     /// Tries the channel that is up; ends early where the call must end.
     pub(super) async fn attempt(&mut self) -> Tried {
         let worker = Rc::clone(&self.worker);
@@ -188,7 +252,7 @@ impl Failure {
         self.code != Code::UpstreamRejected
     }
 
-    pub fn spent(&self) -> Spent {
+    pub(super) fn spent(&self) -> Spent {
         if self.may_be_billed { Spent::AtMost } else { Spent::Nothing }
     }
 }

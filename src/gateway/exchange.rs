@@ -17,7 +17,7 @@ use tokio::time::timeout;
 
 use crate::books::{BooksError, Held, Settlement, Ticket};
 use crate::catalogue::{Code, Language, Refusal};
-use crate::directory::Price;
+use crate::directory::{Channel, Price};
 use crate::id::{ChannelId, KeyId};
 
 use super::answer::AnswerBody;
@@ -65,7 +65,7 @@ impl Exchange {
                 }
                 Tried::Interrupted(why) => return Box::pin(self.abandon(why)).await,
                 Tried::Failed(failure) => {
-                    self.end_attempt(Some(failure.code), failure.spent());
+                    self.end_attempt(Some(failure.code), failure.retry_after, &failure.spent());
                     match self.next_attempt(&failure) {
                         Some(next) => self.attempt = next,
                         None => return Box::pin(self.fail(failure)).await,
@@ -73,13 +73,6 @@ impl Exchange {
                 }
             }
         }
-    }
-
-    /// Keeps what the attempt under way was.
-    fn end_attempt(&mut self, fault: Option<Code>, spent: Spent) {
-        let now_us = self.elapsed_us();
-        let ended = self.attempt.ended(now_us, fault, spent);
-        self.attempts.push(ended);
     }
 
     /// Another channel to try, if one is left, may be tried, and somebody still waits for it.
@@ -94,23 +87,38 @@ impl Exchange {
         let candidates = caller.candidates(&snapshot, snapshot.model(&self.request.model)?);
         let number = u32::try_from(self.attempts.len() + 1).unwrap_or(u32::MAX);
         let seed = ladder::seed(self.held.decided().facts.request, number);
-        let mut tried: SmallVec<[ChannelId; 4]> =
-            self.attempts.iter().filter_map(|attempt| attempt.channel).collect();
+        let mut of_no_use: SmallVec<[ChannelId; 4]> = SmallVec::new();
         loop {
-            let next = candidates.choose(seed, |channel| !tried.contains(&channel.id))?;
-            match self.worker.routes.get(next.channel, &gateway.app.directory) {
-                Ok(route) if self.worker.retries.take() => {
+            let can_serve = |channel: &Channel| !of_no_use.contains(&channel.id) && !self.is_used_up(channel);
+            let next = candidates.choose(seed, can_serve)?;
+            let channel = next.channel.id;
+            let may = |credential| !self.has_tried(channel, credential);
+            match Attempting::begin(&self.worker, next, &self.request.model, self.arrived_ns, may) {
+                Ok(mut next) if self.worker.retries.take() => {
                     // A multiplier that rose meanwhile is charged no higher than the hold covers.
-                    let multiplier_ppm = next.multiplier_ppm.min(self.admitted.multiplier_ppm);
-                    return Some(Attempting::new(route, 0, multiplier_ppm, self.elapsed_us()));
+                    next.multiplier_ppm = next.multiplier_ppm.min(self.admitted.multiplier_ppm);
+                    return Some(next);
                 }
                 Ok(_) => return None,
-                Err(why) => {
-                    tracing::error!(channel = %next.channel.id, why, "a channel cannot be used");
-                    tried.push(next.channel.id);
-                }
+                Err(_rest) => of_no_use.push(channel),
             }
         }
+    }
+
+    /// Whether this call has nothing more to look for at a channel: only where a credential was refused, another one
+    /// may do better.
+    fn is_used_up(&self, channel: &Channel) -> bool {
+        let mut tried = self.attempts.iter().filter(|attempt| attempt.channel == Some(channel.id)).peekable();
+        let is_refused =
+            |fault: Option<Code>| matches!(fault, Some(Code::UpstreamAuthFailed | Code::UpstreamOutOfCredit));
+        tried.peek().is_some()
+            && (tried.clone().count() >= channel.credentials.len()
+                || !tried.all(|attempt| is_refused(attempt.fault)))
+    }
+
+    fn has_tried(&self, channel: ChannelId, credential: usize) -> bool {
+        let number = u8::try_from(credential + 1).unwrap_or(u8::MAX);
+        self.attempts.iter().any(|attempt| attempt.channel == Some(channel) && attempt.credential == number)
     }
 
     pub(super) fn meter(&self) -> Meter {
@@ -191,7 +199,7 @@ impl Exchange {
         let (ending, refusal) = (why.ending(), why.refusal());
         let response = self.addressee().refusal(&refusal);
         let (code, status) = (Some(refusal.code), refusal.code.status());
-        self.end_attempt(code, Spent::AtMost);
+        self.end_attempt(code, None, &Spent::AtMost);
         let ended = Ended { code, ..self.ended(status, ending) };
         self.release(ReleaseReason::NothingDelivered, ended, response).await;
     }
@@ -215,7 +223,7 @@ impl Exchange {
         mut ended: Ended,
     ) -> Result<(Unheld, Settlement), BooksError> {
         let (usage, source) = meter.read().await;
-        self.end_attempt(ended.code, Spent::Used(source));
+        self.end_attempt(ended.code, None, &Spent::Used(usage, source));
         ended.attempts = std::mem::take(&mut self.attempts);
         let multiplier_ppm = self.attempt.multiplier_ppm;
         let (rest, held) = self.take_held();
@@ -230,8 +238,8 @@ impl Exchange {
         meter: Meter,
         mut ended: Ended,
     ) -> Result<(Unheld, Settlement), BooksError> {
-        let (_, source) = meter.read().await;
-        self.end_attempt(ended.code, Spent::Used(source));
+        let (usage, source) = meter.read().await;
+        self.end_attempt(ended.code, None, &Spent::Used(usage, source));
         ended.attempts = std::mem::take(&mut self.attempts);
         let (rest, held) = self.take_held();
         let settled = settle::release(held, ReleaseReason::NothingDelivered, ended)?;

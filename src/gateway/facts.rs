@@ -13,6 +13,8 @@ use crate::catalogue::{Code, Refusal};
 use crate::directory::{Key, Rates};
 use crate::id::{AccountId, ChannelId, KeyId, MemberId, PriceId, ProjectId, RequestId};
 
+use super::channel_health::RestReason;
+
 /// Room for the layers of one call without an allocation: those of a key, its project and its group.
 pub const LAYERS_INLINE: usize = 10;
 
@@ -141,6 +143,24 @@ pub struct Readings {
     pub counters: SmallVec<[CounterReading; LAYERS_INLINE]>,
     /// `None` if no rate limited the key.
     pub rate: Option<RateReading>,
+    /// Channels that could not be used, where that made a difference.
+    pub channels: Vec<ChannelReading>,
+}
+
+impl Readings {
+    /// Whether the channel could not be used.
+    pub fn rests(&self, channel: ChannelId) -> bool {
+        self.channels.iter().any(|reading| reading.channel == channel)
+    }
+}
+
+/// A channel that rests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChannelReading {
+    pub channel: ChannelId,
+    pub reason: RestReason,
+    /// Ledger time at which it can be used again, as far as that is known.
+    pub until_ms: i64,
 }
 
 /// How fast a key was used, and the limits that held.

@@ -3,6 +3,7 @@
 
 pub mod answer;
 mod attempt;
+pub mod channel_health;
 pub mod convert;
 mod edge;
 mod exchange;

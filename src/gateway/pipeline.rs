@@ -25,14 +25,15 @@ use crate::risk::Observation;
 use super::answer::AnswerBody;
 use super::attempt::Attempting;
 use super::exchange::Exchange;
-use super::facts::{Admitted, Attempts, Checked, Credential, Decided, Endpoint, Facts, Repetition};
+use super::facts::{
+    Admitted, Attempts, ChannelReading, Checked, Credential, Decided, Endpoint, Facts, Repetition,
+};
 use super::identify::{self, Destination};
 use super::ladder::{self, Caller, Scope, Verdict};
 use super::models;
 use super::once::IDEMPOTENCY_KEY;
 use super::request::{ChatRequest, RequestFault};
 use super::respond::{self, Addressee};
-use super::route::Route;
 use super::worker::Worker;
 
 /// A request that has arrived, before anything is known of its caller.
@@ -61,8 +62,7 @@ pub(super) struct Asked {
 struct Admission {
     admitted: Admitted,
     price: Arc<Price>,
-    /// Where it goes first, and the multiplier of the group through which that is reached.
-    first: (Rc<Route>, u64),
+    first: Attempting,
     /// Tokens that the call can come to.
     tokens: u64,
 }
@@ -371,36 +371,29 @@ impl Arrival {
         admission: &mut Option<Admission>,
     ) -> Option<Reserve> {
         let gateway = &self.worker.gateway;
-        let readings = decided.readings.take().unwrap_or_default();
-        let verdict = ladder::decide(snapshot, &decided.facts, &readings, &gateway.policy);
+        let mut readings = decided.readings.take().unwrap_or_default();
         let mut reserve = None;
-        match verdict {
-            Verdict::Refuse(refusal) => decided.refusal = Some(refusal),
-            Verdict::Admit(admit) => {
-                match self.worker.routes.get(admit.first.channel, &gateway.app.directory) {
-                    Err(why) => {
-                        tracing::error!(channel = %admit.first.channel.id, why, "a channel cannot be used");
-                        let model = decided.facts.body.passed().map_or("", |body| &*body.model);
-                        decided.refusal = Some(Box::new(Refusal::new(Code::NoChannel).param("model", model)));
-                    }
-                    Ok(route) => {
-                        let admitted = Admitted {
-                            price: admit.price.id,
-                            multiplier_ppm: admit.multiplier_ppm,
-                            channel: admit.first.channel.id,
-                            hold: admit.sizing.hold,
-                            output_cap: admit.sizing.output_cap,
-                            cap_reason: admit.sizing.cap_reason,
-                        };
-                        decided.admitted = Some(admitted);
-                        let tokens = decided.facts.body.passed().map_or(0, |call| admit.sizing.tokens(call));
-                        reserve =
-                            Some(Reserve { amount: admitted.hold, overdraft: ledger::Nano::ZERO, tokens });
-                        let (price, first) = (Arc::clone(admit.price), (route, admit.first.multiplier_ppm));
-                        *admission = Some(Admission { admitted, price, first, tokens });
-                    }
+        // Once for most calls; once more for each channel that turns out to be of no use just now.
+        loop {
+            let resting = match ladder::decide(snapshot, &decided.facts, &readings, &gateway.policy) {
+                Verdict::Refuse(refusal) => {
+                    decided.refusal = Some(refusal);
+                    break;
                 }
-            }
+                Verdict::Admit(admit) => match self.begin(&decided.facts, admit) {
+                    Ok(begun) => {
+                        decided.admitted = Some(begun.admitted);
+                        let (amount, tokens) = (begun.admitted.hold, begun.tokens);
+                        reserve = Some(Reserve { amount, overdraft: ledger::Nano::ZERO, tokens });
+                        *admission = Some(begun);
+                        break;
+                    }
+                    Err(first) => self.resting(snapshot, &decided.facts, first),
+                },
+            };
+            let news =
+                resting.into_iter().filter(|reading| !readings.rests(reading.channel)).collect::<Vec<_>>();
+            readings.channels.extend(news);
         }
         decided.readings = Some(readings);
         if let Some(code) = decided.refusal.as_ref().map(|refusal| refusal.code)
@@ -409,6 +402,36 @@ impl Arrival {
             decided.calls = 0;
         }
         reserve
+    }
+
+    /// Readies the first attempt of an admitted call, or says why its channel cannot be used now.
+    fn begin(&self, facts: &Facts, admit: ladder::Admission<'_>) -> Result<Admission, ChannelReading> {
+        let model = model_of(facts).unwrap_or_default();
+        let first = Attempting::begin(&self.worker, admit.first, model, self.arrived_ns, |_| true);
+        let first = first.map_err(|rest| rest.reading(admit.first.channel.id, facts.at_ms))?;
+        let admitted = Admitted {
+            price: admit.price.id,
+            multiplier_ppm: admit.multiplier_ppm,
+            channel: admit.first.channel.id,
+            hold: admit.sizing.hold,
+            output_cap: admit.sizing.output_cap,
+            cap_reason: admit.sizing.cap_reason,
+        };
+        let tokens = facts.body.passed().map_or(0, |call| admit.sizing.tokens(call));
+        Ok(Admission { admitted, price: Arc::clone(admit.price), first, tokens })
+    }
+
+    /// The channels that cannot take the call now: the one that was just found so, and those like it.
+    fn resting(&self, snapshot: &Snapshot, facts: &Facts, first: ChannelReading) -> Vec<ChannelReading> {
+        let app = &self.worker.gateway.app;
+        let entry = model_of(facts).and_then(|name| snapshot.model(name));
+        let (Some(caller), Some(entry)) = (Caller::of(snapshot, facts), entry) else { return vec![first] };
+        let candidates = caller.candidates(snapshot, entry);
+        let channels = candidates.all().map(|candidate| candidate.channel);
+        let others = channels.filter(|channel| channel.id != first.channel);
+        let mut resting = app.channels.resting(others, &entry.model.name, app.clock.mono_ns(), facts.at_ms);
+        resting.push(first);
+        resting
     }
 
     /// Starts the exchange as a task of its own and waits for its answer; if the caller leaves, the task
@@ -425,14 +448,12 @@ impl Arrival {
         let running = self.worker.gateway.count_call();
         let rate = held.decided().readings.as_ref().and_then(|readings| readings.rate);
         self.worker.retries.earn();
-        let (route, multiplier_ppm) = admission.first;
-        let started_us = self.worker.gateway.app.clock.mono_ns().saturating_sub(self.arrived_ns) / 1_000;
         let exchange = Exchange {
             worker: Rc::clone(&self.worker),
             held,
             admitted: admission.admitted,
             price: admission.price,
-            attempt: Attempting::new(route, 0, multiplier_ppm, started_us),
+            attempt: admission.first,
             attempts: Attempts::new(),
             request,
             body,

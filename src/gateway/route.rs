@@ -7,16 +7,20 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use http::{HeaderName, HeaderValue, header};
 
-use crate::directory::{Channel, Directory};
+use crate::app::App;
+use crate::directory::Channel;
 use crate::id::ChannelId;
 use crate::secret::Secret;
 
+use super::channel_health::Health;
 use super::upstream::Target;
 
 /// A channel that can be called.
 pub struct Route {
     pub channel: Arc<Channel>,
     pub target: Target,
+    /// What other workers know of it, too.
+    pub health: Arc<Health>,
     /// What is sent with every call, for each of the channel's credentials.
     headers: Vec<Headers>,
 }
@@ -28,6 +32,11 @@ impl Route {
     pub fn headers(&self, credential: usize) -> &[(HeaderName, HeaderValue)] {
         self.headers.get(credential).map_or(&[], Vec::as_slice)
     }
+
+    /// The place of a credential to use now, of those that `may` be.
+    pub fn credential(&self, now_ns: u64, may: impl Fn(usize) -> bool) -> Option<usize> {
+        self.health.credential(self.headers.len(), now_ns, may)
+    }
 }
 
 /// The routes of one worker.
@@ -38,7 +47,7 @@ pub struct Routes {
 
 impl Routes {
     /// The route of a channel; made anew when the channel has changed. The error is for operators.
-    pub fn get(&self, channel: &Arc<Channel>, directory: &Directory) -> Result<Rc<Route>, String> {
+    pub fn get(&self, channel: &Arc<Channel>, app: &App) -> Result<Rc<Route>, String> {
         let mut known = self.known.borrow_mut();
         if let Some(route) = known.get(&channel.id)
             && Arc::ptr_eq(&route.channel, channel)
@@ -46,9 +55,10 @@ impl Routes {
             return Ok(Rc::clone(route));
         }
         let target = Target::parse(&channel.base_url).map_err(|why| why.to_string())?;
-        let credential = directory.credential(channel).map_err(|why| why.to_string())?;
-        let headers = vec![headers(&credential)?];
-        let route = Rc::new(Route { channel: Arc::clone(channel), target, headers });
+        let credentials = app.directory.credentials(channel).map_err(|why| why.to_string())?;
+        let headers = credentials.iter().map(headers).collect::<Result<_, _>>()?;
+        let health = app.channels.of(channel);
+        let route = Rc::new(Route { channel: Arc::clone(channel), target, health, headers });
         known.insert(channel.id, Rc::clone(&route));
         Ok(route)
     }

@@ -197,6 +197,11 @@ async fn keep_house(worker: Rc<Worker>) {
             let gateway = Arc::clone(&worker.gateway);
             tokio::task::spawn_blocking(move || gateway.tell_pages(pages));
         }
+        let told = worker.gateway.app.channels.take_told();
+        if !told.is_empty() {
+            let gateway = Arc::clone(&worker.gateway);
+            tokio::task::spawn_blocking(move || gateway.tell_channels(&told));
+        }
         let alerts = worker.gateway.app.alerts.take();
         if !alerts.is_empty() {
             let gateway = Arc::clone(&worker.gateway);

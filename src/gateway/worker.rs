@@ -14,6 +14,7 @@ use crate::id::KeyId;
 use crate::notices::{Facts, NewNotice};
 use crate::risk::{self, Finding, KeyInPage};
 
+use super::channel_health::Told;
 use super::facts::Ending;
 use super::flood::Flood;
 use super::ladder::{self, HoldPolicy};
@@ -150,6 +151,26 @@ impl Gateway {
         for alert in alerts {
             if let Err(why) = alert.tell(&self.app.notices, &snapshot, self.app.currency()) {
                 tracing::error!(%why, "a notice could not be written");
+            }
+        }
+    }
+
+    /// Tells operators of credentials of channels that they have to see to. Blocks.
+    pub fn tell_channels(&self, told: &[Told]) {
+        let snapshot = self.app.directory.snapshot_owned();
+        for told in told {
+            let Some(channel) = snapshot.channel(told.channel) else { continue };
+            let rest_ms = i64::try_from(told.rest_ns / 1_000_000).unwrap_or(i64::MAX);
+            let until = (rest_ms > 0).then(|| self.app.clock.now_ms().saturating_add(rest_ms));
+            let facts = Facts::ChannelCoolingDown {
+                name: channel.name.clone(),
+                reason: told.reason,
+                credential: u32::try_from(told.credential).unwrap_or(u32::MAX),
+                until: until.and_then(|until| jiff::Timestamp::from_millisecond(until).ok()),
+            };
+            let notice = NewNotice { account: None, subject: told.channel.into(), facts };
+            if let Err(why) = self.app.notices.post(notice) {
+                tracing::error!(channel = %told.channel, %why, "a notice could not be written");
             }
         }
     }

@@ -71,6 +71,11 @@ events! {
         ["{percent}% of the {window} budget of {name} is used", "{name} 的{window}预算已使用 {percent}%"],
         ["{name} ({subject}) used {used} of its {window} budget of {limit} {currency}, which is {percent}%.",
          "{name}（{subject}）的{window}预算为 {limit} {currency}，已使用 {used}，占 {percent}%。"];
+    /// An upstream refused a credential of a channel, or its account there has no money left (H2).
+    ChannelCoolingDown "channel_cooling_down":
+        ["Channel {name} needs attention: {reason}", "渠道 {name} 需要处理：{reason}"],
+        ["Channel {name} ({subject}): {reason}. It is about credential number {credential}, which is left out until           {until} and then tried again. Callers are told of an upstream's trouble, never of its account.",
+         "渠道 {name}（{subject}）：{reason}。涉及第 {credential} 个凭证，在 {until} 之前不再使用，之后会重试。          调用方只会看到上游异常，不会看到平台的上游账户信息。"];
 }
 
 /// What notices are sorted under.
@@ -79,10 +84,12 @@ events! {
 pub enum EventCategory {
     Keys,
     Money,
+    /// The platform's own ways to upstreams; for operators.
+    Channels,
 }
 
 impl EventCategory {
-    pub const NAMES: &'static [&'static str] = &["keys", "money"];
+    pub const NAMES: &'static [&'static str] = &["keys", "money", "channels"];
 }
 
 impl std::str::FromStr for EventCategory {
@@ -98,9 +105,11 @@ impl Event {
     pub const fn tells_money(self) -> bool {
         match self {
             Event::LowBalance | Event::BudgetAlert => true,
-            Event::KeyStatusChanged | Event::KeyFrozen | Event::AppealDecided | Event::LiveKeyFromBrowser => {
-                false
-            }
+            Event::KeyStatusChanged
+            | Event::KeyFrozen
+            | Event::AppealDecided
+            | Event::ChannelCoolingDown
+            | Event::LiveKeyFromBrowser => false,
         }
     }
 
@@ -111,6 +120,7 @@ impl Event {
                 EventCategory::Keys
             }
             Event::LowBalance | Event::BudgetAlert => EventCategory::Money,
+            Event::ChannelCoolingDown => EventCategory::Channels,
         }
     }
 

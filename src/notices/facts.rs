@@ -7,6 +7,7 @@ use serde_json::{Map, Value as Json};
 
 use crate::catalogue::{Language, Value, fill_with, push_value};
 use crate::directory::{KeyStatus, StatusOrigin, StatusReason, Window, decimal};
+use crate::gateway::channel_health::RestReason;
 
 use super::event::Event;
 
@@ -59,6 +60,14 @@ pub enum Facts {
         limit: Nano,
         currency: Box<str>,
     },
+    ChannelCoolingDown {
+        name: Box<str>,
+        reason: RestReason,
+        /// Its number; never the credential itself.
+        credential: u32,
+        /// Until when it is left out; `None`: it never is.
+        until: Option<Timestamp>,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -87,6 +96,7 @@ impl Facts {
             Facts::LiveKeyFromBrowser { .. } => Event::LiveKeyFromBrowser,
             Facts::LowBalance { .. } => Event::LowBalance,
             Facts::BudgetAlert { .. } => Event::BudgetAlert,
+            Facts::ChannelCoolingDown { .. } => Event::ChannelCoolingDown,
         }
     }
 
@@ -141,6 +151,17 @@ impl Facts {
                 ("used", Value::Money(*used)),
                 ("limit", Value::Money(*limit)),
                 ("currency", text(currency)),
+            ],
+            Facts::ChannelCoolingDown { name, reason, credential, until } => vec![
+                ("name", text(name)),
+                ("reason", reason.words().into()),
+                ("credential", Value::Count(u64::from(*credential))),
+                (
+                    "until",
+                    until.map_or(("the next call", "下一次调用").into(), |at| {
+                        Value::Time(at.as_millisecond())
+                    }),
+                ),
             ],
         }
     }
@@ -218,13 +239,14 @@ pub(super) mod tests {
                 currency: "USD".into(),
             },
             Facts::BudgetAlert {
-                name,
+                name: name.clone(),
                 window: Window::Month,
                 percent: 80,
                 used: Nano(8_000_000_000),
                 limit: Nano(10_000_000_000),
                 currency: "USD".into(),
             },
+            Facts::ChannelCoolingDown { name, reason: RestReason::OutOfCredit, credential: 2, until },
         ]
     }
 

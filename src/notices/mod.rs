@@ -58,7 +58,7 @@ macro_rules! subjects {
         }
     )*};
 }
-subjects!(AccountId, KeyId, MemberId, OrganizationId, ProjectId, crate::id::GroupId);
+subjects!(AccountId, KeyId, MemberId, OrganizationId, ProjectId, crate::id::ChannelId, crate::id::GroupId);
 
 /// See the module.
 pub struct Notices {

@@ -20,6 +20,7 @@ const SOURCES: &[&str] = &[
     include_str!("api.rs"),
     include_str!("authorization.rs"),
     include_str!("catalogue.rs"),
+    include_str!("channels.rs"),
     include_str!("codes.rs"),
     include_str!("explain.rs"),
     include_str!("gateway.rs"),

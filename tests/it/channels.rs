@@ -3,7 +3,8 @@
 
 use serde_json::{Value, json};
 
-use crate::support::demo::{Demo, nano};
+use crate::gateway::{Expected, assert_refused};
+use crate::support::demo::{Demo, nano, wait_until};
 use crate::support::http::Ask;
 
 const MODEL: &str = "gpt-5-mini";
@@ -150,7 +151,7 @@ fn h2_retries_are_a_share_of_the_traffic() {
         ("TALLYGATE_UPSTREAM__RETRY_SHARE_PERCENT", "10"),
         ("TALLYGATE_SERVER__WORKERS", "1"),
     ]);
-    channel(&demo, "broken", "demo-500", json!({}));
+    channel(&demo, "broken", "demo-500", json!({"cools_down": false}));
     let account = demo.account("anna", "10");
     let key = demo.key_of(&account, json!([]));
     let good =
@@ -175,4 +176,173 @@ fn h2_weights_share_the_calls_out() {
     let counts = ids.map(|id| served.iter().filter(|channel| **channel == id).count());
     assert_eq!((counts[0] + counts[1], counts[2]), (80, 0));
     assert!((40..=75).contains(&counts[0]), "{counts:?}");
+}
+
+fn health(demo: &Demo, name: &str) -> Value {
+    let all = demo.admin("/api/channels/health");
+    all["data"].as_array().unwrap().iter().find(|row| row["name"] == name).unwrap().clone()
+}
+
+/// Takes the demo's own channel out, so that only those of the test serve.
+fn alone(demo: &Demo) {
+    let own = demo.admin("/api/channels?name=simulated%20upstream")["data"][0]["id"].clone();
+    change(demo, own.as_str().unwrap(), &json!({"status": "disabled"}));
+}
+
+/// Rung 14: while every channel that could serve rests, the call is told until when, and its Why says the same later;
+/// a channel that rests is not even asked, and when its rest has ended it is tried again.
+#[test]
+fn h2_a_call_whose_channels_all_rest_is_told_until_when() {
+    let demo = Demo::start_with(&[("TALLYGATE_UPSTREAM__COOL_DOWN_MS", "60000")]);
+    alone(&demo);
+    let busy = channel(&demo, "busy", "demo-429", json!({}));
+    let account = demo.account("anna", "10");
+    let key = demo.key_of(&account, json!([]));
+    let first = demo.ask(&ask(&key, "hello", false));
+    assert_eq!((first.head.status, code(&first)), (503, "upstream_rate_limited".to_owned()));
+    // The upstream asked for two seconds.
+    let second = demo.ask(&ask(&key, "hello", false));
+    let expected: Expected = ("channel_cooling_down", 503, "channel", "gateway", true);
+    assert_refused(&demo, &second, expected);
+    let wait: u64 = second.head.header("retry-after").unwrap().parse().unwrap();
+    assert!((1..=2).contains(&wait), "{wait}");
+    let id = second.head.request_id();
+    let row = demo.row(id);
+    assert_eq!(
+        (&row["attempts"], &row["balance_checked"], &row["charge"]),
+        (&json!([]), &json!(true), &json!("0"))
+    );
+    let why = demo.admin(&format!("/api/requests/{id}/why"));
+    let rung = why["ladder"].as_array().unwrap().iter().find(|rung| rung["rung"] == 14).unwrap();
+    assert_eq!((&rung["state"], &rung["code"]), (&json!("fail"), &json!("channel_cooling_down")), "{rung:#}");
+    assert!(rung["evidence"].to_string().contains("1 of 1 channels"), "{rung:#}");
+    assert!(!why.to_string().contains(&busy), "which channel it is is nobody's in this ladder: {why:#}");
+    let simulated =
+        demo.ask(&Ask::post("/v1/simulate", &json!({"model": MODEL, "messages": []})).bearer(&key));
+    assert_eq!(simulated.ok()["would"], "fail", "E7: the simulator knows, too");
+    let shown = health(&demo, "busy");
+    assert_eq!(
+        (&shown["state"], &shown["troubles"][0]["reason"]),
+        (&json!("cooling_down"), &json!("rate_limited"))
+    );
+    // The upstream recovers; when the rest has ended the channel is tried, and is healthy by that.
+    change(&demo, &busy, &json!({"models": {MODEL: MODEL}}));
+    wait_until("the channel is tried again", || demo.ask(&ask(&key, "hello", false)).head.status == 200);
+    assert_eq!(health(&demo, "busy")["state"], "healthy");
+}
+
+fn code(reply: &crate::support::http::Reply) -> String {
+    reply.json()["error"]["code"].as_str().unwrap_or_default().to_owned()
+}
+
+/// A channel that fails several times in a row rests, and its calls go to the next one at once.
+#[test]
+fn h2_a_channel_that_fails_in_a_row_is_left_alone() {
+    let demo = Demo::start();
+    let broken = channel(&demo, "broken", "demo-500", json!({}));
+    let account = demo.account("anna", "10");
+    let key = demo.key_of(&account, json!([]));
+    let tried: Vec<usize> = (0..5)
+        .map(|n| {
+            let reply = demo.ask(&ask(&key, &format!("hello {n}"), n % 2 == 0));
+            assert!(reply.is_whole_answer());
+            attempts(&demo.row(reply.head.request_id())).len()
+        })
+        .collect();
+    assert_eq!(tried, [2, 2, 2, 1, 1]);
+    let shown = health(&demo, "broken");
+    assert_eq!((&shown["channel"], &shown["failed"]), (&json!(broken), &json!(3)), "{shown:#}");
+    assert_eq!(shown["last_failure"], "upstream_error");
+}
+
+/// S31: the caller is told of an upstream's trouble and nothing of the platform's account there; operators see the
+/// channel, and are told once.
+#[test]
+fn s31_an_upstream_out_of_credit_is_the_operators_alone() {
+    let demo = Demo::start();
+    alone(&demo);
+    let poor = channel(&demo, "poor", "demo-no-credit", json!({}));
+    let account = demo.account("anna", "10");
+    let key = demo.key_of(&account, json!([]));
+    let reply = demo.ask(&ask(&key, "hello", false));
+    assert_eq!((reply.head.status, code(&reply)), (502, "upstream_out_of_credit".to_owned()));
+    let row = demo.row(reply.head.request_id());
+    let words = row["upstream_error"].as_str().unwrap();
+    assert!(words.contains("current quota") && !reply.text().contains("current quota"), "{row:#}");
+    assert_eq!((&row["channel"], &row["charge"]), (&json!(poor), &json!("0")));
+    let own = demo.own(&key, &format!("/v1/requests/{}/why", reply.head.request_id()));
+    assert!(!own.to_string().contains("current quota") && !own.to_string().contains(&poor), "{own:#}");
+    assert_eq!(code(&demo.ask(&ask(&key, "hello", false))), "channel_cooling_down");
+    let told = || demo.admin("/api/notices?event=channel_cooling_down")["data"].clone();
+    wait_until("it is told", || !told().as_array().unwrap().is_empty());
+    let told = told();
+    assert_eq!(told.as_array().unwrap().len(), 1);
+    assert_eq!((&told[0]["subject"], &told[0]["facts"]["reason"]), (&json!(poor), &json!("out_of_credit")));
+}
+
+/// One credential of two is refused: the call goes on with the other one, at the same channel.
+#[test]
+fn h2_a_refused_credential_makes_way_for_the_next_one() {
+    let demo = Demo::start();
+    alone(&demo);
+    let good = std::fs::read_to_string(demo.dir().join("upstream/upstream-key")).unwrap();
+    let body = json!({
+        "name": "two", "base_url": demo.ready()["upstream"]["url"], "models": {MODEL: MODEL},
+        "credentials": ["sk-that-nobody-knows", good.trim()],
+    });
+    let two = demo.admin_post("/api/channels", &body);
+    assert_eq!(two["provider_keys"], 2);
+    let account = demo.account("anna", "10");
+    let key = demo.key_of(&account, json!([]));
+    let mut used = Vec::new();
+    for n in 0..4 {
+        let reply = demo.ask(&ask(&key, &format!("hello {n}"), false));
+        reply.ok();
+        let row = demo.row(reply.head.request_id());
+        let attempts = row["attempts"].as_array().unwrap().clone();
+        assert!(attempts.iter().all(|attempt| attempt["channel"] == two["id"]));
+        used.push(attempts.iter().map(|attempt| attempt["credential"].as_u64().unwrap()).collect::<Vec<_>>());
+    }
+    let refused = used.iter().filter(|used| used.contains(&1)).count();
+    assert_eq!(refused, 1, "the one that was refused rests: {used:?}");
+    assert!(used.contains(&vec![1, 2]), "{used:?}");
+}
+
+/// No more calls at a time than a channel may have; the rest goes to the next one.
+#[test]
+fn h2_a_full_channel_is_passed_over() {
+    let demo = Demo::start();
+    let small = channel(&demo, "small", MODEL, json!({"concurrency": 1}));
+    let account = demo.account("anna", "10");
+    let key = demo.key_of(&account, json!([]));
+    let mut slow = demo.connect();
+    slow.send(&ask(&key, "hello #delay_ms=1500", false)).unwrap();
+    wait_until("it runs", || health(&demo, "small")["running"] == 1);
+    let other = demo.ask(&ask(&key, "hello", false));
+    other.ok();
+    assert_ne!(demo.row(other.head.request_id())["channel"], small);
+    let first = slow.reply().unwrap();
+    first.ok();
+    assert_eq!(demo.row(first.head.request_id())["channel"], small);
+    assert_eq!(health(&demo, "small")["running"], 0);
+    let again = demo.ask(&ask(&key, "hello", false));
+    assert_eq!(demo.row(again.head.request_id())["channel"], small);
+}
+
+/// The channel is taken out of service while a call waits for it: the call ends where it is, the next goes elsewhere.
+#[test]
+fn h2_a_channel_that_is_taken_away_finishes_what_it_has() {
+    let demo = Demo::start();
+    let leaving = channel(&demo, "leaving", MODEL, json!({}));
+    let account = demo.account("anna", "10");
+    let key = demo.key_of(&account, json!([]));
+    let mut slow = demo.connect();
+    slow.send(&ask(&key, "hello #delay_ms=700", false)).unwrap();
+    wait_until("it is held", || nano(&demo.balance(&account)["held"]) > 0);
+    change(&demo, &leaving, &json!({"status": "disabled"}));
+    let first = slow.reply().unwrap();
+    first.ok();
+    assert_eq!(demo.row(first.head.request_id())["channel"], leaving);
+    let next = demo.ask(&ask(&key, "hello", false));
+    assert_ne!(demo.row(next.head.request_id())["channel"], leaving);
 }

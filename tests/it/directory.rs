@@ -154,14 +154,16 @@ fn a_credential_opens_for_its_own_channel_alone(backend: Backend) {
         }
     };
     let secret = Secret::new("sk-the-providers-key");
-    let one = directory.create_channel("test", &secret, &channel("one")).unwrap().document;
-    let other = directory.create_channel("test", &secret, &channel("other")).unwrap().document;
-    assert_eq!(directory.credential(&one).unwrap(), secret);
+    let one =
+        directory.create_channel("test", std::slice::from_ref(&secret), &channel("one")).unwrap().document;
+    let other =
+        directory.create_channel("test", std::slice::from_ref(&secret), &channel("other")).unwrap().document;
+    assert_eq!(directory.credentials(&one).unwrap(), [secret]);
     let stored = serde_json::to_string(&*one).unwrap();
     assert!(!stored.contains("providers-key"), "{stored}");
     let mut moved = tallygate::directory::Channel::clone(&one);
-    moved.credential = other.credential.clone();
-    assert!(matches!(directory.credential(&moved), Err(DirectoryError::Sealing(_))));
+    moved.credentials = other.credentials.clone();
+    assert!(matches!(directory.credentials(&moved), Err(DirectoryError::Sealing(_))));
 }
 
 /// More than are decoded at once, on several threads: nothing is lost, and the order of the versions is kept.

@@ -8,9 +8,11 @@ use ledger::{TokenClass, Usage};
 
 use crate::catalogue::{Code, LimitView, Refusal, Value};
 use crate::directory::Rates;
+use crate::gateway::channel_health::RestReason;
 use crate::gateway::facts::{
-    Admitted, Attempt, Attempts, CallBody, CallRecord, CapReason, Checked, Client, CostBasis, CounterReading,
-    Credential, Decided, Ending, Endpoint, Facts, Outcome, RateReading, Readings, Repetition, UsageSource,
+    Admitted, Attempt, Attempts, CallBody, CallRecord, CapReason, ChannelReading, Checked, Client, CostBasis,
+    CounterReading, Credential, Decided, Ending, Endpoint, Facts, Outcome, RateReading, Readings, Repetition,
+    UsageSource,
 };
 use crate::id::{AccountId, ChannelId, KeyId, MemberId, PriceId, ProjectId, RequestId};
 
@@ -173,6 +175,11 @@ fn write_readings(to: &mut Writer<'_>, readings: &Readings) {
         to.u64(rate.tokens);
         to.u64(rate.running);
     });
+    to.list(&readings.channels, |to, reading| {
+        to.fixed64(reading.channel.raw());
+        to.u8(reading.reason as u8);
+        to.i64(reading.until_ms);
+    });
 }
 
 fn read_readings(from: &mut Reader<'_>) -> Decoded<Readings> {
@@ -189,7 +196,15 @@ fn read_readings(from: &mut Reader<'_>) -> Decoded<Readings> {
         };
         Ok(RateReading { limits, ahead_ns: from.u64()?, tokens: from.u64()?, running: from.u64()? })
     })?;
-    Ok(Readings { available, held, counters, rate })
+    let channels = match from.version >= super::CHANNELS {
+        true => from.list(|from| {
+            let channel = ChannelId::from_raw(from.fixed64()?);
+            let reason = code(from, "reason of a rest", RestReason::from_code)?;
+            Ok(ChannelReading { channel, reason, until_ms: from.i64()? })
+        })?,
+        false => Vec::new(),
+    };
+    Ok(Readings { available, held, counters, rate, channels })
 }
 
 fn write_admitted(to: &mut Writer<'_>, admitted: &Admitted) {

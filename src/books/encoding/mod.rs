@@ -1,4 +1,4 @@
-//! The journal's encoding, version 3: what a batch's `effects` and `facts` are made of.
+//! The journal's encoding, version 4: what a batch's `effects` and `facts` are made of.
 //!
 //! ```text
 //! effects = version, records
@@ -12,6 +12,7 @@
 //!
 //! What older versions wrote is read for ever. Version 2: the outcome of a call has a list of its attempts, where
 //! version 1 had the status and the name of one upstream. Version 3: it is known how a call stands to those before it.
+//! Version 4: the readings have the channels that rested.
 //!
 //! Rows of the projections use the same alphabet. Decoding never panics, whatever the bytes.
 
@@ -35,11 +36,13 @@ pub use state::{
 };
 pub use wire::DecodeError;
 
-const VERSION: u8 = 3;
+const VERSION: u8 = 4;
 /// The version from which on it is known how a call stands to those before it.
 const REPETITION: u8 = 3;
 /// The version from which on a call has attempts.
 const ATTEMPTS: u8 = 2;
+/// The version from which on readings have channels.
+const CHANNELS: u8 = 4;
 
 /// Buffers that go round: a batch takes them and gives them back.
 #[derive(Default)]

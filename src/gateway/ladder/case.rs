@@ -57,7 +57,7 @@ pub struct Case<'a> {
     pub multiplier_ppm: u64,
     /// `None` while the caller or the model is not known.
     pub candidates: Option<Candidates<'a>>,
-    /// Where the call is sent to first.
+    /// Where the call is sent to first; `None` too where all of them rest.
     pub chosen: Option<Candidate<'a>>,
     /// `None` while the model or its price is not known.
     pub sizing: Option<Result<Sizing, Refusal>>,
@@ -75,7 +75,8 @@ impl<'a> Case<'a> {
         let model = call.and_then(|call| snapshot.model(&call.model));
         let price = model.and_then(|model| model.price_at(facts.at_ms));
         let candidates = caller.zip(model).map(|(caller, model)| caller.candidates(snapshot, model));
-        let chosen = candidates.and_then(|all| all.choose(seed(facts.request, 1), |_| true));
+        let chosen = candidates
+            .and_then(|all| all.choose(seed(facts.request, 1), |channel| !readings.rests(channel.id)));
         let own_ppm =
             caller.and_then(|caller| caller.group).map_or(decimal::PPM, |group| group.multiplier_ppm);
         let multiplier_ppm = candidates.and_then(|all| all.dearest_ppm()).unwrap_or(own_ppm);

@@ -83,7 +83,7 @@ pub const RUNGS: &[Rung] = &[
     Rung::new(11, "duplicates", duplicates::check),
     Rung::new(12, "budgets", budgets::check).figures(budgets::figures),
     Rung::new(13, "balance", balance::check).figures(balance::figures),
-    Rung::new(14, "channel", channel::check),
+    Rung::new(14, "channel", channel::check).evidence(channel::evidence),
 ];
 
 /// The last rung that needs neither the body nor the books.

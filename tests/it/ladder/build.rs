@@ -12,8 +12,10 @@ use tallygate::directory::{
     self, Change, ChannelStatus, Environment, Metric, ModelStatus, Object, Origin, PolicyDocument,
     ProviderKind, StatusNote, StatusOrigin, StatusReason, Switches, Window,
 };
+use tallygate::gateway::channel_health::RestReason;
 use tallygate::gateway::facts::{
-    CallBody, Checked, Client, CounterReading, Credential, Endpoint, Facts, RateReading, Readings, Repetition,
+    CallBody, ChannelReading, Checked, Client, CounterReading, Credential, Endpoint, Facts, RateReading,
+    Readings, Repetition,
 };
 use tallygate::gateway::ladder::{Caller, HoldPolicy, Scope};
 use tallygate::id::{
@@ -228,7 +230,7 @@ fn channel(world: &World, index: usize, channel: &world::Channel) -> directory::
         name: format!("channel {index}").into(),
         provider: ProviderKind::Openai,
         base_url: "http://127.0.0.1:9/v1".into(),
-        credential: "".into(),
+        credentials: vec!["".into()],
         models: served.map(|name| (name.into(), name.into())).collect(),
         groups: channel.groups.iter().map(|group| GroupId::from_raw(raw(*group))).collect(),
         environments: channel.environments.clone(),
@@ -236,6 +238,11 @@ fn channel(world: &World, index: usize, channel: &world::Channel) -> directory::
         weight: channel.weight,
         status: if channel.is_enabled { ChannelStatus::Enabled } else { ChannelStatus::Disabled },
         output_cap_field: directory::CapField::MaxTokens,
+        cools_down: true,
+        concurrency: None,
+        requests_per_minute: None,
+        cost_share_ppm: None,
+        cost_prices: Default::default(),
         created_at: at(0),
     }
 }
@@ -380,7 +387,13 @@ pub fn readings(snapshot: &directory::Snapshot, call: &Call, facts: &Facts) -> O
         let (used, held) = call.figures.counter(counted);
         CounterReading { counter: layer.counter, window: layer.window, used, held }
     });
+    let rests = |channel: &usize| ChannelReading {
+        channel: channel_id(*channel),
+        reason: RestReason::Errors,
+        until_ms: facts.at_ms + 5_000,
+    };
     Some(Readings {
+        channels: call.figures.resting.iter().map(rests).collect(),
         available: Nano(call.figures.available),
         held: Nano::ZERO,
         counters: counters.collect(),

@@ -421,6 +421,7 @@ impl Cases {
                 ]),
                 tokens: self.one(&[0, 0, 10, 50, 80]),
                 running: self.one(&[0, 0, 1, 2, 4]),
+                resting: (0..4).filter(|_| self.chance(12)).collect(),
                 counters: self.0.next(),
                 top: self.one(&[0, 10, 40, 120]),
             },

@@ -328,7 +328,7 @@ impl<'a> Naive<'a> {
             .iter()
             .any(|(_, channel)| channel.environments.contains(&key.environment));
         // A model that nobody is served is the channel rung's matter.
-        if !is_listed || (is_offered && self.channel().is_none()) {
+        if !is_listed || (is_offered && self.reachable().is_empty()) {
             return refuse(Code::ModelNotInGroup);
         }
         let covers = |(endpoints, models): &(Vec<&str>, Vec<&str>)| {
@@ -449,7 +449,11 @@ impl<'a> Naive<'a> {
     }
 
     fn channel_rung(&self) -> Check {
-        if self.chat().is_some() && self.channel().is_none() { refuse(Code::NoChannel) } else { Ok(()) }
+        match (self.chat(), self.channel()) {
+            (Some(_), None) if self.reachable().is_empty() => refuse(Code::NoChannel),
+            (Some(_), None) => refuse(Code::ChannelCoolingDown),
+            _ => Ok(()),
+        }
     }
 
     // What the rungs ask.
@@ -538,7 +542,8 @@ impl<'a> Naive<'a> {
     /// The first group's, of those the highest priority's, of those by weight: the call's draw, turned by eleven bits,
     /// falls into one of them.
     fn channel(&self) -> Option<usize> {
-        let reachable = self.reachable();
+        let mut reachable = self.reachable();
+        reachable.retain(|(_, index)| !self.call.figures.resting.contains(index));
         let (group, _) = *reachable.first()?;
         let channels: Vec<usize> =
             reachable.iter().filter(|(through, _)| *through == group).map(|(_, index)| *index).collect();

@@ -212,6 +212,8 @@ pub struct Figures {
     pub ahead_ns: u64,
     pub tokens: u64,
     pub running: u64,
+    /// Channels that rest.
+    pub resting: Vec<usize>,
     /// Decides every counter.
     pub counters: u64,
     /// The most that a counter shows.

@@ -1,0 +1,517 @@
+//! Which channels can be used now, learnt from the calls that are made through them. A channel that fails rests for a
+//! while – of one model, or with one of its credentials –, so that calls do not run into the same fault; and it is
+//! given no more calls than it was set up for.
+//!
+//! Promises: in memory, of one process, and bounded by what the directory names; time comes from the caller; a channel
+//! without trouble and without limits costs one look at a flag. A rest ends by itself, or when the channel's address or
+//! credentials are changed; the first success behind it makes everything good.
+//! Must never: keep a caller's or an upstream's text, or decide which channel is taken.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use hashbrown::HashMap;
+use parking_lot::{Mutex, RwLock};
+use serde::Serialize;
+
+use crate::catalogue::Code;
+use crate::config::Upstream;
+use crate::directory::Channel;
+use crate::id::ChannelId;
+
+use super::facts::ChannelReading;
+
+const MINUTE_NS: u64 = 60_000_000_000;
+const NS_PER_MS: u64 = 1_000_000;
+/// A place is free when a call ends, which nobody knows.
+const PLACE_WAIT_NS: u64 = 1_000_000_000;
+/// What waits to be told at the most.
+const TOLD_MAX: usize = 256;
+/// Longest rest that an upstream can ask for.
+const ASKED_MS_MAX: u64 = 3_600_000;
+
+/// Why a channel is not used now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[repr(u8)]
+pub enum RestReason {
+    /// The upstream refuses more requests for now.
+    RateLimited = 1,
+    /// It failed several times in a row.
+    Errors = 2,
+    /// It failed several times in a row, last by its silence.
+    Timeouts = 3,
+    /// The platform's account there has no money left.
+    OutOfCredit = 4,
+    /// It does not take the credential.
+    AuthFailed = 5,
+    /// It does not have the model that the channel names.
+    ModelMissing = 6,
+    /// As many calls are under way as the channel may have at a time.
+    Busy = 7,
+    /// As many calls were made within a minute as the channel may have.
+    RateReached = 8,
+    /// Its address or its credentials cannot be used.
+    Unusable = 9,
+}
+
+impl RestReason {
+    const ALL: [RestReason; 9] = [
+        RestReason::RateLimited,
+        RestReason::Errors,
+        RestReason::Timeouts,
+        RestReason::OutOfCredit,
+        RestReason::AuthFailed,
+        RestReason::ModelMissing,
+        RestReason::Busy,
+        RestReason::RateReached,
+        RestReason::Unusable,
+    ];
+
+    pub fn from_code(code: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| *reason as u8 == code)
+    }
+
+    /// English and Chinese.
+    pub fn words(self) -> (&'static str, &'static str) {
+        match self {
+            RestReason::RateLimited => ("the upstream takes no more requests for now", "上游限流"),
+            RestReason::Errors => ("it failed several times in a row", "连续多次失败"),
+            RestReason::Timeouts => ("it did not answer several times in a row", "连续多次超时"),
+            RestReason::OutOfCredit => ("the upstream's account is out of credit", "上游账户余额不足"),
+            RestReason::AuthFailed => ("the upstream refused its credential", "上游拒绝了其凭证"),
+            RestReason::ModelMissing => ("the upstream does not have the model", "上游没有该模型"),
+            RestReason::Busy => ("it has as many calls at a time as it may have", "已达渠道并发上限"),
+            RestReason::RateReached => {
+                ("it had as many calls in a minute as it may have", "已达渠道每分钟调用上限")
+            }
+            RestReason::Unusable => {
+                ("its address or its credentials cannot be used", "渠道地址或凭证无法使用")
+            }
+        }
+    }
+
+    /// Of a fault of the ladder's last rung; `None`: no fault of the channel.
+    fn of(fault: Code) -> Option<Self> {
+        Some(match fault {
+            Code::UpstreamRateLimited => RestReason::RateLimited,
+            Code::UpstreamError | Code::StreamInterrupted => RestReason::Errors,
+            Code::UpstreamTimeout => RestReason::Timeouts,
+            Code::UpstreamOutOfCredit => RestReason::OutOfCredit,
+            Code::UpstreamAuthFailed => RestReason::AuthFailed,
+            Code::UpstreamModelMissing => RestReason::ModelMissing,
+            _ => return None,
+        })
+    }
+
+    /// Whether another credential of the channel may do better.
+    pub fn is_of_credential(self) -> bool {
+        matches!(self, RestReason::OutOfCredit | RestReason::AuthFailed)
+    }
+}
+
+/// That a channel cannot be used, and for how much longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rest {
+    pub reason: RestReason,
+    pub left_ns: u64,
+}
+
+impl Rest {
+    /// As it is noted with a decision.
+    pub fn reading(self, channel: ChannelId, at_ms: i64) -> ChannelReading {
+        let left_ms = i64::try_from(self.left_ns.div_ceil(NS_PER_MS)).unwrap_or(i64::MAX);
+        ChannelReading { channel, reason: self.reason, until_ms: at_ms.saturating_add(left_ms) }
+    }
+}
+
+/// When and for how long channels rest.
+#[derive(Clone, Copy, Debug)]
+pub struct RestPolicy {
+    /// Failures in a row.
+    pub failures: u32,
+    /// The first rest; each that follows without a success between is twice as long.
+    pub first_ms: u64,
+    pub max_ms: u64,
+}
+
+impl RestPolicy {
+    pub fn from_config(upstream: &Upstream) -> Self {
+        RestPolicy {
+            failures: upstream.cool_down_failures,
+            first_ms: upstream.cool_down_ms,
+            max_ms: upstream.cool_down_ms_max,
+        }
+    }
+
+    /// In nanoseconds, after so many rests in a row.
+    fn rest_ns(&self, reason: RestReason, rests: u32, asked: Option<Duration>) -> u64 {
+        let asked_ms =
+            asked.map(|asked| u64::try_from(asked.as_millis()).unwrap_or(u64::MAX).min(ASKED_MS_MAX));
+        let doubled = self.first_ms.saturating_mul(1_u64.checked_shl(rests.min(32)).unwrap_or(u64::MAX));
+        let own_ms = match reason {
+            // Somebody has to do something about it.
+            RestReason::OutOfCredit | RestReason::AuthFailed | RestReason::ModelMissing => self.max_ms,
+            _ => doubled.min(self.max_ms),
+        };
+        asked_ms.unwrap_or(own_ms).saturating_mul(NS_PER_MS)
+    }
+}
+
+/// The health of all channels. See the module.
+pub struct ChannelHealth {
+    policy: RestPolicy,
+    channels: RwLock<HashMap<ChannelId, Arc<Health>>>,
+    /// How many channels are in trouble.
+    troubled: Arc<AtomicUsize>,
+    told: Mutex<Vec<Told>>,
+}
+
+/// Something about a channel that an operator has to see to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    pub channel: ChannelId,
+    pub reason: RestReason,
+    /// Number of the credential, from 1.
+    pub credential: usize,
+    /// How long it rests; zero: it never does.
+    pub rest_ns: u64,
+}
+
+impl ChannelHealth {
+    pub fn new(policy: RestPolicy) -> Self {
+        ChannelHealth {
+            policy,
+            channels: RwLock::default(),
+            troubled: Arc::default(),
+            told: Mutex::default(),
+        }
+    }
+
+    /// The health of a channel as it is now. One whose address or credentials were changed begins anew.
+    pub fn of(&self, channel: &Arc<Channel>) -> Arc<Health> {
+        let known = self.channels.read().get(&channel.id).cloned();
+        if let Some(health) = known {
+            health.follow(channel);
+            return health;
+        }
+        let fresh = || Arc::new(Health::new(channel, self.policy, Arc::clone(&self.troubled)));
+        Arc::clone(self.channels.write().entry(channel.id).or_insert_with(fresh))
+    }
+
+    /// Whether no channel is in trouble.
+    pub fn is_quiet(&self) -> bool {
+        self.troubled.load(Ordering::Relaxed) == 0
+    }
+
+    /// Those of the channels that cannot take a call for this model now. `at_ms`: the time that `now_ns` is on the wall.
+    pub fn resting<'c>(
+        &self,
+        channels: impl Iterator<Item = &'c Arc<Channel>>,
+        model: &str,
+        now_ns: u64,
+        at_ms: i64,
+    ) -> Vec<ChannelReading> {
+        let reading = |channel: &Arc<Channel>| {
+            let rest = self.of(channel).rest(channel, model, now_ns)?;
+            Some(rest.reading(channel.id, at_ms))
+        };
+        channels.filter_map(reading).collect()
+    }
+
+    /// Notes that an operator has to see to a channel.
+    pub fn tell(&self, told: Told) {
+        let mut all = self.told.lock();
+        if all.len() < TOLD_MAX {
+            all.push(told);
+        }
+    }
+
+    /// What is to be told.
+    pub fn take_told(&self) -> Vec<Told> {
+        std::mem::take(&mut *self.told.lock())
+    }
+}
+
+/// The health of one channel.
+pub struct Health {
+    policy: RestPolicy,
+    /// Whether a look at `state` is worth it where no limit is set.
+    in_trouble: AtomicBool,
+    all_troubled: Arc<AtomicUsize>,
+    answered: AtomicU64,
+    failed: AtomicU64,
+    /// Which credential is next.
+    turn: AtomicUsize,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    running: u32,
+    /// Until when the calls of the past fill the rate that the channel may have.
+    filled_until_ns: u64,
+    /// By the model as callers name it.
+    models: HashMap<Box<str>, Trouble>,
+    credentials: Vec<Trouble>,
+    last_failure: Option<(u64, Code)>,
+    /// Address and sealed credentials that all of this was learnt with.
+    base_url: Box<str>,
+    sealed: Vec<Box<str>>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Trouble {
+    /// In a row.
+    failures: u32,
+    /// In a row.
+    rests: u32,
+    until_ns: u64,
+    reason: Option<RestReason>,
+    is_told: bool,
+}
+
+impl Trouble {
+    fn rest(&self, now_ns: u64) -> Option<Rest> {
+        let left_ns = self.until_ns.checked_sub(now_ns).filter(|left| *left > 0)?;
+        self.reason.map(|reason| Rest { reason, left_ns })
+    }
+}
+
+/// A call's place among those of a channel that may have only so many at a time; given back when it is dropped.
+pub struct Place(Option<Arc<Health>>);
+
+impl Place {
+    /// Of a channel that counts none, or given back already.
+    pub const fn none() -> Self {
+        Place(None)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(health) = &self.0 {
+            let mut state = health.state.lock();
+            state.running = state.running.saturating_sub(1);
+        }
+    }
+}
+
+/// What a failed attempt says of its channel.
+#[derive(Clone, Copy, Debug)]
+pub struct Fault<'a> {
+    pub model: &'a str,
+    /// Place of the credential among those of the channel.
+    pub credential: usize,
+    pub code: Code,
+    pub retry_after: Option<Duration>,
+}
+
+/// For people: what is known of a channel.
+#[derive(Clone, Debug)]
+pub struct HealthView {
+    pub running: u32,
+    /// Since the process started.
+    pub answered: u64,
+    pub failed: u64,
+    /// How long ago the last failure was, and its code.
+    pub last_failure: Option<(u64, Code)>,
+    pub troubles: Vec<TroubleView>,
+}
+
+/// Of one model, or of one credential.
+#[derive(Clone, Debug)]
+pub struct TroubleView {
+    pub model: Option<Box<str>>,
+    /// Its number, from 1.
+    pub credential: Option<usize>,
+    /// In a row.
+    pub failures: u32,
+    /// `None`: it is used.
+    pub rest: Option<Rest>,
+}
+
+impl Health {
+    fn new(channel: &Channel, policy: RestPolicy, all_troubled: Arc<AtomicUsize>) -> Self {
+        let health = Health {
+            policy,
+            in_trouble: AtomicBool::new(false),
+            all_troubled,
+            answered: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            turn: AtomicUsize::new(0),
+            state: Mutex::default(),
+        };
+        health.follow(channel);
+        health
+    }
+
+    /// Forgets what was learnt with another address or other credentials.
+    fn follow(&self, channel: &Channel) {
+        let mut state = self.state.lock();
+        if state.base_url == channel.base_url && state.sealed == channel.credentials {
+            return;
+        }
+        state.base_url.clone_from(&channel.base_url);
+        state.sealed.clone_from(&channel.credentials);
+        state.models.clear();
+        state.credentials.clear();
+        state.credentials.resize(channel.credentials.len(), Trouble::default());
+        self.settle_flag(&state);
+    }
+
+    /// Why the channel cannot take a call for this model now.
+    pub fn rest(&self, channel: &Channel, model: &str, now_ns: u64) -> Option<Rest> {
+        let is_limited = channel.concurrency.is_some() || channel.requests_per_minute.is_some();
+        if !is_limited && !self.in_trouble.load(Ordering::Relaxed) {
+            return None;
+        }
+        self.state.lock().rest(channel, model, now_ns)
+    }
+
+    /// Takes a place for a call, or says why there is none.
+    pub fn begin(self: &Arc<Self>, channel: &Channel, model: &str, now_ns: u64) -> Result<Place, Rest> {
+        let is_limited = channel.concurrency.is_some() || channel.requests_per_minute.is_some();
+        if !is_limited && !self.in_trouble.load(Ordering::Relaxed) {
+            return Ok(Place(None));
+        }
+        let mut state = self.state.lock();
+        if let Some(rest) = state.rest(channel, model, now_ns) {
+            return Err(rest);
+        }
+        if let Some(rate) = channel.requests_per_minute {
+            state.filled_until_ns = state.filled_until_ns.max(now_ns) + interval_ns(rate);
+        }
+        if channel.concurrency.is_none() {
+            return Ok(Place(None));
+        }
+        state.running += 1;
+        Ok(Place(Some(Arc::clone(self))))
+    }
+
+    /// The credential whose turn it is, of those that do not rest and that `may` be used.
+    pub fn credential(&self, count: usize, now_ns: u64, may: impl Fn(usize) -> bool) -> Option<usize> {
+        if count <= 1 {
+            return (count == 1 && may(0)).then_some(0);
+        }
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let state = self.state.lock();
+        let rests = |at: usize| state.credentials.get(at).is_some_and(|known| known.rest(now_ns).is_some());
+        (0..count).map(|step| (turn % count + step) % count).find(|at| may(*at) && !rests(*at))
+    }
+
+    /// A call was answered. One that began before the channel's rest does not end it.
+    pub fn answered(&self, model: &str, credential: usize, now_ns: u64) {
+        self.answered.fetch_add(1, Ordering::Relaxed);
+        if !self.in_trouble.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut state = self.state.lock();
+        if state.models.get(model).is_some_and(|known| known.rest(now_ns).is_none()) {
+            state.models.remove(model);
+        }
+        if let Some(known) =
+            state.credentials.get_mut(credential).filter(|known| known.rest(now_ns).is_none())
+        {
+            *known = Trouble::default();
+        }
+        self.settle_flag(&state);
+    }
+
+    /// An attempt failed. What an operator has to see to is told once, until the credential works again.
+    pub fn failed(&self, channel: &Channel, fault: &Fault<'_>, now_ns: u64) -> Option<Told> {
+        let reason = RestReason::of(fault.code)?;
+        self.failed.fetch_add(1, Ordering::Relaxed);
+        let mut state = self.state.lock();
+        state.last_failure = Some((now_ns, fault.code));
+        let known = match reason.is_of_credential() {
+            true => state.credentials.get_mut(fault.credential)?,
+            // Bounded by the models that the channel serves.
+            false if channel.models.contains_key(fault.model) => {
+                state.models.entry(fault.model.into()).or_default()
+            }
+            false => return None,
+        };
+        known.failures = known.failures.saturating_add(1);
+        let counts = matches!(reason, RestReason::Errors | RestReason::Timeouts);
+        let is_due = !counts || known.failures >= self.policy.failures;
+        let mut rest_ns = 0;
+        if channel.cools_down && is_due {
+            rest_ns = self.policy.rest_ns(reason, known.rests, fault.retry_after);
+            known.rests = known.rests.saturating_add(1);
+            known.until_ns = known.until_ns.max(now_ns.saturating_add(rest_ns));
+            known.reason = Some(reason);
+        }
+        let is_news = reason.is_of_credential() && !known.is_told;
+        known.is_told |= is_news;
+        self.settle_flag(&state);
+        let credential = fault.credential + 1;
+        is_news.then_some(Told { channel: channel.id, reason, credential, rest_ns })
+    }
+
+    /// Keeps the flag and the count of all channels as the state is.
+    fn settle_flag(&self, state: &State) {
+        let is_troubled =
+            !state.models.is_empty() || state.credentials.iter().any(|known| known.failures > 0);
+        let was = self.in_trouble.swap(is_troubled, Ordering::Relaxed);
+        match (was, is_troubled) {
+            (false, true) => drop(self.all_troubled.fetch_add(1, Ordering::Relaxed)),
+            (true, false) => drop(self.all_troubled.fetch_sub(1, Ordering::Relaxed)),
+            _ => {}
+        }
+    }
+
+    /// What is known of the channel.
+    pub fn view(&self, now_ns: u64) -> HealthView {
+        let state = self.state.lock();
+        let view = |model: Option<&str>, credential: Option<usize>, known: &Trouble| TroubleView {
+            model: model.map(Into::into),
+            credential,
+            failures: known.failures,
+            rest: known.rest(now_ns),
+        };
+        let mut troubles: Vec<_> =
+            state.models.iter().map(|(model, known)| view(Some(model), None, known)).collect();
+        troubles.sort_unstable_by(|one, other| one.model.cmp(&other.model));
+        let credentials = state.credentials.iter().enumerate().filter(|(_, known)| known.failures > 0);
+        troubles.extend(credentials.map(|(at, known)| view(None, Some(at + 1), known)));
+        HealthView {
+            running: state.running,
+            answered: self.answered.load(Ordering::Relaxed),
+            failed: self.failed.load(Ordering::Relaxed),
+            last_failure: state.last_failure.map(|(at_ns, code)| (now_ns.saturating_sub(at_ns), code)),
+            troubles,
+        }
+    }
+}
+
+impl State {
+    fn rest(&self, channel: &Channel, model: &str, now_ns: u64) -> Option<Rest> {
+        if let Some(rest) = self.models.get(model).and_then(|known| known.rest(now_ns)) {
+            return Some(rest);
+        }
+        // It rests for all credentials until the first of them works again.
+        let resting = self.credentials.iter().map(|known| known.rest(now_ns));
+        let all: Option<Vec<Rest>> =
+            if self.credentials.iter().all(|known| known.failures == 0) { None } else { resting.collect() };
+        if let Some(first) = all.and_then(|all| all.into_iter().min_by_key(|rest| rest.left_ns)) {
+            return Some(first);
+        }
+        if channel.concurrency.is_some_and(|limit| self.running >= limit) {
+            return Some(Rest { reason: RestReason::Busy, left_ns: PLACE_WAIT_NS });
+        }
+        let rate = channel.requests_per_minute?;
+        // As many as the rate allows in a minute may come at once.
+        let burst_ns = interval_ns(rate).saturating_mul(u64::from(rate.saturating_sub(1)));
+        let left_ns = self.filled_until_ns.saturating_sub(now_ns).saturating_sub(burst_ns);
+        (left_ns > 0).then_some(Rest { reason: RestReason::RateReached, left_ns })
+    }
+}
+
+fn interval_ns(per_minute: u32) -> u64 {
+    MINUTE_NS / u64::from(per_minute.max(1))
+}
+
+#[cfg(test)]
+mod tests;
