@@ -127,8 +127,15 @@ impl App {
             &master_key,
         );
         let codes = codes.map_err(AppError::MasterKey)?;
-        let funding =
-            Funding::new(stores.funding, Arc::clone(&books), clock.clone(), entropy.clone(), payments);
+        let check_key = master_key.derive("payment callback check").map_err(AppError::MasterKey)?;
+        let funding = Funding::new(
+            stores.funding,
+            Arc::clone(&books),
+            clock.clone(),
+            entropy.clone(),
+            payments,
+            &check_key,
+        );
         let repaired = funding.repair().map_err(AppError::Funding)?;
         if repaired > 0 {
             tracing::info!(repaired, "orders were brought up to date with the ledger");
@@ -246,6 +253,7 @@ pub fn serve(mut config: Config) -> Result<(), RunError> {
     let router = crate::api::router(Arc::clone(&app), &public_url);
     let gateway = Gateway::new(Arc::clone(&app), router, public_url);
     let server = Server::start(Arc::new(gateway), bound, workers).map_err(RunError::Serve)?;
+    app.funding.check_all().map_err(RunError::Poller)?;
     signals.wait();
     tracing::info!("stopping");
     drop(poller);

@@ -29,6 +29,11 @@ pub fn router(site: Site) -> Router {
 
 async fn take(site: &Site, provider: String, request: Request) -> Response {
     let language = language_of(request.headers());
+    if let Some(query) = request.uri().query()
+        && let Some(answer) = site.app.funding.answer_check(&provider, query)
+    {
+        return ([(axum::http::header::CONTENT_TYPE, "text/plain")], answer).into_response();
+    }
     let answered = match read(request).await {
         Ok(callback) => {
             let funding = std::sync::Arc::clone(&site.app.funding);

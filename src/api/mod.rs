@@ -27,6 +27,7 @@ mod operators;
 mod orders;
 mod organizations;
 mod own;
+mod payment_providers;
 mod policies;
 mod prices;
 mod problem;
@@ -70,12 +71,13 @@ pub fn check_answer(method: &str, path: &str, body: &serde_json::Value) -> Resul
 
 /// Every route of the JSON interface.
 pub fn routes() -> impl Iterator<Item = &'static Route> {
-    let management: [&'static [Route]; 22] = [
+    let management: [&'static [Route]; 23] = [
         accounts::ROUTES,
         credits::ROUTES,
         statements::ROUTES,
         topups::ROUTES,
         orders::ROUTES,
+        payment_providers::ROUTES,
         codes::ROUTES,
         keys::ROUTES,
         models::ROUTES,

@@ -78,6 +78,8 @@ const ORDERS: Columns = &[
     ("ACCOUNT", "account"),
     ("MADE", "created_at"),
 ];
+const PAYMENT_PROVIDERS: Columns =
+    &[("NAME", "id"), ("CURRENCY", "currency"), ("CALLS BACK AT", "callback_url"), ("CHECKED", "check")];
 const CALLBACKS: Columns = &[
     ("ID", "id"),
     ("AT", "at"),
@@ -181,6 +183,8 @@ const APPEAL: Noun<'static> = Noun { path: "/api/appeals", prefix: "apl_", by: N
 const ANNOUNCEMENT: Noun<'static> =
     Noun { path: "/api/announcements", prefix: "ann_", by: None, columns: ANNOUNCEMENTS };
 const ORDER: Noun<'static> = Noun { path: "/api/orders", prefix: "ord_", by: None, columns: ORDERS };
+const PAYMENT_PROVIDER: Noun<'static> =
+    Noun { path: "/api/payment-providers", prefix: "", by: None, columns: PAYMENT_PROVIDERS };
 const CALLBACK: Noun<'static> = Noun { path: "/api/callbacks", prefix: "evt_", by: None, columns: CALLBACKS };
 const CODE_BATCH: Noun<'static> =
     Noun { path: "/api/code-batches", prefix: "cbt_", by: None, columns: CODE_BATCHES };

@@ -117,6 +117,7 @@ pub fn run(args: &DemoArgs, out: &mut dyn io::Write) -> Result<(), DemoError> {
     let router = crate::api::router(Arc::clone(&app), &public_url);
     let gateway = Arc::new(Gateway::new(Arc::clone(&app), router, public_url.clone()));
     let server = Server::start(gateway, bound, workers).map_err(DemoError::Serve)?;
+    app.funding.check_all().map_err(DemoError::Poller)?;
     spend(&app, &seed, &public_url)?;
     let signals = StopSignals::listen().map_err(DemoError::Signals)?;
     let ready = Ready {

@@ -11,6 +11,7 @@
 //! amount or currency is not the order's; keep a secret of a provider anywhere but in the configuration.
 
 pub mod callback;
+mod check;
 mod code;
 mod code_error;
 mod code_guesses;
@@ -30,6 +31,7 @@ mod refund;
 mod settings;
 mod store;
 
+pub use check::Check;
 pub use code::{CodeBatch, CodeState, CreditEnd, Disabled, RedemptionCode};
 pub use code_error::CodeError;
 pub use code_store::{CodeCounts, CodeOfBatch, CodeSearch};

@@ -1,10 +1,12 @@
 //! Making orders, crediting them, completing and cancelling them by hand, and putting right what a crash left.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ledger::{Command, CreditSource, LedgerError, LotKind, Nano};
 use parking_lot::Mutex;
 
+use super::check::{Check, Probe};
 use super::error::FundingError;
 use super::http::HttpClient;
 use super::money;
@@ -16,6 +18,7 @@ use crate::books::{Books, BooksError};
 use crate::clock::{Clock, Entropy};
 use crate::directory::FieldError;
 use crate::id::{AccountId, LotId, OrderId};
+use crate::secret::SecretBytes;
 use crate::store::{Db, StoreError, Tx};
 
 /// Spent after what was granted, among purchased lots in the middle.
@@ -37,6 +40,9 @@ pub struct Funding {
     /// Held while money of a refund moves: the books must not be asked twice at once for one refund.
     pub(super) refunding: Mutex<()>,
     pub(super) forged: super::callback::ForgedBudget,
+    pub(super) probe: Probe,
+    /// By provider.
+    pub(super) checks: Mutex<BTreeMap<&'static str, Check>>,
 }
 
 /// An order as it is asked for.
@@ -52,13 +58,14 @@ pub struct NewOrder {
 }
 
 impl Funding {
-    /// Opens the orders on the books. What a crash left is put right by [`Funding::repair`].
+    /// Opens the orders on the books; `check_key` is the same on every node. What a crash left is put right by [`Funding::repair`].
     pub fn new(
         db: Db,
         books: Arc<Books>,
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
         settings: Settings,
+        check_key: &SecretBytes,
     ) -> Self {
         Funding {
             store: OrderStore::new(db),
@@ -69,6 +76,8 @@ impl Funding {
             settings,
             refunding: Mutex::new(()),
             forged: super::callback::ForgedBudget::default(),
+            probe: Probe::new(check_key),
+            checks: Mutex::default(),
         }
     }
 

@@ -103,6 +103,7 @@ impl Scene {
         for kind in ["models", "prices", "channels", "groups", "organizations", "operators", "code-batches"] {
             own.insert(kind, first(&format!("/api/{kind}")));
         }
+        own.insert("payment-providers", "transfer".to_owned());
         Scene { operators: operators.to_vec(), members, own, others, demo }
     }
 

@@ -35,6 +35,7 @@ mod notices;
 mod notices_api;
 mod orders;
 mod orders_back;
+mod orders_check;
 mod orders_china;
 mod orders_libraries;
 mod orders_stripe;

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use crate::cli::{Context, Done, Exit};
 
 use super::args::put;
-use super::{ACCOUNT, CALLBACK, ORDER, answer, escaped, secret};
+use super::{ACCOUNT, CALLBACK, ORDER, PAYMENT_PROVIDER, answer, escaped, secret};
 
 #[derive(Debug, Subcommand)]
 pub enum Orders {
@@ -64,6 +64,10 @@ pub enum Orders {
     Where(WhereArgs),
     /// Callbacks that name no order.
     Callbacks,
+    /// The payment providers that are set up.
+    Providers,
+    /// Ask a payment provider something harmless, and call the address that it calls back at.
+    CheckProvider { provider: String },
 }
 
 #[derive(Debug, Args)]
@@ -104,6 +108,8 @@ pub fn orders(context: &mut Context, command: Orders) -> Done {
         Orders::Show { order } => return ORDER.show(context, &order),
         Orders::Where(args) => return find(context, args),
         Orders::Callbacks => return CALLBACK.list(context, "limit=1000"),
+        Orders::Providers => return PAYMENT_PROVIDER.list(context, "limit=1000"),
+        Orders::CheckProvider { provider } => return check_provider(context, &provider),
         Orders::Create { account, amount, provider, pay_in, method } => {
             let client = context.client()?;
             let mut body = Map::new();
@@ -156,4 +162,12 @@ fn find(context: &mut Context, args: WhereArgs) -> Done {
     let found = client.post("/api/topups/diagnose", &Value::Object(body))?;
     answer(context, &found)?;
     Ok(if found["verdict"] == "credited" { Exit::Fine } else { Exit::No })
+}
+
+fn check_provider(context: &mut Context, provider: &str) -> Done {
+    let path = format!("/api/payment-providers/{}/check", escaped(provider));
+    let checked = context.client()?.post(&path, &json!({}))?;
+    let fine = checked["check"]["ok"] == true;
+    answer(context, &checked)?;
+    Ok(if fine { Exit::Fine } else { Exit::No })
 }

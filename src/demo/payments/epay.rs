@@ -72,6 +72,12 @@ impl Shared {
         if !knows || get(&params, "pid") != self.contract.epay_merchant {
             return (200, json!({"code": -3, "msg": "商户ID或密钥不正确"}));
         }
+        if get(&params, "act") == "query" {
+            return (
+                200,
+                json!({"code": 1, "pid": self.contract.epay_merchant, "active": 1, "money": "0.00"}),
+            );
+        }
         let mut world = self.world.lock();
         let Some(trade) = world.trades.get_mut(get(&params, "out_trade_no")) else {
             return (200, json!({"code": -1, "msg": "订单号不存在"}));

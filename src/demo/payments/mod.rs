@@ -387,7 +387,7 @@ async fn serve(listener: std::net::TcpListener, site: Site) -> io::Result<()> {
 
 fn router(site: Site) -> Router {
     Router::new()
-        .route("/v1/checkout/sessions", post(create_session))
+        .route("/v1/checkout/sessions", post(create_session).get(list_sessions))
         .route("/v1/checkout/sessions/{id}", get(show_session))
         .route("/v1/refunds", post(refund_session).get(show_refunds))
         .route("/submit.php", get(submit))
@@ -400,6 +400,10 @@ fn router(site: Site) -> Router {
 
 async fn create_session(State(site): State<Site>, headers: HeaderMap, body: Bytes) -> Response {
     answer(site.create_session(&headers, &body))
+}
+
+async fn list_sessions(State(site): State<Site>, headers: HeaderMap) -> Response {
+    answer(site.list_sessions(&headers))
 }
 
 async fn show_session(State(site): State<Site>, headers: HeaderMap, Path(id): Path<String>) -> Response {

@@ -153,6 +153,16 @@ impl Shared {
         })
     }
 
+    /// The newest one.
+    pub(super) fn list_sessions(&self, headers: &HeaderMap) -> Answer {
+        self.once(headers, || {
+            let world = self.world.lock();
+            let newest: Vec<_> =
+                world.sessions.values().next_back().map(Session::object).into_iter().collect();
+            (200, json!({"object": "list", "has_more": world.sessions.len() > 1, "data": newest}))
+        })
+    }
+
     pub(super) fn show_session(&self, headers: &HeaderMap, id: &str) -> Answer {
         self.once(headers, || match self.world.lock().sessions.get(id) {
             Some(session) => (200, session.object()),

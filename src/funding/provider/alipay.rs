@@ -36,6 +36,8 @@ const PATH: &str = "/gateway.do";
 const OPEN_MS_MAX: i64 = 15 * 24 * 3_600_000 - 60_000;
 /// How payers get there: from a desktop's browser or a telephone's.
 const METHODS: &[&str] = &["page", "wap"];
+/// A number that no order has.
+const NOBODYS: &str = "tallygate-check";
 /// Answered for a number that nobody has paid, nor looked at.
 const UNKNOWN: &str = "ACQ.TRADE_NOT_EXIST";
 
@@ -323,6 +325,11 @@ impl PaymentProvider for Alipay {
         }
         let is_sent = said.text("refund_status") == Some("REFUND_SUCCESS");
         Ok(is_sent.then(|| RefundAnswer::Sent { number: Some(refund.name().into()) }))
+    }
+
+    fn check(&self, http: &HttpClient) -> Result<(), ProviderError> {
+        let said = self.ask(http, "alipay.trade.query", &json!({"out_trade_no": NOBODYS}))?;
+        if said.is_fine() || said.is_unknown() { Ok(()) } else { Err(said.error()) }
     }
 
     fn thanks(&self) -> &'static str {

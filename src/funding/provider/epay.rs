@@ -232,6 +232,18 @@ impl PaymentProvider for Epay {
         false
     }
 
+    fn check(&self, http: &HttpClient) -> Result<(), ProviderError> {
+        let query = self.encoded(&[("act", "query"), ("pid", &self.merchant), ("key", self.key.expose())]);
+        let found = object(&http.ask(self.ask(Method::GET, format!("/api.php?{query}"), None))?)?;
+        match scalar(&found["code"]).as_deref() {
+            Some("1") => Ok(()),
+            _ => {
+                let why = found["msg"].as_str().unwrap_or("no reason was given");
+                Err(ProviderError::Refused { status: 400, text: shortened(&self.hidden(why)) })
+            }
+        }
+    }
+
     fn thanks(&self) -> &'static str {
         "success"
     }

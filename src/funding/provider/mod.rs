@@ -82,6 +82,14 @@ pub trait PaymentProvider: Send + Sync {
         true
     }
 
+    /// Asks something harmless, to see that the keys are right.
+    fn check(&self, http: &HttpClient) -> Result<(), ProviderError>;
+
+    /// Whether it ever calls back.
+    fn calls_back(&self) -> bool {
+        true
+    }
+
     /// What a callback that was taken is answered with.
     fn thanks(&self) -> &'static str;
 }

@@ -232,6 +232,11 @@ impl PaymentProvider for Stripe {
         Ok(list.iter().find(|made| made["metadata"]["refund"].as_str() == Some(&n)).map(refund_answer))
     }
 
+    fn check(&self, http: &HttpClient) -> Result<(), ProviderError> {
+        let path = "/v1/checkout/sessions?limit=1".into();
+        object(&http.ask(self.ask(Method::GET, path, None, &[])?)?).map(drop)
+    }
+
     fn thanks(&self) -> &'static str {
         "{\"received\":true}"
     }

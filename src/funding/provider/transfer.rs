@@ -39,6 +39,14 @@ impl PaymentProvider for Transfer {
         Ok(None)
     }
 
+    fn check(&self, _: &HttpClient) -> Result<(), ProviderError> {
+        Ok(())
+    }
+
+    fn calls_back(&self) -> bool {
+        false
+    }
+
     fn thanks(&self) -> &'static str {
         ""
     }

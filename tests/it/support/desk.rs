@@ -30,6 +30,8 @@ pub struct Desk {
     pub clock: Arc<ManualClock>,
     pub providers: Payments,
     address: SocketAddr,
+    /// Settings beside the usual ones.
+    extra: Vec<(&'static str, String)>,
     running: Option<(Arc<App>, Server)>,
 }
 
@@ -46,12 +48,17 @@ pub fn contract(address: SocketAddr) -> Contract {
 
 impl Desk {
     pub fn open(backend: Backend) -> Self {
+        Self::open_with(backend, Vec::new())
+    }
+
+    /// With settings beside, or instead of, the usual ones.
+    pub fn open_with(backend: Backend, extra: Vec<(&'static str, String)>) -> Self {
         let bound = server::bind("127.0.0.1:0").unwrap();
         let address = bound.address;
         let clock = Arc::new(ManualClock::new(NOW_MS));
         let shared: Arc<dyn Clock> = clock.clone();
         let providers = Payments::start("127.0.0.1:0".parse().unwrap(), contract(address), shared).unwrap();
-        let mut desk = Desk { backend, clock, providers, address, running: None };
+        let mut desk = Desk { backend, clock, providers, address, extra, running: None };
         desk.start(bound);
         desk
     }
@@ -70,6 +77,7 @@ impl Desk {
         if let Some(url) = self.backend.url() {
             flags.push(("store.database_url", url.expose().to_owned()));
         }
+        flags.extend(self.extra.iter().cloned());
         let config = Config::load(&Sources { flags, ..Sources::default() }).unwrap();
         let clock: Arc<dyn Clock> = self.clock.clone();
         let on_fatal = Box::new(|error: &tallygate::store::AppendError| panic!("{error}"));

@@ -32,6 +32,8 @@ pub use seal::{Call, SCHEME, SealKey, signed_text};
 
 const CURRENCY: &str = "CNY";
 const METHODS: &[&str] = &["native"];
+/// A number that no order has.
+const NOBODYS: &str = "tallygate-check";
 /// A payment can wait for its payer up to 7 days.
 const OPEN_MS_MAX: i64 = 7 * 24 * 3_600_000 - 60_000;
 
@@ -302,6 +304,12 @@ impl PaymentProvider for Wechat {
             }
             _ => RefundAnswer::OnItsWay { number },
         }))
+    }
+
+    fn check(&self, http: &HttpClient) -> Result<(), ProviderError> {
+        let path = format!("/v3/pay/transactions/out-trade-no/{NOBODYS}?mchid={}", self.merchant);
+        let reply = self.ask(http, Method::GET, path, None)?;
+        if is_unknown(&reply) { Ok(()) } else { object(&reply).map(drop) }
     }
 
     fn thanks(&self) -> &'static str {
