@@ -37,7 +37,7 @@ const MINI: Price = price(250_000_000, 25_000_000, 2_000_000_000);
 const DEEPSEEK: Price = price(280_000_000, 28_000_000, 420_000_000);
 
 /// The models that the simulated upstream serves in OpenAI's format.
-pub const CHAT_MODELS: [DemoModel; 11] = [
+pub const CHAT_MODELS: [DemoModel; 12] = [
     DemoModel { max_output_tokens: 128_000, context_tokens: 400_000, ..model("gpt-5-mini", MINI) },
     DemoModel { max_output_tokens: 8_192, ..model("deepseek-chat", DEEPSEEK) },
     model("demo-slow", MINI),
@@ -49,6 +49,7 @@ pub const CHAT_MODELS: [DemoModel; 11] = [
     model("demo-no-credit", MINI),
     DemoModel { priced: false, ..model("demo-unpriced", MINI) },
     model("demo-down", MINI),
+    model("demo-unstable", MINI),
 ];
 
 /// The model of that name.

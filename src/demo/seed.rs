@@ -28,6 +28,9 @@ const CHANNEL: &str = "simulated upstream";
 /// Serves the models that always fail, and never cools down: each call is to show its failure, not that of the one before.
 const FAILURES: &str = "simulated failures";
 const FAILING: [&str; 4] = ["demo-429", "demo-500", "demo-timeout", "demo-no-credit"];
+/// Serves a model that fails in turn; its calls go on to the first channel.
+const UNSTABLE: &str = "unstable upstream";
+const UNSTABLE_MODEL: &str = "demo-unstable";
 /// Has a price and no channel that serves it.
 const WITHOUT_CHANNEL: &str = "demo-down";
 const DEEPSEEK: &str = "deepseek-chat";
@@ -111,7 +114,7 @@ const IMAGE_TOKENS_MAX: u32 = 2_000;
 
 /// The channels; their address follows the upstream when that had to be started anew.
 fn channels(app: &App, upstream_url: &str, upstream_key: &Secret) -> Result<(), DirectoryError> {
-    for name in [CHANNEL, FAILURES] {
+    for name in [CHANNEL, FAILURES, UNSTABLE] {
         let known = app.directory.snapshot().channels().find(|channel| &*channel.name == name).cloned();
         if let Some(known) = known {
             app.directory.edit_channel(ACTOR, known.id, None, None, &|channel: &mut Channel| {
@@ -120,11 +123,7 @@ fn channels(app: &App, upstream_url: &str, upstream_key: &Secret) -> Result<(), 
             })?;
             continue;
         }
-        let served = CHAT_MODELS.iter().filter(|model| {
-            model.name != WITHOUT_CHANNEL && FAILING.contains(&model.name) == (name == FAILURES)
-        });
-        let served: BTreeMap<Box<str>, Box<str>> =
-            served.map(|model| (model.name.into(), model.name.into())).collect();
+        let served = served(name);
         let credentials = std::slice::from_ref(upstream_key);
         app.directory.create_channel(ACTOR, credentials, &|channel: &mut Channel| {
             channel.name = name.into();
@@ -135,10 +134,27 @@ fn channels(app: &App, upstream_url: &str, upstream_key: &Secret) -> Result<(), 
             // The upstream bills what the gateway charges.
             channel.cost_share_ppm = Some(decimal::PPM);
             channel.cools_down = name != FAILURES;
+            channel.priority = if name == UNSTABLE { 10 } else { 0 };
             Ok(())
         })?;
     }
     Ok(())
+}
+
+/// What a channel serves, by the names that the upstream knows.
+fn served(channel: &str) -> BTreeMap<Box<str>, Box<str>> {
+    let by = |model: &str| match model {
+        WITHOUT_CHANNEL => false,
+        UNSTABLE_MODEL => channel != FAILURES,
+        _ => channel == if FAILING.contains(&model) { FAILURES } else { CHANNEL },
+    };
+    // The stable channel takes the calls of the unstable one to a model of the same price.
+    let sent = |model: &'static str| match model {
+        UNSTABLE_MODEL if channel == CHANNEL => "gpt-5-mini",
+        model => model,
+    };
+    let names = CHAT_MODELS.iter().map(|model| model.name).filter(|name| by(name));
+    names.map(|name| (name.into(), sent(name).into())).collect()
 }
 
 fn key(app: &App, seed: &Seed, key: &DemoKey) -> Result<(), SeedError> {

@@ -12,6 +12,7 @@ mod api;
 mod authorization;
 mod catalogue;
 mod channels;
+mod channels_bill;
 mod cli;
 mod codes;
 mod console;

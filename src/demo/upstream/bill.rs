@@ -42,6 +42,8 @@ pub enum BillOutcome {
     Whole,
     /// The upstream broke it off; what it had sent is billed.
     Cut,
+    /// All of it was made, and nothing was sent.
+    Unsent,
     /// The caller went away; what had been sent by then is billed.
     CallerGone,
 }

@@ -24,6 +24,10 @@ pub(super) enum Behaviour {
     Silent,
     /// 429 `insufficient_quota`.
     NoCredit,
+    /// Billed, and never sent.
+    Lost,
+    /// Any of these in turn.
+    Unstable,
 }
 
 impl Behaviour {
@@ -36,6 +40,7 @@ impl Behaviour {
             "demo-500" => Self::Broken,
             "demo-timeout" => Self::Silent,
             "demo-no-credit" => Self::NoCredit,
+            "demo-unstable" => Self::Unstable,
             _ => Self::Answer,
         }
     }

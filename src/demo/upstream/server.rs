@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -41,6 +41,18 @@ const DELAY_MS_MAX: u64 = 60_000;
 /// What `demo-429` asks to wait, in seconds.
 const RETRY_AFTER: &str = "2";
 
+/// What `demo-unstable` does, call after call.
+const TURNS: [Behaviour; 8] = [
+    Behaviour::Broken,
+    Behaviour::Answer,
+    Behaviour::Cut,
+    Behaviour::Answer,
+    Behaviour::Lost,
+    Behaviour::Answer,
+    Behaviour::Cut,
+    Behaviour::Answer,
+];
+
 type Body = Either<Full<Bytes>, Chunks>;
 
 /// The state of one upstream.
@@ -48,6 +60,8 @@ pub(super) struct Server {
     key: Secret,
     bill: Bill,
     prefixes: Mutex<PrefixCache>,
+    /// Calls of `demo-unstable` so far.
+    turns: AtomicUsize,
 }
 
 /// Takes connections until dropped.
@@ -75,7 +89,7 @@ pub(super) async fn accept(listener: TcpListener, server: Arc<Server>) {
 
 impl Server {
     pub fn new(key: Secret, bill: Bill) -> Self {
-        Self { key, bill, prefixes: Mutex::default() }
+        Self { key, bill, prefixes: Mutex::default(), turns: AtomicUsize::new(0) }
     }
 
     async fn route(self: Arc<Self>, request: Request<Incoming>, reset: Arc<AtomicBool>) -> Response<Body> {
@@ -110,7 +124,7 @@ impl Server {
             return json(StatusCode::PAYLOAD_TOO_LARGE, &body);
         };
         let body = body.to_bytes();
-        let chat = match Chat::read(&body) {
+        let mut chat = match Chat::read(&body) {
             Ok(chat) => chat,
             Err(rejection) => {
                 let status = StatusCode::from_u16(rejection.status).unwrap_or(StatusCode::BAD_REQUEST);
@@ -120,15 +134,27 @@ impl Server {
         if let Some(ms) = chat.wish("#delay_ms") {
             sleep(Duration::from_millis(ms.min(DELAY_MS_MAX))).await;
         }
+        if chat.behaviour == Behaviour::Unstable {
+            let turn = self.turns.fetch_add(1, Ordering::Relaxed) % TURNS.len();
+            chat.behaviour = TURNS.get(turn).copied().unwrap_or(Behaviour::Answer);
+        }
         match chat.behaviour {
             Behaviour::Busy => return busy(),
             Behaviour::NoCredit => return no_credit(),
             Behaviour::Broken => return broken(),
             Behaviour::Silent => std::future::pending().await,
-            Behaviour::Answer | Behaviour::Slow | Behaviour::Cut | Behaviour::NoUsage => {}
+            Behaviour::Answer
+            | Behaviour::Slow
+            | Behaviour::Cut
+            | Behaviour::NoUsage
+            | Behaviour::Lost
+            | Behaviour::Unstable => {}
         }
         let answer = Answer::new(&chat, &body, &mut self.prefixes.lock());
         let call = Call::new(self, chat, answer, caller);
+        if call.chat.behaviour == Behaviour::Lost {
+            return call.lost().await;
+        }
         if call.chat.stream { call.stream(reset) } else { call.whole(reset).await }
     }
 
@@ -216,6 +242,12 @@ impl Call {
             return broken();
         }
         self.named(full(StatusCode::OK, "application/json", body.into()))
+    }
+
+    /// The answer is made and billed, and its caller never hears of it.
+    async fn lost(self) -> Response<Body> {
+        let _written = self.server.bill.append(self.item(self.answer.usage, BillOutcome::Unsent)).await;
+        std::future::pending().await
     }
 
     /// Half of a body, then nothing: no answer that anybody could use, so that
