@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::directory::{Channel, ChannelStatus, CostPrice, DirectoryError, FieldError, Versioned, decimal};
 use crate::explain::time_text;
+use crate::gateway::channel_test;
 use crate::id::ChannelId;
 use crate::secret::Secret;
 
@@ -113,6 +114,34 @@ static CHANNEL_HEALTH: Shape = Shape {
     ],
 };
 
+static TEST: Shape = Shape {
+    name: "ChannelTest",
+    fields: &[
+        field!(
+            "model",
+            Kind::Text,
+            Optional,
+            "One that the channel serves, as callers name it; default: the first"
+        ),
+        field!("credential", LIMIT, Optional, "Number of the provider's key to use; default: 1"),
+    ],
+};
+
+static TESTED: Shape = Shape {
+    name: "ChannelTested",
+    fields: &[
+        field!("channel", Kind::Text, Required, "Its id"),
+        field!("model", Kind::Text, Required, "As callers name it"),
+        field!("credential", COUNT, Required, "Number of the provider's key that was used"),
+        field!("works", Kind::Bool, Required, "Whether a good answer came"),
+        field!("status", COUNT, Nullable, "What the upstream answered; null: nothing came"),
+        field!("latency_ms", COUNT, Required, "Until the answer was there"),
+        field!("code", Kind::Text, Nullable, "What is wrong, as callers would be told"),
+        field!("text", Kind::Text, Nullable, "The upstream's own words, or what happened on the way"),
+        field!("upstream_request_id", Kind::Text, Nullable, "The upstream's own id of the call"),
+    ],
+};
+
 static CHANNEL_INPUT: Shape = Shape {
     name: "ChannelInput",
     fields: &[
@@ -203,6 +232,14 @@ pub static ROUTES: &[Route] = &[
     .access(Access::OPERATORS_READ),
     Route::get("/api/channels/{id}", "getChannel", "One channel", &CHANNEL, resource::get::<Channel>)
         .access(Access::OPERATORS_READ),
+    Route::post(
+        "/api/channels/{id}/test",
+        "testChannel",
+        "Sends one tiny real call through a channel; no account is charged for it",
+        &TEST,
+        &TESTED,
+        test,
+    ),
     Route::patch(
         "/api/channels/{id}",
         "changeChannel",
@@ -238,6 +275,33 @@ impl Resource for Channel {
             "version": stored.version,
         })
     }
+}
+
+fn test(call: &Call<'_>) -> Result<Reply, Problem> {
+    let channel = resource::found::<Channel>(call)?.document;
+    let fields = call.fields();
+    let served = || channel.models.keys().next().map_or("", |model| &**model);
+    let model = fields.text("model").unwrap_or_else(served);
+    if !channel.models.contains_key(model) {
+        return Err(FieldError::new("model", "is not served by this channel").into());
+    }
+    let number = fields.number::<usize>("credential")?.unwrap_or(1);
+    if number > channel.credentials.len() {
+        return Err(FieldError::new("credential", "the channel has no key of this number").into());
+    }
+    let tested = channel_test::test(call.app, &channel, model, number - 1);
+    let tested = tested.map_err(|why| FieldError::new("channel", format!("cannot be called: {why}")))?;
+    Ok(Reply::ok(json!({
+        "channel": channel.id,
+        "model": model,
+        "credential": number,
+        "works": tested.fault.is_none(),
+        "status": tested.status,
+        "latency_ms": tested.latency_ms,
+        "code": tested.fault,
+        "text": tested.text,
+        "upstream_request_id": tested.upstream_request,
+    })))
 }
 
 fn health(call: &Call<'_>) -> Result<Reply, Problem> {

@@ -3,6 +3,7 @@
 mod announcements;
 mod appeals;
 mod args;
+mod channels;
 mod codes;
 mod notices;
 mod operators;
@@ -19,6 +20,7 @@ pub use announcements::{Announcements, announcements};
 pub use appeals::{Appeals, appeals};
 pub(super) use args::put;
 pub use args::{Accounts, Channels, Credit, Groups, Keys, Models, Prices};
+pub use channels::channels;
 pub use codes::{Codes, codes};
 pub use notices::{NoticeEndpoints, NoticesCommand, notice_endpoints, notices};
 pub use operators::{Operators, operators};
@@ -428,30 +430,6 @@ pub fn models(context: &mut Context, command: Models) -> Done {
             args::put(&mut body, "version", if_version);
             let client = context.client()?;
             MODEL.edit(context, &client, &model, body)
-        }
-    }
-}
-
-pub fn channels(context: &mut Context, command: Channels) -> Done {
-    match command {
-        Channels::List => CHANNEL.list(context, "limit=1000"),
-        Channels::Show { channel } => CHANNEL.show(context, &channel),
-        Channels::Create { name, credential_env, fields } => {
-            let client = context.client()?;
-            let mut body = fields.body(|group| GROUP.id(&client, group))?;
-            body.insert("name".into(), name.into());
-            body.insert("credential".into(), secret(credential_env.as_deref())?.into());
-            CHANNEL.create(context, &client, body)
-        }
-        Channels::Edit { channel, name, credential_env, credential_stdin, if_version, fields } => {
-            let client = context.client()?;
-            let mut body = fields.body(|group| GROUP.id(&client, group))?;
-            args::put(&mut body, "name", name);
-            args::put(&mut body, "version", if_version);
-            if credential_stdin || credential_env.is_some() {
-                body.insert("credential".into(), secret(credential_env.as_deref())?.into());
-            }
-            CHANNEL.edit(context, &client, &channel, body)
         }
     }
 }

@@ -205,7 +205,9 @@ impl Exchange {
         drop(outgoing);
         self.attempt.note_head(&answer);
         if !answer.status.is_success() {
-            return Tried::Failed(self.read_error(&mut answer).await);
+            let gateway = &self.worker.gateway;
+            let now_s = gateway.app.clock.now_ms() / 1_000;
+            return Tried::Failed(read_error(&mut answer, gateway.idle_timeout, now_s).await);
         }
         if self.request.stream && is_event_stream(&answer) {
             return Tried::Stream(answer);
@@ -228,21 +230,20 @@ impl Exchange {
             Ok(Ok(Collected::Begun(begun))) => Tried::Large { begun, rest: answer.body, content_type },
         }
     }
+}
 
-    async fn read_error(&self, answer: &mut Answer) -> Failure {
-        let patience = self.worker.gateway.idle_timeout;
-        let body = match timeout(patience, answer.body.collect(ERROR_BODY_BYTES_MAX)).await {
-            Ok(Ok(Collected::Whole(body) | Collected::Begun(body))) => body,
-            Ok(Err(_)) | Err(_) => Bytes::new(),
-        };
-        let now_s = self.worker.gateway.app.clock.now_ms() / 1_000;
-        let headers: http::HeaderMap = answer.headers.iter().filter_map(header_pair).collect();
-        Failure::from(openai::classify(answer.status.as_u16(), &headers, &body, now_s))
-    }
+/// What an answer that is no good one says. `now_s`: seconds since 1970, for a `Retry-After` that is a date.
+pub(super) async fn read_error(answer: &mut Answer, patience: Duration, now_s: i64) -> Failure {
+    let body = match timeout(patience, answer.body.collect(ERROR_BODY_BYTES_MAX)).await {
+        Ok(Ok(Collected::Whole(body) | Collected::Begun(body))) => body,
+        Ok(Err(_)) | Err(_) => Bytes::new(),
+    };
+    let headers: http::HeaderMap = answer.headers.iter().filter_map(header_pair).collect();
+    Failure::from(openai::classify(answer.status.as_u16(), &headers, &body, now_s))
 }
 
 impl Failure {
-    fn timed_out() -> Self {
+    pub(super) fn timed_out() -> Self {
         let text = "the upstream did not end its answer in time".into();
         Failure { code: Code::UpstreamTimeout, text, retry_after: None, may_be_billed: true }
     }
@@ -288,7 +289,7 @@ fn header_pair((name, value): (&str, &[u8])) -> Option<(http::HeaderName, Header
 }
 
 /// The upstream's own name of the call, as its bill will give it.
-fn upstream_request(answer: &Answer) -> Option<Box<str>> {
+pub(super) fn upstream_request(answer: &Answer) -> Option<Box<str>> {
     let id = answer.headers.text("x-request-id").or_else(|| answer.headers.text("request-id"))?;
     id.get(..id.floor_char_boundary(UPSTREAM_ID_BYTES_MAX)).map(Into::into)
 }

@@ -4,6 +4,7 @@
 pub mod answer;
 mod attempt;
 pub mod channel_health;
+pub mod channel_test;
 pub mod convert;
 mod edge;
 mod exchange;

@@ -346,3 +346,35 @@ fn h2_a_channel_that_is_taken_away_finishes_what_it_has() {
     let next = demo.ask(&ask(&key, "hello", false));
     assert_ne!(demo.row(next.head.request_id())["channel"], leaving);
 }
+
+/// The test button: one real call through a channel tells whether it works, and no account pays for it.
+#[test]
+fn h2_a_channel_can_be_tried_out() {
+    let demo = Demo::start();
+    let good = channel(&demo, "good", MODEL, json!({}));
+    let poor = channel(&demo, "poor", "demo-no-credit", json!({"status": "disabled"}));
+    let try_out = |id: &str| demo.admin_post(&format!("/api/channels/{id}/test"), &json!({}));
+    let before = demo.admin("/api/requests?limit=1")["data"][0]["id"].clone();
+    let works = try_out(&good);
+    assert_eq!(
+        (&works["works"], &works["status"], &works["model"]),
+        (&json!(true), &json!(200), &json!(MODEL))
+    );
+    let row = demo.bill().pop().unwrap();
+    assert_eq!(row["upstream_request_id"], works["upstream_request_id"], "it was a real call");
+    let fails = try_out(&poor);
+    assert_eq!((&fails["works"], &fails["code"]), (&json!(false), &json!("upstream_out_of_credit")));
+    assert!(fails["text"].as_str().unwrap().contains("current quota"), "{fails:#}");
+    assert_eq!(demo.admin("/api/requests?limit=1")["data"][0]["id"], before, "no call of anybody");
+    assert_eq!(health(&demo, "good")["answered"], 0);
+    let unknown = json!({"model": "nobody-serves-this"});
+    let path = format!("/api/channels/{good}/test");
+    let refused = demo.ask(&Ask::post(path, &unknown).bearer(&demo.admin_token()));
+    assert_eq!((refused.head.status, code(&refused)), (400, "invalid_value".to_owned()));
+    let run = |args: &[&str]| demo.command(args).output().unwrap();
+    assert_eq!(run(&["--json", "channels", "test", "good"]).status.code(), Some(0));
+    let failed = run(&["--json", "channels", "test", "poor"]);
+    assert_eq!(failed.status.code(), Some(1), "{failed:?}");
+    let table = String::from_utf8(run(&["channels", "health"]).stdout).unwrap();
+    assert!(table.contains("healthy") && table.contains("simulated failures"), "{table}");
+}

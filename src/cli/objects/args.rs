@@ -369,11 +369,24 @@ pub enum Channels {
     Create {
         #[arg(long)]
         name: String,
-        /// Name of the environment variable that holds the provider's key.
+        /// Name of the environment variable that holds the provider's key. Repeat it for several keys.
         #[arg(long, value_name = "NAME")]
-        credential_env: Option<String>,
+        credential_env: Vec<String>,
         #[command(flatten)]
         fields: ChannelFields,
+    },
+    /// How each channel does in the running server: what rests, why and until when.
+    Health,
+    /// Send one tiny real call through a channel. No account is charged for it.
+    Test {
+        /// Id or name.
+        channel: String,
+        /// A model that it serves, as callers name it; default: the first.
+        #[arg(long)]
+        model: Option<String>,
+        /// Number of the provider's key to use; default: 1.
+        #[arg(long)]
+        credential: Option<u32>,
     },
     /// Change what is named of a channel.
     Edit {
@@ -381,10 +394,10 @@ pub enum Channels {
         channel: String,
         #[arg(long)]
         name: Option<String>,
-        /// Replace the provider's key by what this environment variable holds.
+        /// Replace the provider's keys by what this environment variable holds. Repeat it for several keys.
         #[arg(long, value_name = "NAME", conflicts_with = "credential_stdin")]
-        credential_env: Option<String>,
-        /// Replace the provider's key by what the standard input holds.
+        credential_env: Vec<String>,
+        /// Replace the provider's keys by what the standard input holds.
         #[arg(long)]
         credential_stdin: bool,
         /// Refuse if the channel is not at this version any more.
@@ -421,6 +434,18 @@ pub struct ChannelFields {
     /// max_completion_tokens or max_tokens.
     #[arg(long, value_name = "FIELD")]
     output_cap_field: Option<String>,
+    /// false: it is tried whatever happened before.
+    #[arg(long, value_name = "BOOL")]
+    cools_down: Option<bool>,
+    /// Calls at a time of one process, or none for no limit.
+    #[arg(long, value_name = "COUNT|none")]
+    concurrency: Option<String>,
+    /// Calls in a minute of one process, or none for no limit.
+    #[arg(long, value_name = "COUNT|none")]
+    requests_per_minute: Option<String>,
+    /// What it bills, as a share of the models' prices, or none if nobody knows.
+    #[arg(long, value_name = "SHARE|none")]
+    cost_share: Option<String>,
 }
 
 impl ChannelFields {
@@ -448,6 +473,20 @@ impl ChannelFields {
         put(&mut body, "weight", self.weight);
         put(&mut body, "status", self.status);
         put(&mut body, "output_cap_field", self.output_cap_field);
+        put(&mut body, "cools_down", self.cools_down);
+        let limits = [("concurrency", self.concurrency), ("requests_per_minute", self.requests_per_minute)];
+        for (name, limit) in limits {
+            let read = |text: String| match &*text {
+                "none" => Ok(Value::Null),
+                count => count
+                    .parse::<u32>()
+                    .map(Value::from)
+                    .map_err(|why| Failure::usage(format!("--{}: {why}", name.replace('_', "-")))),
+            };
+            put(&mut body, name, limit.map(read).transpose()?);
+        }
+        let share = self.cost_share.map(|text| if text == "none" { Value::Null } else { text.into() });
+        put(&mut body, "cost_share", share);
         Ok(body)
     }
 }

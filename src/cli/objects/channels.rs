@@ -1,0 +1,93 @@
+//! Channels: made and changed like every object, tried out, and looked after.
+
+use serde_json::{Map, Value, json};
+
+use super::args::{self, Channels};
+use super::{CHANNEL, Columns, GROUP, answer, secret};
+use crate::cli::{Context, Done, Exit, Failure};
+
+const HEALTH: Columns = &[
+    ("CHANNEL", "channel"),
+    ("NAME", "name"),
+    ("STATE", "state"),
+    ("ANSWERED", "answered"),
+    ("FAILED", "failed"),
+    ("LAST FAILURE", "last_failure"),
+    ("RESTS", "rests"),
+];
+
+pub fn channels(context: &mut Context, command: Channels) -> Done {
+    match command {
+        Channels::List => CHANNEL.list(context, "limit=1000"),
+        Channels::Show { channel } => CHANNEL.show(context, &channel),
+        Channels::Create { name, credential_env, fields } => {
+            let client = context.client()?;
+            let mut body = fields.body(|group| GROUP.id(&client, group))?;
+            body.insert("name".into(), name.into());
+            credentials(&mut body, &credential_env)?;
+            CHANNEL.create(context, &client, body)
+        }
+        Channels::Edit { channel, name, credential_env, credential_stdin, if_version, fields } => {
+            let client = context.client()?;
+            let mut body = fields.body(|group| GROUP.id(&client, group))?;
+            args::put(&mut body, "name", name);
+            args::put(&mut body, "version", if_version);
+            if credential_stdin || !credential_env.is_empty() {
+                credentials(&mut body, &credential_env)?;
+            }
+            CHANNEL.edit(context, &client, &channel, body)
+        }
+        Channels::Health => health(context),
+        Channels::Test { channel, model, credential } => test(context, &channel, model, credential),
+    }
+}
+
+/// From the environment, one key or several; else one from the standard input.
+fn credentials(body: &mut Map<String, Value>, names: &[String]) -> Result<(), Failure> {
+    match names {
+        [] => drop(body.insert("credential".into(), secret(None)?.into())),
+        names => {
+            let read = names.iter().map(|name| secret(Some(name)));
+            let several: Vec<String> = read.collect::<Result<_, _>>()?;
+            body.insert("credentials".into(), several.into());
+        }
+    }
+    Ok(())
+}
+
+fn health(context: &mut Context) -> Done {
+    let mut health = context.client()?.get("/api/channels/health")?;
+    if context.json {
+        return context.out.json(&health);
+    }
+    let Value::Array(mut rows) = health["data"].take() else { return Ok(Exit::Fine) };
+    rows.iter_mut().for_each(rests_text);
+    context.out.table(&rows, HEALTH)
+}
+
+/// What rests, why, and until when.
+fn rests_text(row: &mut Value) {
+    let troubles = row["troubles"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let resting = troubles.iter().filter(|trouble| trouble["until"].is_string());
+    let texts = resting.map(|trouble| {
+        let what = match (trouble["model"].as_str(), trouble["credential"].as_u64()) {
+            (Some(model), _) => model.to_owned(),
+            (None, number) => format!("credential {}", number.unwrap_or(0)),
+        };
+        let [reason, until] = ["reason", "until"].map(|name| trouble[name].as_str().unwrap_or(""));
+        format!("{what}: {reason} until {until}")
+    });
+    row["rests"] = texts.collect::<Vec<_>>().join(", ").into();
+}
+
+/// Ends with 1 if the channel does not work.
+fn test(context: &mut Context, channel: &str, model: Option<String>, credential: Option<u32>) -> Done {
+    let client = context.client()?;
+    let id = CHANNEL.id(&client, channel)?;
+    let mut body = Map::new();
+    args::put(&mut body, "model", model);
+    args::put(&mut body, "credential", credential);
+    let tested = client.post(&format!("/api/channels/{id}/test"), &json!(body))?;
+    answer(context, &tested)?;
+    Ok(if tested["works"] == true { Exit::Fine } else { Exit::No })
+}

@@ -1,0 +1,109 @@
+//! A channel tried out by an operator: one tiny real call, sent as a caller's would be.
+//!
+//! Promises: nobody's account is charged and no hold is made; the channel's health learns nothing of it. The upstream
+//! bills it to the platform like any other call. Blocking: called from threads of their own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::json;
+use tokio::time::timeout;
+
+use crate::app::App;
+use crate::catalogue::Code;
+use crate::directory::{CapField, Channel};
+use crate::id::RequestId;
+
+use super::attempt::{self, Failure};
+use super::outgoing::{Order, Outgoing};
+use super::provider::openai;
+use super::request::ChatRequest;
+use super::route::{Route, Routes};
+use super::upstream::{Answer, Collected, Settings, Tls, Upstreams};
+
+/// How long an operator waits for it.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Largest answer that is read.
+const ANSWER_BYTES_MAX: usize = 1024 * 1024;
+/// Enough for a model that thinks before it says a word.
+const OUTPUT_TOKENS: u32 = 16;
+
+/// What came of it.
+#[derive(Clone, Debug)]
+pub struct Tested {
+    /// What the upstream answered; `None`: nothing came.
+    pub status: Option<u16>,
+    pub latency_ms: u64,
+    /// `None`: the channel works.
+    pub fault: Option<Code>,
+    /// The upstream's own words, or what happened on the way to it.
+    pub text: Option<Box<str>>,
+    pub upstream_request: Option<Box<str>>,
+}
+
+/// Tries a channel with one of its credentials, by place. The error says why it cannot be called at all.
+pub fn test(app: &App, channel: &Arc<Channel>, model: &str, credential: usize) -> Result<Tested, String> {
+    let field = match channel.output_cap_field {
+        CapField::MaxCompletionTokens => "max_completion_tokens",
+        CapField::MaxTokens => "max_tokens",
+    };
+    let body =
+        json!({"model": model, "messages": [{"role": "user", "content": "ping"}], field: OUTPUT_TOKENS});
+    let body = Bytes::from(body.to_string());
+    let request = ChatRequest::parse(&body).map_err(|why| why.to_string())?;
+    let name = (RequestId::new(&*app.clock, &*app.entropy), 1);
+    let order = Order { request: &request, body: &body, output_cap: OUTPUT_TOKENS, name };
+    let tls = Tls::new(None).map_err(|why| format!("TLS cannot be set up: {why:?}"))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|why| why.to_string())?;
+    // A route of its own: the workers' are theirs.
+    let route = Routes::default().get(channel, app)?;
+    let began_ns = app.clock.mono_ns();
+    let local = tokio::task::LocalSet::new();
+    let mut tested = local.block_on(&runtime, async {
+        let upstreams = Upstreams::new(Settings::default(), &tls);
+        match timeout(PATIENCE, ask(app, &upstreams, &route, &order, credential)).await {
+            Ok(tested) => tested,
+            Err(_elapsed) => failed(None, None, Failure::timed_out()),
+        }
+    });
+    tested.latency_ms = app.clock.mono_ns().saturating_sub(began_ns) / 1_000_000;
+    Ok(tested)
+}
+
+async fn ask(
+    app: &App,
+    upstreams: &Upstreams,
+    route: &Route,
+    order: &Order<'_>,
+    credential: usize,
+) -> Tested {
+    let outgoing = Outgoing::new(order, route, credential);
+    let mut answer = match upstreams.send(outgoing.call(route)).await {
+        Ok(answer) => answer,
+        Err(why) => return failed(None, None, Failure::from(&why)),
+    };
+    let (status, upstream_request) = (answer.status.as_u16(), attempt::upstream_request(&answer));
+    match fault(app, &mut answer).await {
+        Some(failure) => failed(Some(status), upstream_request, failure),
+        None => Tested { status: Some(status), latency_ms: 0, fault: None, text: None, upstream_request },
+    }
+}
+
+async fn fault(app: &App, answer: &mut Answer) -> Option<Failure> {
+    if !answer.status.is_success() {
+        return Some(attempt::read_error(answer, PATIENCE, app.clock.now_ms() / 1_000).await);
+    }
+    match answer.body.collect(ANSWER_BYTES_MAX).await {
+        Err(why) => Some(Failure::from(&why)),
+        Ok(Collected::Whole(body)) if openai::is_error_body(&body) => {
+            Some(openai::classify(502, &http::HeaderMap::new(), &body, 0).into())
+        }
+        Ok(_) => None,
+    }
+}
+
+fn failed(status: Option<u16>, upstream_request: Option<Box<str>>, failure: Failure) -> Tested {
+    Tested { status, latency_ms: 0, fault: Some(failure.code), text: Some(failure.text), upstream_request }
+}
