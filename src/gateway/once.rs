@@ -94,14 +94,14 @@ impl Arrival {
     /// As a task of its own: the answer is kept whether or not its caller waits for it.
     async fn execute(self, claim: Claim, facts: Facts, asked: Asked) -> Response<AnswerBody> {
         let (reply, answer) = oneshot::channel();
-        // No answer comes only if the gateway stops.
-        let unanswered = self.without_books(&BooksError::Stopped);
+        let arrival = self.clone();
         tokio::task::spawn_local(async move {
-            let answered = self.decide(facts, asked).await;
+            let answered = arrival.decide(facts, asked).await;
             // A caller that has gone gets nothing.
             let _gone = reply.send(keep(claim, answered).await);
         });
-        answer.await.unwrap_or(unanswered)
+        // No answer comes only if the gateway stops.
+        answer.await.unwrap_or_else(|_| self.without_books(&BooksError::Stopped))
     }
 
     /// Gives a kept answer again. Only the rungs up to the rate are asked: it costs nothing.

@@ -37,6 +37,7 @@ use super::respond::{self, Addressee};
 use super::worker::Worker;
 
 /// A request that has arrived, before anything is known of its caller.
+#[derive(Clone)]
 pub(super) struct Arrival {
     pub(super) worker: Rc<Worker>,
     pub(super) request: RequestId,

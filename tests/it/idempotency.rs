@@ -60,6 +60,7 @@ fn f3_the_same_request_is_executed_once_and_answered_again() {
     let account = demo.account("Another", "1.00");
     let foreign = demo.ask(&ask(&demo.key_of(&account, json!([])), "one", "Bye"));
     assert_eq!((foreign.head.status, replay_of(&foreign)), (200, None));
+    assert!(!demo.log().contains("without the books"), "{}", demo.log());
     let long = demo.ask(&ask(&key, &"x".repeat(256), "Hello"));
     assert_refused(&demo, &long, ("invalid_parameter", 400, "request", "caller", false));
 }
