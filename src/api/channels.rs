@@ -142,7 +142,7 @@ static TESTED: Shape = Shape {
     ],
 };
 
-static CHANNEL_INPUT: Shape = Shape {
+pub static CHANNEL_INPUT: Shape = Shape {
     name: "ChannelInput",
     fields: &[
         field!("name", Kind::Text, Required, "What people call it; unique"),
@@ -349,7 +349,7 @@ fn milliseconds(ns: u64) -> i64 {
     i64::try_from(ns / 1_000_000).unwrap_or(i64::MAX)
 }
 
-fn credentials(fields: &Fields<'_>) -> Result<Option<Vec<Secret>>, FieldError> {
+pub fn credentials(fields: &Fields<'_>) -> Result<Option<Vec<Secret>>, FieldError> {
     match (fields.text("credential"), fields.list("credentials")) {
         (None, None) => Ok(None),
         (Some(one), None) => Ok(Some(vec![Secret::new(one)])),
@@ -379,7 +379,7 @@ fn change(call: &Call<'_>) -> Result<Reply, Problem> {
     Ok(resource::shown(call, &stored))
 }
 
-fn apply(channel: &mut Channel, fields: &Fields<'_>) -> Result<(), DirectoryError> {
+pub fn apply(channel: &mut Channel, fields: &Fields<'_>) -> Result<(), DirectoryError> {
     if let Some(name) = fields.text("name") {
         channel.name = name.into();
     }

@@ -17,6 +17,7 @@ mod codes;
 mod credits;
 mod download;
 mod groups;
+mod import;
 mod keys;
 mod limits;
 mod members;
@@ -71,7 +72,7 @@ pub fn check_answer(method: &str, path: &str, body: &serde_json::Value) -> Resul
 
 /// Every route of the JSON interface.
 pub fn routes() -> impl Iterator<Item = &'static Route> {
-    let management: [&'static [Route]; 23] = [
+    let management: [&'static [Route]; 24] = [
         accounts::ROUTES,
         credits::ROUTES,
         statements::ROUTES,
@@ -83,6 +84,7 @@ pub fn routes() -> impl Iterator<Item = &'static Route> {
         models::ROUTES,
         prices::ROUTES,
         channels::ROUTES,
+        import::ROUTES,
         groups::ROUTES,
         organizations::ROUTES,
         projects::ROUTES,

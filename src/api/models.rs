@@ -30,7 +30,7 @@ static MODEL: Shape = Shape {
     ],
 };
 
-static MODEL_INPUT: Shape = Shape {
+pub static MODEL_INPUT: Shape = Shape {
     name: "ModelInput",
     fields: &[
         field!("name", Kind::Text, Required, "As callers name it; never changes"),
@@ -121,7 +121,7 @@ fn change(call: &Call<'_>) -> Result<Reply, Problem> {
     resource::change(call, &|model: &mut Model| apply(model, &call.fields()))
 }
 
-fn apply(model: &mut Model, fields: &Fields<'_>) -> Result<(), DirectoryError> {
+pub fn apply(model: &mut Model, fields: &Fields<'_>) -> Result<(), DirectoryError> {
     if let Some(name) = fields.text("name") {
         model.name = name.into();
     }

@@ -55,7 +55,7 @@ static PRICE: Shape = Shape {
     ],
 };
 
-static PRICE_INPUT: Shape = Shape {
+pub static PRICE_INPUT: Shape = Shape {
     name: "PriceInput",
     fields: &[
         field!("model", Kind::Text, Required, "Id or name of the model"),
@@ -142,7 +142,7 @@ fn model_of(call: &Call<'_>, text: &str) -> Result<ModelId, Problem> {
     Ok(entry.ok_or_else(|| FieldError::new("model", format!("there is no model `{text}`")))?.model.id)
 }
 
-fn apply(price: &mut Price, fields: &Fields<'_>) -> Result<(), DirectoryError> {
+pub fn apply(price: &mut Price, fields: &Fields<'_>) -> Result<(), DirectoryError> {
     if let Some(at) = fields.parsed("effective_at")? {
         price.effective_at = at;
     }

@@ -107,21 +107,21 @@ impl Directory {
         edit: Edit<'_, Model>,
     ) -> Result<Versioned<Model>, DirectoryError> {
         let id = self.fresh(ModelId::new, |snapshot, id| snapshot.model_by_id(id).is_some());
-        self.create(
-            actor,
-            edit,
-            Model {
-                id,
-                name: "".into(),
-                status: ModelStatus::Active,
-                endpoints: Vec::new(),
-                output_tokens_max: 4_096,
-                image_tokens_max: None,
-                audio_tokens_max: None,
-                owned_by: "tallygate".into(),
-                created_at: self.now()?,
-            },
-        )
+        self.create(actor, edit, Self::blank_model(id, self.now()?))
+    }
+
+    pub(super) fn blank_model(id: ModelId, created_at: Timestamp) -> Model {
+        Model {
+            id,
+            name: "".into(),
+            status: ModelStatus::Active,
+            endpoints: Vec::new(),
+            output_tokens_max: 4_096,
+            image_tokens_max: None,
+            audio_tokens_max: None,
+            owned_by: "tallygate".into(),
+            created_at,
+        }
     }
 
     pub fn create_group(
@@ -320,15 +320,7 @@ impl Directory {
         let taken =
             |snapshot: &Snapshot, id| snapshot.models().flat_map(|entry| &entry.prices).any(|p| p.id == id);
         let now = self.now()?;
-        let mut price = Price {
-            id: self.fresh(PriceId::new, taken),
-            model,
-            version: 0,
-            effective_at: now,
-            per_million: Default::default(),
-            per_call: Nano::ZERO,
-            created_at: now,
-        };
+        let mut price = Self::blank_price(self.fresh(PriceId::new, taken), model, now);
         edit(&mut price)?;
         self.commit(actor, |writer, snapshot| {
             let price = Price { version: newest(snapshot) + 1, ..price.clone() };
@@ -346,30 +338,44 @@ impl Directory {
         edit: Edit<'_, Channel>,
     ) -> Result<Versioned<Channel>, DirectoryError> {
         let id = self.fresh(ChannelId::new, |snapshot, id| snapshot.channel(id).is_some());
-        self.create(
-            actor,
-            edit,
-            Channel {
-                id,
-                name: "".into(),
-                provider: ProviderKind::Openai,
-                base_url: "".into(),
-                credentials: self.seal_all(id, credentials)?,
-                models: Default::default(),
-                groups: Vec::new(),
-                environments: vec![Environment::Live],
-                priority: 0,
-                weight: 1,
-                status: ChannelStatus::Enabled,
-                output_cap_field: CapField::MaxCompletionTokens,
-                cools_down: true,
-                concurrency: None,
-                requests_per_minute: None,
-                cost_share_ppm: None,
-                cost_prices: Default::default(),
-                created_at: self.now()?,
-            },
-        )
+        let sealed = self.seal_all(id, credentials)?;
+        self.create(actor, edit, Self::blank_channel(id, sealed, self.now()?))
+    }
+
+    /// With credentials that are sealed already.
+    pub(super) fn blank_channel(id: ChannelId, credentials: Vec<Box<str>>, created_at: Timestamp) -> Channel {
+        Channel {
+            id,
+            name: "".into(),
+            provider: ProviderKind::Openai,
+            base_url: "".into(),
+            credentials,
+            models: Default::default(),
+            groups: Vec::new(),
+            environments: vec![Environment::Live],
+            priority: 0,
+            weight: 1,
+            status: ChannelStatus::Enabled,
+            output_cap_field: CapField::MaxCompletionTokens,
+            cools_down: true,
+            concurrency: None,
+            requests_per_minute: None,
+            cost_share_ppm: None,
+            cost_prices: Default::default(),
+            created_at,
+        }
+    }
+
+    pub(super) fn blank_price(id: PriceId, model: ModelId, now: Timestamp) -> Price {
+        Price {
+            id,
+            model,
+            version: 0,
+            effective_at: now,
+            per_million: Default::default(),
+            per_call: Nano::ZERO,
+            created_at: now,
+        }
     }
 
     /// Makes a key. `import` is the text of a foreign key that is to work here as well; without it a text is

@@ -16,6 +16,7 @@ mod create;
 pub mod decimal;
 pub mod documents;
 mod error;
+mod import;
 mod key;
 mod limit;
 mod loading;
@@ -42,6 +43,7 @@ pub use documents::{
     StatusNote, StatusOrigin, StatusReason, Window,
 };
 pub use error::{DirectoryError, FieldError, Kind};
+pub use import::Importer;
 pub use member::{AccountRole, Member, MemberKind};
 pub use notice_endpoint::{EndpointStatus, NoticeEndpoint, NoticeTarget};
 pub use operator::{Operator, OperatorRole, Token, TokenHolder};

@@ -378,3 +378,56 @@ fn h2_a_channel_can_be_tried_out() {
     let table = String::from_utf8(run(&["channels", "health"]).stdout).unwrap();
     assert!(table.contains("healthy") && table.contains("simulated failures"), "{table}");
 }
+
+/// A file of models, prices and channels: all of it or nothing, with the line and the reason of each fault.
+#[test]
+fn h2_a_file_is_imported_whole_or_not_at_all() {
+    let demo = Demo::start();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("channels.jsonl");
+    let import = |lines: &[Value], broken: &str, more: &[&str]| {
+        let text =
+            lines.iter().map(ToString::to_string).chain([broken.to_owned()]).collect::<Vec<_>>().join("\n");
+        std::fs::write(&file, text).unwrap();
+        let mut command = demo.command(&["--json", "channels", "import"]);
+        let key = std::fs::read_to_string(demo.dir().join("upstream/upstream-key")).unwrap();
+        let done = command.arg(&file).args(more).env("IMPORTED_KEY", key.trim()).output().unwrap();
+        (done.status.code(), serde_json::from_slice::<Value>(&done.stdout).unwrap_or_default())
+    };
+    let model = json!({"kind": "model", "name": "imported"});
+    let price = json!({"kind": "price", "model": "imported", "per_million": {"input": "1", "output": "2"}});
+    let channel = json!({
+        "kind": "channel", "name": "from a file", "base_url": demo.ready()["upstream"]["url"],
+        "credential_env": "IMPORTED_KEY", "models": {"imported": MODEL}, "cost_share": "0.5",
+    });
+    let misspelt =
+        json!({"kind": "channel", "name": "x", "base_ulr": "http://a/v1", "credential": "sk-hidden"});
+    let late = json!({"kind": "price", "model": "not there", "per_million": {"input": "1", "output": "2"}});
+    let good = [model.clone(), price.clone(), channel.clone()];
+
+    let (exit, told) =
+        import(&[model.clone(), misspelt, late, model, price, channel], "no json sk-hidden", &[]);
+    assert_eq!((exit, &told["applied"]), (Some(1), &json!(false)), "{told:#}");
+    let faults: Vec<_> =
+        told["faults"].as_array().unwrap().iter().map(|fault| fault["line"].clone()).collect();
+    assert_eq!(faults, [2, 3, 4, 7], "{told:#}");
+    assert_eq!(told["faults"][0]["field"], "base_ulr");
+    assert_eq!(told["faults"][2]["reason"], "`imported` is taken");
+    assert!(!told.to_string().contains("sk-hidden"), "{told:#}");
+    let models = || demo.admin("/api/models?name=imported")["data"].as_array().unwrap().len();
+    assert_eq!(models(), 0, "nothing was kept");
+
+    let (exit, told) = import(&good, "", &["--dry-run"]);
+    assert_eq!((exit, &told["applied"], &told["faults"]), (Some(0), &json!(false), &json!([])), "{told:#}");
+    assert_eq!(models(), 0, "a dry run keeps nothing");
+
+    let (exit, told) = import(&good, "", &[]);
+    assert_eq!((exit, &told["applied"], &told["channels"]), (Some(0), &json!(true), &json!(1)), "{told:#}");
+    let account = demo.account("anna", "10");
+    let key = demo.key_of(&account, json!([]));
+    let reply = demo.chat(&key, "imported", "hello");
+    reply.ok();
+    let row = demo.row(reply.head.request_id());
+    // The channel costs half of what callers are charged.
+    assert_eq!(nano(&row["charge"]), 2 * nano(&row["attempts"][0]["cost"]), "{row:#}");
+}

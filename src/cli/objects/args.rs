@@ -375,6 +375,16 @@ pub enum Channels {
         #[command(flatten)]
         fields: ChannelFields,
     },
+    /// Make models, prices and channels of the lines of a file: all of them or none.
+    ///
+    /// Each line is a JSON object with "kind" (model, price or channel) and the fields of the API's route. A channel
+    /// may name an environment variable for its key: "credential_env".
+    Import {
+        file: std::path::PathBuf,
+        /// Check everything and keep nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// How each channel does in the running server: what rests, why and until when.
     Health,
     /// Send one tiny real call through a channel. No account is charged for it.

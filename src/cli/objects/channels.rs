@@ -1,5 +1,7 @@
 //! Channels: made and changed like every object, tried out, and looked after.
 
+use std::path::Path;
+
 use serde_json::{Map, Value, json};
 
 use super::args::{self, Channels};
@@ -37,6 +39,7 @@ pub fn channels(context: &mut Context, command: Channels) -> Done {
             }
             CHANNEL.edit(context, &client, &channel, body)
         }
+        Channels::Import { file, dry_run } => import(context, &file, dry_run),
         Channels::Health => health(context),
         Channels::Test { channel, model, credential } => test(context, &channel, model, credential),
     }
@@ -53,6 +56,33 @@ fn credentials(body: &mut Map<String, Value>, names: &[String]) -> Result<(), Fa
         }
     }
     Ok(())
+}
+
+const FAULTS: Columns = &[("LINE", "line"), ("FIELD", "field"), ("REASON", "reason")];
+
+/// Ends with 1 if a line is at fault.
+fn import(context: &mut Context, file: &Path, dry_run: bool) -> Done {
+    let text = std::fs::read_to_string(file)
+        .map_err(|why| Failure::usage(format!("{} cannot be read: {why}", file.display())))?;
+    let lines = text.lines().map(with_credential).collect::<Result<Vec<_>, _>>()?;
+    let body = json!({"lines": lines, "dry_run": dry_run});
+    let done = context.client()?.post("/api/channels/import", &body)?;
+    let faults = done["faults"].as_array().cloned().unwrap_or_default();
+    match (context.json, faults.is_empty()) {
+        (true, _) => context.out.json(&done)?,
+        (false, true) => context.out.object(&done)?,
+        (false, false) => context.out.table(&faults, FAULTS)?,
+    };
+    Ok(if faults.is_empty() { Exit::Fine } else { Exit::No })
+}
+
+/// A line with its key from the environment in the place of the variable's name. What is no object is left as it is:
+/// the server tells what is wrong with it.
+fn with_credential(line: &str) -> Result<String, Failure> {
+    let Ok(mut row) = serde_json::from_str::<Map<String, Value>>(line) else { return Ok(line.to_owned()) };
+    let Some(Value::String(name)) = row.remove("credential_env") else { return Ok(line.to_owned()) };
+    row.insert("credential".into(), secret(Some(&name))?.into());
+    Ok(Value::Object(row).to_string())
 }
 
 fn health(context: &mut Context) -> Done {
