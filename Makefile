@@ -9,6 +9,7 @@ SHELL := /bin/bash
 NEXTEST := $(shell cargo nextest --version >/dev/null 2>&1 && echo nextest run || echo test)
 FUZZ_SECONDS ?= 5
 TORTURE_ROUNDS ?= 200
+METERING_CALLS ?= 10000
 
 include bench/bench.mk
 
@@ -17,6 +18,7 @@ help:
 	@echo "make demo       build and start everything on the embedded database (DEMO_ARGS='--listen 127.0.0.1:8080')"
 	@echo "make test       every check: format, lints, tests on both stores, SDKs, fuzzing, short torture"
 	@echo "make torture    200 rounds of SIGKILL under load (TORTURE_ROUNDS, TORTURE_SEED)"
+	@echo "make metering   10,000 mixed calls, each held against its row of the upstream's bill (METERING_CALLS, METERING_SEED)"
 	@echo "make bench      beside nginx and the direct upstream, some 5 minutes"
 	@echo "make fuzz       longer fuzzing (FUZZ_SECONDS)"
 
@@ -47,7 +49,10 @@ test-planted:
 test-fuzz:
 	fuzz/run.sh all $(FUZZ_SECONDS)
 
-.PHONY: torture fuzz
+.PHONY: torture metering fuzz
+metering: tools-test
+	METERING_CALLS=$(METERING_CALLS) cargo $(NEXTEST) --release --test it metering --no-capture
+
 torture: tools-test
 	TORTURE_ROUNDS=$(TORTURE_ROUNDS) cargo $(NEXTEST) --release --test it torture
 

@@ -163,6 +163,7 @@ pub fn facts(snapshot: &Snapshot, n: u64) -> Facts {
             audio_parts: 0,
             output_cap: Some(256),
             choices: 1,
+            units: None,
         }),
         client: Client {
             address: Some([127, 0, 0, 1].into()),

@@ -6,11 +6,12 @@
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
-use tallygate::gateway::request::{CapField, ChatRequest, Edits};
+use tallygate::gateway::facts::Endpoint;
+use tallygate::gateway::request::{CapField, Edits, ModelRequest};
 
 fuzz_target!(|data: &[u8]| {
     let body = Bytes::copy_from_slice(data);
-    let Ok(request) = ChatRequest::parse(&body) else { return };
+    let Ok(request) = ModelRequest::read(Endpoint::ChatCompletions, None, &body) else { return };
     // What is understood is JSON to others, too (but for depth, which they bound).
     let Ok(before) = serde_json::from_slice::<Value>(data) else { return };
     assert_eq!(before.get("model").and_then(Value::as_str), Some(&*request.model));

@@ -8,8 +8,11 @@ use crate::directory::{
     AccountRole, CreatedKey, DirectoryError, Environment, FieldError, Key, KeyOrder, KeyStatus, Limit,
     Metric, Owner, StatusNote, StatusOrigin, StatusReason, Versioned,
 };
+use crate::explain::simulate;
+use crate::explain::usable;
 use crate::explain::why::Audience;
-use crate::explain::{simulate, usable};
+use crate::gateway::identify;
+use crate::gateway::request::Sample;
 use crate::risk::{self, Finding};
 use crate::secret::Secret;
 
@@ -189,6 +192,12 @@ const OVERLAP: Kind = Kind::Integer { min: 0, max: 30 * DAY_S as i64 };
 static SIMULATE_INPUT: Shape = Shape {
     name: "KeySimulation",
     fields: &[
+        field!(
+            "endpoint",
+            Kind::Text,
+            Optional,
+            "Path behind /v1/ that is called; default: chat/completions"
+        ),
         field!("model", Kind::Text, Required, "As a caller would name it"),
         field!("text", Kind::Text, Optional, "What would be asked; its length counts. Default: Hello"),
         field!(
@@ -371,20 +380,17 @@ fn get(call: &Call<'_>) -> Result<Reply, Problem> {
     Ok(resource::shown(call, &stored))
 }
 
-/// The smallest body that a chat call can have, unless more is said.
+/// The smallest body that a call can have at the endpoint, unless more is said.
 fn simulate(call: &Call<'_>) -> Result<Reply, Problem> {
     let fields = call.fields();
     let key = found(call)?.document;
-    let mut body = json!({
-        "model": fields.text("model"),
-        "messages": [{"role": "user", "content": fields.text("text").unwrap_or("Hello")}],
-    });
-    if let Some(cap) = fields.integer("max_tokens") {
-        body["max_tokens"] = cap.into();
-    }
+    let path = fields.text("endpoint").unwrap_or("chat/completions");
+    let endpoint = identify::call_at(path)
+        .ok_or_else(|| FieldError::new("endpoint", format!("no call is taken at `{path}`")))?;
+    let (model, text) = (fields.text("model").unwrap_or_default(), fields.text("text").unwrap_or("Hello"));
+    let asked = Sample::smallest(endpoint, model, text).capped(fields.integer("max_tokens"));
     let address = fields.parsed("address")?;
-    let body = bytes::Bytes::from(body.to_string());
-    Reply::of(&simulate::chat(call.app, &key, &body, address, Audience::Operator, call.language))
+    Reply::of(&simulate::call(call.app, &key, &asked, address, Audience::Operator, call.language))
 }
 
 fn change(call: &Call<'_>) -> Result<Reply, Problem> {

@@ -24,6 +24,7 @@ static MODEL: Shape = Shape {
         field!("output_tokens_max", COUNT, Required, "Output tokens of one choice, at the most"),
         field!("image_tokens_max", COUNT, Nullable, "Tokens of one image part, at the most; null: refused"),
         field!("audio_tokens_max", COUNT, Nullable, "Tokens of one audio part, at the most; null: refused"),
+        field!("audio_seconds_max", COUNT, Nullable, "Seconds of one recording, at the most; null: refused"),
         field!("owned_by", Kind::Text, Required, "As the model list shows it"),
         field!("created_at", Kind::Time, Required, "When it was made"),
         field!("version", COUNT, Required, "Name it in a change to be told of a conflict"),
@@ -58,6 +59,12 @@ pub static MODEL_INPUT: Shape = Shape {
             COUNT,
             OptionalNullable,
             "Tokens of one audio part, at the most; null: refused"
+        ),
+        field!(
+            "audio_seconds_max",
+            COUNT,
+            OptionalNullable,
+            "Seconds of one recording that is priced by time, at the most; null: refused"
         ),
         field!("owned_by", Kind::Text, Optional, "As the model list shows it"),
         field!("version", COUNT, Optional, "In a change: the version that was seen"),
@@ -105,6 +112,7 @@ impl Resource for Model {
             "output_tokens_max": model.output_tokens_max,
             "image_tokens_max": model.image_tokens_max,
             "audio_tokens_max": model.audio_tokens_max,
+            "audio_seconds_max": model.audio_seconds_max,
             "owned_by": model.owned_by,
             "created_at": model.created_at,
             "version": stored.version,
@@ -139,6 +147,9 @@ pub fn apply(model: &mut Model, fields: &Fields<'_>) -> Result<(), DirectoryErro
     }
     if fields.has("audio_tokens_max") {
         model.audio_tokens_max = fields.number("audio_tokens_max")?;
+    }
+    if fields.has("audio_seconds_max") {
+        model.audio_seconds_max = fields.number("audio_seconds_max")?;
     }
     if let Some(owner) = fields.text("owned_by") {
         model.owned_by = owner.into();

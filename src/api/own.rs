@@ -4,16 +4,19 @@
 
 use serde_json::{Value, json};
 
-use crate::directory::Key;
+use crate::directory::{FieldError, Key};
+use crate::explain::simulate;
 use crate::explain::usable::{self, Binding, Usable};
 use crate::explain::why::{Audience, Case};
-use crate::explain::{receipt, simulate, why};
+use crate::explain::{receipt, why};
+use crate::gateway::identify;
+use crate::gateway::request::Sample;
 use crate::id::{KeyId, RequestId};
 
 use super::limits;
 use super::problem::Problem;
 use super::requests::{self, RECEIPT, WHY};
-use super::route::{Call, Reply, Route, Who};
+use super::route::{Call, Param, Reply, Route, Who};
 use super::shape::{Field, Kind, Need, Shape, field};
 
 static OWN_BALANCE: Shape = Shape {
@@ -85,7 +88,7 @@ static USER_BALANCE: Shape = Shape {
     ],
 };
 
-static SIMULATE_INPUT: Shape = Shape { name: "ChatRequest", fields: &[] };
+static SIMULATE_INPUT: Shape = Shape { name: "ModelRequest", fields: &[] };
 
 pub static SIMULATION: Shape = Shape {
     name: "Simulation",
@@ -133,15 +136,20 @@ static WHY_ROUTES: [Route; 2] = {
     );
     [v1.who(Who::KeyOrStranger), api.who(Who::KeyOrStranger)]
 };
-static SIMULATE_ROUTES: [Route; 2] = both!(
-    post,
-    "/simulate",
-    "simulate",
-    "Whether a chat call with this body would be allowed now; no call, no charge, no trace",
-    &SIMULATE_INPUT,
-    &SIMULATION,
-    run_simulation
-);
+static SIMULATE_ROUTES: [Route; 2] = {
+    const QUERY: &[Param] =
+        &[Param { name: "endpoint", about: "Path behind /v1/ that is called; default: chat/completions" }];
+    let [v1, api] = both!(
+        post,
+        "/simulate",
+        "simulate",
+        "Whether a call with this body would be allowed now; no call, no charge, no trace",
+        &SIMULATE_INPUT,
+        &SIMULATION,
+        run_simulation
+    );
+    [v1.query(QUERY), api.query(QUERY)]
+};
 static BALANCE_ROUTES: [Route; 1] = [Route::get(
     "/user/balance",
     "userBalance",
@@ -243,7 +251,12 @@ fn own_why(call: &Call<'_>) -> Result<Reply, Problem> {
 
 fn run_simulation(call: &Call<'_>) -> Result<Reply, Problem> {
     let key = asking(call)?;
-    Reply::of(&simulate::chat(call.app, &key, &call.raw, call.address, Audience::Caller, call.language))
+    let path = call.query_text("endpoint").unwrap_or("chat/completions");
+    let endpoint = identify::call_at(path).filter(|endpoint| !endpoint.takes_form()).ok_or_else(|| {
+        FieldError::new("endpoint", format!("no call with a JSON body is taken at `{path}`"))
+    })?;
+    let asked = Sample { endpoint, media_type: None, body: call.raw.clone() };
+    Reply::of(&simulate::call(call.app, &key, &asked, call.address, Audience::Caller, call.language))
 }
 
 fn user_balance(call: &Call<'_>) -> Result<Reply, Problem> {

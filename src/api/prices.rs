@@ -9,12 +9,17 @@ use crate::id::{ModelId, PriceId};
 use super::access::Access;
 use super::problem::Problem;
 use super::route::{Call, Param, Reply, Route};
-use super::shape::{COUNT, Field, Fields, Kind, Need, Shape, field};
+use super::shape::{self, COUNT, Field, Fields, Kind, Need, Shape, field};
 
 pub static PER_MILLION: Shape = Shape {
     name: "PricePerMillion",
     fields: &[
-        field!("input", Kind::Money, Required, "Input tokens that no other class counts"),
+        field!(
+            "input",
+            Kind::Money,
+            Optional,
+            "Input tokens that no other class counts; required beside any other class"
+        ),
         field!(
             "cache_read",
             Kind::Money,
@@ -27,13 +32,42 @@ pub static PER_MILLION: Shape = Shape {
             Optional,
             "Input written to the upstream's cache; default: as input"
         ),
-        field!("output", Kind::Money, Required, "Output tokens that no other class counts"),
+        field!(
+            "output",
+            Kind::Money,
+            Optional,
+            "Output tokens that no other class counts; required beside any other class"
+        ),
         field!("reasoning", Kind::Money, Optional, "Output that the caller does not see; default: as output"),
         field!("audio_in", Kind::Money, Optional, "Default: as input"),
         field!("audio_out", Kind::Money, Optional, "Default: as output"),
         field!("image_in", Kind::Money, Optional, "Default: as input"),
     ],
 };
+
+const UNIT: Kind = Kind::OneOf(&["image", "second", "million_characters", "search"]);
+
+static UNIT_PRICE: Shape = Shape {
+    name: "UnitPrice",
+    fields: &[
+        field!("unit", UNIT, Required, "What the price is for one of"),
+        field!(
+            "size",
+            Kind::Text,
+            OptionalNullable,
+            "Only for this size, such as 1024x1024; default: for every one"
+        ),
+        field!(
+            "quality",
+            Kind::Text,
+            OptionalNullable,
+            "Only for this quality, such as hd; default: for every one"
+        ),
+        field!("price", Kind::Money, Required, "Of one unit"),
+    ],
+};
+
+const UNIT_PRICES: Kind = Kind::List(&Kind::Object(&UNIT_PRICE));
 
 static PRICE: Shape = Shape {
     name: "Price",
@@ -47,7 +81,13 @@ static PRICE: Shape = Shape {
             "per_million",
             Kind::Object(&PER_MILLION),
             Required,
-            "Price of a million tokens of each class"
+            "Price of a million tokens of each class; empty where tokens are not sold"
+        ),
+        field!(
+            "units",
+            UNIT_PRICES,
+            Required,
+            "Prices of what is not sold by tokens; the most exact row applies"
         ),
         field!("per_call", Kind::Money, Required, "Added once per call"),
         field!("in_force", Kind::Bool, Required, "Whether a call accepted now costs this"),
@@ -63,8 +103,14 @@ pub static PRICE_INPUT: Shape = Shape {
         field!(
             "per_million",
             Kind::Object(&PER_MILLION),
-            Required,
-            "Price of a million tokens of each class"
+            Optional,
+            "Price of a million tokens of each class; required unless something else has a price"
+        ),
+        field!(
+            "units",
+            UNIT_PRICES,
+            Optional,
+            "Prices of what is not sold by tokens; the most exact row applies"
         ),
         field!("per_call", Kind::Money, Optional, "Added once per call; default: 0"),
     ],
@@ -103,6 +149,7 @@ fn view(call: &Call<'_>, price: &Price) -> Value {
         "price_version": price.version,
         "effective_at": price.effective_at,
         "per_million": per_million,
+        "units": price.units,
         "per_call": price.per_call.to_string(),
         "in_force": in_force,
         "created_at": price.created_at,
@@ -155,11 +202,16 @@ pub fn apply(price: &mut Price, fields: &Fields<'_>) -> Result<(), DirectoryErro
             *slot = classes.money(class.as_str())?;
         }
     }
+    if let Some(units) = fields.list("units") {
+        price.units = shape::decode("units", units)?;
+    }
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use ledger::Unit;
+
     use super::*;
 
     #[test]
@@ -167,5 +219,7 @@ mod tests {
         let classes: Vec<_> = TokenClass::ALL.iter().map(|class| class.as_str()).collect();
         let fields: Vec<_> = PER_MILLION.fields.iter().map(|field| field.name).collect();
         assert_eq!(classes, fields);
+        let units: Vec<_> = Unit::ALL.iter().map(|unit| unit.as_str()).collect();
+        assert!(matches!(UNIT, Kind::OneOf(names) if names == units));
     }
 }

@@ -7,7 +7,7 @@ use crate::catalogue::Code;
 use crate::directory::AccountRole;
 use crate::directory::FieldError;
 use crate::explain::why::{Audience, Case};
-use crate::explain::{attempts, receipt, time_text, why};
+use crate::explain::{attempts, receipt, time_text, units_text, why};
 use crate::gateway::facts::Outcome;
 use crate::id::{KeyId, RequestId};
 use crate::store::{Row, Value as Sql};
@@ -42,7 +42,13 @@ static REQUEST: Shape = Shape {
         field!("charge_state", Kind::Text, Required, "none, held, settled, released or refunded"),
         field!("charge", Kind::Money, Required, "Charged in all"),
         field!("tokens", Kind::Map(&COUNT), Required, "Tokens of each class"),
-        field!("usage_source", Kind::Text, Nullable, "upstream, counted or none"),
+        field!(
+            "units",
+            Kind::Map(&Kind::Money),
+            Required,
+            "What is not counted in tokens: image, second, million_characters, search"
+        ),
+        field!("usage_source", Kind::Text, Nullable, "upstream, counted, estimated or none"),
         field!("first_byte_us", COUNT, Nullable, "Microseconds from its arrival"),
         field!("latency_us", COUNT, Nullable, "Microseconds from its arrival"),
         field!("channel", Kind::Text, Nullable, "Where it was sent to last"),
@@ -86,7 +92,12 @@ pub static RECEIPT: Shape = Shape {
         field!("ending", Kind::Text, Nullable, "How it ended"),
         field!("policy", Kind::Text, Required, "The rule of the charge policy that applied"),
         field!("price", Kind::Any, Nullable, "id, version, effective_at: frozen at acceptance"),
-        field!("lines", Kind::List(&Kind::Any), Required, "class, tokens, per_million, amount"),
+        field!(
+            "lines",
+            Kind::List(&Kind::Any),
+            Required,
+            "class, tokens and per_million, or quantity and per_unit, amount"
+        ),
         field!("sum", Kind::Any, Nullable, "per_call, multiplier, exact, rounded_off, cost"),
         field!("usage_source", Kind::Text, Nullable, "upstream, counted or none"),
         field!(
@@ -340,6 +351,7 @@ fn view(call: &Call<'_>, stored: &StoredCall) -> Value {
         "charge_state": stored.state.as_str(),
         "charge": stored.charge.to_string(),
         "tokens": tokens,
+        "units": outcome.map(|outcome| units(&outcome.usage)).unwrap_or_default(),
         "usage_source": outcome.map(|outcome| outcome.usage_source.as_str()),
         "first_byte_us": outcome.and_then(|outcome| outcome.first_byte_us),
         "latency_us": outcome.map(|outcome| outcome.latency_us),
@@ -356,4 +368,10 @@ fn view(call: &Call<'_>, stored: &StoredCall) -> Value {
         "browser_origin": facts.client.browser_origin,
         "balance_checked": decided.readings.is_some(),
     })
+}
+
+/// What was used beside tokens, each as its price is for.
+fn units(usage: &ledger::Usage) -> serde_json::Map<String, Value> {
+    let used = ledger::Unit::ALL.into_iter().filter(|unit| usage.units(*unit) > 0);
+    used.map(|unit| (unit.as_str().to_owned(), units_text(unit, usage.units(unit)).into())).collect()
 }

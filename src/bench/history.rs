@@ -286,6 +286,7 @@ fn decided(hold: HoldId, account: LedgerAccountId, now_ms: i64, layers: &[LayerH
                 audio_parts: 0,
                 output_cap: Some(1_024),
                 choices: 1,
+                units: None,
             }),
             client: Client {
                 address: Some([127, 0, 0, 1].into()),

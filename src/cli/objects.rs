@@ -159,6 +159,7 @@ const PRICES: Columns = &[
     ("IN FORCE", "in_force"),
     ("FROM", "effective_at"),
     ("PER MILLION", "per_million"),
+    ("UNITS", "units"),
     ("PER CALL", "per_call"),
 ];
 

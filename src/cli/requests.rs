@@ -60,6 +60,9 @@ pub struct SimulateArgs {
     /// As a caller would name it.
     #[arg(long)]
     model: String,
+    /// Path behind /v1/ that would be called.
+    #[arg(long, value_name = "PATH", default_value = "chat/completions")]
+    endpoint: String,
     /// What would be asked; its length counts.
     #[arg(long)]
     text: Option<String>,
@@ -76,6 +79,7 @@ pub fn simulate(context: &mut Context, args: &SimulateArgs) -> Done {
     let mut body = serde_json::Map::new();
     let address = args.address.map(|address| address.to_string());
     super::objects::put(&mut body, "model", Some(args.model.as_str()));
+    super::objects::put(&mut body, "endpoint", Some(args.endpoint.as_str()));
     super::objects::put(&mut body, "text", args.text.as_deref());
     super::objects::put(&mut body, "max_tokens", args.max_tokens);
     super::objects::put(&mut body, "address", address);

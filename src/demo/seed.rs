@@ -11,8 +11,8 @@ use crate::books::BooksError;
 use crate::directory::{
     AccountKind, Allowance, CapField, Channel, DirectoryError, Environment, FieldError, Group, Key, KeyOrder,
     KeyStatus, Limit, Member, Metric, Model, Organization, Origin, Policy, PolicyDocument, Price, Project,
-    ProjectStatus, RateLimit, RateMetric, Schedule, StatusNote, StatusOrigin, StatusReason, Switch, Window,
-    decimal,
+    ProjectStatus, RateLimit, RateMetric, Schedule, StatusNote, StatusOrigin, StatusReason, Switch,
+    UnitPrice, Window, decimal,
 };
 use crate::explain::usable;
 use crate::gateway::ladder::{self, Caller};
@@ -21,7 +21,7 @@ use crate::keytext;
 use crate::secret::Secret;
 
 use super::keys::{DemoAccount, DemoKey, KEYS, Seed};
-use super::prices::CHAT_MODELS;
+use super::prices::{AUDIO_SECONDS_MAX, AUDIO_TOKENS_MAX, IMAGE_TOKENS_MAX, MODELS, UnitRow};
 
 const ACTOR: &str = "demo";
 const CHANNEL: &str = "simulated upstream";
@@ -89,19 +89,23 @@ pub fn seed(app: &App, seed: &Seed, upstream_url: &str, upstream_key: &Secret) -
 }
 
 fn models(app: &App) -> Result<(), DirectoryError> {
-    for demo in &CHAT_MODELS {
+    for demo in &MODELS {
         if app.directory.snapshot().model(demo.name).is_some() {
             continue;
         }
         let model = app.directory.create_model(ACTOR, &|model: &mut Model| {
             model.name = demo.name.into();
             model.output_tokens_max = demo.max_output_tokens;
+            model.endpoints = demo.endpoints.iter().map(|endpoint| endpoint.path().into()).collect();
             model.image_tokens_max = Some(IMAGE_TOKENS_MAX);
+            model.audio_tokens_max = Some(AUDIO_TOKENS_MAX);
+            model.audio_seconds_max = Some(AUDIO_SECONDS_MAX);
             Ok(())
         })?;
         if demo.priced {
             app.directory.add_price(ACTOR, model.document.id, &|price: &mut Price| {
                 price.per_million = demo.price.per_million;
+                price.units = demo.units.iter().map(unit_price).collect();
                 price.per_call = demo.price.per_call;
                 Ok(())
             })?;
@@ -110,7 +114,14 @@ fn models(app: &App) -> Result<(), DirectoryError> {
     Ok(())
 }
 
-const IMAGE_TOKENS_MAX: u32 = 2_000;
+fn unit_price(row: &UnitRow) -> UnitPrice {
+    UnitPrice {
+        unit: row.unit,
+        size: row.size.map(Into::into),
+        quality: row.quality.map(Into::into),
+        price: row.price,
+    }
+}
 
 /// The channels; their address follows the upstream when that had to be started anew.
 fn channels(app: &App, upstream_url: &str, upstream_key: &Secret) -> Result<(), DirectoryError> {
@@ -153,7 +164,7 @@ fn served(channel: &str) -> BTreeMap<Box<str>, Box<str>> {
         UNSTABLE_MODEL if channel == CHANNEL => "gpt-5-mini",
         model => model,
     };
-    let names = CHAT_MODELS.iter().map(|model| model.name).filter(|name| by(name));
+    let names = MODELS.iter().map(|model| model.name).filter(|name| by(name));
     names.map(|name| (name.into(), sent(name).into())).collect()
 }
 

@@ -58,7 +58,7 @@ pub fn ip_ranges(field: &str, ranges: &[ipnet::IpNet]) -> Checked {
 }
 
 /// Paths of model calls below the version segment, as the contract lists them.
-const ENDPOINTS: [&str; 11] = [
+const ENDPOINTS: [&str; 14] = [
     "chat/completions",
     "completions",
     "responses",
@@ -70,6 +70,9 @@ const ENDPOINTS: [&str; 11] = [
     "audio/transcriptions",
     "moderations",
     "rerank",
+    "videos",
+    "generateContent",
+    "streamGenerateContent",
 ];
 const PATTERNS_MAX: usize = 2_000;
 

@@ -119,6 +119,7 @@ impl Directory {
             output_tokens_max: 4_096,
             image_tokens_max: None,
             audio_tokens_max: None,
+            audio_seconds_max: None,
             owned_by: "tallygate".into(),
             created_at,
         }
@@ -373,6 +374,7 @@ impl Directory {
             version: 0,
             effective_at: now,
             per_million: Default::default(),
+            units: Vec::new(),
             per_call: Nano::ZERO,
             created_at: now,
         }

@@ -21,6 +21,7 @@ pub use super::key::{
     StatusReason,
 };
 pub use super::limit::{Limit, Metric, Origin, Window};
+pub use super::unit_price::{UnitPrice, Variant};
 
 /// Whose money: everything that is prepaid, limited and billed together.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -103,6 +104,9 @@ pub struct Model {
     /// Tokens that one audio part can cost at the most; unset: audio parts are refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub audio_tokens_max: Option<u32>,
+    /// Seconds of one recording, at the most; unset: recordings that are priced by time are refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audio_seconds_max: Option<u32>,
     pub owned_by: Box<str>,
     pub created_at: Timestamp,
 }
@@ -142,6 +146,9 @@ pub struct Price {
     /// Price per million tokens of each class; a class that is missing is charged as its parent class.
     #[serde(with = "decimal::per_million")]
     pub per_million: [Option<Nano>; TokenClass::COUNT],
+    /// Prices of images, seconds, characters and searches.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub units: Vec<UnitPrice>,
     /// Added once per call.
     #[serde(default, with = "decimal::money")]
     pub per_call: Nano,
@@ -151,7 +158,7 @@ pub struct Price {
 impl Price {
     /// The price as the ledger rates with it.
     pub fn rates(&self) -> ledger::Price {
-        ledger::Price { per_million: self.per_million, per_call: self.per_call }
+        self.rates_at(0)
     }
 }
 
@@ -244,9 +251,10 @@ impl Channel {
     pub fn cost(&self, model: &str, price: &Price, usage: &Usage) -> Option<Nano> {
         let (rates, share_ppm) = match self.cost_prices.get(model) {
             Some(own) => {
-                (ledger::Price { per_million: own.per_million, per_call: own.per_call }, decimal::PPM)
+                let (per_million, per_call) = (own.per_million, own.per_call);
+                (ledger::Price { per_million, per_call, ..ledger::Price::default() }, decimal::PPM)
             }
-            None => (price.rates(), self.cost_share_ppm?),
+            None => (price.rates_at(usage.row), self.cost_share_ppm?),
         };
         Some(ledger::rate(&rates, usage, share_ppm).map_or(Nano::MAX, |rated| rated.total))
     }

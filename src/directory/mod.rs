@@ -32,6 +32,7 @@ pub mod schedule;
 mod shards;
 pub mod snapshot;
 mod stored;
+mod unit_price;
 
 pub use announcement::{Announcement, Category, PolicyChange};
 pub use appeal::{Appeal, AppealState};
@@ -40,7 +41,7 @@ pub use create::{CreatedKey, CreatedToken, KeyMatch, KeyOrder};
 pub use documents::{
     Account, AccountKind, AccountPolicy, Allowance, CapField, Channel, ChannelStatus, CostPrice, Environment,
     Group, Key, KeyStatus, KeyText, Limit, Metric, Model, ModelStatus, Origin, Price, ProviderKind,
-    StatusNote, StatusOrigin, StatusReason, Window,
+    StatusNote, StatusOrigin, StatusReason, UnitPrice, Variant, Window,
 };
 pub use error::{DirectoryError, FieldError, Kind};
 pub use import::Importer;

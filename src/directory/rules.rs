@@ -234,6 +234,7 @@ impl Document for Model {
             ("output_tokens_max", Some(self.output_tokens_max)),
             ("image_tokens_max", self.image_tokens_max),
             ("audio_tokens_max", self.audio_tokens_max),
+            ("audio_seconds_max", self.audio_seconds_max),
         ];
         for (field, count) in counts {
             if count.is_some_and(|count| count == 0 || count > OUTPUT_TOKENS_MAX) {
@@ -272,14 +273,17 @@ impl Document for Price {
             return Err(FieldError::new("effective_at", "must not be in the past"));
         }
         checks::not_negative("per_call", self.per_call)?;
+        self.check_units()?;
+        let needs_tokens =
+            self.sells_tokens() || (self.units.is_empty() && self.per_call == ledger::Nano::ZERO);
         for (class, price) in TokenClass::ALL.iter().zip(&self.per_million) {
             let field = format!("per_million.{}", class.as_str());
             match price {
                 Some(price) => checks::not_negative(&field, *price)?,
-                None if matches!(class, TokenClass::Input | TokenClass::Output) => {
+                None if needs_tokens && matches!(class, TokenClass::Input | TokenClass::Output) => {
                     return Err(FieldError::new(
                         field,
-                        "is missing: every price has one for input and one for output",
+                        "is missing: a price of tokens has one for input and one for output",
                     ));
                 }
                 None => {}

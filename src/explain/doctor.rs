@@ -6,6 +6,9 @@ use serde::Serialize;
 use crate::app::App;
 use crate::catalogue::Language;
 use crate::directory::{Key, KeyStatus};
+use crate::gateway::facts::Endpoint;
+use crate::gateway::identify;
+use crate::gateway::request::Sample;
 use crate::keytext::{self, KeyFinding};
 
 use super::simulate;
@@ -143,13 +146,12 @@ fn bound_by(limit: &LimitUse) -> String {
 fn try_cheapest(app: &App, key: &Key, language: Language) -> (bool, Option<Why>) {
     let mut first = None;
     for (_, model) in usable::calls_by_cost(app, key).into_iter().take(MODELS_TRIED_MAX) {
-        let body = serde_json::json!({
-            "model": model,
-            "max_tokens": app.hold_policy().output_tokens_min,
-            "messages": [{"role": "user", "content": "1"}],
-        });
-        let body = bytes::Bytes::from(body.to_string());
-        let tried = simulate::chat(app, key, &body, None, Audience::Operator, language);
+        let snapshot = app.directory.snapshot_owned();
+        let paths = snapshot.model(&model).map(|entry| entry.model.endpoints());
+        let endpoint = paths.into_iter().flatten().find_map(identify::call_at);
+        let asked = Sample::smallest(endpoint.unwrap_or(Endpoint::ChatCompletions), &model, "1")
+            .capped(Some(app.hold_policy().output_tokens_min.into()));
+        let tried = simulate::call(app, key, &asked, None, Audience::Operator, language);
         if tried.would == "pass" {
             return (true, Some(tried.why));
         }

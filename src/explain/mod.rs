@@ -31,6 +31,12 @@ pub fn decimal_text(value: i128, places: usize) -> String {
     }
 }
 
+/// Units as their price is for: 12345 milliseconds are "12.345" seconds.
+pub fn units_text(unit: ledger::Unit, counted: u64) -> String {
+    let places = usize::try_from(unit.counted_per_priced().ilog10()).unwrap_or(0);
+    decimal_text(i128::from(counted), places)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -13,7 +13,7 @@ use crate::id::{LotId, RequestId};
 
 use super::attempts::{self, AttemptView};
 use super::why::{Audience, Case};
-use super::{decimal_text, time_text};
+use super::{decimal_text, time_text, units_text};
 
 /// Decimal places of a nano-unit, of a price per million tokens of it, and of its multiple.
 const NANO_PLACES: usize = 9;
@@ -42,7 +42,8 @@ pub struct Receipt {
     pub price: Option<PriceView>,
     pub lines: Vec<LineView>,
     pub sum: Option<SumView>,
-    /// Who counted the tokens: upstream, counted (by the gateway's tokenizer) or none.
+    /// Who counted: upstream, counted (by the gateway), estimated (by the gateway, from less than it would take to count)
+    /// or none.
     pub usage_source: Option<&'static str>,
     pub hold: Option<HoldView>,
     pub settlement: Option<SettlementView>,
@@ -65,15 +66,48 @@ pub struct PriceView {
     pub effective_at: String,
 }
 
-/// One token class.
+/// One token class, or one unit.
 #[derive(Clone, Debug, Serialize)]
 pub struct LineView {
     pub class: &'static str,
-    pub tokens: u64,
-    #[serde(serialize_with = "decimal::money::serialize")]
-    pub per_million: Nano,
+    #[serde(flatten)]
+    pub quantity: Quantity,
     /// Exact, before the multiplier.
     pub amount: String,
+}
+
+impl LineView {
+    /// How much, as a text.
+    pub fn counted(&self) -> String {
+        match &self.quantity {
+            Quantity::Tokens { tokens, .. } => tokens.to_string(),
+            Quantity::Units { quantity, .. } => quantity.clone(),
+        }
+    }
+
+    /// What a million tokens, or one unit, cost.
+    pub fn price(&self) -> Nano {
+        match &self.quantity {
+            Quantity::Tokens { per_million, .. } => *per_million,
+            Quantity::Units { per_unit, .. } => *per_unit,
+        }
+    }
+}
+
+/// How much, and what one of it costs.
+#[derive(Clone, Debug, Serialize)]
+#[serde(untagged)]
+pub enum Quantity {
+    Tokens {
+        tokens: u64,
+        #[serde(serialize_with = "decimal::money::serialize")]
+        per_million: Nano,
+    },
+    Units {
+        quantity: String,
+        #[serde(serialize_with = "decimal::money::serialize")]
+        per_unit: Nano,
+    },
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -192,7 +226,7 @@ fn rated(admitted: Option<&Admitted>, price: Option<&Price>, outcome: Option<&Ou
     if outcome.usage_source == UsageSource::None {
         return None;
     }
-    ledger::rate(&price.rates(), &outcome.usage, outcome.multiplier_ppm(admitted)).ok()
+    ledger::rate(&price.rates_at(outcome.usage.row), &outcome.usage, outcome.multiplier_ppm(admitted)).ok()
 }
 
 fn price_view(price: &Price) -> PriceView {
@@ -204,13 +238,17 @@ fn price_view(price: &Price) -> PriceView {
 }
 
 fn lines(rated: &Rated) -> Vec<LineView> {
-    let line = |line: &ledger::Line| LineView {
+    let tokens = rated.lines.iter().map(|line| LineView {
         class: line.class.as_str(),
-        tokens: line.tokens,
-        per_million: line.per_million,
+        quantity: Quantity::Tokens { tokens: line.tokens, per_million: line.per_million },
         amount: decimal_text(line.exact, LINE_PLACES),
-    };
-    rated.lines.iter().map(line).collect()
+    });
+    let units = rated.units.iter().map(|line| LineView {
+        class: line.unit.as_str(),
+        quantity: Quantity::Units { quantity: units_text(line.unit, line.counted), per_unit: line.per_unit },
+        amount: decimal_text(line.exact, LINE_PLACES),
+    });
+    tokens.chain(units).collect()
 }
 
 fn sum(rated: &Rated) -> SumView {

@@ -3,16 +3,15 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use serde::Serialize;
 
 use crate::app::App;
 use crate::catalogue::Language;
 use crate::directory::Key;
-use crate::gateway::facts::{Admitted, Checked, Client, Credential, Decided, Endpoint, Facts, Repetition};
+use crate::gateway::facts::{Admitted, Checked, Client, Credential, Decided, Facts, Repetition};
 use crate::gateway::identify;
 use crate::gateway::ladder::{self, Caller, Scope, Verdict};
-use crate::gateway::request::ChatRequest;
+use crate::gateway::request::{ModelRequest, Sample};
 use crate::id::RequestId;
 
 use super::why::{self, Audience, Case, Why};
@@ -27,11 +26,11 @@ pub struct Simulation {
     pub why: Why,
 }
 
-/// Decides a chat call with this body as if the key had made it now, from this address.
-pub fn chat(
+/// Decides a call with this body as if the key had made it now, at this endpoint and from this address.
+pub fn call(
     app: &App,
     key: &Key,
-    body: &Bytes,
+    asked: &Sample<'_>,
     address: Option<IpAddr>,
     audience: Audience,
     language: Language,
@@ -42,9 +41,12 @@ pub fn chat(
         request: RequestId::from_raw(0),
         at_ms: at.0,
         config_version: snapshot.version(),
-        address: Checked::Passed(Endpoint::ChatCompletions),
+        address: Checked::Passed(asked.endpoint),
         credential: Checked::Passed(Credential::of(key)),
-        body: identify::call_body(body.len(), &ChatRequest::parse(body)),
+        body: identify::call_body(
+            asked.body.len(),
+            &ModelRequest::read(asked.endpoint, asked.media_type, &asked.body),
+        ),
         client: Client { address, ..Client::default() },
         repetition: Repetition::default(),
     };

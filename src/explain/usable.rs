@@ -4,7 +4,9 @@ use ledger::{Balance, Nano, TokenClass, Usage};
 use serde::Serialize;
 
 use crate::app::App;
-use crate::directory::{Key, Limit, Metric, ModelStatus, RateMetric, Snapshot, Window, decimal};
+use crate::directory::{Key, Limit, Metric, ModelEntry, ModelStatus, RateMetric, Snapshot, Window, decimal};
+use crate::gateway::facts::Output;
+use crate::gateway::identify;
 use crate::gateway::ladder::{self, Caller, Purse, Scope};
 
 use super::time_text;
@@ -151,8 +153,8 @@ pub fn of(app: &App, key: &Key) -> Usable {
     Usable { limits, balance, overdraft, now: Nano(now.0.max(0)), bound_by }
 }
 
-/// What the smallest call of the cheapest model holds for this key, and which model that is: one input token
-/// and the least answer that the gateway admits.
+/// What the smallest call of the cheapest model that answers in text holds for this key, and which model that is: one
+/// input token and the least answer that the gateway admits.
 pub fn cheapest_call(app: &App, key: &Key) -> Option<(Nano, String)> {
     calls_by_cost(app, key).into_iter().next()
 }
@@ -162,7 +164,11 @@ pub fn calls_by_cost(app: &App, key: &Key) -> Vec<(Nano, String)> {
     let snapshot = app.directory.snapshot();
     let multiplier_ppm = multiplier(&snapshot, key);
     let (at_ms, policy) = (app.clock.now_ms(), app.hold_policy());
-    let active = snapshot.models().filter(|entry| entry.model.status == ModelStatus::Active);
+    let answers = |entry: &&ModelEntry| {
+        let mut endpoints = entry.model.endpoints().filter_map(identify::call_at);
+        endpoints.any(|endpoint| endpoint.output() == Output::Capped)
+    };
+    let active = snapshot.models().filter(|entry| entry.model.status == ModelStatus::Active).filter(answers);
     let priced = active.filter_map(|entry| {
         let rates = entry.price_at(at_ms)?.rates();
         let (mut usage, mut dearest) = (Usage::default(), rates);

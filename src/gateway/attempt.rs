@@ -86,7 +86,7 @@ impl Spent {
             Spent::Nothing | Spent::Used(_, UsageSource::None) => CostBasis::Nothing,
             Spent::Used(_, UsageSource::Upstream) => CostBasis::Upstream,
             Spent::Used(_, UsageSource::Counted) => CostBasis::Counted,
-            Spent::AtMost => CostBasis::Estimated,
+            Spent::Used(_, UsageSource::Estimated) | Spent::AtMost => CostBasis::Estimated,
         }
     }
 }
@@ -174,6 +174,10 @@ impl Exchange {
             let output = u64::from(call.choices).saturating_mul(u64::from(self.admitted.output_cap));
             usage.set(TokenClass::Input, call.input_tokens_bound);
             usage.set(TokenClass::Output, output);
+            if let (Some(unit), Some(asked)) = (self.request.endpoint.unit(), call.units.as_deref()) {
+                usage.set_units(unit, asked.count(unit).unwrap_or(0));
+                usage.row = self.price.dearest_row(unit, asked.variant());
+            }
         }
         usage
     }
@@ -223,7 +227,7 @@ impl Exchange {
         match timeout(patience, answer.body.collect(WHOLE_BYTES_MAX)).await {
             Err(_elapsed) => Tried::Failed(Failure::timed_out()),
             Ok(Err(why)) => Tried::Failed(Failure::from(&why)),
-            Ok(Ok(Collected::Whole(body))) if openai::is_error_body(&body) => {
+            Ok(Ok(Collected::Whole(body))) if is_json(&content_type) && openai::is_error_body(&body) => {
                 Tried::Failed(openai::classify(502, &http::HeaderMap::new(), &body, 0).into())
             }
             Ok(Ok(Collected::Whole(body))) => Tried::Whole { body, content_type },
@@ -296,6 +300,11 @@ pub(super) fn upstream_request(answer: &Answer) -> Option<Box<str>> {
 
 fn content_type(answer: &Answer) -> HeaderValue {
     answer.headers.value("content-type").unwrap_or(HeaderValue::from_static("application/json"))
+}
+
+/// Sound is no JSON, and what a server calls nothing may be.
+fn is_json(content_type: &HeaderValue) -> bool {
+    !content_type.as_bytes().starts_with(b"audio/")
 }
 
 fn is_event_stream(answer: &Answer) -> bool {

@@ -6,19 +6,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use serde_json::json;
 use tokio::time::timeout;
 
 use crate::app::App;
 use crate::catalogue::Code;
-use crate::directory::{CapField, Channel};
+use crate::directory::Channel;
 use crate::id::RequestId;
 
 use super::attempt::{self, Failure};
+use super::facts::Endpoint;
+use super::identify;
 use super::outgoing::{Order, Outgoing};
 use super::provider::openai;
-use super::request::ChatRequest;
+use super::request::{ModelRequest, Sample};
 use super::route::{Route, Routes};
 use super::upstream::{Answer, Collected, Settings, Tls, Upstreams};
 
@@ -44,14 +44,12 @@ pub struct Tested {
 
 /// Tries a channel with one of its credentials, by place. The error says why it cannot be called at all.
 pub fn test(app: &App, channel: &Arc<Channel>, model: &str, credential: usize) -> Result<Tested, String> {
-    let field = match channel.output_cap_field {
-        CapField::MaxCompletionTokens => "max_completion_tokens",
-        CapField::MaxTokens => "max_tokens",
-    };
-    let body =
-        json!({"model": model, "messages": [{"role": "user", "content": "ping"}], field: OUTPUT_TOKENS});
-    let body = Bytes::from(body.to_string());
-    let request = ChatRequest::parse(&body).map_err(|why| why.to_string())?;
+    let snapshot = app.directory.snapshot_owned();
+    let paths = snapshot.model(model).map(|entry| entry.model.endpoints());
+    let endpoint = paths.into_iter().flatten().find_map(identify::call_at);
+    let Sample { endpoint, media_type, body } =
+        Sample::smallest(endpoint.unwrap_or(Endpoint::ChatCompletions), model, "ping");
+    let request = ModelRequest::read(endpoint, media_type, &body).map_err(|why| why.to_string())?;
     let name = (RequestId::new(&*app.clock, &*app.entropy), 1);
     let order = Order { request: &request, body: &body, output_cap: OUTPUT_TOKENS, name };
     let tls = Tls::new(None).map_err(|why| format!("TLS cannot be set up: {why:?}"))?;

@@ -25,8 +25,7 @@ use super::attempt::{Attempting, Failure, Spent, Tried};
 use super::facts::{Admitted, Attempts, Ending};
 use super::ladder::{self, Caller};
 use super::meter::{Meter, MeteredCall};
-use super::provider::openai;
-use super::request::ChatRequest;
+use super::request::ModelRequest;
 use super::respond::{self, Addressee};
 use super::settle::{self, Ended};
 use super::upstream::AnswerStream;
@@ -45,7 +44,7 @@ pub struct Exchange {
     pub attempt: Attempting,
     /// Those that have ended.
     pub attempts: Attempts,
-    pub request: ChatRequest,
+    pub request: ModelRequest,
     pub body: Bytes,
     pub language: Language,
     pub sees_account_money: bool,
@@ -122,12 +121,7 @@ impl Exchange {
     }
 
     pub(super) fn meter(&self) -> Meter {
-        Meter::new(Rc::new(MeteredCall {
-            model: self.request.model.clone(),
-            body: self.body.clone(),
-            images: self.request.parts.images,
-            input_tokens_bound: self.request.input_tokens_bound,
-        }))
+        Meter::new(Rc::new(MeteredCall { request: self.request.clone(), body: self.body.clone() }))
     }
 
     pub(super) fn addressee(&self) -> Addressee<'_> {
@@ -222,7 +216,7 @@ impl Exchange {
         meter: Meter,
         mut ended: Ended,
     ) -> Result<(Unheld, Settlement), BooksError> {
-        let (usage, source) = meter.read().await;
+        let (usage, source) = settle::sold(&self.price, &meter.read().await);
         self.end_attempt(ended.code, None, &Spent::Used(usage, source));
         ended.attempts = std::mem::take(&mut self.attempts);
         let multiplier_ppm = self.attempt.multiplier_ppm;
@@ -238,7 +232,7 @@ impl Exchange {
         meter: Meter,
         mut ended: Ended,
     ) -> Result<(Unheld, Settlement), BooksError> {
-        let (usage, source) = meter.read().await;
+        let (usage, source) = settle::sold(&self.price, &meter.read().await);
         self.end_attempt(ended.code, None, &Spent::Used(usage, source));
         ended.attempts = std::mem::take(&mut self.attempts);
         let (rest, held) = self.take_held();
@@ -264,10 +258,7 @@ impl Exchange {
     /// A whole answer: metered, settled, and only then given out.
     async fn finish_whole(self, body: Bytes, content_type: HeaderValue) {
         let mut meter = self.meter();
-        match openai::usage_from_body(&body) {
-            Some(usage) => meter.tell(usage),
-            None => meter.deliver_whole(&body),
-        }
+        meter.whole(&body);
         let mut ended = self.ended(200, Ending::Complete);
         ended.first_byte_us = Some(ended.latency_us);
         match self.settle(meter, ended).await {
@@ -288,10 +279,8 @@ impl Exchange {
         let head = respond::head(self.held.decided().facts.request, content_type, &self.admitted, None);
         let first_byte_us = Some(self.elapsed_us());
         self.answer(respond::response(http::StatusCode::OK, head, body));
-        let mut tap = openai::BodyTap::default();
-        tap.push(&begun);
         let mut meter = self.meter();
-        meter.deliver_whole(&begun);
+        meter.begin(&begun);
         let (mut last, mut ending) = (begun, Ending::Complete);
         let mut total = last.len() as u64;
         let idle = self.worker.gateway.idle_timeout;
@@ -308,7 +297,7 @@ impl Exchange {
                 break;
             };
             let Some(piece) = piece else { break };
-            tap.push(&piece);
+            meter.more(&piece);
             total = total.saturating_add(piece.len() as u64);
             if total > ANSWER_BYTES_MAX {
                 ending = Ending::UpstreamCut;
@@ -316,9 +305,6 @@ impl Exchange {
             }
             // Fails once the caller has gone; the upstream is read on for its usage.
             let _gone = pieces.send(std::mem::replace(&mut last, piece)).await;
-        }
-        if let Some(usage) = tap.usage() {
-            meter.tell(usage);
         }
         let ended = Ended { first_byte_us, ..self.ended(200, ending) };
         match self.settle(meter, ended).await {

@@ -6,11 +6,11 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use ledger::{CounterKey, Nano, Usage, WindowInstance};
+use ledger::{CounterKey, Nano, Unit, Usage, WindowInstance};
 use smallvec::SmallVec;
 
 use crate::catalogue::{Code, Refusal};
-use crate::directory::{Key, Rates};
+use crate::directory::{Key, Rates, Variant};
 use crate::id::{AccountId, ChannelId, KeyId, MemberId, PriceId, ProjectId, RequestId};
 
 use super::channel_health::RestReason;
@@ -62,33 +62,145 @@ pub struct Repetition {
     pub refused: Option<Box<Refusal>>,
 }
 
+/// The data plane's addresses, as the contract lists them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Endpoint {
     ChatCompletions = 1,
     Models = 2,
+    Completions = 3,
+    Responses = 4,
+    /// Anthropic's.
+    Messages = 5,
+    Embeddings = 6,
+    ImageGenerations = 7,
+    ImageEdits = 8,
+    Speech = 9,
+    Transcriptions = 10,
+    Moderations = 11,
+    Rerank = 12,
+    Videos = 13,
+    /// Gemini's.
+    GenerateContent = 14,
+    /// The same as a stream of events.
+    StreamGenerateContent = 15,
 }
 
 impl Endpoint {
     pub fn from_code(code: u8) -> Option<Self> {
-        [Endpoint::ChatCompletions, Endpoint::Models].into_iter().find(|endpoint| *endpoint as u8 == code)
+        Self::ALL.into_iter().find(|endpoint| *endpoint as u8 == code)
     }
 
-    /// Path below the version segment.
+    pub const ALL: [Endpoint; 15] = [
+        Endpoint::ChatCompletions,
+        Endpoint::Models,
+        Endpoint::Completions,
+        Endpoint::Responses,
+        Endpoint::Messages,
+        Endpoint::Embeddings,
+        Endpoint::ImageGenerations,
+        Endpoint::ImageEdits,
+        Endpoint::Speech,
+        Endpoint::Transcriptions,
+        Endpoint::Moderations,
+        Endpoint::Rerank,
+        Endpoint::Videos,
+        Endpoint::GenerateContent,
+        Endpoint::StreamGenerateContent,
+    ];
+
+    /// Path below the version segment; where the model stands in it, what is asked of the model.
     pub fn path(self) -> &'static str {
+        self.upstream_path().trim_start_matches('/')
+    }
+
+    /// The same as upstreams of the format have it below their base URL.
+    pub const fn upstream_path(self) -> &'static str {
         match self {
-            Endpoint::ChatCompletions => "chat/completions",
-            Endpoint::Models => "models",
+            Endpoint::ChatCompletions => "/chat/completions",
+            Endpoint::Models => "/models",
+            Endpoint::Completions => "/completions",
+            Endpoint::Responses => "/responses",
+            Endpoint::Messages => "/messages",
+            Endpoint::Embeddings => "/embeddings",
+            Endpoint::ImageGenerations => "/images/generations",
+            Endpoint::ImageEdits => "/images/edits",
+            Endpoint::Speech => "/audio/speech",
+            Endpoint::Transcriptions => "/audio/transcriptions",
+            Endpoint::Moderations => "/moderations",
+            Endpoint::Rerank => "/rerank",
+            Endpoint::Videos => "/videos",
+            Endpoint::GenerateContent => "/generateContent",
+            Endpoint::StreamGenerateContent => "/streamGenerateContent",
         }
     }
 
     /// Request type as the log names it.
     pub fn request_type(self) -> &'static str {
         match self {
-            Endpoint::ChatCompletions => "chat",
+            Endpoint::ChatCompletions
+            | Endpoint::Messages
+            | Endpoint::GenerateContent
+            | Endpoint::StreamGenerateContent => "chat",
             Endpoint::Models => "models",
+            Endpoint::Completions => "completion",
+            Endpoint::Responses => "response",
+            Endpoint::Embeddings => "embedding",
+            Endpoint::ImageGenerations | Endpoint::ImageEdits => "image",
+            Endpoint::Speech => "speech",
+            Endpoint::Transcriptions => "transcription",
+            Endpoint::Moderations => "moderation",
+            Endpoint::Rerank => "rerank",
+            Endpoint::Videos => "video",
         }
     }
+
+    /// How the length of its answers is bounded.
+    pub const fn output(self) -> Output {
+        match self {
+            Endpoint::ChatCompletions
+            | Endpoint::Completions
+            | Endpoint::Responses
+            | Endpoint::Messages
+            | Endpoint::GenerateContent
+            | Endpoint::StreamGenerateContent => Output::Capped,
+            Endpoint::ImageGenerations
+            | Endpoint::ImageEdits
+            | Endpoint::Speech
+            | Endpoint::Transcriptions => Output::UpToTheModel,
+            Endpoint::Models
+            | Endpoint::Embeddings
+            | Endpoint::Moderations
+            | Endpoint::Rerank
+            | Endpoint::Videos => Output::None,
+        }
+    }
+
+    /// Whether its bodies are forms with files.
+    pub const fn takes_form(self) -> bool {
+        matches!(self, Endpoint::ImageEdits | Endpoint::Transcriptions)
+    }
+
+    /// What is counted of its calls beside tokens.
+    pub const fn unit(self) -> Option<Unit> {
+        match self {
+            Endpoint::ImageGenerations | Endpoint::ImageEdits => Some(Unit::Image),
+            Endpoint::Speech => Some(Unit::Character),
+            Endpoint::Transcriptions | Endpoint::Videos => Some(Unit::Second),
+            Endpoint::Rerank => Some(Unit::Search),
+            _ => None,
+        }
+    }
+}
+
+/// Output tokens of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// The request can cap them, so that the gateway does.
+    Capped,
+    /// No request can cap them: as many as the model can give.
+    UpToTheModel,
+    None,
 }
 
 /// A key that is known, whatever its state.
@@ -121,6 +233,37 @@ pub struct CallBody {
     pub output_cap: Option<u32>,
     /// Answers asked for; at least 1.
     pub choices: u32,
+    /// What is asked for that is not sold by tokens.
+    pub units: Option<Box<AskedUnits>>,
+}
+
+/// What a call asks for beside tokens; each number is an upper bound.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AskedUnits {
+    pub images: u32,
+    /// Of an image or a film, as the caller wrote it; `None`: left to the upstream.
+    pub size: Option<Box<str>>,
+    pub quality: Option<Box<str>>,
+    /// Of sound or film, in milliseconds; `None`: the request does not tell.
+    pub ms: Option<u64>,
+    pub characters: u64,
+    pub searches: u64,
+}
+
+impl AskedUnits {
+    pub fn variant(&self) -> Variant<'_> {
+        Variant { size: self.size.as_deref(), quality: self.quality.as_deref() }
+    }
+
+    /// How many of a unit, as it is counted; `None`: nobody knows yet.
+    pub fn count(&self, unit: Unit) -> Option<u64> {
+        match unit {
+            Unit::Image => Some(u64::from(self.images)),
+            Unit::Second => self.ms,
+            Unit::Character => Some(self.characters),
+            Unit::Search => Some(self.searches),
+        }
+    }
 }
 
 /// Who called, as far as the connection tells.
@@ -344,13 +487,15 @@ pub enum UsageSource {
     None = 0,
     /// Told by the upstream.
     Upstream = 1,
-    /// Counted by tokenizer, because the upstream told nothing.
+    /// Counted here, because the upstream told nothing.
     Counted = 2,
+    /// Guessed here from the size of a recording that nobody told the length of.
+    Estimated = 3,
 }
 
 impl UsageSource {
     pub fn from_code(code: u8) -> Option<Self> {
-        [UsageSource::None, UsageSource::Upstream, UsageSource::Counted]
+        [UsageSource::None, UsageSource::Upstream, UsageSource::Counted, UsageSource::Estimated]
             .into_iter()
             .find(|source| *source as u8 == code)
     }
@@ -360,6 +505,7 @@ impl UsageSource {
             UsageSource::None => "none",
             UsageSource::Upstream => "upstream",
             UsageSource::Counted => "counted",
+            UsageSource::Estimated => "estimated",
         }
     }
 }

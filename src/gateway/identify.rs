@@ -10,7 +10,7 @@ use crate::directory::Directory;
 use crate::keytext::{CredentialFinding, credential_from_headers};
 
 use super::facts::{CallBody, Checked, Client, Credential, Endpoint};
-use super::request::{ChatRequest, RequestFault};
+use super::request::{ModelRequest, RequestFault};
 
 /// Longest User-Agent that is kept, in bytes.
 const SDK_BYTES_MAX: usize = 128;
@@ -30,14 +30,30 @@ pub enum Destination {
 
 /// Below the version segment: what the caller may ask about itself. Served elsewhere.
 const SELF_SERVICE: [&str; 4] = ["key", "requests/", "simulate", "dashboard/"];
-const CALLS: [Endpoint; 1] = [Endpoint::ChatCompletions];
+const CALLS: [Endpoint; 10] = [
+    Endpoint::ChatCompletions,
+    Endpoint::Completions,
+    Endpoint::Responses,
+    Endpoint::Embeddings,
+    Endpoint::ImageGenerations,
+    Endpoint::ImageEdits,
+    Endpoint::Speech,
+    Endpoint::Transcriptions,
+    Endpoint::Moderations,
+    Endpoint::Rerank,
+];
+
+/// The endpoint of a path below the version segment, if calls are taken there.
+pub fn call_at(path: &str) -> Option<Endpoint> {
+    CALLS.into_iter().find(|endpoint| endpoint.path() == path)
+}
 
 /// Reads method and path.
 pub fn destination(method: &Method, path: &str, public_url: &str) -> Result<Destination, Refusal> {
     let Some(below) = path.strip_prefix("/v1/").or_else(|| path.strip_prefix("/api/v1/")) else {
         return misplaced(path, public_url).map_or(Ok(Destination::Elsewhere), Err);
     };
-    if let Some(endpoint) = CALLS.into_iter().find(|endpoint| endpoint.path() == below) {
+    if let Some(endpoint) = call_at(below) {
         return match *method {
             Method::POST => Ok(Destination::Call(endpoint)),
             _ => Err(wrong_method(path, method, "POST")),
@@ -97,17 +113,25 @@ fn shown(path: &str) -> &str {
     path.get(..path.floor_char_boundary(PATH_BYTES_SHOWN)).unwrap_or_default()
 }
 
-/// A body that is declared as something else than JSON cannot be a call.
-pub fn check_media_type(headers: &HeaderMap) -> Result<(), Refusal> {
-    let Some(found) = headers.get(header::CONTENT_TYPE) else { return Ok(()) };
-    let found = found.to_str().unwrap_or("?");
+/// A body that is declared as something else than JSON, or than a form where files are sent, cannot be a call.
+pub fn check_media_type(endpoint: Endpoint, headers: &HeaderMap) -> Result<(), Refusal> {
+    let is_form = endpoint.takes_form();
+    let expected = if is_form { "multipart/form-data" } else { "application/json" };
+    let found = match headers.get(header::CONTENT_TYPE) {
+        None if is_form => "nothing",
+        None => return Ok(()),
+        Some(found) => found.to_str().unwrap_or("?"),
+    };
     let media_type = found.split(';').next().unwrap_or_default().trim();
-    if media_type.eq_ignore_ascii_case("application/json") {
+    if media_type.eq_ignore_ascii_case(expected) {
         return Ok(());
     }
-    Err(Refusal::new(Code::UnsupportedMediaType)
-        .param("expected", "application/json")
-        .param("found", shown(found)))
+    Err(Refusal::new(Code::UnsupportedMediaType).param("expected", expected).param("found", shown(found)))
+}
+
+/// What a body is declared as.
+pub fn media_type(headers: &HeaderMap) -> Option<Box<str>> {
+    headers.get(header::CONTENT_TYPE).and_then(|found| found.to_str().ok()).map(Into::into)
 }
 
 pub fn body_too_large(limit_bytes: u64) -> Refusal {
@@ -161,8 +185,8 @@ pub fn client(headers: &HeaderMap, peer: Option<IpAddr>, trusted: &Ranges) -> Cl
     }
 }
 
-/// What a decision needs of a chat request, or why it cannot be decided.
-pub fn call_body(body_bytes: usize, parsed: &Result<ChatRequest, RequestFault>) -> Checked<CallBody> {
+/// What a decision needs of a request, or why it cannot be decided.
+pub fn call_body(body_bytes: usize, parsed: &Result<ModelRequest, RequestFault>) -> Checked<CallBody> {
     let request = match parsed {
         Ok(request) => request,
         Err(fault) => return Checked::Refused(Box::new(fault_refusal(fault))),
@@ -177,8 +201,9 @@ pub fn call_body(body_bytes: usize, parsed: &Result<ChatRequest, RequestFault>) 
         input_tokens_bound: request.input_tokens_bound,
         image_parts: request.parts.images,
         audio_parts: request.parts.audio,
-        output_cap: request.output_cap.map(|(_, cap)| cap),
+        output_cap: request.own_cap(),
         choices: request.choices,
+        units: request.units.clone(),
     })
 }
 
@@ -197,12 +222,15 @@ fn fault_refusal(fault: &RequestFault) -> Refusal {
 }
 
 /// What nothing here can put an upper bound on is refused, because no hold could cover it.
-fn unpriceable(request: &ChatRequest) -> Option<Refusal> {
+fn unpriceable(request: &ModelRequest) -> Option<Refusal> {
     let (parts, extras) = (&request.parts, &request.extras);
-    let (field, what) = if parts.files > 0 {
-        ("messages", "file parts have no highest price")
+    let parts_field = if request.endpoint == Endpoint::Responses { "input" } else { "messages" };
+    let (field, what) = if let Some((field, what)) = &request.unbounded {
+        (&**field, *what)
+    } else if parts.files > 0 {
+        (parts_field, "file parts have no highest price")
     } else if parts.others > 0 {
-        ("messages", "a part of an unknown type has no highest price")
+        (parts_field, "a part of an unknown type has no highest price")
     } else if extras.service_tier {
         ("service_tier", "other service tiers have other prices")
     } else if extras.web_search {
@@ -229,8 +257,10 @@ mod tests {
     fn both_base_paths_lead_to_the_same_endpoints() {
         // F6
         for base in ["/v1", "/api/v1"] {
-            let chat = go(Method::POST, &format!("{base}/chat/completions"));
-            assert_eq!(chat, Ok(Destination::Call(Endpoint::ChatCompletions)));
+            for endpoint in CALLS {
+                let call = go(Method::POST, &format!("{base}/{}", endpoint.path()));
+                assert_eq!(call, Ok(Destination::Call(endpoint)));
+            }
             assert_eq!(go(Method::GET, &format!("{base}/models")), Ok(Destination::Models(None)));
             let one = go(Method::GET, &format!("{base}/models/deepseek/v3"));
             assert_eq!(one, Ok(Destination::Models(Some("deepseek/v3".into()))));
@@ -243,6 +273,8 @@ mod tests {
         assert_eq!(go(Method::POST, "/v1/v1/chat/completions"), Err(Code::WrongBaseUrl));
         assert_eq!(go(Method::POST, "/console/chat/completions"), Err(Code::WrongBaseUrl));
         assert_eq!(go(Method::POST, "/v1/chat/completions/chat/completions"), Err(Code::WrongBaseUrl));
+        assert_eq!(go(Method::POST, "/embeddings"), Err(Code::WrongBaseUrl));
+        assert_eq!(go(Method::POST, "/v1/v1/images/generations"), Err(Code::WrongBaseUrl));
         assert_eq!(go(Method::POST, "/v1/chat"), Err(Code::UnknownEndpoint));
         assert_eq!(go(Method::GET, "/v1/chat/completions"), Err(Code::MethodNotAllowed));
         assert_eq!(go(Method::GET, "/v1/modelsx"), Err(Code::UnknownEndpoint));

@@ -3,10 +3,13 @@
 use std::rc::Rc;
 
 use bytes::Bytes;
-use ledger::Usage;
+use ledger::{TokenClass, Unit, Usage};
 
-use super::facts::UsageSource;
-use super::provider::openai::Delivered;
+use crate::directory::Variant;
+
+use super::facts::{AskedUnits, Endpoint, UsageSource};
+use super::provider::openai::{self, Delivered, Tap, Told};
+use super::request::ModelRequest;
 use super::tokens::{self, Family};
 
 /// Raw events are kept up to this size before their text is taken out.
@@ -15,36 +18,62 @@ const TAPE_BYTES_MAX: usize = 64 * 1024;
 /// Stands between two events on the tape; JSON never holds it unescaped.
 const SEPARATOR: u8 = 0x1e;
 
+/// A recording whose length nobody told is taken for one of this many bytes a second (128 kbit/s).
+const RECORDING_BYTES_PER_SECOND: u64 = 16_000;
+/// OpenAI's models hear a tenth of a second as one token.
+const MS_PER_AUDIO_TOKEN: u64 = 100;
+
 /// Watches one answer go by.
 pub struct Meter {
     call: Rc<MeteredCall>,
     /// What the upstream told last; running totals, never summed.
-    told: Option<Usage>,
+    told: Told,
     /// Events since the text was last taken out, so that an answer whose upstream tells its usage is never
     /// taken apart.
     tape: Vec<u8>,
     delivered: Delivered,
+    /// Pieces were delivered that have no text: pictures and sound.
+    has_pieces: bool,
+    /// Watches an answer that is too long to be kept.
+    tap: Option<Tap>,
 }
 
 /// What counting needs to know of the request.
+#[derive(Debug)]
 pub struct MeteredCall {
-    pub model: Box<str>,
+    pub request: ModelRequest,
     pub body: Bytes,
-    pub images: u32,
-    pub input_tokens_bound: u64,
+}
+
+/// What was used, and who says so.
+#[derive(Debug)]
+pub struct Metered {
+    /// Its row of the price's table is not known yet.
+    pub usage: Usage,
+    pub tokens_source: UsageSource,
+    pub units_source: UsageSource,
+    /// What was made, where the upstream told it.
+    pub size: Option<Box<str>>,
+    pub quality: Option<Box<str>>,
+    pub call: Rc<MeteredCall>,
 }
 
 impl Meter {
     pub fn new(call: Rc<MeteredCall>) -> Self {
-        Meter { call, told: None, tape: Vec::new(), delivered: Delivered::default() }
+        let delivered = Delivered::at(call.request.endpoint);
+        Meter { call, told: Told::default(), tape: Vec::new(), delivered, has_pieces: false, tap: None }
     }
 
     pub fn tell(&mut self, usage: Usage) {
-        self.told = Some(usage);
+        self.told.usage = Some(usage);
     }
 
     /// A piece of answer that was, or will be, delivered.
     pub fn deliver(&mut self, json: &[u8]) {
+        if matches!(self.call.request.endpoint.unit(), Some(Unit::Image | Unit::Character)) {
+            self.has_pieces = true;
+            return;
+        }
         if self.tape.len() + json.len() > TAPE_BYTES_MAX {
             self.take_out();
         }
@@ -52,9 +81,42 @@ impl Meter {
         self.tape.push(SEPARATOR);
     }
 
-    /// The whole body of an answer, or the beginning of a very long one.
-    pub fn deliver_whole(&mut self, json: &[u8]) {
-        self.delivered.push(json);
+    /// The last event of a stream, which may tell what was made.
+    pub fn finish(&mut self, json: &[u8]) {
+        if self.call.request.endpoint.unit() == Some(Unit::Image) {
+            let Told { size, quality, .. } = openai::variant(json);
+            self.told = Told { size, quality, images: Some(1), ..std::mem::take(&mut self.told) };
+        }
+    }
+
+    /// The whole body of an answer.
+    pub fn whole(&mut self, body: &[u8]) {
+        self.told = openai::told(self.call.request.endpoint, body);
+        if self.told.usage.is_none() {
+            self.deliver_body(body);
+        }
+    }
+
+    /// The beginning of a body that is too long to be kept.
+    pub fn begin(&mut self, begun: &[u8]) {
+        let mut tap = Tap::new(self.call.request.endpoint);
+        tap.push(begun);
+        self.tap = Some(tap);
+        self.deliver_body(begun);
+    }
+
+    /// The next piece of it.
+    pub fn more(&mut self, piece: &[u8]) {
+        if let Some(tap) = &mut self.tap {
+            tap.push(piece);
+        }
+    }
+
+    fn deliver_body(&mut self, body: &[u8]) {
+        match self.call.request.endpoint {
+            Endpoint::Speech | Endpoint::ImageGenerations | Endpoint::ImageEdits => self.has_pieces = true,
+            _ => drop(self.delivered.push(body)),
+        }
     }
 
     fn take_out(&mut self) {
@@ -64,25 +126,37 @@ impl Meter {
         self.tape.clear();
     }
 
-    /// Whether any text was delivered.
+    /// Whether anything was delivered.
     pub fn has_delivered(&mut self) -> bool {
         self.take_out();
-        !self.delivered.is_empty()
+        self.has_pieces || !self.delivered.is_empty()
     }
 
     /// The usage of the answer as far as it went.
-    pub async fn read(mut self) -> (Usage, UsageSource) {
-        if let Some(usage) = self.told {
-            return (usage, UsageSource::Upstream);
+    pub async fn read(mut self) -> Metered {
+        if let Some(tap) = self.tap.take() {
+            self.told = tap.told();
+        }
+        let told = std::mem::take(&mut self.told);
+        if let Some(usage) = told.usage {
+            if self.call.request.units.is_none() {
+                return Metered::told(self.call, usage);
+            }
+            return self.with_units(usage, UsageSource::Upstream, told).await;
         }
         self.take_out();
-        let family = Family::of(&self.call.model);
-        let call = self.call;
-        let (body, images, bound) = (call.body.clone(), call.images, call.input_tokens_bound);
-        let delivered = self.delivered;
-        // Off the worker's thread: the tables are built at the first use, and a long text takes a while.
+        let usage = self.count_tokens().await;
+        self.with_units(usage, UsageSource::Counted, told).await
+    }
+
+    /// Off the worker's thread: the tables are built at the first use, and a long text takes a while.
+    async fn count_tokens(&mut self) -> Usage {
+        let call = self.call.request.clone();
+        let (body, delivered) = (self.call.body.clone(), std::mem::take(&mut self.delivered));
         let counted = tokio::task::spawn_blocking(move || {
-            let mut usage = tokens::count_input(family, &body, images, bound);
+            let family = Family::of(&call.model);
+            let bound = call.input_tokens_bound;
+            let mut usage = tokens::count_input(call.endpoint, family, &body, call.parts.images, bound);
             let output = tokens::count_delivered(family, &delivered);
             for (sum, more) in usage.tokens.iter_mut().zip(output.tokens) {
                 *sum = sum.saturating_add(more);
@@ -90,7 +164,73 @@ impl Meter {
             usage
         });
         // The task cannot fail but with the runtime, whose end releases the hold.
-        let usage = counted.await.unwrap_or_default();
-        (usage, UsageSource::Counted)
+        counted.await.unwrap_or_default()
+    }
+
+    /// Adds what is counted beside tokens, where the upstream did not tell it.
+    async fn with_units(self, usage: Usage, tokens_source: UsageSource, told: Told) -> Metered {
+        let call = Rc::clone(&self.call);
+        let (size, quality) = (told.size, told.quality);
+        let mut metered = Metered { tokens_source, size, quality, ..Metered::told(call, usage) };
+        if let (Some(unit), Some(asked)) = (metered.unit(), self.call.request.units.as_deref())
+            && usage.units(unit) == 0
+        {
+            let (counted, source) = self.count_units(unit, asked, told.images).await;
+            metered.usage.set_units(unit, counted);
+            metered.units_source = source;
+            if unit == Unit::Second && tokens_source == UsageSource::Counted {
+                metered.usage.set(TokenClass::AudioIn, counted.div_ceil(MS_PER_AUDIO_TOKEN));
+                metered.tokens_source = source;
+            }
+        }
+        metered
+    }
+
+    async fn count_units(&self, unit: Unit, asked: &AskedUnits, images: Option<u64>) -> (u64, UsageSource) {
+        let counted = match unit {
+            Unit::Image => images.unwrap_or(u64::from(asked.images)),
+            Unit::Character => asked.characters,
+            Unit::Search => {
+                let (family, body) = (Family::of(&self.call.request.model), self.call.body.clone());
+                let count = tokio::task::spawn_blocking(move || tokens::count_searches(family, &body));
+                count.await.unwrap_or(asked.searches).min(asked.searches)
+            }
+            Unit::Second => match asked.ms {
+                Some(ms) => ms,
+                None => {
+                    let bytes = self.call.request.recording_bytes;
+                    let ms = bytes.saturating_mul(1_000).div_ceil(RECORDING_BYTES_PER_SECOND);
+                    return (ms, UsageSource::Estimated);
+                }
+            },
+        };
+        (counted, UsageSource::Counted)
+    }
+}
+
+impl Metered {
+    /// Tokens alone, as the upstream told them.
+    fn told(call: Rc<MeteredCall>, usage: Usage) -> Self {
+        let source = UsageSource::Upstream;
+        Metered { usage, tokens_source: source, units_source: source, size: None, quality: None, call }
+    }
+
+    /// What is counted beside tokens.
+    pub fn unit(&self) -> Option<Unit> {
+        self.call.request.endpoint.unit()
+    }
+
+    /// What was made, as the upstream told it or as it was asked for.
+    pub fn variant(&self) -> Variant<'_> {
+        let asked = self.asked();
+        Variant {
+            size: self.size.as_deref().or(asked.size),
+            quality: self.quality.as_deref().or(asked.quality),
+        }
+    }
+
+    /// What was asked for.
+    pub fn asked(&self) -> Variant<'_> {
+        self.call.request.units.as_deref().map(AskedUnits::variant).unwrap_or_default()
     }
 }

@@ -4,13 +4,15 @@
 //! Must never: know of the attempts before, or of money beyond the output cap that was promised.
 
 use bytes::Bytes;
+use http::header::CONTENT_TYPE;
 use http::{HeaderName, HeaderValue, Method};
 use smallvec::SmallVec;
 
 use crate::directory::CapField as ChannelCapField;
 use crate::id::RequestId;
 
-use super::request::{CapField, ChatRequest, Edits};
+use super::facts::Endpoint;
+use super::request::{CapField, Edits, ModelRequest};
 use super::route::Route;
 use super::upstream::Call;
 
@@ -27,7 +29,7 @@ pub struct Outgoing {
 /// What a caller asked for, and what was promised for it.
 #[derive(Clone, Copy)]
 pub struct Order<'a> {
-    pub request: &'a ChatRequest,
+    pub request: &'a ModelRequest,
     pub body: &'a Bytes,
     /// Output tokens of one choice, at the most.
     pub output_cap: u32,
@@ -39,8 +41,8 @@ impl Outgoing {
     pub fn new(order: &Order<'_>, route: &Route, credential: usize) -> Self {
         let name = name(order.name).map(|name| (CALLER_REQUEST, name));
         Outgoing {
-            path: "/chat/completions",
-            headers: route.headers(credential).iter().cloned().chain(name).collect(),
+            path: order.request.endpoint.upstream_path(),
+            headers: headers(order.request, route.headers(credential)).chain(name).collect(),
             body: body(order, route),
         }
     }
@@ -65,6 +67,18 @@ fn name((request, attempt): (RequestId, usize)) -> Option<HeaderValue> {
     }
 }
 
+/// What the route sends with every call; a form goes on under the boundary that it came with.
+fn headers<'a>(
+    request: &'a ModelRequest,
+    of_route: &'a [(HeaderName, HeaderValue)],
+) -> impl Iterator<Item = (HeaderName, HeaderValue)> + use<'a> {
+    let form = request.form.as_deref().and_then(|form| HeaderValue::from_str(form).ok());
+    of_route.iter().map(move |(name, value)| match &form {
+        Some(form) if *name == CONTENT_TYPE => (name.clone(), form.clone()),
+        _ => (name.clone(), value.clone()),
+    })
+}
+
 /// The body as the upstream is to get it; the same bytes wherever nothing must change.
 fn body(order: &Order<'_>, route: &Route) -> Bytes {
     let (request, channel) = (order.request, &route.channel);
@@ -74,10 +88,11 @@ fn body(order: &Order<'_>, route: &Route) -> Bytes {
         ChannelCapField::MaxTokens => CapField::MaxTokens,
     };
     let own_cap = request.output_cap.is_some();
+    let tells_usage = matches!(request.endpoint, Endpoint::ChatCompletions | Endpoint::Completions);
     let edits = Edits {
-        upstream_model: upstream_model.filter(|name| **name != *request.model),
-        output_cap: (!own_cap).then_some((field, order.output_cap)),
-        include_usage: request.stream,
+        upstream_model,
+        output_cap: request.cap_field(field).filter(|_| !own_cap).map(|field| (field, order.output_cap)),
+        include_usage: request.stream && tells_usage,
     };
     request.rewrite(order.body, &edits)
 }

@@ -32,7 +32,7 @@ use super::identify::{self, Destination};
 use super::ladder::{self, Caller, Scope, Verdict};
 use super::models;
 use super::once::IDEMPOTENCY_KEY;
-use super::request::{ChatRequest, RequestFault};
+use super::request::{ModelRequest, RequestFault};
 use super::respond::{self, Addressee};
 use super::worker::Worker;
 
@@ -55,7 +55,7 @@ pub struct Connection {
 
 /// What a call asks for.
 pub(super) struct Asked {
-    pub parsed: Result<ChatRequest, RequestFault>,
+    pub parsed: Result<ModelRequest, RequestFault>,
     pub body: Bytes,
 }
 
@@ -243,6 +243,7 @@ impl Arrival {
             return self.refuse_early(facts);
         }
         let name = request.headers().get(IDEMPOTENCY_KEY).cloned();
+        let media_type = endpoint.takes_form().then(|| identify::media_type(request.headers())).flatten();
         let body = match self.read_body(request.into_body()).await {
             Ok(body) => body,
             Err(refusal) => {
@@ -250,7 +251,7 @@ impl Arrival {
                 return self.refuse_early(facts);
             }
         };
-        let parsed = ChatRequest::parse(&body);
+        let parsed = ModelRequest::read(endpoint, media_type.as_deref(), &body);
         facts.body = identify::call_body(body.len(), &parsed);
         let asked = Asked { parsed, body };
         match name {
@@ -262,7 +263,7 @@ impl Arrival {
     fn check_address(&self, endpoint: Endpoint, request: &Request<Incoming>) -> Checked<Endpoint> {
         let limit = self.worker.gateway.body_bytes_max;
         let too_large = request.body().size_hint().lower() > limit;
-        let checked = identify::check_media_type(request.headers())
+        let checked = identify::check_media_type(endpoint, request.headers())
             .and_then(|()| if too_large { Err(identify::body_too_large(limit)) } else { Ok(()) });
         match checked {
             Ok(()) => Checked::Passed(endpoint),
@@ -441,7 +442,7 @@ impl Arrival {
         self,
         held: Held,
         admission: Admission,
-        request: ChatRequest,
+        request: ModelRequest,
         body: Bytes,
         sees_account_money: bool,
     ) -> Response<AnswerBody> {

@@ -1,18 +1,28 @@
-//! The chat request: what a decision needs to know of it, and the few edits
-//! that the gateway makes to it.
+//! A model request: what a decision needs to know of it, and the few edits
+//! that the gateway makes to it. Each family of endpoints is read by a file of
+//! its own.
 //!
-//! Promises: one pass over the body, no JSON tree, at most one small
-//! allocation (the model's name). Every byte that is not edited reaches the
-//! upstream as it came, unknown fields included. A fault names the field or
+//! Promises: one pass over the body, no JSON tree, and for a chat at most one
+//! small allocation (the model's name). Every byte that is not edited reaches
+//! the upstream as it came, unknown fields included. A fault names the field or
 //! the place in the text.
 //!
 //! Must never: panic on any bytes, nest deeper than its input allows without
-//! bound (unknown values are skipped iteratively), or understate how many
-//! tokens a body can be worth.
+//! bound (unknown values are skipped iteratively), understate how many tokens
+//! or units a body can be worth, or keep what is in a file.
 
-mod fields;
+mod audio;
+mod chat;
+mod completions;
+mod embeddings;
+mod form;
+mod images;
+mod json;
 mod messages;
+mod rerank;
+mod responses;
 mod rewrite;
+mod sample;
 #[cfg(test)]
 mod tests;
 
@@ -21,7 +31,11 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
+use super::facts::{AskedUnits, Endpoint, Output};
+
+pub use rerank::{DOCUMENTS_PER_SEARCH, TOKENS_PER_DOCUMENT};
 pub use rewrite::Edits;
+pub use sample::Sample;
 
 /// Longest model name that is looked up, in characters.
 pub const MODEL_CHARS_MAX: usize = 256;
@@ -38,11 +52,12 @@ const TOOL_TEMPLATE_TOKENS: u64 = 1024;
 /// Where a value lies in the body, in bytes.
 pub type Span = Range<usize>;
 
-/// A chat request as far as a decision needs it. Spans belong to the body
+/// A request as far as a decision needs it. Spans belong to the body
 /// that was parsed; `rewrite` checks them again, so that another body cannot
 /// make it panic.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ChatRequest {
+pub struct ModelRequest {
+    pub endpoint: Endpoint,
     /// The model asked for, unescaped, 1 to 256 characters.
     pub model: Box<str>,
     /// The answer is asked for as a stream of events.
@@ -50,9 +65,11 @@ pub struct ChatRequest {
     /// The client itself asked for the usage event of a stream.
     pub include_usage_asked: bool,
     /// The client's own cap on output tokens per choice and the field that it
-    /// used; when both fields are there, the larger.
+    /// used; when there are several, the largest.
     pub output_cap: Option<(CapField, u32)>,
-    /// How many answers (`n`), 1 to 128.
+    /// The cap that the format has where the client sets none.
+    pub default_cap: Option<u32>,
+    /// How many answers (`n`), at least 1.
     pub choices: u32,
     /// Upper bound of the text tokens that the upstream can bill as input:
     /// the body's bytes less inline images, plus what templates add. A
@@ -64,16 +81,26 @@ pub struct ChatRequest {
     pub parts: Parts,
     /// Wishes that change what the upstream charges beyond tokens in and out.
     pub extras: Extras,
+    /// A field that asks for what nothing here can bound, and why.
+    pub unbounded: Option<(Box<str>, &'static str)>,
+    /// What is asked for beside tokens.
+    pub units: Option<Box<AskedUnits>>,
+    /// Bytes of the recording that is sent.
+    pub recording_bytes: u64,
+    /// The media type of a form, with its boundary; `None`: JSON.
+    pub form: Option<Box<str>>,
     spans: Spans,
 }
 
-/// The two names of the output cap.
+/// The names of the output cap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CapField {
     /// The older name, also the one that most compatible servers know.
     MaxTokens,
     /// OpenAI's newer name; reasoning models know no other.
     MaxCompletionTokens,
+    /// Its name in the responses format.
+    MaxOutputTokens,
 }
 
 impl CapField {
@@ -82,6 +109,7 @@ impl CapField {
         match self {
             Self::MaxTokens => "max_tokens",
             Self::MaxCompletionTokens => "max_completion_tokens",
+            Self::MaxOutputTokens => "max_output_tokens",
         }
     }
 }
@@ -125,8 +153,11 @@ struct Spans {
     /// First byte behind the opening brace.
     open: usize,
     model: Span,
+    /// The client named no model, so that the format's own must be written in.
+    model_unsaid: bool,
     max_tokens: Option<CapSpan>,
     max_completion_tokens: Option<CapSpan>,
+    max_output_tokens: Option<CapSpan>,
     stream_options: OptionsSpan,
 }
 
@@ -152,26 +183,87 @@ enum OptionsSpan {
     Value(Span),
 }
 
-impl ChatRequest {
-    /// Reads a body. Nothing is guessed: a field that matters and has a wrong
-    /// type, stands twice or lies out of its range is a fault.
-    pub fn parse(body: &Bytes) -> Result<Self, RequestFault> {
-        let text = std::str::from_utf8(body)
-            .map_err(|error| RequestFault::InvalidUtf8 { offset: error.valid_up_to() })?;
-        let found = fields::read(text)?;
-        let inline = found.messages.image_bytes;
+impl ModelRequest {
+    /// Reads a body as the endpoint has it; `media_type` is what it was declared as. Nothing is guessed: a field that
+    /// matters and has a wrong type, stands twice or lies out of its range is a fault.
+    pub fn read(endpoint: Endpoint, media_type: Option<&str>, body: &Bytes) -> Result<Self, RequestFault> {
+        match endpoint {
+            Endpoint::ImageEdits => images::edit(media_type.unwrap_or_default(), body),
+            Endpoint::Transcriptions => audio::transcription(media_type.unwrap_or_default(), body),
+            _ => Self::of_text(endpoint, utf8(body)?),
+        }
+    }
+
+    fn of_text(endpoint: Endpoint, text: &str) -> Result<Self, RequestFault> {
+        match endpoint {
+            Endpoint::ChatCompletions => Self::chat(text),
+            Endpoint::Completions => completions::read(text),
+            Endpoint::Responses => responses::read(text),
+            Endpoint::Embeddings | Endpoint::Moderations => embeddings::read(endpoint, text),
+            Endpoint::ImageGenerations => images::generation(text),
+            Endpoint::Speech => audio::speech(text),
+            Endpoint::Rerank => rerank::read(text),
+            // No call is taken at any other.
+            _ => Err(RequestFault::parameter("body", "nothing at this endpoint", "a body")),
+        }
+    }
+
+    fn chat(text: &str) -> Result<Self, RequestFault> {
+        let found = chat::read(text)?;
         let templates = TEMPLATE_TOKENS + if found.tools { TOOL_TEMPLATE_TOKENS } else { 0 };
+        let inline = found.messages.image_bytes;
         Ok(Self {
+            endpoint: Endpoint::ChatCompletions,
             model: found.model,
             stream: found.stream,
             include_usage_asked: found.include_usage,
             output_cap: found.output_cap,
+            default_cap: None,
             choices: found.choices,
-            input_tokens_bound: (body.len() as u64).saturating_sub(inline).saturating_add(templates),
+            input_tokens_bound: (text.len() as u64).saturating_sub(inline).saturating_add(templates),
             parts: found.messages,
             extras: found.extras,
+            unbounded: None,
+            units: None,
+            recording_bytes: 0,
+            form: None,
             spans: found.spans,
         })
+    }
+
+    /// A request that asks for one answer of text to what is in its JSON body; the family's file adds the rest.
+    fn plain(endpoint: Endpoint, model: Box<str>, spans: Spans) -> Self {
+        Self {
+            endpoint,
+            model,
+            stream: false,
+            include_usage_asked: false,
+            output_cap: None,
+            default_cap: None,
+            choices: 1,
+            input_tokens_bound: (spans.body_len as u64).saturating_add(TEMPLATE_TOKENS),
+            parts: Parts::default(),
+            extras: Extras::default(),
+            unbounded: None,
+            units: None,
+            recording_bytes: 0,
+            form: None,
+            spans,
+        }
+    }
+
+    /// The cap that holds without the gateway's: the client's, else the format's.
+    pub fn own_cap(&self) -> Option<u32> {
+        self.output_cap.map(|(_, cap)| cap).or(self.default_cap)
+    }
+
+    /// The field that a cap goes upstream in, where chats take theirs in `chat`; `None`: the format has no cap.
+    pub fn cap_field(&self, chat: CapField) -> Option<CapField> {
+        match self.endpoint {
+            Endpoint::ChatCompletions => Some(chat),
+            Endpoint::Responses => Some(CapField::MaxOutputTokens),
+            other => (other.output() == Output::Capped).then_some(CapField::MaxTokens),
+        }
     }
 
     /// The body with the edits made; the same bytes without a copy when there
@@ -181,6 +273,10 @@ impl ChatRequest {
     }
 }
 
+fn utf8(body: &[u8]) -> Result<&str, RequestFault> {
+    std::str::from_utf8(body).map_err(|error| RequestFault::InvalidUtf8 { offset: error.valid_up_to() })
+}
+
 /// 128 bits of the SHA-256 of a body: equal bodies have equal fingerprints,
 /// and nobody can make two that collide by chance or by will.
 pub fn fingerprint(body: &[u8]) -> u128 {
@@ -188,7 +284,7 @@ pub fn fingerprint(body: &[u8]) -> u128 {
     digest.as_ref().iter().take(16).fold(0, |sum, byte| (sum << 8) | u128::from(*byte))
 }
 
-/// Why a body is no chat request.
+/// Why a body is no request of its endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RequestFault {
     /// The body is not UTF-8 from this byte on.

@@ -11,7 +11,7 @@ use crate::catalogue::{Code, Refusal};
 use super::answer::AnswerBody;
 use super::attempt::Failure;
 use super::exchange::Exchange;
-use super::facts::Ending;
+use super::facts::{Ending, Endpoint};
 use super::meter::Meter;
 use super::provider::openai::{self, EventKind, UpstreamFault};
 use super::respond;
@@ -26,6 +26,7 @@ const EVENT_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// What is known of a stream while it runs.
 struct Watch {
     meter: Meter,
+    endpoint: Endpoint,
     /// The caller asked for the usage event itself.
     usage_asked: bool,
     finished: bool,
@@ -35,7 +36,7 @@ struct Watch {
 
 impl Watch {
     fn judge(&mut self, event: &Event<'_>) -> Verdict {
-        let facts = openai::inspect_event(event.data);
+        let facts = openai::inspect(self.endpoint, event.name, event.data);
         if let Some(usage) = facts.usage {
             self.meter.tell(usage);
         }
@@ -44,6 +45,7 @@ impl Watch {
             EventKind::UsageOnly => Verdict::Withhold,
             EventKind::Done => {
                 self.done = true;
+                self.meter.finish(event.data);
                 Verdict::Withhold
             }
             EventKind::Error => {
@@ -101,6 +103,7 @@ impl Exchange {
         }
         let mut watch = Watch {
             meter: self.meter(),
+            endpoint: self.request.endpoint,
             usage_asked: self.request.include_usage_asked,
             finished: false,
             done: false,

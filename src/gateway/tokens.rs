@@ -15,7 +15,9 @@ use ledger::{TokenClass, Usage};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::facts::Endpoint;
 use super::provider::openai::Delivered;
+use super::request::{DOCUMENTS_PER_SEARCH, TOKENS_PER_DOCUMENT};
 
 /// Texts longer than this are not counted on a runtime thread, in bytes.
 pub const BLOCKING_BYTES: usize = 64 * 1024;
@@ -91,13 +93,17 @@ pub fn count_delivered(family: Family, delivered: &Delivered) -> Usage {
     usage
 }
 
-/// Input tokens of a chat request that was accepted: the text of its
+/// Input tokens of a request that was accepted: the text of its
 /// messages, what the format adds to each, its tools as they are written, and
 /// a stated number for each image. Sound and files count as nothing here.
 /// Never more than `bound`, which is what was held for it.
-pub fn count_input(family: Family, body: &Bytes, images: u32, bound: u64) -> Usage {
+pub fn count_input(endpoint: Endpoint, family: Family, body: &Bytes, images: u32, bound: u64) -> Usage {
     let mut text = String::new();
-    let added = gather(body, &mut text).unwrap_or(0);
+    let added = match endpoint {
+        Endpoint::ChatCompletions => gather(body, &mut text).unwrap_or(0),
+        Endpoint::Rerank => return rerank_tokens(family, body, bound),
+        _ => gather_plain(body, &mut text).unwrap_or(0),
+    };
     let tokens = count_text(family, &text).saturating_add(added).min(bound);
     let mut usage = Usage::default();
     usage.set(TokenClass::Input, tokens);
@@ -106,9 +112,12 @@ pub fn count_input(family: Family, body: &Bytes, images: u32, bound: u64) -> Usa
 }
 
 /// The tokens of what [`count_input`] counts as text.
-pub fn input_tokens(family: Family, body: &Bytes) -> Vec<u32> {
+pub fn input_tokens(endpoint: Endpoint, family: Family, body: &Bytes) -> Vec<u32> {
     let mut text = String::new();
-    let _added = gather(body, &mut text);
+    let _added = match endpoint {
+        Endpoint::ChatCompletions => gather(body, &mut text),
+        _ => gather_plain(body, &mut text),
+    };
     family.tokenizer().encode(text.as_str())
 }
 
@@ -148,6 +157,101 @@ struct Part<'a> {
     text: Option<&'a RawValue>,
     #[serde(borrow, default)]
     refusal: Option<&'a RawValue>,
+}
+
+/// A request without messages: its texts, wherever they stand. Returns how many tokens were given as numbers.
+fn gather_plain(body: &[u8], text: &mut String) -> Option<u64> {
+    #[derive(Deserialize)]
+    struct Plain<'a> {
+        #[serde(borrow, default)]
+        instructions: Option<&'a RawValue>,
+        #[serde(borrow, default)]
+        prompt: Option<&'a RawValue>,
+        #[serde(borrow, default)]
+        input: Option<&'a RawValue>,
+        #[serde(borrow, default)]
+        suffix: Option<&'a RawValue>,
+        #[serde(borrow, default)]
+        tools: Option<&'a RawValue>,
+    }
+    let plain: Plain<'_> = serde_json::from_slice(body).ok()?;
+    push(plain.tools, text);
+    let parts = [plain.instructions, plain.prompt, plain.input, plain.suffix];
+    Some(parts.into_iter().flatten().map(|raw| gather_deep(raw, text, DEPTH_MAX)).sum())
+}
+
+/// Items lie in a list, their parts in a list in them.
+const DEPTH_MAX: usize = 6;
+
+fn gather_deep(raw: &RawValue, text: &mut String, depth: usize) -> u64 {
+    #[derive(Deserialize)]
+    struct Item<'a> {
+        #[serde(borrow, default)]
+        text: Option<&'a RawValue>,
+        #[serde(borrow, default)]
+        content: Option<&'a RawValue>,
+        #[serde(borrow, default)]
+        summary: Option<&'a RawValue>,
+        #[serde(borrow, default)]
+        name: Option<&'a RawValue>,
+        #[serde(borrow, default)]
+        arguments: Option<&'a RawValue>,
+        #[serde(borrow, default)]
+        output: Option<&'a RawValue>,
+    }
+    let Some(depth) = depth.checked_sub(1) else { return 0 };
+    match raw.get().as_bytes().first() {
+        Some(b'"') => {
+            push(Some(raw), text);
+            0
+        }
+        Some(b'0'..=b'9') => 1,
+        Some(b'[') => {
+            let elements: Vec<&RawValue> = serde_json::from_str(raw.get()).unwrap_or_default();
+            elements.into_iter().map(|element| gather_deep(element, text, depth)).sum()
+        }
+        Some(b'{') => {
+            let Ok(item) = serde_json::from_str::<Item<'_>>(raw.get()) else { return 0 };
+            let parts = [item.text, item.content, item.summary, item.name, item.arguments, item.output];
+            parts.into_iter().flatten().map(|part| gather_deep(part, text, depth)).sum()
+        }
+        _ => 0,
+    }
+}
+
+#[derive(Deserialize)]
+struct Rerank<'a> {
+    #[serde(borrow)]
+    query: &'a RawValue,
+    #[serde(borrow)]
+    documents: Vec<&'a RawValue>,
+}
+
+/// Tokens of the query, and of each document.
+fn rerank_parts(family: Family, body: &[u8]) -> Option<(u64, Vec<u64>)> {
+    let rerank: Rerank<'_> = serde_json::from_slice(body).ok()?;
+    let count = |raw: &RawValue| {
+        let mut text = String::new();
+        gather_deep(raw, &mut text, DEPTH_MAX);
+        count_text(family, text.trim_end())
+    };
+    Some((count(rerank.query), rerank.documents.into_iter().map(count).collect()))
+}
+
+/// The query is read again with each document.
+fn rerank_tokens(family: Family, body: &[u8], bound: u64) -> Usage {
+    let (query, documents) = rerank_parts(family, body).unwrap_or_default();
+    let tokens = documents.iter().fold(0u64, |sum, document| sum.saturating_add(query + document));
+    let mut usage = Usage::default();
+    usage.set(TokenClass::Input, tokens.min(bound));
+    usage
+}
+
+/// Searches of a rerank: a hundred documents are one, and a long document is several.
+pub fn count_searches(family: Family, body: &Bytes) -> u64 {
+    let (query, documents) = rerank_parts(family, body).unwrap_or_default();
+    let pieces = documents.iter().map(|document| (query + document).div_ceil(TOKENS_PER_DOCUMENT).max(1));
+    pieces.fold(0u64, u64::saturating_add).div_ceil(DOCUMENTS_PER_SEARCH)
 }
 
 /// Puts all text that counts into `text`; returns the tokens that the format
@@ -240,12 +344,15 @@ mod tests {
             {{"role":"user","name":"ann","content":[{{"type":"text","text":"look"}},
             {{"type":"image_url","image_url":{{"url":"data:image/png;base64,{data}"}}}}]}}]}}"#
         ));
-        let usage = count_input(Family::O200k, &body, 1, 10_000);
+        let usage = count_input(Endpoint::ChatCompletions, Family::O200k, &body, 1, 10_000);
         let tokens = usage.get(TokenClass::Input);
         assert!((14..30).contains(&tokens), "{tokens}");
         assert_eq!(usage.get(TokenClass::ImageIn), 765);
-        assert_eq!(count_input(Family::O200k, &body, 0, 5).get(TokenClass::Input), 5);
+        assert_eq!(
+            count_input(Endpoint::ChatCompletions, Family::O200k, &body, 0, 5).get(TokenClass::Input),
+            5
+        );
         let broken = Bytes::from_static(b"{");
-        assert_eq!(count_input(Family::O200k, &broken, 0, 5), Usage::default());
+        assert_eq!(count_input(Endpoint::ChatCompletions, Family::O200k, &broken, 0, 5), Usage::default());
     }
 }

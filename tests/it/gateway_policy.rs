@@ -85,7 +85,9 @@ fn s35_an_old_why_shows_the_policy_as_it_was() {
     let evidence =
         &before["ladder"].as_array().unwrap().iter().find(|rung| rung["rung"] == 7).unwrap()["evidence"];
     assert!(evidence.to_string().contains(&policy), "{evidence:#}");
-    assert!(scene.demo.own(&key, "/v1/models")["data"].as_array().unwrap().is_empty());
+    let models = scene.demo.own(&key, "/v1/models");
+    let models: Vec<&Value> = models["data"].as_array().unwrap().iter().map(|model| &model["id"]).collect();
+    assert_eq!(models, ["demo-embedding"]);
     let document = json!({"Version": "2026-11-01", "Statement": allow_all()});
     scene.patch(&format!("/api/policies/{policy}"), &json!({"document": document}));
     assert_eq!(scene.demo.own(&key, &path), before);

@@ -1,4 +1,5 @@
-//! What a call costs: token classes × the price of its version × the multiplier of its group.
+//! What a call costs: what it used – tokens by class, and images, time, characters or searches – × the price of its
+//! version × the multiplier of its group.
 
 use std::fmt;
 
@@ -52,10 +53,50 @@ impl TokenClass {
     }
 }
 
-/// Tokens of each class.
+/// What is sold by something else than tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Unit {
+    Image = 0,
+    /// Counted in milliseconds, priced per second.
+    Second = 1,
+    /// Counted one by one, priced per million.
+    Character = 2,
+    Search = 3,
+}
+
+impl Unit {
+    pub const COUNT: usize = 4;
+    pub const ALL: [Unit; Self::COUNT] = [Unit::Image, Unit::Second, Unit::Character, Unit::Search];
+
+    /// What the price is for one of.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Unit::Image => "image",
+            Unit::Second => "second",
+            Unit::Character => "million_characters",
+            Unit::Search => "search",
+        }
+    }
+
+    /// How many are counted for one that is priced.
+    pub fn counted_per_priced(self) -> u64 {
+        match self {
+            Unit::Image | Unit::Search => 1,
+            Unit::Second => 1_000,
+            Unit::Character => 1_000_000,
+        }
+    }
+}
+
+/// What a call used: tokens of each class, and units.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     pub tokens: [u64; TokenClass::COUNT],
+    /// By [`Unit`], as they are counted.
+    pub units: [u64; Unit::COUNT],
+    /// Which row of the price version's table of units applied, from 1; 0: none did. A price has it applied already,
+    /// so that it changes no sum here.
+    pub row: u64,
 }
 
 impl Usage {
@@ -69,16 +110,28 @@ impl Usage {
         }
     }
 
+    pub fn units(&self, unit: Unit) -> u64 {
+        self.units.get(unit as usize).copied().unwrap_or(0)
+    }
+
+    pub fn set_units(&mut self, unit: Unit, counted: u64) {
+        if let Some(slot) = self.units.get_mut(unit as usize) {
+            *slot = counted;
+        }
+    }
+
     pub fn is_zero(&self) -> bool {
-        self.tokens.iter().all(|tokens| *tokens == 0)
+        self.tokens.iter().chain(&self.units).all(|used| *used == 0)
     }
 }
 
-/// Price per million tokens of each class, and per call, in nano-units.
+/// Price per million tokens of each class, of each unit, and per call, in nano-units.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Price {
     /// A class without a price is charged as its [parent](TokenClass::parent); a parent without one is free.
     pub per_million: [Option<Nano>; TokenClass::COUNT],
+    /// By [`Unit`]; one without a price is free.
+    pub per_unit: [Option<Nano>; Unit::COUNT],
     pub per_call: Nano,
 }
 
@@ -87,6 +140,17 @@ impl Price {
     pub fn of(&self, class: TokenClass) -> Nano {
         let own = |class: TokenClass| self.per_million.get(class as usize).copied().flatten();
         own(class).or_else(|| own(class.parent())).unwrap_or(Nano::ZERO)
+    }
+
+    /// Price of one image, one second, a million characters, one search.
+    pub fn of_unit(&self, unit: Unit) -> Nano {
+        self.per_unit.get(unit as usize).copied().flatten().unwrap_or(Nano::ZERO)
+    }
+
+    /// Exact cost of so many units as they are counted, in millionths of a nano-unit.
+    pub fn of_units(&self, unit: Unit, counted: u64) -> i128 {
+        let scale = MILLION / i128::from(unit.counted_per_priced());
+        i128::from(counted) * i128::from(self.of_unit(unit).0) * scale
     }
 
     /// The highest price per million that an input token can cost.
@@ -116,11 +180,25 @@ pub struct Line {
     pub exact: i128,
 }
 
+/// A line of a receipt for a unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnitLine {
+    pub unit: Unit,
+    /// As the unit is counted.
+    pub counted: u64,
+    /// Nano-units per one that is priced.
+    pub per_unit: Nano,
+    /// As in [`Line`].
+    pub exact: i128,
+}
+
 /// What a usage costs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rated {
     /// A line for each class that was used.
     pub lines: Vec<Line>,
+    /// A line for each unit that was used and has a price.
+    pub units: Vec<UnitLine>,
     pub per_call: Nano,
     /// Millionths.
     pub multiplier_ppm: u64,
@@ -158,13 +236,24 @@ pub fn rate(price: &Price, usage: &Usage, multiplier_ppm: u64) -> Result<Rated, 
         })
         .filter(|line| line.tokens > 0)
         .collect();
+    let units: Vec<UnitLine> = Unit::ALL
+        .into_iter()
+        .filter(|unit| price.per_unit.get(*unit as usize).is_some_and(Option::is_some))
+        .map(|unit| {
+            let counted = usage.units(unit);
+            UnitLine { unit, counted, per_unit: price.of_unit(unit), exact: price.of_units(unit, counted) }
+        })
+        .filter(|line| line.counted > 0)
+        .collect();
     let per_call = i128::from(price.per_call.0) * MILLION;
-    let sum = lines.iter().try_fold(per_call, |sum, line| sum.checked_add(line.exact));
+    let exacts = lines.iter().map(|line| line.exact).chain(units.iter().map(|line| line.exact));
+    let sum = exacts.into_iter().try_fold(per_call, i128::checked_add);
     let exact =
         sum.and_then(|sum| sum.checked_mul(i128::from(multiplier_ppm))).ok_or(RatingError::TooLarge)?;
     let total = i64::try_from(round_half_even(exact, SCALE)).map_err(|_| RatingError::TooLarge)?;
     Ok(Rated {
         lines,
+        units,
         per_call: price.per_call,
         multiplier_ppm,
         rounded_off: exact - i128::from(total) * SCALE,
@@ -235,6 +324,23 @@ mod tests {
     fn the_multiplier_is_exact() {
         let rated = rate(&price(1_000_000, 0), &usage(&[(TokenClass::Input, 1_000)]), 1_250_000).unwrap();
         assert_eq!((rated.total, rated.rounded_off), (Nano(1_250), 0));
+    }
+
+    #[test]
+    fn units_are_charged_beside_tokens_in_one_sum() {
+        // $0.04 an image, $0.006 a minute, $15 a million characters, $2 for a thousand searches.
+        let units = [40_000_000, 100_000, 15_000_000_000, 2_000_000];
+        let price = Price { per_unit: units.map(|price| Some(Nano(price))), ..price(1_000_000, 0) };
+        let mut used = usage(&[(TokenClass::Input, 7)]);
+        for (unit, counted) in Unit::ALL.into_iter().zip([2, 12_345, 1_001, 3]) {
+            used.set_units(unit, counted);
+        }
+        let rated = rate(&price, &used, 1_000_000).unwrap();
+        let expected = 7 + 80_000_000 + 1_234_500 + 15_015_000 + 6_000_000;
+        assert_eq!((rated.total, rated.lines.len(), rated.units.len()), (Nano(expected), 1, 4));
+        // What has no price is counted and free.
+        let free = Price { per_unit: [None; Unit::COUNT], ..price };
+        assert_eq!(rate(&free, &used, 1_000_000).unwrap().total, Nano(7));
     }
 
     #[test]

@@ -55,8 +55,8 @@ proptest! {
         per_call in 0_i64.., multiplier in 0_u64..,
         shift in 0_u32..64,
     ) {
-        let price = Price { per_million: prices.map(|p| p.map(|p| Nano(p >> (shift / 2)))), per_call: Nano(per_call >> shift.min(62)) };
-        let usage = Usage { tokens: tokens.map(|tokens| tokens >> shift) };
+        let price = Price { per_million: prices.map(|p| p.map(|p| Nano(p >> (shift / 2)))), per_call: Nano(per_call >> shift.min(62)), ..Price::default() };
+        let usage = Usage { tokens: tokens.map(|tokens| tokens >> shift), ..Usage::default() };
         if let Ok(rated) = rate(&price, &usage, multiplier >> (shift / 2)) {
             prop_assert!(rated.rounded_off.abs() <= 500_000_000_000);
             let of = |class: TokenClass| rated.lines.iter().find(|line| line.class == class).map_or(0, |line| line.tokens);

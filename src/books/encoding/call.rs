@@ -4,15 +4,15 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use ledger::{TokenClass, Usage};
+use ledger::{TokenClass, Unit, Usage};
 
 use crate::catalogue::{Code, LimitView, Refusal, Value};
 use crate::directory::Rates;
 use crate::gateway::channel_health::RestReason;
 use crate::gateway::facts::{
-    Admitted, Attempt, Attempts, CallBody, CallRecord, CapReason, ChannelReading, Checked, Client, CostBasis,
-    CounterReading, Credential, Decided, Ending, Endpoint, Facts, Outcome, RateReading, Readings, Repetition,
-    UsageSource,
+    Admitted, AskedUnits, Attempt, Attempts, CallBody, CallRecord, CapReason, ChannelReading, Checked,
+    Client, CostBasis, CounterReading, Credential, Decided, Ending, Endpoint, Facts, Outcome, RateReading,
+    Readings, Repetition, UsageSource,
 };
 use crate::id::{AccountId, ChannelId, KeyId, MemberId, PriceId, ProjectId, RequestId};
 
@@ -53,16 +53,7 @@ fn write_facts(to: &mut Writer<'_>, facts: &Facts) {
         to.option(credential.project, |to, project| to.fixed64(project.raw()));
         to.option(credential.member, |to, member| to.fixed64(member.raw()));
     });
-    write_checked(to, &facts.body, |to, body| {
-        to.text(&body.model);
-        to.u8(u8::from(body.stream));
-        to.u64(body.body_bytes);
-        to.u64(body.input_tokens_bound);
-        to.u64(u64::from(body.image_parts));
-        to.u64(u64::from(body.audio_parts));
-        to.option(body.output_cap, |to, cap| to.u64(u64::from(cap)));
-        to.u64(u64::from(body.choices));
-    });
+    write_body(to, &facts.body);
     match facts.client.address {
         None => to.u8(0),
         Some(IpAddr::V4(address)) => {
@@ -93,18 +84,7 @@ fn read_facts(from: &mut Reader<'_>) -> Decoded<Facts> {
         let member = from.option(|from| from.fixed64().map(MemberId::from_raw))?;
         Ok(Credential { key, account, project, member })
     })?;
-    let body = read_checked(from, |from| {
-        Ok(CallBody {
-            model: from.text()?.into(),
-            stream: from.u8()? != 0,
-            body_bytes: from.u64()?,
-            input_tokens_bound: from.u64()?,
-            image_parts: from.u32()?,
-            audio_parts: from.u32()?,
-            output_cap: from.option(Reader::u32)?,
-            choices: from.u32()?,
-        })
-    })?;
+    let body = read_body(from)?;
     let address_of_client = match from.u8()? {
         0 => None,
         4 => Some(IpAddr::V4(from.u32()?.into())),
@@ -130,6 +110,75 @@ fn read_repetition(from: &mut Reader<'_>) -> Decoded<Repetition> {
         duplicate_of: from.option(Reader::fixed128)?.map(RequestId::from_raw),
         replay_of: from.option(Reader::fixed128)?.map(RequestId::from_raw),
         refused: from.option(read_refusal)?.map(Box::new),
+    })
+}
+
+/// As [`write_checked`], with a tag of its own for a body that asks for more than tokens.
+fn write_body(to: &mut Writer<'_>, checked: &Checked<CallBody>) {
+    match checked {
+        Checked::Passed(body) if body.units.is_some() => {
+            to.u8(BODY_WITH_UNITS);
+            write_call_body(to, body);
+            to.option(body.units.as_deref(), write_asked);
+        }
+        _ => write_checked(to, checked, write_call_body),
+    }
+}
+
+fn read_body(from: &mut Reader<'_>) -> Decoded<Checked<CallBody>> {
+    if from.peek() == Some(BODY_WITH_UNITS) {
+        let _tag = from.u8()?;
+        let mut body = read_call_body(from)?;
+        body.units = from.option(read_asked)?.map(Box::new);
+        return Ok(Checked::Passed(body));
+    }
+    read_checked(from, read_call_body)
+}
+
+const BODY_WITH_UNITS: u8 = 3;
+
+fn write_call_body(to: &mut Writer<'_>, body: &CallBody) {
+    to.text(&body.model);
+    to.u8(u8::from(body.stream));
+    to.u64(body.body_bytes);
+    to.u64(body.input_tokens_bound);
+    to.u64(u64::from(body.image_parts));
+    to.u64(u64::from(body.audio_parts));
+    to.option(body.output_cap, |to, cap| to.u64(u64::from(cap)));
+    to.u64(u64::from(body.choices));
+}
+
+fn read_call_body(from: &mut Reader<'_>) -> Decoded<CallBody> {
+    Ok(CallBody {
+        model: from.text()?.into(),
+        stream: from.u8()? != 0,
+        body_bytes: from.u64()?,
+        input_tokens_bound: from.u64()?,
+        image_parts: from.u32()?,
+        audio_parts: from.u32()?,
+        output_cap: from.option(Reader::u32)?,
+        choices: from.u32()?,
+        units: None,
+    })
+}
+
+fn write_asked(to: &mut Writer<'_>, asked: &AskedUnits) {
+    to.u64(u64::from(asked.images));
+    to.option(asked.size.as_deref(), Writer::text);
+    to.option(asked.quality.as_deref(), Writer::text);
+    to.option(asked.ms, Writer::u64);
+    to.u64(asked.characters);
+    to.u64(asked.searches);
+}
+
+fn read_asked(from: &mut Reader<'_>) -> Decoded<AskedUnits> {
+    Ok(AskedUnits {
+        images: from.u32()?,
+        size: from.option(|from| from.text().map(Into::into))?,
+        quality: from.option(|from| from.text().map(Into::into))?,
+        ms: from.option(Reader::u64)?,
+        characters: from.u64()?,
+        searches: from.u64()?,
     })
 }
 
@@ -230,7 +279,7 @@ fn read_admitted(from: &mut Reader<'_>) -> Decoded<Admitted> {
 fn write_outcome(to: &mut Writer<'_>, outcome: &Outcome) {
     to.u64(u64::from(outcome.status));
     to.u8(outcome.ending as u8);
-    to.list(&outcome.usage.tokens, |to, tokens| to.u64(*tokens));
+    write_usage(to, &outcome.usage);
     to.u8(outcome.usage_source as u8);
     to.list(&outcome.attempts, write_attempt);
     to.option(outcome.upstream_error.as_deref(), Writer::text);
@@ -293,11 +342,35 @@ fn read_attempts(from: &mut Reader<'_>) -> Decoded<Attempts> {
     Ok(only.into_iter().collect())
 }
 
+/// A list of numbers: the tokens of each class, then, only if any were used, the row of the price's table of units and
+/// the units. So what was written before there were units reads as it did.
+fn write_usage(to: &mut Writer<'_>, usage: &Usage) {
+    let has_units = usage.row > 0 || usage.units.iter().any(|units| *units > 0);
+    to.u64((TokenClass::COUNT + if has_units { 1 + Unit::COUNT } else { 0 }) as u64);
+    usage.tokens.iter().for_each(|tokens| to.u64(*tokens));
+    if has_units {
+        to.u64(usage.row);
+        usage.units.iter().for_each(|units| to.u64(*units));
+    }
+}
+
 fn read_usage(from: &mut Reader<'_>) -> Decoded<Usage> {
-    let tokens: Vec<u64> = from.list(Reader::u64)?;
-    let tokens: [u64; TokenClass::COUNT] =
-        tokens.try_into().map_err(|_| DecodeError::OutOfRange { what: "token classes" })?;
-    Ok(Usage { tokens })
+    const WITH_UNITS: u64 = (TokenClass::COUNT + 1 + Unit::COUNT) as u64;
+    let numbers = from.u64()?;
+    if numbers != TokenClass::COUNT as u64 && numbers != WITH_UNITS {
+        return Err(DecodeError::OutOfRange { what: "token classes and units" });
+    }
+    let mut usage = Usage::default();
+    for tokens in &mut usage.tokens {
+        *tokens = from.u64()?;
+    }
+    if numbers == WITH_UNITS {
+        usage.row = from.u64()?;
+        for units in &mut usage.units {
+            *units = from.u64()?;
+        }
+    }
+    Ok(usage)
 }
 
 fn read_code(from: &mut Reader<'_>) -> Decoded<Code> {

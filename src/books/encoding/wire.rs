@@ -106,6 +106,11 @@ impl<'a> Reader<'a> {
         Reader { bytes, version: 0 }
     }
 
+    /// The next byte, which stays.
+    pub fn peek(&self) -> Option<u8> {
+        self.bytes.first().copied()
+    }
+
     pub fn u8(&mut self) -> Decoded<u8> {
         let (first, rest) = self.bytes.split_first().ok_or(DecodeError::Truncated)?;
         self.bytes = rest;

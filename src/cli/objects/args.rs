@@ -341,6 +341,9 @@ pub struct ModelFields {
     /// Tokens of one audio part, at the most.
     #[arg(long, value_name = "TOKENS")]
     audio_tokens_max: Option<u32>,
+    /// Seconds of one recording, at the most.
+    #[arg(long, value_name = "SECONDS")]
+    audio_seconds_max: Option<u32>,
     /// As the model list shows it.
     #[arg(long, value_name = "NAME")]
     owned_by: Option<String>,
@@ -354,6 +357,7 @@ impl ModelFields {
         put(&mut body, "output_tokens_max", self.output_tokens_max);
         put(&mut body, "image_tokens_max", self.image_tokens_max);
         put(&mut body, "audio_tokens_max", self.audio_tokens_max);
+        put(&mut body, "audio_seconds_max", self.audio_seconds_max);
         put(&mut body, "owned_by", self.owned_by);
         body
     }
@@ -577,15 +581,15 @@ pub enum Prices {
     Add(Box<PriceAdd>),
 }
 
-/// Prices are decimals per million tokens.
+/// Prices of tokens are decimals per million; `--unit` prices what is not sold by tokens.
 #[derive(Debug, Args)]
 pub struct PriceAdd {
     /// Id or name of the model.
     model: String,
     #[arg(long, value_name = "AMOUNT")]
-    input: String,
+    input: Option<String>,
     #[arg(long, value_name = "AMOUNT")]
-    output: String,
+    output: Option<String>,
     #[arg(long, value_name = "AMOUNT")]
     cache_read: Option<String>,
     #[arg(long, value_name = "AMOUNT")]
@@ -598,6 +602,10 @@ pub struct PriceAdd {
     audio_out: Option<String>,
     #[arg(long, value_name = "AMOUNT")]
     image_in: Option<String>,
+    /// Price of an image, second, million_characters or search, where it depends on them of one size and quality:
+    /// image=0.04, image,size=1024x1024,quality=hd=0.08; repeatable.
+    #[arg(long = "unit", value_name = "UNIT[,size=SIZE][,quality=QUALITY]=AMOUNT", value_parser = unit_price)]
+    units: Vec<Body>,
     /// Added once per call.
     #[arg(long, value_name = "AMOUNT")]
     per_call: Option<String>,
@@ -606,11 +614,25 @@ pub struct PriceAdd {
     effective_at: Option<String>,
 }
 
+/// Reads `image,size=1024x1024=0.04`. What the parts may be is the API's to say.
+fn unit_price(text: &str) -> Result<Body, String> {
+    let (about, price) = text.rsplit_once('=').ok_or("expected UNIT=AMOUNT, such as image=0.04")?;
+    let mut parts = about.split(',');
+    let mut row = Body::new();
+    put(&mut row, "unit", parts.next());
+    for part in parts {
+        let (name, value) = part.split_once('=').ok_or("expected size=… or quality=… behind the unit")?;
+        put(&mut row, name, Some(value));
+    }
+    put(&mut row, "price", Some(price));
+    Ok(row)
+}
+
 impl PriceAdd {
     pub fn body(self) -> Body {
         let mut classes = Body::new();
-        put(&mut classes, "input", Some(self.input));
-        put(&mut classes, "output", Some(self.output));
+        put(&mut classes, "input", self.input);
+        put(&mut classes, "output", self.output);
         put(&mut classes, "cache_read", self.cache_read);
         put(&mut classes, "cache_write", self.cache_write);
         put(&mut classes, "reasoning", self.reasoning);
@@ -619,7 +641,8 @@ impl PriceAdd {
         put(&mut classes, "image_in", self.image_in);
         let mut body = Body::new();
         put(&mut body, "model", Some(self.model));
-        put(&mut body, "per_million", Some(classes));
+        put(&mut body, "per_million", (!classes.is_empty()).then_some(classes));
+        put(&mut body, "units", (!self.units.is_empty()).then_some(self.units));
         put(&mut body, "per_call", self.per_call);
         put(&mut body, "effective_at", self.effective_at);
         body

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use ledger::{TokenClass, Usage};
 
 use super::chat::{Behaviour, Chat};
+use crate::gateway::facts::Endpoint;
 use crate::gateway::tokens::{self, Family};
 
 /// Chunks of text in a streamed answer, at most.
@@ -42,14 +43,20 @@ impl Answer {
     /// Thinks of an answer. `cached` is how much of the prompt was seen before.
     pub fn new(chat: &Chat, body: &Bytes, cached: &mut PrefixCache) -> Self {
         let family = Family::of(chat.model.name);
-        let mut usage = tokens::count_input(family, body, chat.images, u64::from(chat.model.context_tokens));
+        let mut usage = tokens::count_input(
+            chat.endpoint,
+            family,
+            body,
+            chat.images,
+            u64::from(chat.model.context_tokens),
+        );
         if chat.behaviour != Behaviour::NoUsage {
             // In a usage, as OpenAI gives it, images are input like text.
             let input = usage.get(TokenClass::Input) + usage.get(TokenClass::ImageIn);
             // A stream that breaks off is counted by its caller, who cannot
             // know what was cached; so nothing is.
             let breaks = chat.behaviour == Behaviour::Cut;
-            let read = if breaks { 0 } else { cached.read(family, body).min(input) };
+            let read = if breaks { 0 } else { cached.read(chat.endpoint, family, body).min(input) };
             usage.set(TokenClass::Input, input - read);
             usage.set(TokenClass::CacheRead, read);
             usage.set(TokenClass::ImageIn, 0);
@@ -154,12 +161,12 @@ pub(super) struct PrefixCache {
 
 impl PrefixCache {
     /// Tokens of the prompt that were seen before; remembers it.
-    fn read(&mut self, family: Family, body: &Bytes) -> u64 {
+    fn read(&mut self, endpoint: Endpoint, family: Family, body: &Bytes) -> u64 {
         // A token is a byte at least.
         if body.len() < CACHE_MIN_TOKENS {
             return 0;
         }
-        let ids = tokens::input_tokens(family, body);
+        let ids = tokens::input_tokens(endpoint, family, body);
         if self.seen.len() > CACHE_PREFIXES_MAX {
             self.seen.clear();
         }
@@ -181,7 +188,7 @@ mod tests {
     use super::*;
 
     fn answer_with(body: &str, cache: &mut PrefixCache) -> Answer {
-        let chat = Chat::read(body.as_bytes()).unwrap();
+        let chat = Chat::read(Endpoint::ChatCompletions, body.as_bytes()).unwrap();
         Answer::new(&chat, &Bytes::copy_from_slice(body.as_bytes()), cache)
     }
 

@@ -2,14 +2,17 @@
 //! answer. One thread writes: it takes all rows that wait, appends them and
 //! syncs once.
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 
-use ledger::{Nano, Price, TokenClass, Usage, rate};
+use ledger::{Nano, Price, TokenClass, Unit, Usage, rate};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
+
+use crate::explain::units_text;
 
 /// One row of the bill, as it is written and as it is read back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +30,9 @@ pub struct BillRow {
     pub model: String,
     /// Tokens by class; classes without tokens are left out.
     pub tokens: Tokens,
+    /// What is not counted in tokens, each as its price is for.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub units: BTreeMap<String, String>,
     /// What the upstream charges, a decimal.
     pub cost: String,
     /// The same in nano-units.
@@ -68,6 +74,11 @@ pub struct Tokens {
     pub audio_out: u64,
     #[serde(skip_serializing_if = "none")]
     pub image_in: u64,
+}
+
+fn units(usage: &Usage) -> BTreeMap<String, String> {
+    let used = Unit::ALL.into_iter().filter(|unit| usage.units(*unit) > 0);
+    used.map(|unit| (unit.as_str().to_owned(), units_text(unit, usage.units(unit)))).collect()
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
@@ -201,6 +212,7 @@ fn numbered(n: u64, item: &Item) -> BillRow {
         gateway_request_id: item.gateway_request_id.clone(),
         model: item.model.into(),
         tokens: Tokens::from(&item.usage),
+        units: units(&item.usage),
         cost: cost.to_string(),
         cost_nano: cost.0,
         outcome: item.outcome,

@@ -4,7 +4,8 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::demo::prices::{DemoModel, chat_model};
+use crate::demo::prices::{DemoModel, model_at};
+use crate::gateway::facts::Endpoint;
 
 /// What a model does with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +50,8 @@ impl Behaviour {
 /// A request that can be served.
 #[derive(Debug)]
 pub(super) struct Chat {
+    /// Chat, completions or responses.
+    pub endpoint: Endpoint,
     pub model: &'static DemoModel,
     pub behaviour: Behaviour,
     pub stream: bool,
@@ -75,7 +78,14 @@ pub(super) struct Rejection {
 #[derive(Deserialize)]
 struct Wire {
     model: String,
+    #[serde(default)]
     messages: Vec<Message>,
+    /// Of the older completions.
+    #[serde(default)]
+    prompt: Option<String>,
+    /// Of the responses.
+    #[serde(default)]
+    input: Value,
     #[serde(default)]
     stream: Option<bool>,
     #[serde(default)]
@@ -84,6 +94,8 @@ struct Wire {
     max_tokens: Option<u64>,
     #[serde(default)]
     max_completion_tokens: Option<u64>,
+    #[serde(default)]
+    max_output_tokens: Option<u64>,
     #[serde(default)]
     n: Option<u64>,
     #[serde(default)]
@@ -98,12 +110,17 @@ struct StreamOptions {
 
 #[derive(Deserialize)]
 struct Message {
+    #[serde(default)]
     role: String,
     #[serde(default)]
     content: Value,
 }
 
 impl Message {
+    fn of_user(text: String) -> Self {
+        Message { role: "user".into(), content: Value::String(text) }
+    }
+
     fn text(&self) -> String {
         match &self.content {
             Value::String(text) => text.clone(),
@@ -117,33 +134,25 @@ impl Message {
 
     fn images(&self) -> u32 {
         let parts = self.content.as_array().into_iter().flatten();
-        u32::try_from(parts.filter(|part| part["type"] == "image_url").count()).unwrap_or(u32::MAX)
+        u32::try_from(
+            parts.filter(|part| part["type"] == "image_url" || part["type"] == "input_image").count(),
+        )
+        .unwrap_or(u32::MAX)
     }
 }
 
 impl Chat {
-    pub fn read(body: &[u8]) -> Result<Self, Rejection> {
-        let wire: Wire = serde_json::from_slice(body).map_err(|error| Rejection {
-            status: 400,
-            code: None,
-            param: None,
-            message: format!("We could not parse the JSON body of your request: {error}"),
-        })?;
-        let name = &wire.model;
-        let model = chat_model(name).filter(|model| model.name != "demo-down").ok_or_else(|| Rejection {
-            status: 404,
-            code: Some("model_not_found"),
-            param: Some("model"),
-            message: format!("The model `{name}` does not exist or you do not have access to it."),
-        })?;
-        let asked_cap = wire.max_completion_tokens.or(wire.max_tokens);
+    pub fn read(endpoint: Endpoint, body: &[u8]) -> Result<Self, Rejection> {
+        let mut wire: Wire = serde_json::from_slice(body).map_err(|error| Rejection::unreadable(&error))?;
+        wire.messages.extend(wire.prompt.take().map(Message::of_user));
+        wire.messages.extend(match std::mem::take(&mut wire.input) {
+            Value::String(text) => vec![Message::of_user(text)],
+            items => serde_json::from_value(items).unwrap_or_default(),
+        });
+        let model = model_of(endpoint, &wire.model)?;
+        let asked_cap = wire.max_completion_tokens.or(wire.max_tokens).or(wire.max_output_tokens);
         let choices = wire.n.unwrap_or(1);
-        let invalid = |param: &'static str, message: &str| Rejection {
-            status: 400,
-            code: Some("invalid_value"),
-            param: Some(param),
-            message: message.into(),
-        };
+        let invalid = Rejection::invalid;
         if asked_cap.is_some_and(|cap| cap == 0 || cap > u64::from(model.max_output_tokens)) {
             return Err(invalid("max_tokens", "max_tokens is not within what this model can answer"));
         }
@@ -152,15 +161,18 @@ impl Chat {
         }
         let last = wire.messages.iter().rev().find(|message| message.role == "user");
         let asked = last.or(wire.messages.last()).map(Message::text).unwrap_or_default();
-        let first_tool = wire.tools.first().and_then(|tool| tool["function"]["name"].as_str());
+        let name =
+            |tool: &Value| tool["function"]["name"].as_str().or(tool["name"].as_str()).map(str::to_owned);
+        let first_tool = wire.tools.first().and_then(name);
         Ok(Self {
+            endpoint,
             behaviour: Behaviour::of(model.name),
             stream: wire.stream.unwrap_or(false),
             include_usage: wire.stream_options.and_then(|options| options.include_usage).unwrap_or(false),
             cap: asked_cap.unwrap_or(u64::from(model.max_output_tokens)),
             choices,
             images: wire.messages.iter().map(Message::images).sum(),
-            tool: first_tool.filter(|_| asked.contains("#tool")).map(Into::into),
+            tool: first_tool.filter(|_| asked.contains("#tool")),
             model,
             asked,
         })
@@ -168,9 +180,39 @@ impl Chat {
 
     /// The number behind a word as `#delay_ms=50` in the last user message.
     pub fn wish(&self, word: &str) -> Option<u64> {
-        let (_, behind) = self.asked.split_once(word)?;
-        let digits = behind.strip_prefix('=')?;
-        let end = digits.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(digits.len());
-        digits.get(..end)?.parse().ok()
+        wish(&self.asked, word)
+    }
+}
+
+/// The number behind a word as `#delay_ms=50` in a text.
+pub(super) fn wish(text: &str, word: &str) -> Option<u64> {
+    let (_, behind) = text.split_once(word)?;
+    let digits = behind.strip_prefix('=')?;
+    let end = digits.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(digits.len());
+    digits.get(..end)?.parse().ok()
+}
+
+/// A model that is served there.
+pub(super) fn model_of(endpoint: Endpoint, name: &str) -> Result<&'static DemoModel, Rejection> {
+    model_at(endpoint, name).filter(|model| model.name != "demo-down").ok_or_else(|| Rejection {
+        status: 404,
+        code: Some("model_not_found"),
+        param: Some("model"),
+        message: format!("The model `{name}` does not exist or you do not have access to it."),
+    })
+}
+
+impl Rejection {
+    pub fn unreadable(error: &serde_json::Error) -> Self {
+        Rejection {
+            status: 400,
+            code: None,
+            param: None,
+            message: format!("We could not parse the JSON body of your request: {error}"),
+        }
+    }
+
+    pub fn invalid(param: &'static str, message: &str) -> Self {
+        Rejection { status: 400, code: Some("invalid_value"), param: Some(param), message: message.into() }
     }
 }

@@ -14,8 +14,11 @@
 mod answer;
 mod bill;
 mod chat;
+mod form;
+mod made;
 mod server;
 mod wire;
+mod wire_text;
 
 use std::fmt;
 use std::io::{self, Write};

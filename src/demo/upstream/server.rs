@@ -26,9 +26,11 @@ use tokio::time::sleep;
 
 use super::answer::{Answer, PrefixCache};
 use super::bill::{Bill, BillOutcome, BillRow, Item};
-use super::chat::{Behaviour, Chat};
-use super::{BODY_BYTES_MAX, CALLER_REQUEST_HEADER, UPSTREAM_REQUEST_HEADER, wire};
+use super::chat::{Behaviour, Chat, Rejection};
+use super::{BODY_BYTES_MAX, CALLER_REQUEST_HEADER, UPSTREAM_REQUEST_HEADER, made, wire, wire_text};
 use crate::clock::{Clock, Entropy, SystemClock, SystemEntropy};
+use crate::demo::prices::MODELS;
+use crate::gateway::facts::{Endpoint, Output};
 use crate::secret::Secret;
 
 /// Between the chunks of `demo-slow`.
@@ -103,7 +105,10 @@ impl Server {
                 json(StatusCode::UNAUTHORIZED, &body)
             }
             (&Method::GET, "/v1/models") => json(StatusCode::OK, &wire::models()),
-            (&Method::POST, "/v1/chat/completions") => self.chat(request, reset).await,
+            (&Method::POST, path) if endpoint_at(path).is_some_and(is_text) => {
+                self.chat(request, reset).await
+            }
+            (&Method::POST, path) if endpoint_at(path).is_some() => self.make(request).await,
             (method, path) => {
                 let message = format!("Invalid URL ({method} {path})");
                 json(StatusCode::NOT_FOUND, &wire::error("invalid_request_error", None, None, &message))
@@ -116,20 +121,64 @@ impl Server {
         sent.and_then(|sent| sent.strip_prefix(b"Bearer ")).is_some_and(|key| self.key.matches(key))
     }
 
+    /// Pictures, sound, vectors and the like.
+    async fn make(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
+        let (endpoint, caller) = (endpoint_at(request.uri().path()), caller_of(&request));
+        let media_type = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+        let media_type = media_type.unwrap_or_default().to_owned();
+        let Ok(body) = Limited::new(request.into_body(), BODY_BYTES_MAX).collect().await else {
+            let body = wire::error("invalid_request_error", None, None, "The body is broken or too large.");
+            return json(StatusCode::PAYLOAD_TOO_LARGE, &body);
+        };
+        let endpoint = endpoint.unwrap_or(Endpoint::Embeddings);
+        let made = match made::make(endpoint, &media_type, &body.to_bytes()) {
+            Ok(made) => made,
+            Err(rejection) => return rejected(&rejection),
+        };
+        sleep(Duration::from_millis(made.delay_ms.min(DELAY_MS_MAX))).await;
+        let id = fresh_id();
+        let item = Item {
+            upstream_request_id: format!("up_{id}"),
+            answer_id: format!("made_{id}"),
+            gateway_request_id: caller,
+            model: made.model.name,
+            usage: made.usage,
+            price: made.price,
+            outcome: BillOutcome::Whole,
+            at_ms: SystemClock.now_ms(),
+        };
+        if !self.bill.append(item).await {
+            return broken();
+        }
+        let (send, chunks) = mpsc::channel(4);
+        let mut response = Response::new(Either::Right(Chunks(chunks)));
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(made.content_type));
+        if let Ok(id) = HeaderValue::from_str(&format!("up_{id}")) {
+            headers.insert(UPSTREAM_REQUEST_HEADER, id);
+        }
+        tokio::spawn(async move {
+            for piece in made.pieces {
+                // A caller that has gone has been billed.
+                if send.send(Ok(piece)).await.is_err() {
+                    return;
+                }
+            }
+        });
+        response
+    }
+
     async fn chat(self: Arc<Self>, request: Request<Incoming>, reset: Arc<AtomicBool>) -> Response<Body> {
-        let caller = request.headers().get(CALLER_REQUEST_HEADER).and_then(|id| id.to_str().ok());
-        let caller = caller.map(str::to_owned);
+        let endpoint = endpoint_at(request.uri().path()).unwrap_or(Endpoint::ChatCompletions);
+        let caller = caller_of(&request);
         let Ok(body) = Limited::new(request.into_body(), BODY_BYTES_MAX).collect().await else {
             let body = wire::error("invalid_request_error", None, None, "The body is broken or too large.");
             return json(StatusCode::PAYLOAD_TOO_LARGE, &body);
         };
         let body = body.to_bytes();
-        let mut chat = match Chat::read(&body) {
+        let mut chat = match Chat::read(endpoint, &body) {
             Ok(chat) => chat,
-            Err(rejection) => {
-                let status = StatusCode::from_u16(rejection.status).unwrap_or(StatusCode::BAD_REQUEST);
-                return json(status, &wire::rejection(&rejection));
-            }
+            Err(rejection) => return rejected(&rejection),
         };
         if let Some(ms) = chat.wish("#delay_ms") {
             sleep(Duration::from_millis(ms.min(DELAY_MS_MAX))).await;
@@ -204,11 +253,13 @@ struct Call {
 
 impl Call {
     fn new(server: Arc<Server>, chat: Chat, answer: Answer, caller: Option<String>) -> Self {
-        let now_ms = SystemClock.now_ms();
-        let mut random = [0u8; 16];
-        SystemEntropy::new().fill(&mut random);
-        let id = format!("{:032x}", u128::from_be_bytes(random));
-        let head = wire::Head { answer_id: format!("chatcmpl-{id}"), created_s: now_ms.div_euclid(1000) };
+        let (now_ms, id) = (SystemClock.now_ms(), fresh_id());
+        let kind = match chat.endpoint {
+            Endpoint::Completions => "cmpl-",
+            Endpoint::Responses => "resp_",
+            _ => "chatcmpl-",
+        };
+        let head = wire::Head { answer_id: format!("{kind}{id}"), created_s: now_ms.div_euclid(1000) };
         Self { server, chat, answer, head, upstream_id: format!("up_{id}"), caller }
     }
 
@@ -234,7 +285,8 @@ impl Call {
 
     /// The whole answer, its row first.
     async fn whole(self, reset: Arc<AtomicBool>) -> Response<Body> {
-        let body = wire::whole(&self.chat, &self.answer, &self.head).to_string();
+        let write = if self.is_chat() { wire::whole } else { wire_text::whole };
+        let body = write(&self.chat, &self.answer, &self.head).to_string();
         if self.chat.behaviour == Behaviour::Cut {
             return self.broken_whole(body, reset);
         }
@@ -284,7 +336,8 @@ impl Call {
         let pieces = self.answer.pieces();
         let cut_at = if self.chat.behaviour == Behaviour::Cut { pieces.len() / 2 } else { usize::MAX };
         let mut delivered = 0;
-        let mut gone = send.send(Ok(wire::opening(&self.chat, &self.head).into())).await.is_err();
+        let mut number = 0;
+        let mut gone = send.send(Ok(self.opening(&mut number).into())).await.is_err();
         for (index, piece) in pieces.iter().enumerate() {
             if gone || index == cut_at {
                 break;
@@ -292,7 +345,7 @@ impl Call {
             if self.chat.behaviour == Behaviour::Slow {
                 sleep(SLOW_CHUNK).await;
             }
-            gone = send.send(Ok(wire::piece(&self.chat, &self.head, piece).into())).await.is_err();
+            gone = send.send(Ok(self.piece(piece, &mut number).into())).await.is_err();
             if !gone {
                 delivered += piece.len();
             }
@@ -313,11 +366,67 @@ impl Call {
         }
         if billed && whole {
             // A caller that leaves now has had everything but the end.
-            let _sent = send.send(Ok(wire::closing(&self.chat, &self.answer, &self.head).into())).await;
+            let _sent = send.send(Ok(self.closing(&mut number).into())).await;
         } else {
             cut(&send, &reset).await;
         }
     }
+}
+
+/// The events of a stream in the format of its endpoint; `number` counts those that are numbered.
+impl Call {
+    fn is_chat(&self) -> bool {
+        self.chat.endpoint == Endpoint::ChatCompletions
+    }
+
+    fn opening(&self, number: &mut u64) -> String {
+        match self.is_chat() {
+            true => wire::opening(&self.chat, &self.head),
+            false => wire_text::opening(&self.chat, &self.head, number),
+        }
+    }
+
+    fn piece(&self, piece: &str, number: &mut u64) -> String {
+        match self.is_chat() {
+            true => wire::piece(&self.chat, &self.head, piece),
+            false => wire_text::piece(&self.chat, &self.head, piece, number),
+        }
+    }
+
+    fn closing(&self, number: &mut u64) -> String {
+        match self.is_chat() {
+            true => wire::closing(&self.chat, &self.answer, &self.head),
+            false => wire_text::closing(&self.chat, &self.answer, &self.head, number),
+        }
+    }
+}
+
+/// The endpoint of a path, if it is served here.
+fn endpoint_at(path: &str) -> Option<Endpoint> {
+    let path = path.strip_prefix("/v1/")?;
+    let served = |endpoint: &Endpoint| MODELS.iter().any(|model| model.works_at(*endpoint));
+    Endpoint::ALL.into_iter().filter(served).find(|endpoint| endpoint.path() == path)
+}
+
+/// Whether its answers are text that a model says.
+fn is_text(endpoint: Endpoint) -> bool {
+    endpoint.output() == Output::Capped
+}
+
+fn caller_of(request: &Request<Incoming>) -> Option<String> {
+    let caller = request.headers().get(CALLER_REQUEST_HEADER).and_then(|id| id.to_str().ok());
+    caller.map(str::to_owned)
+}
+
+fn fresh_id() -> String {
+    let mut random = [0u8; 16];
+    SystemEntropy::new().fill(&mut random);
+    format!("{:032x}", u128::from_be_bytes(random))
+}
+
+fn rejected(rejection: &Rejection) -> Response<Body> {
+    let status = StatusCode::from_u16(rejection.status).unwrap_or(StatusCode::BAD_REQUEST);
+    json(status, &wire::rejection(rejection))
 }
 
 /// Breaks the connection off.

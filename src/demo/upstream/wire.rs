@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::answer::Answer;
 use super::chat::{Behaviour, Chat, Rejection};
-use crate::demo::prices::CHAT_MODELS;
+use crate::demo::prices::MODELS;
 
 /// What stands in every piece of one answer.
 pub(super) struct Head {
@@ -86,7 +86,7 @@ fn delta(chat: &Chat, head: &Head, index: u64, delta: &Value, finish: Option<&st
 }
 
 /// The bytes of an event.
-fn event(data: &Value) -> String {
+pub(super) fn event(data: &Value) -> String {
     format!("data: {data}\n\n")
 }
 
@@ -144,6 +144,6 @@ pub(super) fn models() -> Value {
     let row =
         |name: &str| json!({"id": name, "object": "model", "created": 1_735_689_600, "owned_by": "demo"});
     let rows: Vec<Value> =
-        CHAT_MODELS.iter().filter(|model| model.name != "demo-down").map(|model| row(model.name)).collect();
+        MODELS.iter().filter(|model| model.name != "demo-down").map(|model| row(model.name)).collect();
     json!({"object": "list", "data": rows})
 }

@@ -8,13 +8,14 @@ use ledger::Nano;
 use crate::catalogue::Refusal;
 use crate::directory::snapshot::AccountEntry;
 use crate::directory::{Group, Key, Member, Metric, ModelEntry, Price, Project, Snapshot, decimal};
-use crate::gateway::facts::{CallBody, Facts, Readings};
+use crate::gateway::facts::{CallBody, Endpoint, Facts, Readings};
 use crate::id::{GroupId, KeyId, RequestId};
 use crate::plant::planted;
 
 use super::candidates::{Candidate, Candidates};
 use super::purse::{self, Measured, Purses};
 use super::sizing::{self, Sizing};
+use super::units;
 
 /// How much is held for a call whose caller set no output cap.
 #[derive(Clone, Copy, Debug)]
@@ -73,7 +74,9 @@ impl<'a> Case<'a> {
         let caller = Caller::of(snapshot, facts);
         let call = facts.body.passed();
         let model = call.and_then(|call| snapshot.model(&call.model));
+        let endpoint = facts.address.passed().copied().unwrap_or(Endpoint::ChatCompletions);
         let price = model.and_then(|model| model.price_at(facts.at_ms));
+        let price = price.filter(|price| units::covers(price, endpoint));
         let candidates = caller.zip(model).map(|(caller, model)| caller.candidates(snapshot, model));
         let chosen = candidates
             .and_then(|all| all.choose(seed(facts.request, 1), |channel| !readings.rests(channel.id)));
@@ -100,6 +103,11 @@ impl<'a> Case<'a> {
         }
         case.sizing = sizing::size(&case, policy);
         case
+    }
+
+    /// Where the call goes.
+    pub fn endpoint(&self) -> Endpoint {
+        self.facts.address.passed().copied().unwrap_or(Endpoint::ChatCompletions)
     }
 
     /// Money that the account can still spend: what is available and the declared overdraft.

@@ -24,6 +24,7 @@ mod rate;
 mod request;
 mod scope;
 mod sizing;
+mod units;
 
 use crate::catalogue::{LimitView, Refusal};
 use crate::directory::Snapshot;

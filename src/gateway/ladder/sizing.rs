@@ -8,10 +8,11 @@
 use ledger::Nano;
 
 use crate::catalogue::{Code, Refusal};
-use crate::directory::decimal;
-use crate::gateway::facts::{CallBody, CapReason};
+use crate::directory::{Model, decimal};
+use crate::gateway::facts::{CallBody, CapReason, Endpoint, Output};
 
 use super::case::{Case, HoldPolicy};
+use super::units;
 
 /// What is held and what is promised for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,28 +36,29 @@ impl Sizing {
 /// `None` while the model or its price is not known; a refusal if a part of the request cannot be bounded.
 pub fn size(case: &Case<'_>, policy: &HoldPolicy) -> Option<Result<Sizing, Refusal>> {
     let (call, model, price) = (case.call?, case.model?, case.price?);
-    let parts = [
-        ("image", call.image_parts, model.model.image_tokens_max),
-        ("audio", call.audio_parts, model.model.audio_tokens_max),
-    ];
-    let mut input_tokens = i128::from(call.input_tokens_bound);
-    for (kind, count, tokens_max) in parts {
-        match tokens_max {
-            _ if count == 0 => {}
-            Some(tokens_max) => input_tokens += i128::from(count) * i128::from(tokens_max),
-            None => return Some(Err(unbounded(kind, &model.model.name))),
-        }
-    }
+    let endpoint = case.endpoint();
     let rates = price.rates();
+    let input_tokens = match input_tokens(call, &model.model, endpoint, &rates) {
+        Ok(tokens) => tokens,
+        Err(refusal) => return Some(Err(refusal)),
+    };
+    let units = match units::cost(call, &model.model, price, endpoint) {
+        Ok(units) => units,
+        Err(refusal) => return Some(Err(refusal)),
+    };
     let multiplier = i128::from(case.multiplier_ppm);
+    let per_call = i128::from(rates.per_call.0) * MILLION;
     let costs = Costs {
-        fixed: (i128::from(rates.per_call.0) * MILLION + input_tokens * i128::from(rates.dearest_input().0))
-            * multiplier,
+        fixed: (per_call + units + input_tokens * i128::from(rates.dearest_input().0)) * multiplier,
         output_token: i128::from(call.choices) * i128::from(rates.dearest_output().0) * multiplier,
     };
     let input_tokens = u64::try_from(input_tokens).unwrap_or(u64::MAX);
     let rate = case.readings.rate.and_then(|rate| rate.limits.tokens_per_minute);
     let (output_cap, cap_reason) = match call.output_cap {
+        _ if endpoint.output() == Output::None => (0, CapReason::Model),
+        // Where tokens are not sold nobody counts them.
+        _ if endpoint.output() == Output::UpToTheModel && !price.sells_tokens() => (0, CapReason::Model),
+        _ if endpoint.output() == Output::UpToTheModel => (model.model.output_tokens_max, CapReason::Model),
         Some(cap) => (cap, CapReason::Caller),
         None => {
             let bought = costs.cap(case.usable(), model.model.output_tokens_max, policy);
@@ -73,6 +75,31 @@ pub fn size(case: &Case<'_>, policy: &HoldPolicy) -> Option<Result<Sizing, Refus
             .field("max_tokens")
             .param("reason", "the answer's highest cost is beyond what can be held")),
     })
+}
+
+/// Upper bound of the input's tokens with those of its images and sound.
+fn input_tokens(
+    call: &CallBody,
+    model: &Model,
+    endpoint: Endpoint,
+    rates: &ledger::Price,
+) -> Result<i128, Refusal> {
+    let parts = [
+        ("image", call.image_parts, model.image_tokens_max),
+        ("audio", call.audio_parts, model.audio_tokens_max),
+    ];
+    // Where no input costs anything, there is nothing to bound.
+    let is_free = endpoint.output() != Output::Capped && rates.dearest_input() == Nano::ZERO;
+    let mut tokens = i128::from(call.input_tokens_bound);
+    for (kind, count, tokens_max) in parts {
+        match tokens_max {
+            _ if count == 0 => {}
+            Some(tokens_max) => tokens += i128::from(count) * i128::from(tokens_max),
+            None if is_free => {}
+            None => return Err(unbounded(kind, &model.name, endpoint)),
+        }
+    }
+    Ok(tokens)
 }
 
 /// The cap that a share of the key's tokens per minute allows, if that is less.
@@ -103,9 +130,15 @@ fn beyond_rate(tokens: u64, rate: u64) -> Refusal {
     Refusal::new(Code::InvalidParameter).field("max_tokens").param("reason", reason)
 }
 
-fn unbounded(kind: &str, model: &str) -> Refusal {
+fn unbounded(kind: &str, model: &str, endpoint: Endpoint) -> Refusal {
+    let field = match endpoint {
+        Endpoint::Transcriptions => "file",
+        Endpoint::ImageEdits => "image",
+        Endpoint::Responses | Endpoint::Moderations => "input",
+        _ => "messages",
+    };
     Refusal::new(Code::InvalidParameter)
-        .field("messages")
+        .field(field)
         .param("reason", format!("{kind} parts cannot be priced for the model {model}"))
 }
 

@@ -1,4 +1,4 @@
-//! OpenAI's chat format: what an answer says about its tokens, its end and its
+//! OpenAI's format: what an answer says about its tokens, its end and its
 //! faults.
 //!
 //! Promises: an event that says nothing of interest costs a few substring
@@ -9,6 +9,7 @@
 //! Must never: panic on an upstream's bytes, or return a usage whose classes
 //! count a token twice.
 
+mod endpoints;
 mod errors;
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,7 @@ use memchr::memmem::Finder;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+pub use endpoints::{Tap, Told, inspect, told, variant};
 pub use errors::{UpstreamFault, UpstreamFaultKind, classify, retry_after};
 pub use text::{Delivered, Spoken};
 pub use usage::{BodyTap, SMALL_BODY_BYTES, WINDOW_BYTES, usage_from_body};

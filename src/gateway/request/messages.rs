@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::fields::kind;
+use super::json::kind;
 use super::{Parts, RequestFault};
 
 /// What the walk has seen so far, and where it is.

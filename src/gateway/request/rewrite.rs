@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::{CapField, CapSpan, ChatRequest, OptionsSpan, Span};
+use super::{CapField, CapSpan, ModelRequest, OptionsSpan, Span};
 
 /// What to change before a body goes upstream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,7 +22,7 @@ struct Splice {
     with: String,
 }
 
-pub(super) fn rewrite(request: &ChatRequest, body: &Bytes, edits: &Edits<'_>) -> Bytes {
+pub(super) fn rewrite(request: &ModelRequest, body: &Bytes, edits: &Edits<'_>) -> Bytes {
     // Another body than the one that was parsed: leave it alone.
     if body.len() != request.spans.body_len {
         return body.clone();
@@ -46,18 +46,13 @@ pub(super) fn rewrite(request: &ChatRequest, body: &Bytes, edits: &Edits<'_>) ->
     out.freeze()
 }
 
-fn plan(request: &ChatRequest, edits: &Edits<'_>) -> Vec<Splice> {
+fn plan(request: &ModelRequest, edits: &Edits<'_>) -> Vec<Splice> {
     let spans = &request.spans;
     let mut splices = Vec::new();
     // All new members go to one place: right behind the opening brace. A
     // parsed body has members, so a comma always follows.
     let mut members = String::new();
-    if let Some(name) = edits.upstream_model
-        && name != &*request.model
-        && let Ok(with) = serde_json::to_string(name)
-    {
-        splices.push(Splice { at: spans.model.clone(), with });
-    }
+    plan_model(request, edits.upstream_model.unwrap_or(&request.model), &mut splices, &mut members);
     if let Some((field, cap)) = edits.output_cap {
         plan_cap(request, field, cap, &mut splices, &mut members);
     }
@@ -80,16 +75,35 @@ fn plan(request: &ChatRequest, edits: &Edits<'_>) -> Vec<Splice> {
     splices
 }
 
+/// Names the model as the upstream knows it.
+fn plan_model(request: &ModelRequest, name: &str, splices: &mut Vec<Splice>, members: &mut String) {
+    let spans = &request.spans;
+    if name == &*request.model && !spans.model_unsaid {
+        return;
+    }
+    let written =
+        if request.form.is_some() { Some(name.to_owned()) } else { serde_json::to_string(name).ok() };
+    match written {
+        Some(name) if spans.model.is_empty() => {
+            members.push_str("\"model\":");
+            members.push_str(&name);
+            members.push(',');
+        }
+        Some(with) => splices.push(Splice { at: spans.model.clone(), with }),
+        None => {}
+    }
+}
+
 /// Lowers every cap that is there; adds one where none is.
 fn plan_cap(
-    request: &ChatRequest,
+    request: &ModelRequest,
     field: CapField,
     cap: u32,
     splices: &mut Vec<Splice>,
     members: &mut String,
 ) {
     let spans = &request.spans;
-    let standing = [&spans.max_tokens, &spans.max_completion_tokens];
+    let standing = [&spans.max_tokens, &spans.max_completion_tokens, &spans.max_output_tokens];
     let valued = |place: &&Option<CapSpan>| place.as_ref().is_some_and(|place| place.value.is_some());
     if standing.iter().any(valued) {
         let over = standing.into_iter().flatten().filter(|place| place.value.is_some_and(|own| own > cap));
@@ -100,6 +114,7 @@ fn plan_cap(
     let null = match field {
         CapField::MaxTokens => &spans.max_tokens,
         CapField::MaxCompletionTokens => &spans.max_completion_tokens,
+        CapField::MaxOutputTokens => &spans.max_output_tokens,
     };
     match null {
         Some(place) => splices.push(Splice { at: place.at.clone(), with: cap.to_string() }),

@@ -2,10 +2,10 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
-use super::{CapField, ChatRequest, Edits, RequestFault, fingerprint};
+use super::{CapField, Edits, Endpoint, ModelRequest, RequestFault, fingerprint};
 
-fn parse(body: &str) -> Result<ChatRequest, RequestFault> {
-    ChatRequest::parse(&Bytes::copy_from_slice(body.as_bytes()))
+fn parse(body: &str) -> Result<ModelRequest, RequestFault> {
+    ModelRequest::read(Endpoint::ChatCompletions, None, &Bytes::copy_from_slice(body.as_bytes()))
 }
 
 fn field(body: &str) -> String {
@@ -130,7 +130,10 @@ fn broken_text_names_the_place_and_never_shows_the_prompt() {
     assert!(matches!(parse(""), Err(RequestFault::InvalidJson { .. })));
     assert!(matches!(parse(&format!(r#"{{"model":"m",{USER}}} x"#)), Err(RequestFault::InvalidJson { .. })));
     let broken = Bytes::from_static(b"{\"model\":\"m\xff\"}");
-    assert_eq!(ChatRequest::parse(&broken), Err(RequestFault::InvalidUtf8 { offset: 11 }));
+    assert_eq!(
+        ModelRequest::read(Endpoint::ChatCompletions, None, &broken),
+        Err(RequestFault::InvalidUtf8 { offset: 11 })
+    );
     for body in
         [r#"{"model":"m","messages":"secret-prompt"}"#, r#"{"model":"m","messages":["secret-prompt"]}"#]
     {
@@ -156,7 +159,7 @@ fn a_depth_bomb_is_contained() {
 #[test]
 fn nothing_to_edit_gives_the_same_bytes_without_a_copy() {
     let body = Bytes::from(format!(r#" {{ "model" : "m", {USER}, "max_tokens": 9 }} "#));
-    let request = ChatRequest::parse(&body).unwrap();
+    let request = ModelRequest::read(Endpoint::ChatCompletions, None, &body).unwrap();
     let edits =
         Edits { upstream_model: Some("m"), output_cap: Some((CapField::MaxTokens, 9)), ..Edits::default() };
     let out = request.rewrite(&body, &edits);
@@ -169,14 +172,14 @@ fn a_model_name_is_escaped_into_the_body() {
     let body = Bytes::from(format!(r#"{{"model":"m",{USER}}}"#));
     let name = "a\"b\\c\n";
     let edits = Edits { upstream_model: Some(name), ..Edits::default() };
-    let out = ChatRequest::parse(&body).unwrap().rewrite(&body, &edits);
-    assert_eq!(&*ChatRequest::parse(&out).unwrap().model, name);
+    let out = ModelRequest::read(Endpoint::ChatCompletions, None, &body).unwrap().rewrite(&body, &edits);
+    assert_eq!(&*ModelRequest::read(Endpoint::ChatCompletions, None, &out).unwrap().model, name);
 }
 
 #[test]
 fn another_body_than_the_parsed_one_is_left_alone() {
     let body = Bytes::from(format!(r#"{{"model":"model-with-a-long-name",{USER}}}"#));
-    let request = ChatRequest::parse(&body).unwrap();
+    let request = ModelRequest::read(Endpoint::ChatCompletions, None, &body).unwrap();
     let edits =
         Edits { upstream_model: Some("x"), output_cap: Some((CapField::MaxTokens, 1)), include_usage: true };
     assert_eq!(request.rewrite(&Bytes::from_static(b"{}"), &edits), "{}");
@@ -280,7 +283,7 @@ proptest! {
         include_usage: bool,
     ) {
         let body = Bytes::from(text);
-        let request = ChatRequest::parse(&body).unwrap();
+        let request = ModelRequest::read(Endpoint::ChatCompletions, None, &body).unwrap();
         prop_assert_eq!(json!(&*request.model), value["model"].clone());
         let field = if newer { CapField::MaxCompletionTokens } else { CapField::MaxTokens };
         let edits = Edits { upstream_model: name.as_deref(), output_cap: cap.map(|cap| (field, cap)), include_usage };
@@ -291,7 +294,7 @@ proptest! {
         prop_assert!(std::str::from_utf8(&out).unwrap().contains(at));
         prop_assert_eq!(tree, edited(value, &edits));
         // What was rewritten is a request again, with the edits in it.
-        let again = ChatRequest::parse(&out).unwrap();
+        let again = ModelRequest::read(Endpoint::ChatCompletions, None, &out).unwrap();
         prop_assert!(!include_usage || again.include_usage_asked);
         if let (Some(cap), Some((_, got))) = (cap, again.output_cap) {
             prop_assert!(got <= cap);
@@ -314,7 +317,7 @@ proptest! {
         }
         let body = Bytes::from(bytes);
         let edits = Edits { upstream_model: Some("u"), output_cap: Some((CapField::MaxTokens, 5)), include_usage: true };
-        match ChatRequest::parse(&body) {
+        match ModelRequest::read(Endpoint::ChatCompletions, None, &body) {
             Ok(request) => prop_assert!(serde_json::from_slice::<serde::de::IgnoredAny>(&request.rewrite(&body, &edits)).is_ok()),
             Err(fault) => prop_assert!(!fault.to_string().is_empty()),
         }
@@ -330,4 +333,98 @@ fn text_of<'a>(body: &'a Bytes, name: &str) -> &'a str {
     let mut values = serde_json::Deserializer::from_str(&rest[value..]).into_iter::<serde::de::IgnoredAny>();
     values.next().unwrap().unwrap();
     &rest[..value + values.byte_offset()]
+}
+
+const EVERY: [Endpoint; 10] = [
+    Endpoint::ChatCompletions,
+    Endpoint::Completions,
+    Endpoint::Responses,
+    Endpoint::Embeddings,
+    Endpoint::ImageGenerations,
+    Endpoint::ImageEdits,
+    Endpoint::Speech,
+    Endpoint::Transcriptions,
+    Endpoint::Moderations,
+    Endpoint::Rerank,
+];
+const FORM: &str = "multipart/form-data; boundary=b";
+
+fn read(endpoint: Endpoint, body: &str) -> Result<ModelRequest, RequestFault> {
+    ModelRequest::read(endpoint, Some(FORM), &Bytes::copy_from_slice(body.as_bytes()))
+}
+
+#[test]
+fn every_format_says_what_can_be_billed() {
+    let several = r#"{"model":"m","prompt":["a","b",[1,2]],"n":2,"best_of":5,"max_tokens":9}"#;
+    let request = read(Endpoint::Completions, several).unwrap();
+    assert_eq!((request.choices, request.own_cap()), (15, Some(9)));
+    let request = read(Endpoint::Completions, r#"{"model":"m","prompt":[1,2,3]}"#).unwrap();
+    assert_eq!((request.choices, request.output_cap, request.own_cap()), (1, None, Some(16)));
+    let image = "A".repeat(9_000);
+    let body = format!(
+        r#"{{"model":"m","input":[{{"role":"user","content":[{{"type":"input_text","text":"a"}},
+        {{"type":"input_image","image_url":"data:image/png;base64,{image}"}}]}}],"max_output_tokens":7}}"#
+    );
+    let request = read(Endpoint::Responses, &body).unwrap();
+    assert_eq!((request.parts.images, request.output_cap), (1, Some((CapField::MaxOutputTokens, 7))));
+    assert!(request.input_tokens_bound < 400, "{}", request.input_tokens_bound);
+    let units = |endpoint, body: &str| *read(endpoint, body).unwrap().units.unwrap();
+    let drawn =
+        units(Endpoint::ImageGenerations, r#"{"model":"m","prompt":"a","n":3,"size":"auto","quality":"hd"}"#);
+    assert_eq!((drawn.images, drawn.size, drawn.quality.as_deref()), (3, None, Some("hd")));
+    let spoken = units(Endpoint::Speech, r#"{"model":"m","input":"\u4e16\u754c!"}"#);
+    assert_eq!(spoken.characters, 3);
+    let long = format!(r#"{{"model":"m","query":"q","documents":["{}","a"]}}"#, "x".repeat(60_000));
+    assert_eq!(units(Endpoint::Rerank, &long).searches, 2);
+}
+
+#[test]
+fn a_model_is_renamed_in_every_format_and_nothing_else_changes() {
+    let edits = Edits { upstream_model: Some("up\"stream"), ..Edits::default() };
+    for (endpoint, body) in [
+        (Endpoint::Completions, r#"{"prompt":"a","model":"m","x":[1, 2]}"#),
+        (Endpoint::Responses, r#"{ "model" : "m", "input":"a"}"#),
+        (Endpoint::Embeddings, r#"{"input":[[1]],"model":"m"}"#),
+        (Endpoint::ImageGenerations, r#"{"model":"m","prompt":"a"}"#),
+        (Endpoint::Speech, r#"{"model":"m","input":"a"}"#),
+        (Endpoint::Rerank, r#"{"model":"m","query":"a","documents":["a"]}"#),
+    ] {
+        let request = read(endpoint, body).unwrap();
+        let out = request.rewrite(&Bytes::from(body), &edits);
+        assert_eq!(out, body.replace("\"m\"", "\"up\\\"stream\""), "{endpoint:?}");
+        assert_eq!(request.rewrite(&Bytes::from(body), &Edits::default()), body);
+    }
+    let unsaid = r#"{"input":"a"}"#;
+    let request = read(Endpoint::Moderations, unsaid).unwrap();
+    let out: Value =
+        serde_json::from_slice(&request.rewrite(&Bytes::from(unsaid), &Edits::default())).unwrap();
+    assert_eq!(out, json!({"model": "omni-moderation-latest", "input": "a"}));
+    let form = "--b\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\nm\r\n--b\r\n\
+                Content-Disposition: form-data; name=\"image\"; filename=\"m\"\r\n\r\nm\r\n--b--\r\n";
+    let request = read(Endpoint::ImageEdits, form).unwrap();
+    let edits = Edits { upstream_model: Some("upstream"), ..Edits::default() };
+    let out = request.rewrite(&Bytes::from(form), &edits);
+    assert_eq!(out, form.replacen("\r\nm\r\n", "\r\nupstream\r\n", 1));
+}
+
+proptest! {
+    /// Whatever comes is a request or a fault, never more.
+    #[test]
+    fn no_body_panics_at_any_endpoint(
+        body in prop_oneof![
+            any::<Vec<u8>>(),
+            "[\\[\\]{}:,\"a-z0-9\\\\ ]{0,80}".prop_map(String::into_bytes),
+            r#"\{"model":"m","(input|prompt|query|documents)":[\[\]{}",a-z0-9:]{0,40}\}"#.prop_map(String::into_bytes),
+            "(--b|\r\n|: |name=|\"model\"|Content-Disposition|form-data;|[a-z ]){0,40}".prop_map(String::into_bytes),
+        ],
+    ) {
+        let body = Bytes::from(body);
+        for endpoint in EVERY {
+            if let Ok(request) = ModelRequest::read(endpoint, Some(FORM), &body) {
+                let edits = Edits { upstream_model: Some("other"), ..Edits::default() };
+                let after = ModelRequest::read(endpoint, Some(FORM), &request.rewrite(&body, &edits));
+                prop_assert_eq!(after.map(|after| after.model), Ok("other".into()));
+            }
+        }
+    }
 }

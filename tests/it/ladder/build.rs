@@ -104,6 +104,7 @@ fn model(index: usize, model: &world::Model) -> directory::Model {
         output_tokens_max: model.output_max,
         image_tokens_max: model.image_max,
         audio_tokens_max: model.audio_max,
+        audio_seconds_max: None,
         owned_by: "test".into(),
         created_at: at(0),
     }
@@ -120,6 +121,7 @@ fn price(model: usize, version: usize, price: &world::Price) -> directory::Price
         version: u32::try_from(raw(version)).unwrap(),
         effective_at: at(price.effective_at),
         per_million: TokenClass::ALL.map(of),
+        units: Vec::new(),
         per_call: Nano(price.per_call),
         created_at: at(0),
     }
@@ -345,6 +347,7 @@ pub fn facts(world: &World, call: &Call, is_body_read: bool) -> Facts {
             audio_parts: audios,
             output_cap: cap,
             choices,
+            units: None,
         }),
     };
     Facts {

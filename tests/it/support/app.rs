@@ -299,6 +299,7 @@ impl TestApp {
                 audio_parts: 0,
                 output_cap: Some(1_000),
                 choices: 1,
+                units: None,
             }),
             client: Client { address: None, sdk: "scenario/1".into(), retry_count: 0, browser_origin: None },
             repetition: Repetition::default(),

@@ -68,6 +68,7 @@ pub fn begin(app: &App, key: &str, model: &str, amount: Nano) -> Option<Running>
             audio_parts: 0,
             output_cap: None,
             choices: 1,
+            units: None,
         }),
         client: Client::default(),
         repetition: Repetition::default(),

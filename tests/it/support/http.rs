@@ -61,9 +61,33 @@ impl Ask {
     }
 
     #[must_use]
-    pub fn raw_body(mut self, body: impl Into<Vec<u8>>) -> Self {
+    pub fn raw_body(self, body: impl Into<Vec<u8>>) -> Self {
+        self.body(body, "application/json")
+    }
+
+    #[must_use]
+    pub fn body(mut self, body: impl Into<Vec<u8>>, media_type: &str) -> Self {
         self.body = body.into();
-        self.header("content-type", "application/json")
+        self.header("content-type", media_type)
+    }
+
+    /// A form; a field with a file's name is a file.
+    pub fn form(path: &str, fields: &[(&str, Option<&str>, &[u8])]) -> Self {
+        let mut body = Vec::new();
+        for (name, file, content) in fields {
+            let file = file.map(|file| format!("; filename=\"{file}\"")).unwrap_or_default();
+            body.extend(
+                format!("--tests\r\nContent-Disposition: form-data; name=\"{name}\"{file}\r\n\r\n").bytes(),
+            );
+            body.extend_from_slice(content);
+            body.extend(b"\r\n");
+        }
+        body.extend(b"--tests--\r\n");
+        Self::new("POST", path).body(body, "multipart/form-data; boundary=tests")
+    }
+
+    pub fn path(&self) -> &str {
+        &self.path
     }
 
     pub fn bytes(&self) -> Vec<u8> {
@@ -151,9 +175,12 @@ impl Reply {
 
     /// The answer is all that was asked for: a whole body, or a stream up to its `[DONE]`.
     pub fn is_whole_answer(&self) -> bool {
-        let streamed =
-            self.head.header("content-type").is_some_and(|kind| kind.starts_with("text/event-stream"));
-        self.head.status == 200 && self.whole && (!streamed || self.text().ends_with("data: [DONE]\n\n"))
+        let ends = !self.is_stream() || self.text().ends_with("data: [DONE]\n\n");
+        self.head.status == 200 && self.whole && ends
+    }
+
+    pub fn is_stream(&self) -> bool {
+        self.head.header("content-type").is_some_and(|kind| kind.starts_with("text/event-stream"))
     }
 
     /// The upstream's id of the answer.

@@ -113,6 +113,67 @@ async function checkToolsAndPictures(healthy) {
   check("picture", seen.choices[0].message.content === "echo: see [1 image(s)]", seen);
 }
 
+async function checkTextRoutes(healthy) {
+  const model = "gpt-5-mini";
+  const text = await healthy.completions.create({ model, prompt: "hello", max_tokens: 60 });
+  check("completion", text.choices[0].text === "echo: hello" && text.usage.total_tokens > 0, text);
+  const chunks = await collect(await healthy.completions.create({ model, prompt: "hello", max_tokens: 60, stream: true }));
+  check("completion stream", chunks.map((chunk) => chunk.choices[0].text).join("") === "echo: hello", chunks);
+  const answer = await healthy.responses.create({ model, input: "hello", max_output_tokens: 60 });
+  check("response", answer.output_text === "echo: hello" && answer.status === "completed", answer);
+  check("response usage", answer.usage.output_tokens_details.reasoning_tokens > 0, answer.usage);
+  const events = await collect(await healthy.responses.create({ model, input: "hello", stream: true }));
+  const said = events.filter((event) => event.type === "response.output_text.delta").map((event) => event.delta);
+  check("response stream", said.join("") === "echo: hello", said);
+  check("response stream ends", events.at(-1).type === "response.completed", events.at(-1));
+  const tool = { type: "function", name: "look_up", parameters: { type: "object", properties: {} }, strict: false };
+  const called = await healthy.responses.create({ model, input: "now #tool", tools: [tool] });
+  check("response tool call", called.output[0].name === "look_up", called.output);
+}
+
+function wave(samples = 16_000) {
+  const head = Buffer.alloc(44);
+  head.write("RIFF", 0);
+  head.write("WAVEfmt ", 8);
+  head.writeUInt32LE(16, 16);
+  head.writeUInt16LE(1, 20);
+  head.writeUInt16LE(1, 22);
+  head.writeUInt32LE(8_000, 24);
+  head.writeUInt32LE(16_000, 28);
+  head.writeUInt16LE(2, 32);
+  head.writeUInt16LE(16, 34);
+  head.write("data", 36);
+  head.writeUInt32LE(samples * 2, 40);
+  return new File([head, Buffer.alloc(samples * 2)], "a.wav", { type: "audio/wav" });
+}
+
+async function checkOtherRoutes(healthy) {
+  const vectors = await healthy.embeddings.create({ model: "demo-embedding", input: ["one", "two"], dimensions: 5 });
+  check("embeddings", vectors.data.every((row) => row.embedding.length === 5) && vectors.usage.total_tokens > 0, vectors);
+  const drawn = await healthy.images.generate({ model: "demo-image", prompt: "a cat", n: 2, size: "1792x1024" });
+  check("pictures", drawn.data.length === 2 && drawn.data[0].revised_prompt === "echo: a cat", drawn);
+  const byTokens = { model: "demo-image-tokens", prompt: "a cat" };
+  const told = await healthy.images.generate({ ...byTokens, quality: "low" });
+  check("pictures by tokens", told.data[0].b64_json && told.usage.output_tokens > 0, told);
+  const shown = await collect(await healthy.images.generate({ ...byTokens, stream: true }));
+  check("picture stream", shown.length === 1 && shown[0].type === "image_generation.completed", shown);
+  const picture = () => new File([Buffer.from("PNG")], "a.png", { type: "image/png" });
+  const edited = await healthy.images.edit({ ...byTokens, image: [picture(), picture()] });
+  check("picture changed", edited.usage.input_tokens_details.image_tokens > 0, edited);
+  const spoken = await healthy.audio.speech.create({ model: "demo-speech", voice: "alloy", input: "hello" });
+  check("speech", Buffer.from(await spoken.arrayBuffer()).toString() === "ID3\u0004echo: hello");
+  const written = await healthy.audio.transcriptions.create({ model: "demo-transcribe", file: wave() });
+  check("transcript", written.text.startsWith("echo: 32044 bytes") && written.usage.seconds === 2, written);
+  const streamed = { model: "demo-transcribe-tokens", file: wave(), stream: true };
+  const events = await collect(await healthy.audio.transcriptions.create(streamed));
+  check("transcript stream", events.at(-1).type === "transcript.text.done" && events.at(-1).usage, events.at(-1));
+  const judged = await healthy.moderations.create({ input: ["kind", "#flag"] });
+  check("moderation", judged.results.map((result) => result.flagged).join() === "false,true", judged);
+  const body = { model: "demo-rerank", query: "apple", documents: ["a sky", "an apple"], top_n: 1 };
+  const ranked = await healthy.post("/rerank", { body });
+  check("rerank", ranked.results[0].index === 1, ranked);
+}
+
 async function checkModels(healthy) {
   const names = new Set();
   for await (const model of healthy.models.list()) names.add(model.id);
@@ -173,7 +234,8 @@ async function checkRefusal(refusal) {
 
 await new Promise((ready) => proxy.listen(0, "127.0.0.1", ready));
 const healthy = client(KEYS.healthy);
-for (const step of [checkChat, checkStreams, checkToolsAndPictures, checkModels, checkRate]) {
+const steps = [checkChat, checkStreams, checkToolsAndPictures, checkTextRoutes, checkOtherRoutes, checkModels, checkRate];
+for (const step of steps) {
   try {
     await step(healthy);
   } catch (error) {

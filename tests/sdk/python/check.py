@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import pathlib
+import struct
 import sys
 import threading
 import urllib.parse
@@ -137,6 +138,63 @@ def check_tools_and_pictures(healthy):
     check("picture", seen.choices[0].message.content == "echo: see [1 image(s)]", seen)
 
 
+def check_text_routes(healthy):
+    text = healthy.completions.create(model="gpt-5-mini", prompt="hello", max_tokens=60)
+    check("completion", text.choices[0].text == "echo: hello" and text.usage.total_tokens > 0, text)
+    chunks = list(healthy.completions.create(model="gpt-5-mini", prompt="hello", max_tokens=60, stream=True))
+    check("completion stream", "".join(chunk.choices[0].text for chunk in chunks) == "echo: hello", chunks)
+    answer = healthy.responses.create(model="gpt-5-mini", input="hello", max_output_tokens=60)
+    check("response", (answer.output_text, answer.status) == ("echo: hello", "completed"), answer)
+    check("response usage", answer.usage.output_tokens_details.reasoning_tokens > 0, answer.usage)
+    with healthy.responses.stream(model="gpt-5-mini", input="hello") as stream:
+        kinds = [event.type for event in stream]
+        check("response stream", stream.get_final_response().output_text == "echo: hello", kinds)
+    check("response stream ends", kinds[-1] == "response.completed" and "response.output_text.delta" in kinds, kinds)
+    tool = {"type": "function", "name": "look_up", "parameters": {"type": "object", "properties": {}}, "strict": False}
+    called = healthy.responses.create(model="gpt-5-mini", input="now #tool", tools=[tool]).output[0]
+    check("response tool call", (called.type, called.name) == ("function_call", "look_up"), called)
+    try:
+        list(healthy.with_options(max_retries=0).responses.create(model="demo-cut", input="one two three four", stream=True))
+        check("a cut response raises", False, "it ended as if it were whole")
+    except openai.APIError as error:
+        check("a cut response raises", PLAIN or getattr(error, "code", None) == "stream_interrupted", repr(error))
+    except Exception as error:  # a plain server just breaks the connection off
+        check("a cut response raises", PLAIN, repr(error))
+
+
+def wave(samples=16_000):
+    head = struct.pack("<4sI4s4sIHHIIHH4sI", b"RIFF", 36 + samples * 2, b"WAVE", b"fmt ", 16, 1, 1, 8000, 16000, 2, 16,
+                       b"data", samples * 2)
+    return ("a.wav", head + bytes(samples * 2), "audio/wav")
+
+
+def check_other_routes(healthy):
+    vectors = healthy.embeddings.create(model="demo-embedding", input=["one", "two"], dimensions=5)
+    check("embeddings", [len(row.embedding) for row in vectors.data] == [5, 5] and vectors.usage.total_tokens > 0, vectors)
+    drawn = healthy.images.generate(model="demo-image", prompt="a cat", n=2, size="1792x1024")
+    check("pictures", len(drawn.data) == 2 and drawn.data[0].revised_prompt == "echo: a cat", drawn)
+    drawn = healthy.images.generate(model="demo-image-tokens", prompt="a cat", quality="low")
+    check("pictures by tokens", drawn.data[0].b64_json and drawn.usage.output_tokens > 0, drawn)
+    events = list(healthy.images.generate(model="demo-image-tokens", prompt="a cat", stream=True))
+    check("picture stream", [event.type for event in events] == ["image_generation.completed"], events)
+    picture = ("a.png", b"\x89PNG", "image/png")
+    edited = healthy.images.edit(model="demo-image-tokens", image=[picture, picture], prompt="with a hat")
+    check("picture changed", edited.usage.input_tokens_details.image_tokens > 0, edited)
+    spoken = healthy.audio.speech.create(model="demo-speech", voice="alloy", input="hello")
+    check("speech", spoken.content == b"ID3\x04echo: hello", spoken.content)
+    with healthy.audio.speech.with_streaming_response.create(model="demo-speech", voice="alloy", input="hello") as told:
+        check("speech in pieces", b"".join(told.iter_bytes()) == b"ID3\x04echo: hello")
+    written = healthy.audio.transcriptions.create(model="demo-transcribe", file=wave())
+    check("transcript", written.text.startswith("echo: 32044 bytes") and written.usage.seconds == 2.0, written)
+    events = list(healthy.audio.transcriptions.create(model="demo-transcribe-tokens", file=wave(), stream=True))
+    check("transcript stream", events[-1].type == "transcript.text.done" and events[-1].usage.total_tokens > 0, events)
+    judged = healthy.moderations.create(input=["kind", "#flag"])
+    check("moderation", [result.flagged for result in judged.results] == [False, True], judged)
+    body = {"model": "demo-rerank", "query": "apple", "documents": ["a sky", "an apple"], "top_n": 1}
+    ranked = healthy.post("/rerank", body=body, cast_to=object)
+    check("rerank", ranked["results"][0]["index"] == 1, ranked)
+
+
 def check_models(healthy):
     names = {model.id for model in healthy.models.list()}
     check("models", {"gpt-5-mini", "deepseek-chat", "demo-slow"} <= names, names)
@@ -198,7 +256,8 @@ def check_refusal(case):
 server = ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
 threading.Thread(target=server.serve_forever, daemon=True).start()
 good = client(KEYS["healthy"])
-for step in (check_chat, check_streams, check_tools_and_pictures, check_models, check_rate):
+steps = (check_chat, check_streams, check_tools_and_pictures, check_text_routes, check_other_routes, check_models, check_rate)
+for step in steps:
     try:
         step(good)
     except Exception as problem:

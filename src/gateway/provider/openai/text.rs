@@ -5,6 +5,8 @@ use memchr::{memchr, memchr2, memmem};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::gateway::facts::Endpoint;
+
 /// Text kept of one answer, in bytes; what goes beyond is only measured.
 pub const KEPT_BYTES_MAX: usize = 1024 * 1024;
 /// Choices told apart; what claims a higher index joins the last.
@@ -15,8 +17,34 @@ const CHOICES_MAX: usize = 128;
 pub struct Delivered {
     /// By the index of the choice, because their pieces come mixed.
     choices: Vec<Spoken>,
+    shape: Shape,
     kept_bytes: usize,
     beyond_bytes: u64,
+}
+
+/// Where an answer keeps its text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Shape {
+    #[default]
+    Chat,
+    /// The older completions: a text for each choice.
+    Completion,
+    /// Typed events, and a list of what was made.
+    Response,
+    /// Typed events, and one text.
+    Transcript,
+}
+
+#[derive(Deserialize)]
+struct Made<'a> {
+    #[serde(borrow, rename = "type", default)]
+    kind: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    delta: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    text: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    output: Option<Vec<&'a RawValue>>,
 }
 
 /// The text of one choice.
@@ -41,10 +69,24 @@ struct Choice {
 }
 
 impl Delivered {
+    /// Of an answer at this endpoint.
+    pub fn at(endpoint: Endpoint) -> Self {
+        let shape = match endpoint {
+            Endpoint::Completions => Shape::Completion,
+            Endpoint::Responses => Shape::Response,
+            Endpoint::Transcriptions => Shape::Transcript,
+            _ => Shape::Chat,
+        };
+        Delivered { shape, ..Delivered::default() }
+    }
+
     /// Adds the text of an event or of a whole body; says how many bytes of
     /// text that was. Reads only the choices, and of them only strings that
     /// the model made. A body that ends in the middle counts as one choice.
     pub fn push(&mut self, json: &[u8]) -> usize {
+        if matches!(self.shape, Shape::Response | Shape::Transcript) {
+            return self.push_typed(json);
+        }
         let Some(from) = memmem::find(json, b"\"choices\"") else { return 0 };
         match serde_json::from_slice::<Message<'_>>(json) {
             Ok(message) => message.choices.iter().map(|choice| self.push_choice(choice.get())).sum(),
@@ -58,30 +100,58 @@ impl Delivered {
     }
 
     fn push_text(&mut self, index: usize, json: &[u8]) -> usize {
+        let mut added = 0;
+        members(json, |name, value| {
+            let thought = match name {
+                b"content" | b"refusal" | b"arguments" | b"name" | b"transcript" => false,
+                b"text" if self.shape != Shape::Chat => false,
+                b"reasoning_content" | b"reasoning" => true,
+                _ => return,
+            };
+            added += self.keep(index, thought, value);
+        });
+        added
+    }
+
+    /// An event with a piece of text, or a body with the list of what was made, or with one text.
+    fn push_typed(&mut self, json: &[u8]) -> usize {
+        let Ok(made) = serde_json::from_slice::<Made<'_>>(json) else {
+            // A transcript that was asked for as plain text.
+            return if self.shape == Shape::Transcript { self.keep_plain(json) } else { 0 };
+        };
+        let thought = made.kind.is_some_and(|kind| kind.get().contains("reasoning"));
+        let own = made.delta.or(made.text).map_or(0, |text| self.keep_text(thought, text));
+        own + made.output.iter().flatten().map(|item| self.push_text(0, item.get().as_bytes())).sum::<usize>()
+    }
+
+    fn keep_text(&mut self, thought: bool, raw: &RawValue) -> usize {
+        let text = raw.get().strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+        text.map_or(0, |text| self.keep(0, thought, text.as_bytes()))
+    }
+
+    fn keep_plain(&mut self, text: &[u8]) -> usize {
+        let quoted = serde_json::to_string(&String::from_utf8_lossy(text)).unwrap_or_default();
+        self.keep(0, false, quoted.get(1..quoted.len().saturating_sub(1)).unwrap_or_default().as_bytes())
+    }
+
+    /// Keeps a text as it stands between its quotes; says how many bytes it has.
+    fn keep(&mut self, index: usize, thought: bool, value: &[u8]) -> usize {
         if self.choices.len() <= index {
             self.choices.resize_with(index + 1, Spoken::default);
         }
         let Some(spoken) = self.choices.get_mut(index) else { return 0 };
-        let mut added = 0;
-        members(json, |name, value| {
-            let kept = match name {
-                b"content" | b"refusal" | b"arguments" | b"name" | b"transcript" => &mut spoken.text,
-                b"reasoning_content" | b"reasoning" => &mut spoken.reasoning,
-                _ => return,
-            };
-            let before = kept.len();
-            push_unescaped(value, kept);
-            let more = kept.len() - before;
-            added += more;
-            let room = KEPT_BYTES_MAX.saturating_sub(self.kept_bytes);
-            if more > room {
-                kept.truncate(kept.floor_char_boundary(before + room));
-            }
-            let stays = kept.len() - before;
-            self.kept_bytes += stays;
-            self.beyond_bytes = self.beyond_bytes.saturating_add((more - stays) as u64);
-        });
-        added
+        let kept = if thought { &mut spoken.reasoning } else { &mut spoken.text };
+        let before = kept.len();
+        push_unescaped(value, kept);
+        let more = kept.len() - before;
+        let room = KEPT_BYTES_MAX.saturating_sub(self.kept_bytes);
+        if more > room {
+            kept.truncate(kept.floor_char_boundary(before + room));
+        }
+        let stays = kept.len() - before;
+        self.kept_bytes += stays;
+        self.beyond_bytes = self.beyond_bytes.saturating_add((more - stays) as u64);
+        more
     }
 
     /// Nothing has been delivered.

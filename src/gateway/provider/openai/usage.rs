@@ -16,7 +16,7 @@ pub const SMALL_BODY_BYTES: usize = 64 * 1024;
 /// Of larger ones, this much of the head and of the tail is looked at.
 pub const WINDOW_BYTES: usize = 16 * 1024;
 /// No call has more tokens of a kind; beyond it a usage is not believed.
-const ABSURD_TOKENS: u64 = 100_000_000;
+pub(super) const ABSURD_TOKENS: u64 = 100_000_000;
 
 #[derive(Deserialize)]
 struct Wire {
@@ -32,6 +32,17 @@ struct Wire {
     completion_tokens_details: Option<CompletionDetails>,
     #[serde(default)]
     prompt_cache_hit_tokens: Option<u64>,
+    // The same by the names of the responses, image and audio formats.
+    #[serde(default)]
+    input_tokens: Option<u64>,
+    #[serde(default)]
+    output_tokens: Option<u64>,
+    #[serde(default)]
+    input_tokens_details: Option<PromptDetails>,
+    #[serde(default)]
+    input_token_details: Option<PromptDetails>,
+    #[serde(default)]
+    output_tokens_details: Option<CompletionDetails>,
 }
 
 #[derive(Deserialize, Default)]
@@ -57,11 +68,17 @@ impl Wire {
     /// the gateway counts by itself.
     fn usage(&self) -> Option<Usage> {
         let none = PromptDetails::default();
-        let prompt = self.prompt_tokens_details.as_ref().unwrap_or(&none);
+        let prompt = self
+            .prompt_tokens_details
+            .as_ref()
+            .or(self.input_tokens_details.as_ref())
+            .or(self.input_token_details.as_ref())
+            .unwrap_or(&none);
         let none = CompletionDetails::default();
-        let completion = self.completion_tokens_details.as_ref().unwrap_or(&none);
-        let input = self.prompt_tokens?;
-        let output = self.completion_tokens.unwrap_or(0);
+        let completion =
+            self.completion_tokens_details.as_ref().or(self.output_tokens_details.as_ref()).unwrap_or(&none);
+        let input = self.prompt_tokens.or(self.input_tokens)?;
+        let output = self.completion_tokens.or(self.output_tokens).unwrap_or(0);
         let cached = prompt.cached_tokens.or(self.prompt_cache_hit_tokens).unwrap_or(0);
         let reasoning = completion.reasoning_tokens.unwrap_or(0);
         let audio_out = completion.audio_tokens.unwrap_or(0);
@@ -192,15 +209,21 @@ impl Holder {
 /// A usage, or nothing where the value is no usage at all; only broken JSON is
 /// an error.
 #[derive(Default)]
-struct Lenient(Option<Usage>);
+pub(super) struct Lenient(pub Option<Usage>);
+
+impl Lenient {
+    /// The usage that an object tells.
+    pub fn of(text: &str) -> Option<Usage> {
+        // A derived struct would also read a list by position.
+        let wire = if text.starts_with('{') { serde_json::from_str::<Wire>(text).ok() } else { None };
+        wire.and_then(|wire| wire.usage())
+    }
+}
 
 impl<'de> Deserialize<'de> for Lenient {
     fn deserialize<D: Deserializer<'de>>(json: D) -> Result<Self, D::Error> {
         let raw = <&serde_json::value::RawValue>::deserialize(json)?;
-        // A derived struct would also read a list by position.
-        let wire =
-            if raw.get().starts_with('{') { serde_json::from_str::<Wire>(raw.get()).ok() } else { None };
-        Ok(Self(wire.and_then(|wire| wire.usage())))
+        Ok(Self(Self::of(raw.get())))
     }
 }
 
@@ -208,15 +231,26 @@ impl<'de> Deserialize<'de> for Lenient {
 /// the body's end closes exactly one object: then it is a member of the top
 /// level, and not of something that the server echoes.
 fn from_tail(tail: &[u8]) -> Option<Usage> {
-    memmem::rfind_iter(tail, b"\"usage\"").find_map(|at| {
+    from_member(tail, b"\"usage\"", |object| {
+        let mut found = Found::default();
+        top_level(object, &mut found).ok()?;
+        found.top
+    })
+}
+
+/// What stands from a member of the top level on, in the last bytes of a body.
+pub(super) fn member_of_tail<T: serde::de::DeserializeOwned>(tail: &[u8], name: &[u8]) -> Option<T> {
+    from_member(tail, name, |object| serde_json::from_slice(object).ok())
+}
+
+fn from_member<T>(tail: &[u8], name: &[u8], read: impl Fn(&[u8]) -> Option<T>) -> Option<T> {
+    memmem::rfind_iter(tail, name).find_map(|at| {
         if at.checked_sub(1).and_then(|before| tail.get(before)) == Some(&b'\\') {
             return None;
         }
         let mut object = vec![b'{'];
         object.extend_from_slice(tail.get(at..)?);
-        let mut found = Found::default();
-        top_level(&object, &mut found).ok()?;
-        found.top
+        read(&object)
     })
 }
 

@@ -1,0 +1,174 @@
+//! The responses request: its input is a text or a list of items, and what is kept at the upstream from earlier
+//! calls can be part of it.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::json::{Members, kind, list};
+use super::{CapField, Endpoint, ModelRequest, Parts, RequestFault, TOOL_TEMPLATE_TOKENS};
+
+const KNOWN: &[&str] = &[
+    "model",
+    "input",
+    "stream",
+    "max_output_tokens",
+    "tools",
+    "previous_response_id",
+    "conversation",
+    "prompt",
+    "background",
+    "service_tier",
+];
+
+pub(super) fn read(text: &str) -> Result<ModelRequest, RequestFault> {
+    let members = Members::read(text, KNOWN)?;
+    let parts = input(&members)?;
+    let cap = members.cap("max_output_tokens")?;
+    let mut spans = members.spans();
+    spans.max_output_tokens = members.cap_span("max_output_tokens", cap);
+    let mut request = ModelRequest::plain(Endpoint::Responses, members.model(None)?, spans);
+    request.extras.service_tier = members.has_other_tier();
+    request.unbounded = unbounded(&members)?;
+    let tools = if members.get("tools").is_some() { TOOL_TEMPLATE_TOKENS } else { 0 };
+    let bound = request.input_tokens_bound.saturating_sub(parts.image_bytes).saturating_add(tools);
+    Ok(ModelRequest {
+        stream: members.flag("stream")?,
+        output_cap: cap.map(|cap| (CapField::MaxOutputTokens, cap)),
+        input_tokens_bound: bound,
+        parts,
+        ..request
+    })
+}
+
+/// What stands in the request for something that is not in it, or is billed beside its tokens.
+fn unbounded(members: &Members<'_>) -> Result<Option<(Box<str>, &'static str)>, RequestFault> {
+    const KEPT: &str =
+        "what the upstream has kept counts as input again, and nobody here knows how much it is";
+    let kept = ["previous_response_id", "conversation", "prompt"];
+    if let Some(field) = kept.into_iter().find(|field| members.get(field).is_some()) {
+        return Ok(Some((field.into(), KEPT)));
+    }
+    if members.flag("background")? {
+        return Ok(Some(("background".into(), "what is answered later could not be settled now")));
+    }
+    let Some(raw) = members.get("tools") else { return Ok(None) };
+    let what = || RequestFault::parameter("tools", "a list of tools", kind(raw.get()));
+    let tools = list(raw).ok_or_else(what)?;
+    let own = |tool: &&RawValue| {
+        let item: Option<Item<'_>> = object(tool);
+        item.is_some_and(|item| matches!(item.kind(), "function" | "custom"))
+    };
+    let foreign = tools.iter().position(|tool| !own(tool));
+    Ok(foreign.map(|at| {
+        (format!("tools[{at}]").into(), "a tool that the upstream runs by itself is billed beside the tokens")
+    }))
+}
+
+/// Parts of the input that are not text.
+fn input(members: &Members<'_>) -> Result<Parts, RequestFault> {
+    const WHAT: &str = "a string or a list of items";
+    let raw = members.required("input", WHAT)?;
+    let mut parts = Parts::default();
+    if raw.get().starts_with('"') {
+        return Ok(parts);
+    }
+    let items = list(raw).ok_or_else(|| RequestFault::parameter("input", WHAT, kind(raw.get())))?;
+    for (at, raw) in items.iter().enumerate() {
+        let fault = || {
+            RequestFault::parameter(format!("input[{at}]"), "an object, each member once", kind(raw.get()))
+        };
+        let item: Item<'_> = object(raw).ok_or_else(fault)?;
+        if !item.is_text_alone() {
+            parts.others = parts.others.saturating_add(1);
+        }
+        for (field, content) in [("content", item.content), ("output", item.output)] {
+            let Some(content) = content else { continue };
+            contents(content, &mut parts)
+                .map_err(|part| fault_of_part(&format!("input[{at}].{field}"), content, part))?;
+        }
+    }
+    Ok(parts)
+}
+
+fn fault_of_part(field: &str, content: &RawValue, part: Option<usize>) -> RequestFault {
+    match part {
+        Some(part) => RequestFault::parameter(
+            format!("{field}[{part}]"),
+            "an object, each member once",
+            "another kind of value",
+        ),
+        None => RequestFault::parameter(field, "a string or a list of parts", kind(content.get())),
+    }
+}
+
+/// Counts the parts of a content; the error is the place of one that is none.
+fn contents(content: &RawValue, parts: &mut Parts) -> Result<(), Option<usize>> {
+    if content.get().starts_with(['"', 'n']) {
+        return Ok(());
+    }
+    for (at, raw) in list(content).ok_or(None)?.iter().enumerate() {
+        let part: Item<'_> = object(raw).ok_or(Some(at))?;
+        part.count(parts);
+    }
+    Ok(())
+}
+
+/// An item, a part of one, or a tool.
+#[derive(Deserialize)]
+struct Item<'a> {
+    #[serde(borrow, rename = "type", default)]
+    kind: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    content: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    output: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    image_url: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    input_audio: Option<&'a RawValue>,
+}
+
+/// A derived struct would also read a list by position.
+fn object<'a>(raw: &'a RawValue) -> Option<Item<'a>> {
+    raw.get().starts_with('{').then(|| serde_json::from_str(raw.get()).ok()).flatten()
+}
+
+impl Item<'_> {
+    fn kind(&self) -> &str {
+        self.kind.map_or("", |kind| kind.get().trim_matches('"'))
+    }
+
+    /// Whether the item is what it says, and stands for nothing that is kept elsewhere.
+    fn is_text_alone(&self) -> bool {
+        matches!(
+            self.kind(),
+            "" | "message"
+                | "reasoning"
+                | "function_call"
+                | "function_call_output"
+                | "custom_tool_call"
+                | "custom_tool_call_output"
+        )
+    }
+
+    fn count(&self, parts: &mut Parts) {
+        let count = match self.kind() {
+            "input_text" | "output_text" | "text" | "refusal" | "summary_text" | "reasoning_text" => return,
+            "input_image" => {
+                let inline = self.image_url.map_or("", RawValue::get);
+                if inline.starts_with("\"data:") {
+                    parts.image_bytes = parts.image_bytes.saturating_add(inline.len() as u64);
+                }
+                &mut parts.images
+            }
+            "input_audio" => {
+                let data = self.input_audio.map_or(0, |sound| sound.get().len());
+                parts.audio_bytes = parts.audio_bytes.saturating_add(data as u64);
+                &mut parts.audio
+            }
+            "input_file" => &mut parts.files,
+            _ => &mut parts.others,
+        };
+        *count = count.saturating_add(1);
+    }
+}
