@@ -30,3 +30,9 @@ bench-micro:
 bench-verify:
 	cargo build --release --bin tallygate
 	$(BENCH_BIN) bench verify --rows 10000000 --out bench/results/verify
+
+# A statement of a month with a million rows, and cost reports of a year.
+.PHONY: bench-statement
+bench-statement:
+	STATEMENT_ROWS=1000000 STATEMENT_KEYS=100 STATEMENT_OUT=$(CURDIR)/bench/results/statement.md \
+		cargo test --release --test it statements_scale

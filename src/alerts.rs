@@ -1,5 +1,5 @@
 //! Soft alerts (I1): a budget that is nearly used, a balance that runs low. They are seen in the figures of each decision,
-//! without I/O; each is told once for its window, or once until the balance recovered.
+//! without I/O; each is told once for its window, or once until the balance recovered, whatever is restarted in between.
 
 use hashbrown::{HashMap, HashSet};
 use ledger::Nano;
@@ -10,7 +10,7 @@ use crate::gateway::facts::Readings;
 use crate::gateway::ladder::{Caller, Layer, Scope};
 use crate::id::{AccountId, GroupId, KeyId, MemberId, OrganizationId, ProjectId};
 use crate::notices::{Event, Facts, NewNotice, Notices, Subject};
-use crate::store::StoreError;
+use crate::store::{Projections, StoreError};
 
 /// Alerts that are remembered; beyond that, old ones may be told again.
 const REMEMBERED_MAX: usize = 200_000;
@@ -47,6 +47,8 @@ pub enum Alert {
         account: AccountId,
         available: Nano,
         threshold: Nano,
+        /// Nothing is remembered of the account: an earlier process may have told it.
+        is_first: bool,
     },
 }
 
@@ -104,7 +106,8 @@ impl Alerts {
         }
         let was_low = state.low.insert(account, is_low);
         if is_low && was_low != Some(true) {
-            state.found.push(Alert::LowBalance { account, available, threshold });
+            let is_first = was_low.is_none();
+            state.found.push(Alert::LowBalance { account, available, threshold, is_first });
         }
     }
 
@@ -116,9 +119,18 @@ impl Alerts {
 
 impl Alert {
     /// Writes the notice, unless an earlier process did. Blocks.
-    pub fn tell(&self, notices: &Notices, snapshot: &Snapshot, currency: &str) -> Result<(), StoreError> {
+    pub fn tell(
+        &self,
+        notices: &Notices,
+        projections: &Projections,
+        snapshot: &Snapshot,
+        currency: &str,
+    ) -> Result<(), StoreError> {
+        if self.is_still_low(notices, projections)? {
+            return Ok(());
+        }
         let (notice, since_ms) = match *self {
-            Alert::LowBalance { account, available, threshold } => {
+            Alert::LowBalance { account, available, threshold, is_first: _ } => {
                 let currency = currency.into();
                 let facts = Facts::LowBalance { available, threshold, currency };
                 (NewNotice { account: Some(account), subject: account.into(), facts }, i64::MAX)
@@ -140,6 +152,15 @@ impl Alert {
             notices.post(notice)?;
         }
         Ok(())
+    }
+
+    /// Whether a balance was told to be low before this process began, and has not been known to recover since.
+    fn is_still_low(&self, notices: &Notices, projections: &Projections) -> Result<bool, StoreError> {
+        let Alert::LowBalance { account, threshold, is_first: true, .. } = *self else { return Ok(false) };
+        let Some(told_ms) = notices.last_told(Event::LowBalance, &account.into())? else { return Ok(false) };
+        // Test calls spend no money of the account.
+        let book = account.in_book(ledger::Book::Live).0;
+        Ok(!projections.had_since(book, told_ms, threshold.0)?)
     }
 
     fn window(&self) -> Option<Window> {

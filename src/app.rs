@@ -18,6 +18,7 @@ use crate::notices::{Notices, StartError};
 use crate::risk::{self, RegionsError};
 use crate::secret::{MasterKey, MasterKeyError};
 use crate::store::{self, DataDirLock, JournalReader, Projections, StoreConfig, StoreError};
+use crate::summaries;
 
 /// See the module.
 pub struct App {
@@ -250,13 +251,14 @@ pub fn serve(mut config: Config) -> Result<(), RunError> {
     tracing::info!(address = %bound.address, workers, "ready");
     let notices = app.notices.start(&app.config.mail).map_err(RunError::Notices)?;
     let poller = Poller::start(Arc::clone(&app.funding)).map_err(RunError::Poller)?;
+    let summaries = summaries::Worker::start(Arc::clone(&app)).map_err(RunError::Summaries)?;
     let router = crate::api::router(Arc::clone(&app), &public_url);
     let gateway = Gateway::new(Arc::clone(&app), router, public_url);
     let server = Server::start(Arc::new(gateway), bound, workers).map_err(RunError::Serve)?;
     app.funding.check_all().map_err(RunError::Poller)?;
     signals.wait();
     tracing::info!("stopping");
-    drop(poller);
+    drop((poller, summaries));
     server.stop_blocking(patience);
     notices.stop_blocking();
     app.stop_long_commands();
@@ -272,6 +274,7 @@ pub enum RunError {
     Signals(std::io::Error),
     Notices(StartError),
     Poller(std::io::Error),
+    Summaries(std::io::Error),
 }
 
 impl fmt::Display for RunError {
@@ -281,6 +284,9 @@ impl fmt::Display for RunError {
             RunError::Serve(why) => write!(f, "{why}"),
             RunError::Signals(why) => write!(f, "signals cannot be received: {why}"),
             RunError::Notices(why) => write!(f, "{why}"),
+            RunError::Summaries(why) => {
+                write!(f, "the thread that tells monthly summaries cannot be started: {why}")
+            }
             RunError::Poller(why) => write!(f, "the thread that looks after orders cannot be started: {why}"),
         }
     }
@@ -291,7 +297,7 @@ impl std::error::Error for RunError {
         match self {
             RunError::App(why) => Some(why),
             RunError::Serve(why) => Some(why),
-            RunError::Signals(why) | RunError::Poller(why) => Some(why),
+            RunError::Signals(why) | RunError::Poller(why) | RunError::Summaries(why) => Some(why),
             RunError::Notices(why) => Some(why),
         }
     }

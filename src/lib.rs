@@ -28,3 +28,4 @@ pub mod plant;
 pub mod risk;
 pub mod secret;
 pub mod store;
+pub mod summaries;

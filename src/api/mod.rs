@@ -33,6 +33,7 @@ mod policies;
 mod prices;
 mod problem;
 mod projects;
+mod reports;
 mod requests;
 mod resource;
 mod route;
@@ -70,33 +71,36 @@ pub fn check_answer(method: &str, path: &str, body: &serde_json::Value) -> Resul
     }
 }
 
+/// Those for roles.
+static MANAGEMENT: &[&[Route]] = &[
+    accounts::ROUTES,
+    credits::ROUTES,
+    statements::ROUTES,
+    topups::ROUTES,
+    orders::ROUTES,
+    payment_providers::ROUTES,
+    codes::ROUTES,
+    keys::ROUTES,
+    models::ROUTES,
+    prices::ROUTES,
+    channels::ROUTES,
+    import::ROUTES,
+    groups::ROUTES,
+    organizations::ROUTES,
+    projects::ROUTES,
+    members::ROUTES,
+    policies::ROUTES,
+    audit::ROUTES,
+    appeals::ROUTES,
+    announcements::ROUTES,
+    operators::ROUTES,
+    notices::ROUTES,
+    reports::ROUTES,
+    requests::ROUTES,
+    upkeep::ROUTES,
+];
+
 /// Every route of the JSON interface.
 pub fn routes() -> impl Iterator<Item = &'static Route> {
-    let management: [&'static [Route]; 24] = [
-        accounts::ROUTES,
-        credits::ROUTES,
-        statements::ROUTES,
-        topups::ROUTES,
-        orders::ROUTES,
-        payment_providers::ROUTES,
-        codes::ROUTES,
-        keys::ROUTES,
-        models::ROUTES,
-        prices::ROUTES,
-        channels::ROUTES,
-        import::ROUTES,
-        groups::ROUTES,
-        organizations::ROUTES,
-        projects::ROUTES,
-        members::ROUTES,
-        policies::ROUTES,
-        audit::ROUTES,
-        appeals::ROUTES,
-        announcements::ROUTES,
-        operators::ROUTES,
-        notices::ROUTES,
-        requests::ROUTES,
-        upkeep::ROUTES,
-    ];
-    management.into_iter().chain(own::ROUTES).chain([billing::ROUTES]).flatten()
+    MANAGEMENT.iter().copied().chain(own::ROUTES).chain([billing::ROUTES]).flatten()
 }

@@ -1,6 +1,7 @@
 //! `statement`: what an account had, what moved, and what it has.
 
 use super::objects::{ACCOUNT, escaped};
+use super::print::cell;
 use super::{Client, Context, Done, Exit, Failure};
 
 /// Which books of an account, and when.
@@ -55,6 +56,53 @@ pub fn statement(context: &mut Context, args: &StatementArgs) -> Done {
                 false => context.out.object(&summary),
             }
         }
+    }
+}
+
+#[derive(Debug, clap::Args)]
+pub struct CostsArgs {
+    /// Id or e-mail of the account.
+    account: String,
+    #[command(flatten)]
+    period: PeriodArgs,
+    /// What rows tell apart, such as day,model: day, month, project, member, key, group, model, request_type.
+    #[arg(long, default_value = "day")]
+    by: String,
+    /// A file instead of a table; focus is for FinOps tools.
+    #[arg(long, value_parser = ["csv", "focus"])]
+    format: Option<String>,
+}
+
+pub fn costs(context: &mut Context, args: &CostsArgs) -> Done {
+    let client = context.client()?;
+    let account = ACCOUNT.id(&client, &args.account)?;
+    let query = format!("{}&account={account}", args.period.query());
+    let by = format!("&by={}", escaped(&args.by));
+    match args.format.as_deref() {
+        Some("focus") => return save(context, &client, &format!("/api/reports/focus{query}")),
+        Some(format) => {
+            return save(context, &client, &format!("/api/reports/costs{query}{by}&format={format}"));
+        }
+        None => {}
+    }
+    let report = client.get(&format!("/api/reports/costs{query}{by}"))?;
+    if context.json {
+        return context.out.json(&report);
+    }
+    let mut rows = report["rows"].as_array().cloned().unwrap_or_default();
+    let mut total = report["total"].clone();
+    total["of"] = "total".into();
+    for row in rows.iter_mut().chain([&mut total]) {
+        let of = row["of"].as_object().map(|of| of.values().map(cell).collect::<Vec<_>>().join("  "));
+        row["of"] = of.map_or_else(|| row["of"].clone(), Into::into);
+    }
+    rows.push(total);
+    let columns =
+        [("OF", "of"), ("CALLS", "calls"), ("GROSS", "gross"), ("REFUNDS", "refunds"), ("NET", "net")];
+    context.out.table(&rows, &columns)?;
+    match report["forecast"]["net"].as_str() {
+        Some(net) => context.out.text(&format!("at this rate the period comes to {net}")),
+        None => Ok(Exit::Fine),
     }
 }
 

@@ -17,6 +17,7 @@ use crate::gateway::server::{self, ServeError, Server};
 use crate::gateway::upstream::{Call, Settings, Target, Tls, Upstreams};
 use crate::notices::StartError;
 use crate::secret::Secret;
+use crate::summaries;
 
 use super::companion;
 use super::keys::{KEYS, SEED_FILE, Seed};
@@ -50,6 +51,7 @@ pub enum DemoError {
     Signals(io::Error),
     Notices(StartError),
     Poller(io::Error),
+    Summaries(io::Error),
     Output(io::Error),
 }
 
@@ -67,6 +69,9 @@ impl fmt::Display for DemoError {
             DemoError::Poller(why) => {
                 write!(f, "the thread that looks after orders cannot be started: {why}")
             }
+            DemoError::Summaries(why) => {
+                write!(f, "the thread that tells monthly summaries cannot be started: {why}")
+            }
             DemoError::Output(why) => write!(f, "cannot say that the demo is ready: {why}"),
         }
     }
@@ -78,6 +83,7 @@ impl std::error::Error for DemoError {
             DemoError::Folder { why, .. }
             | DemoError::Signals(why)
             | DemoError::Poller(why)
+            | DemoError::Summaries(why)
             | DemoError::Output(why) => Some(why),
             DemoError::Config(why) => Some(why),
             DemoError::App(why) => Some(why),
@@ -114,6 +120,7 @@ pub fn run(args: &DemoArgs, out: &mut dyn io::Write) -> Result<(), DemoError> {
 
     let notices = app.notices.start(&app.config.mail).map_err(DemoError::Notices)?;
     let poller = Poller::start(Arc::clone(&app.funding)).map_err(DemoError::Poller)?;
+    let summaries = summaries::Worker::start(Arc::clone(&app)).map_err(DemoError::Summaries)?;
     let router = crate::api::router(Arc::clone(&app), &public_url);
     let gateway = Arc::new(Gateway::new(Arc::clone(&app), router, public_url.clone()));
     let server = Server::start(gateway, bound, workers).map_err(DemoError::Serve)?;
@@ -132,7 +139,7 @@ pub fn run(args: &DemoArgs, out: &mut dyn io::Write) -> Result<(), DemoError> {
     let told = if args.ready_json { ready.print_json(out) } else { ready.print_table(out) };
     told.map_err(DemoError::Output)?;
     signals.wait();
-    drop(poller);
+    drop((poller, summaries));
     server.stop_blocking(std::time::Duration::from_millis(app.config.limits.shutdown_ms));
     notices.stop_blocking();
     app.books.close_blocking();

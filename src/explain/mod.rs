@@ -7,6 +7,7 @@
 
 pub mod attempts;
 pub mod base_url;
+pub mod costs;
 pub mod doctor;
 pub mod period;
 pub mod receipt;

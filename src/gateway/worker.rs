@@ -149,7 +149,9 @@ impl Gateway {
     pub fn tell_alerts(&self, alerts: &[Alert]) {
         let snapshot = self.app.directory.snapshot_owned();
         for alert in alerts {
-            if let Err(why) = alert.tell(&self.app.notices, &snapshot, self.app.currency()) {
+            if let Err(why) =
+                alert.tell(&self.app.notices, &self.app.projections, &snapshot, self.app.currency())
+            {
                 tracing::error!(%why, "a notice could not be written");
             }
         }

@@ -76,6 +76,14 @@ events! {
         ["Channel {name} needs attention: {reason}", "渠道 {name} 需要处理：{reason}"],
         ["Channel {name} ({subject}): {reason}. It is about credential number {credential}, which is left out until           {until} and then tried again. Callers are told of an upstream's trouble, never of its account.",
          "渠道 {name}（{subject}）：{reason}。涉及第 {credential} 个凭证，在 {until} 之前不再使用，之后会重试。          调用方只会看到上游异常，不会看到平台的上游账户信息。"];
+    /// A month of an account is over (月度账单).
+    MonthlySummary "monthly_summary":
+        ["{period}: {charges} {currency} charged, {closing} {currency} left",
+         "{period} 月度账单：扣费 {charges} {currency}，余额 {closing} {currency}"],
+        ["{subject} began {period} with {opening} {currency}. Credited: {credits}. Charged: {charges}. Refunded: {refunds}. \
+          Anything else: {others}. It ended with {closing} {currency}. The statement has every line.",
+         "{subject} 在 {period} 期初余额 {opening} {currency}，入账 {credits}，扣费 {charges}，退款 {refunds}，其他 {others}，\
+          期末余额 {closing} {currency}。明细请见对账单。"];
 }
 
 /// What notices are sorted under.
@@ -104,7 +112,7 @@ impl Event {
     /// Whether it tells amounts of its account's money.
     pub const fn tells_money(self) -> bool {
         match self {
-            Event::LowBalance | Event::BudgetAlert => true,
+            Event::LowBalance | Event::BudgetAlert | Event::MonthlySummary => true,
             Event::KeyStatusChanged
             | Event::KeyFrozen
             | Event::AppealDecided
@@ -119,7 +127,7 @@ impl Event {
             Event::KeyStatusChanged | Event::KeyFrozen | Event::AppealDecided | Event::LiveKeyFromBrowser => {
                 EventCategory::Keys
             }
-            Event::LowBalance | Event::BudgetAlert => EventCategory::Money,
+            Event::LowBalance | Event::BudgetAlert | Event::MonthlySummary => EventCategory::Money,
             Event::ChannelCoolingDown => EventCategory::Channels,
         }
     }

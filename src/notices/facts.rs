@@ -68,6 +68,24 @@ pub enum Facts {
         /// Until when it is left out; `None`: it never is.
         until: Option<Timestamp>,
     },
+    MonthlySummary {
+        /// Such as 2026-11.
+        period: Box<str>,
+        #[serde(with = "decimal::money")]
+        opening: Nano,
+        #[serde(with = "decimal::money")]
+        credits: Nano,
+        #[serde(with = "decimal::money")]
+        charges: Nano,
+        #[serde(with = "decimal::money")]
+        refunds: Nano,
+        /// Compensation, corrections, expiries, money that was sent back.
+        #[serde(with = "decimal::money")]
+        others: Nano,
+        #[serde(with = "decimal::money")]
+        closing: Nano,
+        currency: Box<str>,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -97,6 +115,7 @@ impl Facts {
             Facts::LowBalance { .. } => Event::LowBalance,
             Facts::BudgetAlert { .. } => Event::BudgetAlert,
             Facts::ChannelCoolingDown { .. } => Event::ChannelCoolingDown,
+            Facts::MonthlySummary { .. } => Event::MonthlySummary,
         }
     }
 
@@ -162,6 +181,25 @@ impl Facts {
                         Value::Time(at.as_millisecond())
                     }),
                 ),
+            ],
+            Facts::MonthlySummary {
+                period,
+                opening,
+                credits,
+                charges,
+                refunds,
+                others,
+                closing,
+                currency,
+            } => vec![
+                ("period", text(period)),
+                ("opening", Value::Money(*opening)),
+                ("credits", Value::Money(*credits)),
+                ("charges", Value::Money(*charges)),
+                ("refunds", Value::Money(*refunds)),
+                ("others", Value::Money(*others)),
+                ("closing", Value::Money(*closing)),
+                ("currency", text(currency)),
             ],
         }
     }
@@ -247,6 +285,16 @@ pub(super) mod tests {
                 currency: "USD".into(),
             },
             Facts::ChannelCoolingDown { name, reason: RestReason::OutOfCredit, credential: 2, until },
+            Facts::MonthlySummary {
+                period: "2026-11".into(),
+                opening: Nano(1_000_000_000),
+                credits: Nano(5_000_000_000),
+                charges: Nano(2_000_000_000),
+                refunds: Nano(500_000_000),
+                others: Nano(-250_000_000),
+                closing: Nano(4_250_000_000),
+                currency: "USD".into(),
+            },
         ]
     }
 

@@ -212,6 +212,11 @@ impl Notices {
         Ok(facts.iter().any(alike))
     }
 
+    /// When an event of a subject was last told.
+    pub fn last_told(&self, event: Event, subject: &Subject) -> Result<Option<i64>, StoreError> {
+        stored::last_told(&self.db, event, &subject.0)
+    }
+
     /// Gives the deliveries that failed all their attempts again, from now on.
     pub fn retry(&self, id: NoticeId) -> Result<u64, StoreError> {
         let again = stored::retry(&self.db, id, self.clock.now_ms())?;

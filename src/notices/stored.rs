@@ -198,6 +198,12 @@ pub(super) fn facts_since(
     Ok(rows.iter().filter_map(|row| serde_json::from_str(row.text(0).ok()?).ok()).collect())
 }
 
+/// When an event of a subject was last told.
+pub(super) fn last_told(db: &Db, event: Event, subject: &str) -> Result<Option<i64>> {
+    let sql = "SELECT at_ms FROM notices WHERE event = ?1 AND subject = ?2 ORDER BY at_ms DESC LIMIT 1";
+    db.query_one(sql, store_params![event.as_str(), subject])?.map(|row| row.int(0)).transpose()
+}
+
 fn json(value: &impl serde::Serialize) -> Result<String> {
     serde_json::to_string(value)
         .map_err(|why| StoreError::other("a notice cannot be written as JSON").caused_by(why))

@@ -230,6 +230,19 @@ impl Projections {
         row.map(read).transpose()
     }
 
+    /// Accounts, each in its book, to which something happened in a time.
+    pub fn active_accounts(&self, from_ms: i64, to_ms: i64) -> Result<Vec<u64>> {
+        let sql = "SELECT DISTINCT account FROM balances WHERE at_ms >= ?1 AND at_ms < ?2";
+        self.db.query(sql, store_params![from_ms, to_ms])?.iter().map(|row| row.id(0)).collect()
+    }
+
+    /// Whether an account is known to have had this much since a moment, holds apart.
+    pub fn had_since(&self, account: u64, since_ms: i64, amount: i64) -> Result<bool> {
+        let sql =
+            "SELECT 1 FROM balances WHERE account = ?1 AND at_ms >= ?2 AND balance - held >= ?3 LIMIT 1";
+        Ok(self.db.query_one(sql, store_params![account, since_ms, amount])?.is_some())
+    }
+
     /// Keeps a state of the books as of batch `n` under a name; the one before is replaced.
     pub fn save_checkpoint(&self, name: &str, n: u64, body: Vec<u8>) -> Result<()> {
         let sql = "INSERT INTO checkpoint (name, n, body) VALUES (?1, ?2, ?3) \

@@ -6,6 +6,7 @@
     reason = "a test ends where it cannot go on"
 )]
 
+mod alerts;
 mod allocations;
 mod announcements;
 mod api;
@@ -16,6 +17,7 @@ mod channels_bill;
 mod cli;
 mod codes;
 mod console;
+mod costs;
 mod demo;
 mod directory;
 mod durability;
@@ -44,6 +46,7 @@ mod orders_libraries;
 mod orders_stripe;
 mod sdk;
 mod statements;
+mod statements_scale;
 mod store;
 mod store_journal;
 mod store_power;

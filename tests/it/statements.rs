@@ -235,6 +235,43 @@ fn b6_money_is_on_the_statement_of_the_period_in_which_it_moved(backend: Backend
     assert_eq!((&days["period"], &days["line_count"]), (&json!("2026-11-30..2026-12-01"), &json!(1)));
 }
 
+/// Ids that begin like this, shortened.
+fn without_ids(text: &str, prefix: &str) -> String {
+    let mut parts = text.split(prefix);
+    let first = parts.next().unwrap().to_owned();
+    parts.fold(first, |text, part| {
+        let rest = part.trim_start_matches(|letter: char| letter.is_ascii_alphanumeric());
+        text + prefix + "…" + rest
+    })
+}
+
+/// docs/statements.md shows what the program writes: `UPDATE=1` writes it anew.
+#[test]
+fn b6_the_published_example_is_what_is_written() {
+    let scene = scene(Backend::embedded());
+    scene.app.credit(&scene.account, "10");
+    let call = scene.call("2.26");
+    assert!(refund(scene.app.app(), call, Nano::parse_decimal("2.26").unwrap(), "refund:video-1"));
+    let path = format!("/api/accounts/{}/statement", scene.account);
+    let summary = scene.app.get(&format!("{path}/summary?period=2026-11")).ok();
+    let csv = scene.app.get(&format!("{path}?period=2026-11&format=csv")).ok();
+    let written = format!(
+        "```json\n{}\n```\n\n```csv\n{}```\n",
+        serde_json::to_string_pretty(&summary).unwrap(),
+        csv.as_str().unwrap().replace('\r', "")
+    );
+    let written =
+        ["acc_", "lot_", "req_"].into_iter().fold(written, |text, prefix| without_ids(&text, prefix));
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/statements.md");
+    let page = std::fs::read_to_string(file).unwrap();
+    let (head, shown) = page.split_once("## An example\n\n").unwrap();
+    let (about, shown) = shown.split_once("```json\n").unwrap();
+    if std::env::var_os("UPDATE").is_some() {
+        return std::fs::write(file, format!("{head}## An example\n\n{about}{written}")).unwrap();
+    }
+    assert_eq!(format!("```json\n{shown}"), written, "UPDATE=1 writes it anew");
+}
+
 /// Whose key it is may read its statement where the account shows its money; a test key reads the test books.
 #[test]
 fn b6_a_key_reads_the_statement_of_its_account() {

@@ -48,6 +48,8 @@ pub enum Accounts {
         #[arg(long)]
         test: bool,
     },
+    /// What its calls cost: gross, refunds and net.
+    Costs(crate::cli::statement::CostsArgs),
     /// Make an account.
     Create {
         #[arg(long)]

@@ -159,21 +159,27 @@ impl TestApp {
         })
     }
 
-    /// Sizes of the pieces of an answer, and all of it.
-    pub fn pieces(&self, path: &str) -> (Vec<usize>, Vec<u8>) {
+    /// Shows every piece of an answer as it comes.
+    pub fn each_piece(&self, path: &str, mut each: impl FnMut(&[u8])) {
         let request =
             Request::builder().uri(path).header(header::AUTHORIZATION, format!("Bearer {ADMIN_TOKEN}"));
         self.runtime.block_on(async {
             let response = self.router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
-            let (mut sizes, mut whole) = (Vec::new(), Vec::new());
             let mut body = response.into_body();
             while let Some(frame) = body.frame().await {
-                let bytes = frame.unwrap().into_data().unwrap();
-                sizes.push(bytes.len());
-                whole.extend_from_slice(&bytes);
+                each(&frame.unwrap().into_data().unwrap());
             }
-            (sizes, whole)
-        })
+        });
+    }
+
+    /// Sizes of the pieces of an answer, and all of it.
+    pub fn pieces(&self, path: &str) -> (Vec<usize>, Vec<u8>) {
+        let (mut sizes, mut whole) = (Vec::new(), Vec::new());
+        self.each_piece(path, |piece| {
+            sizes.push(piece.len());
+            whole.extend_from_slice(piece);
+        });
+        (sizes, whole)
     }
 
     fn request(&self, method: &str, path: &str, bearer: Option<&str>, body: Option<&Value>) -> Answer {
