@@ -501,4 +501,55 @@ mod tests {
         assert_eq!(outcome.attempts.as_slice(), [only]);
         assert_eq!((outcome.usage.tokens[0], outcome.latency_us), (7, 1_500));
     }
+
+    fn written(write: impl FnOnce(&mut Writer<'_>)) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        write(&mut Writer(&mut bytes));
+        bytes
+    }
+
+    #[test]
+    fn a_usage_without_units_is_written_as_it_always_was() {
+        let mut usage = Usage::default();
+        usage.set(TokenClass::Output, 300);
+        let before = written(|to| to.list(&usage.tokens, |to, tokens| to.u64(*tokens)));
+        assert_eq!(written(|to| write_usage(to, &usage)), before);
+        assert_eq!(read_usage(&mut Reader::new(&before)), Ok(usage));
+        usage.set_units(Unit::Second, 12_345);
+        usage.row = 3;
+        let bytes = written(|to| write_usage(to, &usage));
+        assert_eq!(read_usage(&mut Reader::new(&bytes)), Ok(usage));
+        let cut = written(|to| to.list(&[1, 2, 3], |to, number: &u64| to.u64(*number)));
+        assert!(read_usage(&mut Reader::new(&cut)).is_err());
+    }
+
+    #[test]
+    fn a_body_keeps_what_it_asks_for_beside_tokens() {
+        let plain = CallBody {
+            model: "m".into(),
+            stream: true,
+            body_bytes: 1,
+            input_tokens_bound: 2,
+            image_parts: 3,
+            audio_parts: 4,
+            output_cap: Some(5),
+            choices: 6,
+            units: None,
+        };
+        let asked = AskedUnits {
+            images: 1,
+            size: Some("1024x1024".into()),
+            quality: None,
+            ms: Some(7),
+            characters: 8,
+            searches: 9,
+        };
+        let with_units = CallBody { units: Some(Box::new(asked)), ..plain.clone() };
+        for body in [Checked::Passed(plain.clone()), Checked::Passed(with_units), Checked::NotReached] {
+            let bytes = written(|to| write_body(to, &body));
+            assert_eq!(read_body(&mut Reader::new(&bytes)), Ok(body));
+        }
+        let before = written(|to| write_checked(to, &Checked::Passed(plain.clone()), write_call_body));
+        assert_eq!(written(|to| write_body(to, &Checked::Passed(plain))), before);
+    }
 }

@@ -14,6 +14,9 @@
 //! version 1 had the status and the name of one upstream. Version 3: it is known how a call stands to those before it.
 //! Version 4: the readings have the channels that rested.
 //!
+//! A usage is a list of numbers: the tokens of each class and, only where any were used, the row of the price's table of
+//! units and the units. A body that asks for units has a tag of its own (3). What has neither is written as it always was.
+//!
 //! Rows of the projections use the same alphabet. Decoding never panics, whatever the bytes.
 
 mod call;

@@ -65,7 +65,7 @@ fn inspect_typed(name: &[u8], data: &[u8]) -> EventFacts {
         return facts;
     }
     let Ok(typed) = serde_json::from_slice::<Typed<'_>>(data) else { return facts };
-    let kind = typed.kind.map_or(b"".as_slice(), |kind| kind.get().as_bytes().trim_matches_quotes());
+    let kind = typed.kind.map_or("", |kind| kind.get().trim_matches('"')).as_bytes();
     let kind = if kind.is_empty() { name } else { kind };
     facts.kind = match kind {
         b"error" | b"response.failed" => EventKind::Error,
@@ -80,16 +80,6 @@ fn inspect_typed(name: &[u8], data: &[u8]) -> EventFacts {
         facts.usage = of_last_event(data);
     }
     facts
-}
-
-trait Quoted {
-    fn trim_matches_quotes(&self) -> &[u8];
-}
-
-impl Quoted for [u8] {
-    fn trim_matches_quotes(&self) -> &[u8] {
-        self.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")).unwrap_or(b"")
-    }
 }
 
 /// The usage of a typed stream's last event: of the response that it has in it, else its own.
