@@ -19,6 +19,7 @@ help:
 	@echo "make test       every check: format, lints, tests on both stores, SDKs, fuzzing, short torture"
 	@echo "make torture    200 rounds of SIGKILL under load (TORTURE_ROUNDS, TORTURE_SEED)"
 	@echo "make metering   10,000 mixed calls, each held against its row of the upstream's bill (METERING_CALLS, METERING_SEED)"
+	@echo "make books-torture  ten thousand random movements of money, each step verified, all compared (BOOKS_STEPS)"
 	@echo "make bench      beside nginx and the direct upstream, some 5 minutes"
 	@echo "make fuzz       longer fuzzing (FUZZ_SECONDS)"
 
@@ -52,6 +53,12 @@ test-fuzz:
 .PHONY: torture metering fuzz
 metering: tools-test
 	METERING_CALLS=$(METERING_CALLS) cargo $(NEXTEST) --release --test it metering --no-capture
+
+# Ten thousand random orders, calls, refunds, disputes, expiries and crashes, each step verified, then compared.
+.PHONY: books-torture
+BOOKS_STEPS ?= 10000
+books-torture: tools-test
+	BOOKS_STEPS=$(BOOKS_STEPS) cargo $(NEXTEST) --release --test it books_torture
 
 torture: tools-test
 	TORTURE_ROUNDS=$(TORTURE_ROUNDS) cargo $(NEXTEST) --release --test it torture

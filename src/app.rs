@@ -15,6 +15,7 @@ use crate::gateway::ladder::HoldPolicy;
 use crate::idempotency::Idempotency;
 use crate::job::Job;
 use crate::notices::{Notices, StartError};
+use crate::reconcile::ReconcileStore;
 use crate::risk::{self, RegionsError};
 use crate::secret::{MasterKey, MasterKeyError};
 use crate::store::{self, DataDirLock, JournalReader, Projections, StoreConfig, StoreError};
@@ -40,6 +41,9 @@ pub struct App {
     pub journal: JournalReader,
     /// `verify`, while it runs and after.
     pub verifying: Job,
+    pub reconcile: ReconcileStore,
+    /// An import or a comparison, while it runs and after.
+    pub reconciling: Job,
     /// While it lives, no other process opens the same data directory.
     _lock: DataDirLock,
 }
@@ -164,6 +168,8 @@ impl App {
             projections: stores.projections,
             journal,
             verifying: Job::default(),
+            reconcile: ReconcileStore::new(stores.reconcile),
+            reconciling: Job::default(),
             _lock: stores.lock,
         })
     }
@@ -171,6 +177,7 @@ impl App {
     /// Ends what runs beside the server, in order. Blocks.
     pub fn stop_long_commands(&self) {
         self.verifying.stop_blocking();
+        self.reconciling.stop_blocking();
     }
 
     pub fn currency(&self) -> &str {

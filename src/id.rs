@@ -241,6 +241,10 @@ directory_ids! {
     CodeBatchId "cbt_"
     /// A redemption code. Public: it names the code without being it.
     CodeId "cod_"
+    /// A statement or a bill that was read.
+    ReconcileImportId "imp_"
+    /// A difference between the books and what others say.
+    ReconcileCaseId "rcs_"
 }
 
 impl AccountId {

@@ -25,6 +25,7 @@ pub mod notices;
 mod plant;
 #[cfg(feature = "planted-bugs")]
 pub mod plant;
+pub mod reconcile;
 pub mod risk;
 pub mod secret;
 pub mod store;

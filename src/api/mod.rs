@@ -33,6 +33,7 @@ mod policies;
 mod prices;
 mod problem;
 mod projects;
+mod reconcile;
 mod reports;
 mod requests;
 mod resource;
@@ -98,6 +99,7 @@ static MANAGEMENT: &[&[Route]] = &[
     reports::ROUTES,
     requests::ROUTES,
     upkeep::ROUTES,
+    reconcile::ROUTES,
 ];
 
 /// Every route of the JSON interface.

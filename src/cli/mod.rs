@@ -11,6 +11,7 @@ mod logs;
 mod objects;
 mod print;
 mod probe;
+mod reconcile;
 mod requests;
 mod serve;
 mod statement;
@@ -99,6 +100,8 @@ enum Command {
     Migrate,
     /// Read the journal behind what was verified before, and check every invariant.
     Verify(requests::VerifyArgs),
+    /// The books beside what payment providers and upstreams say.
+    Reconcile(reconcile::ReconcileArgs),
     /// Why a call was allowed or refused.
     Why(requests::OneRequest),
     /// Whether a call would be allowed now, without making it.
@@ -253,6 +256,7 @@ fn dispatch(context: &mut Context, command: Command) -> Done {
         Command::Demo(args) => serve::demo(context, args),
         Command::Migrate => serve::migrate(context),
         Command::Verify(args) => requests::verify(context, &args),
+        Command::Reconcile(args) => reconcile::reconcile(context, args),
         Command::Why(request) => requests::why(context, &request),
         Command::Simulate(args) => requests::simulate(context, &args),
         Command::Receipt(request) => requests::receipt(context, &request),

@@ -14,9 +14,10 @@ const LOOK: Duration = Duration::from_millis(150);
 const LINE: Duration = Duration::from_secs(5);
 const BAR_CELLS: u64 = 30;
 
-/// A long command by its routes: started at `path`, looked at there, stopped at `path`/stop.
+/// A long command by its routes: started at `path`, looked at at `standing`, stopped at `standing`/stop.
 pub struct Long {
     pub path: &'static str,
+    pub standing: &'static str,
     pub what: &'static str,
 }
 
@@ -31,10 +32,10 @@ pub fn run(context: &mut Context, client: &Client, long: &Long, body: &Value) ->
         if client.pause(look, &mut interrupt) {
             shown.end(context);
             writeln!(context.out.err(), "{}: stopping; the next run goes on from there", long.what)?;
-            client.post(&format!("{}/stop", long.path), &json!({}))?;
+            client.post(&format!("{}/stop", long.standing), &json!({}))?;
         }
         look = (look * 2).min(LOOK);
-        standing = client.get(long.path)?;
+        standing = client.get(long.standing)?;
         shown.show(context, long.what, &standing)?;
     }
     shown.end(context);

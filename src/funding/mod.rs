@@ -29,6 +29,7 @@ mod poll;
 pub mod provider;
 mod refund;
 mod settings;
+mod settled;
 mod store;
 
 pub use check::Check;
@@ -43,4 +44,5 @@ pub use orders::{Funding, NewOrder};
 pub use poll::Poller;
 pub use refund::RefundAsk;
 pub use settings::{Settings, SettingsError};
+pub use settled::{Moved, Settled};
 pub use store::Search;

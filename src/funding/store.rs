@@ -1,5 +1,7 @@
 //! Orders, their timelines and refunds as rows.
 
+use std::ops::ControlFlow;
+
 use ledger::Nano;
 use parking_lot::Mutex;
 
@@ -140,6 +142,63 @@ impl OrderStore {
         let before = before.unwrap_or(i64::MAX.cast_unsigned());
         let sql = format!("{EVENT} WHERE order_id IS NULL AND id < ?1 ORDER BY id DESC LIMIT {limit}");
         self.db.query(&sql, store_params![before])?.iter().map(read_event).collect()
+    }
+
+    /// Orders that were paid or credited between two times.
+    pub fn each_paid(
+        &self,
+        from_ms: i64,
+        until_ms: i64,
+        each: &mut dyn FnMut(Order) -> Result<ControlFlow<()>>,
+    ) -> Result<()> {
+        let sql = format!(
+            "{ORDER} WHERE paid_ms >= ?1 AND paid_ms <= ?2 OR credited_ms >= ?1 AND credited_ms <= ?2"
+        );
+        self.db.query_each(&sql, store_params![from_ms, until_ms], |row| each(read_order(&row)?))
+    }
+
+    /// Refunds that were asked for or done between two times, with their orders.
+    pub fn each_refund(
+        &self,
+        from_ms: i64,
+        until_ms: i64,
+        each: &mut dyn FnMut(&Order, Refund) -> Result<ControlFlow<()>>,
+    ) -> Result<()> {
+        let sql =
+            format!("{REFUND} WHERE at_ms <= ?2 AND (at_ms >= ?1 OR done_ms >= ?1) ORDER BY order_id, n");
+        self.each_of_orders(&sql, from_ms, until_ms, |order, row| each(order, read_refund(row)?))
+    }
+
+    /// Disputes between two times, with their orders.
+    pub fn each_dispute(
+        &self,
+        from_ms: i64,
+        until_ms: i64,
+        each: &mut dyn FnMut(&Order, Dispute) -> Result<ControlFlow<()>>,
+    ) -> Result<()> {
+        let sql = format!("{DISPUTE} WHERE at_ms >= ?1 AND at_ms <= ?2 ORDER BY order_id, dispute");
+        self.each_of_orders(&sql, from_ms, until_ms, |order, row| each(order, read_dispute(row)?))
+    }
+
+    /// Rows that begin with the id of their order.
+    fn each_of_orders(
+        &self,
+        sql: &str,
+        from_ms: i64,
+        until_ms: i64,
+        mut each: impl FnMut(&Order, &Row) -> Result<ControlFlow<()>>,
+    ) -> Result<()> {
+        let mut known: Option<Order> = None;
+        self.db.query_each(sql, store_params![from_ms, until_ms], |row| {
+            let id = OrderId::from_raw(row.id(0)?);
+            if known.as_ref().is_none_or(|order| order.id != id) {
+                known = self.order(id)?;
+            }
+            match &known {
+                Some(order) => each(order, &row),
+                None => Ok(ControlFlow::Continue(())),
+            }
+        })
     }
 
     pub fn refunds(&self, order: OrderId) -> Result<Vec<Refund>> {

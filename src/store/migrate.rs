@@ -56,9 +56,11 @@ pub const PROJECTIONS: Part = Part {
     name: "projections",
     migrations: migrations!("projections": 1 "0001_projections", 2 "0002_balances"),
 };
+pub const RECONCILE: Part =
+    Part { name: "reconcile", migrations: migrations!("reconcile": 1 "0001_reconcile") };
 
 /// Every part.
-pub const PARTS: [Part; 5] = [JOURNAL, DIRECTORY, FUNDING, IDEMPOTENCY, PROJECTIONS];
+pub const PARTS: [Part; 6] = [JOURNAL, DIRECTORY, FUNDING, IDEMPOTENCY, RECONCILE, PROJECTIONS];
 
 /// What all nodes lock while they migrate one database ("tallygat" in ASCII).
 const PG_LOCK: i64 = 0x7461_6c6c_7967_6174;

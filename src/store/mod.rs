@@ -62,6 +62,8 @@ pub struct Stores {
     pub funding: Db,
     /// Answers that are kept under an Idempotency-Key.
     pub idempotency: Db,
+    /// Statements and bills of others, and the differences from them.
+    pub reconcile: Db,
     pub projections: Projections,
     pub lock: DataDirLock,
 }
@@ -71,6 +73,7 @@ pub const JOURNAL_FILE: &str = "journal.db";
 pub const DIRECTORY_FILE: &str = "directory.db";
 pub const FUNDING_FILE: &str = "funding.db";
 pub const IDEMPOTENCY_FILE: &str = "idempotency.db";
+pub const RECONCILE_FILE: &str = "reconcile.db";
 pub const PROJECTIONS_FILE: &str = "projections.db";
 
 /// Takes the data directory, opens the store and brings its schema up to date.
@@ -95,6 +98,8 @@ fn open_embedded(data_dir: &Path, lock: DataDirLock) -> Result<Stores> {
     migrate::migrate(&funding, &migrate::FUNDING)?;
     let idempotency = Db::sqlite(SqlitePool::new(data_dir.join(IDEMPOTENCY_FILE), durable));
     migrate::migrate(&idempotency, &migrate::IDEMPOTENCY)?;
+    let reconcile = Db::sqlite(SqlitePool::new(data_dir.join(RECONCILE_FILE), durable));
+    migrate::migrate(&reconcile, &migrate::RECONCILE)?;
     let projections = Db::sqlite(SqlitePool::new(
         data_dir.join(PROJECTIONS_FILE),
         FileOptions { full_sync: false, page_bytes: 4096, read_only: false, autocheckpoint_pages: 4000 },
@@ -105,6 +110,7 @@ fn open_embedded(data_dir: &Path, lock: DataDirLock) -> Result<Stores> {
         directory,
         funding,
         idempotency,
+        reconcile,
         projections: Projections::new(projections),
         lock,
     })
@@ -122,6 +128,7 @@ fn open_postgres(url: &Secret, lock: DataDirLock) -> Result<Stores> {
         journal: Box::new(PostgresJournal::open(durable)?),
         funding: directory.clone(),
         idempotency: directory.clone(),
+        reconcile: directory.clone(),
         directory,
         projections: Projections::new(projections),
         lock,

@@ -92,6 +92,7 @@ impl Scene {
         let (mut own, mut others) = (world("One"), world("Another"));
         let members = member_tokens[..MEMBERS.len()].to_vec();
         let owners = [&own, &others].map(|ids| ids["accounts"].parse().unwrap());
+        own.insert("reconcile", demo.while_down(crate::reconcile::some_case));
         let told = demo.while_down(|app| {
             owners.map(|account| app.notices.post(frozen(Some(account))).unwrap().to_string())
         });

@@ -12,6 +12,7 @@ mod alipay;
 mod bill;
 mod epay;
 mod send;
+mod statement;
 mod stripe;
 mod wechat;
 

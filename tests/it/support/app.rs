@@ -284,87 +284,91 @@ impl TestApp {
         self.call_ending(key, model, tokens, Ending::Complete)
     }
 
-    pub fn call_ending(&self, key: &str, model: &str, (input, output): (u64, u64), ending: Ending) -> String {
-        let app = self.app();
-        let snapshot = app.directory.snapshot_owned();
-        let key = snapshot.key(key.parse::<KeyId>().unwrap()).unwrap();
-        let account = snapshot.account(key.account).unwrap();
-        let request = RequestId::new(&*app.clock, &*app.entropy);
-        let facts = Facts {
-            request,
-            at_ms: app.books.now().0,
-            config_version: snapshot.version(),
-            address: Checked::Passed(Endpoint::ChatCompletions),
-            credential: Checked::Passed(Credential::of(key)),
-            body: Checked::Passed(CallBody {
-                model: model.into(),
-                stream: false,
-                body_bytes: 500,
-                input_tokens_bound: 500,
-                image_parts: 0,
-                audio_parts: 0,
-                output_cap: Some(1_000),
-                choices: 1,
-                units: None,
-            }),
-            client: Client { address: None, sdk: "scenario/1".into(), retry_count: 0, browser_origin: None },
-            repetition: Repetition::default(),
-        };
-        let caller = Caller::of_key(&snapshot, key.id).unwrap();
-        let scope = Scope::new(&snapshot, caller, Some(model), facts.at_ms);
-        let decided = Decided::new(facts);
-        let mut price = None;
-        let decide = |decided: &mut Decided| {
-            let readings = decided.readings.clone().unwrap();
-            match ladder::decide(&snapshot, &decided.facts, &readings, &app.hold_policy()) {
-                Verdict::Refuse(refusal) => {
-                    decided.refusal = Some(refusal);
-                    None
-                }
-                Verdict::Admit(admission) => {
-                    price = Some((admission.price.rates(), admission.multiplier_ppm));
-                    decided.admitted = Some(Admitted {
-                        price: admission.price.id,
-                        multiplier_ppm: admission.multiplier_ppm,
-                        channel: admission.first.channel.id,
-                        hold: admission.sizing.hold,
-                        output_cap: admission.sizing.output_cap,
-                        cap_reason: admission.sizing.cap_reason,
-                    });
-                    Some(tallygate::books::Reserve {
-                        amount: admission.sizing.hold,
-                        overdraft: account.account.overdraft,
-                        tokens: 0,
-                    })
-                }
-            }
-        };
-        let (_, held) = app.books.decide(&scope, decided, decide).unwrap();
-        let Some(held) = held else { return request.to_string() };
-        let mut usage = ledger::Usage::default();
-        usage.set(ledger::TokenClass::Input, input);
-        usage.set(ledger::TokenClass::Output, output);
-        let (rates, multiplier_ppm) = price.unwrap();
-        let delivered = !matches!(ending, Ending::UpstreamFailed);
-        let outcome = Outcome {
-            status: if delivered { 200 } else { 502 },
-            ending,
-            usage,
-            usage_source: if delivered { UsageSource::Upstream } else { UsageSource::None },
-            attempts: std::iter::once(attempt(if delivered { 200 } else { 500 })).collect(),
-            upstream_error: (!delivered).then(|| "the upstream's own words".into()),
-            code: (!delivered).then_some(Code::UpstreamError),
-            latency_us: 1_500,
-            ..Outcome::gateway_fault()
-        };
-        let charge = ledger::rate(&rates, &usage, multiplier_ppm).unwrap().total;
-        if delivered {
-            held.settle(charge, outcome).unwrap();
-        } else {
-            held.release(ledger::ReleaseReason::UpstreamFailed, outcome).unwrap();
-        }
-        request.to_string()
+    pub fn call_ending(&self, key: &str, model: &str, tokens: (u64, u64), ending: Ending) -> String {
+        play(self.app(), key, model, tokens, ending)
     }
+}
+
+/// Plays a call through the ladder and the books; answers the request's id.
+pub fn play(app: &Arc<App>, key: &str, model: &str, (input, output): (u64, u64), ending: Ending) -> String {
+    let snapshot = app.directory.snapshot_owned();
+    let key = snapshot.key(key.parse::<KeyId>().unwrap()).unwrap();
+    let account = snapshot.account(key.account).unwrap();
+    let request = RequestId::new(&*app.clock, &*app.entropy);
+    let facts = Facts {
+        request,
+        at_ms: app.books.now().0,
+        config_version: snapshot.version(),
+        address: Checked::Passed(Endpoint::ChatCompletions),
+        credential: Checked::Passed(Credential::of(key)),
+        body: Checked::Passed(CallBody {
+            model: model.into(),
+            stream: false,
+            body_bytes: 500,
+            input_tokens_bound: 500,
+            image_parts: 0,
+            audio_parts: 0,
+            output_cap: Some(1_000),
+            choices: 1,
+            units: None,
+        }),
+        client: Client { address: None, sdk: "scenario/1".into(), retry_count: 0, browser_origin: None },
+        repetition: Repetition::default(),
+    };
+    let caller = Caller::of_key(&snapshot, key.id).unwrap();
+    let scope = Scope::new(&snapshot, caller, Some(model), facts.at_ms);
+    let decided = Decided::new(facts);
+    let mut price = None;
+    let decide = |decided: &mut Decided| {
+        let readings = decided.readings.clone().unwrap();
+        match ladder::decide(&snapshot, &decided.facts, &readings, &app.hold_policy()) {
+            Verdict::Refuse(refusal) => {
+                decided.refusal = Some(refusal);
+                None
+            }
+            Verdict::Admit(admission) => {
+                price = Some((admission.price.rates(), admission.multiplier_ppm));
+                decided.admitted = Some(Admitted {
+                    price: admission.price.id,
+                    multiplier_ppm: admission.multiplier_ppm,
+                    channel: admission.first.channel.id,
+                    hold: admission.sizing.hold,
+                    output_cap: admission.sizing.output_cap,
+                    cap_reason: admission.sizing.cap_reason,
+                });
+                Some(tallygate::books::Reserve {
+                    amount: admission.sizing.hold,
+                    overdraft: account.account.overdraft,
+                    tokens: 0,
+                })
+            }
+        }
+    };
+    let (_, held) = app.books.decide(&scope, decided, decide).unwrap();
+    let Some(held) = held else { return request.to_string() };
+    let mut usage = ledger::Usage::default();
+    usage.set(ledger::TokenClass::Input, input);
+    usage.set(ledger::TokenClass::Output, output);
+    let (rates, multiplier_ppm) = price.unwrap();
+    let delivered = !matches!(ending, Ending::UpstreamFailed);
+    let outcome = Outcome {
+        status: if delivered { 200 } else { 502 },
+        ending,
+        usage,
+        usage_source: if delivered { UsageSource::Upstream } else { UsageSource::None },
+        attempts: std::iter::once(attempt(if delivered { 200 } else { 500 })).collect(),
+        upstream_error: (!delivered).then(|| "the upstream's own words".into()),
+        code: (!delivered).then_some(Code::UpstreamError),
+        latency_us: 1_500,
+        ..Outcome::gateway_fault()
+    };
+    let charge = ledger::rate(&rates, &usage, multiplier_ppm).unwrap().total;
+    if delivered {
+        held.settle(charge, outcome).unwrap();
+    } else {
+        held.release(ledger::ReleaseReason::UpstreamFailed, outcome).unwrap();
+    }
+    request.to_string()
 }
 
 /// What was tried where the test plays the gateway.

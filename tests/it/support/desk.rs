@@ -106,6 +106,16 @@ impl Desk {
         app.books.close_blocking();
     }
 
+    /// Stops the gateway for good; nobody verifies what a test did to its books.
+    pub fn abandon(mut self) {
+        self.stop();
+    }
+
+    /// The folder that the data is in.
+    pub fn folder(&self) -> &std::path::Path {
+        self.backend.folder()
+    }
+
     /// Stops the gateway and starts it on what is on disk.
     pub fn restart(&mut self) {
         self.stop();

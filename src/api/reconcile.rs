@@ -1,0 +1,460 @@
+//! `/api/reconcile`: statements and bills of others, the comparison with the books, and its cases.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use crate::app::App;
+use crate::directory::FieldError;
+use crate::explain::time_text;
+use crate::hex;
+use crate::id::ReconcileCaseId;
+use crate::job::{Ended, Progress};
+use crate::reconcile::import::{self, Content};
+use crate::reconcile::{Case, Format, Import, ImportError, NewImport, Parts, Report, SourceReport, run};
+
+use super::access::{self, Access, Principal};
+use super::problem::Problem;
+use super::route::{Call, PAGE, Param, Reply, Route};
+use super::shape::{COUNT, Field, Kind, Need, Shape, field};
+use super::upkeep::{RUN_STATE, job_view};
+
+const SIDE: Kind = Kind::OneOf(&["payments", "upstream"]);
+const CASE_STATE: Kind = Kind::OneOf(&["open", "closed", "gone"]);
+const CASE_KIND: Kind = Kind::OneOf(&[
+    "row_missing",
+    "row_doubled",
+    "amount_differs",
+    "sign_differs",
+    "account_differs",
+    "currency_differs",
+    "late",
+    "charged_without_answer",
+    "refund_without_charge",
+    "chain_cut",
+    "never_admitted",
+    "books_broken",
+]);
+const REASON_BYTES_MAX: usize = 500;
+
+static RUN: Shape = Shape {
+    name: "ReconcileRun",
+    fields: &[
+        field!("run", COUNT, Required, "Number of the run since the start of the server; 0: there was none"),
+        field!("state", RUN_STATE, Required, "Where it stands"),
+        field!("phase", Kind::Text, Nullable, "What is being done"),
+        field!("done", COUNT, Required, "How far it is …"),
+        field!("total", COUNT, Required, "… of how much; 0: not known"),
+        field!(
+            "report",
+            Kind::Any,
+            Nullable,
+            "Of a comparison: clean, sources with their counts and differences by kind, open_cases. Of an import: what was \
+             imported. Of a file that was refused: refused with line and reason"
+        ),
+        field!("error", Kind::Text, Nullable, "Why it could not be done"),
+    ],
+};
+
+static RUN_INPUT: Shape = Shape {
+    name: "ReconcileInput",
+    fields: &[field!("full", Kind::Bool, Optional, "Read the journal from its first batch on")],
+};
+
+static NOTHING: Shape = Shape { name: "ReconcileStop", fields: &[] };
+
+static FORMAT: Shape = Shape {
+    name: "ReconcileFormat",
+    fields: &[
+        field!("name", Kind::Text, Required, "To be named at an import"),
+        field!("about", Kind::Text, Required, "Whose file it is"),
+        field!("side", SIDE, Required, "A payment provider's statement or an upstream's bill"),
+        field!("join", Kind::Text, Required, "By what its rows are found on our side"),
+    ],
+};
+
+static IMPORT: Shape = Shape {
+    name: "ReconcileImport",
+    fields: &[
+        field!("id", Kind::Text, Required, "Public id, imp_…"),
+        field!("side", SIDE, Required, "A payment provider's statement or an upstream's bill"),
+        field!("scope", Kind::Text, Required, "The provider, or the channels; empty: all channels"),
+        field!("format", Kind::Text, Required, "How it was read"),
+        field!("join", Kind::Text, Required, "By what its rows are found on our side"),
+        field!("file", Kind::Text, Required, "Name of the file"),
+        field!("sha256", Kind::Text, Required, "Of the file; it is imported once"),
+        field!("bytes", COUNT, Required, "Size of the file"),
+        field!("rows", COUNT, Required, "Rows in it"),
+        field!("from", Kind::Time, Required, "The time that it covers …"),
+        field!("until", Kind::Time, Required, "… and its end"),
+        field!("imported_at", Kind::Time, Required, "When"),
+        field!("actor", Kind::Text, Required, "By whom"),
+    ],
+};
+
+static IMPORT_INPUT: Shape = Shape {
+    name: "ReconcileImportInput",
+    fields: &[
+        field!("format", Kind::Text, Optional, "Name of a known format"),
+        field!("mapping", Kind::Text, Optional, "Instead: a mapping of one's own, as TOML"),
+        field!("file", Kind::Text, Optional, "Name of the file, for the list"),
+        field!("content", Kind::Text, Optional, "The file as text"),
+        field!(
+            "path",
+            Kind::Text,
+            Optional,
+            "Instead: where it is on the server's machine; superadmins alone"
+        ),
+        field!(
+            "scope",
+            Kind::Text,
+            Optional,
+            "The provider, or the channels by id with commas; default: the format's"
+        ),
+        field!("from", Kind::Time, Optional, "The time that it covers; default: of its first row"),
+        field!("until", Kind::Time, Optional, "Its end; default: of its last row"),
+    ],
+};
+
+static CASE: Shape = Shape {
+    name: "ReconcileCase",
+    fields: &[
+        field!("id", Kind::Text, Required, "Public id, rcs_…"),
+        field!("source", Kind::Text, Required, "books, payments:<provider> or upstream:<channels>"),
+        field!("kind", CASE_KIND, Required, "What is different; docs/reconcile.md tells what to do"),
+        field!("subject", Kind::Text, Required, "What it is about"),
+        field!("state", CASE_STATE, Required, "gone: both sides agree now"),
+        field!("ours", Kind::Any, Nullable, "Our row"),
+        field!("theirs", Kind::Any, Nullable, "Theirs; with the values of the file where one case is shown"),
+        field!("cause", Kind::Text, Required, "What is likely to be the cause"),
+        field!("proposal", Kind::Any, Nullable, "What would put it right; it is never done by itself"),
+        field!("opened_at", Kind::Time, Required, "When it was first seen"),
+        field!("closed_at", Kind::Time, Nullable, "When it was closed, or seen no more"),
+        field!("closed_by", Kind::Text, Nullable, "Who closed it"),
+        field!("reason", Kind::Text, Nullable, "Why"),
+    ],
+};
+
+static CLOSE_INPUT: Shape = Shape {
+    name: "ReconcileClose",
+    fields: &[field!("reason", Kind::Text, Required, "What was found and done")],
+};
+
+const CASE_QUERY: [Param; 5] = [
+    PAGE[0],
+    PAGE[1],
+    Param { name: "state", about: "open, closed or gone" },
+    Param { name: "kind", about: "What is different" },
+    Param { name: "source", about: "books, payments:<provider> or upstream:<channels>" },
+];
+
+pub static ROUTES: &[Route] = &[
+    Route::get(
+        "/api/reconcile",
+        "getReconcile",
+        "How far the comparison is, or what the last one ended with",
+        &RUN,
+        get,
+    )
+    .access(Access::OPERATORS_READ),
+    Route::post(
+        "/api/reconcile",
+        "reconcile",
+        "Compares ledger, request log and orders, and each with the files that were imported",
+        &RUN_INPUT,
+        &RUN,
+        start,
+    )
+    .access(Access::MONEY_MOVES),
+    Route::post(
+        "/api/reconcile/stop",
+        "stopReconcile",
+        "Ends the comparison or the import",
+        &NOTHING,
+        &RUN,
+        stop,
+    )
+    .access(Access::MONEY_MOVES),
+    Route::list("/api/reconcile/formats", "listReconcileFormats", "Formats that are known", &FORMAT, formats)
+        .access(Access::OPERATORS_READ),
+    Route::list(
+        "/api/reconcile/imports",
+        "listReconcileImports",
+        "Files that were imported, the newest first",
+        &IMPORT,
+        imports,
+    )
+    .access(Access::OPERATORS_READ),
+    Route::post(
+        "/api/reconcile/imports",
+        "createReconcileImport",
+        "Imports a statement or a bill: whole or not at all, and once",
+        &IMPORT_INPUT,
+        &RUN,
+        create_import,
+    )
+    .access(Access::MONEY_MOVES),
+    Route::list(
+        "/api/reconcile/cases",
+        "listReconcileCases",
+        "Differences, the newest first",
+        &CASE,
+        list_cases,
+    )
+    .access(Access::OPERATORS_READ)
+    .query(&CASE_QUERY),
+    Route::get(
+        "/api/reconcile/cases/{id}",
+        "getReconcileCase",
+        "One difference with both sides' rows",
+        &CASE,
+        get_case,
+    )
+    .access(Access::OPERATORS_READ),
+    Route::post(
+        "/api/reconcile/cases/{id}/close",
+        "closeReconcileCase",
+        "Closes a case with a reason; it stays closed when it is seen again",
+        &CLOSE_INPUT,
+        &CASE,
+        close_case,
+    )
+    .access(Access::MONEY_MOVES),
+];
+
+fn get(call: &Call<'_>) -> Result<Reply, Problem> {
+    Ok(Reply::ok(job_view(&call.app.reconciling)))
+}
+
+fn start(call: &Call<'_>) -> Result<Reply, Problem> {
+    let (app, actor) = (Arc::clone(call.app), call.actor());
+    let full = call.fields().boolean("full").unwrap_or(false);
+    begin(call, move |progress| run_all(&app, &actor, full, progress))
+}
+
+fn stop(call: &Call<'_>) -> Result<Reply, Problem> {
+    call.app.reconciling.stop();
+    get(call)
+}
+
+/// Starts the work, unless other work is under way.
+fn begin(call: &Call<'_>, work: impl FnOnce(&Progress) -> Ended + Send + 'static) -> Result<Reply, Problem> {
+    let started = call.app.reconciling.start(work).map_err(|why| Problem::Internal(Box::new(why)))?;
+    match started {
+        (_, true) => get(call),
+        (_, false) => Err(FieldError::new("state", "another comparison or import is running").into()),
+    }
+}
+
+fn run_all(app: &App, actor: &str, full: bool, progress: &Progress) -> Ended {
+    if app.books.flush_blocking().is_err() {
+        return Ended::Failed("the books are closed".to_owned());
+    }
+    let parts = Parts {
+        journal: &app.journal,
+        projections: &app.projections,
+        directory: &app.directory,
+        funding: &app.funding,
+        currency: app.currency(),
+        clock: &*app.clock,
+        entropy: &*app.entropy,
+        folder: &app.config.store.data_dir,
+        actor,
+    };
+    match run::run(&app.reconcile, &parts, full, progress) {
+        Ok(report) if report.stopped => Ended::Stopped(report_view(&report)),
+        Ok(report) => Ended::Done(report_view(&report)),
+        Err(error) => {
+            tracing::error!(%error, "the books could not be compared");
+            Ended::Failed(error.to_string())
+        }
+    }
+}
+
+fn report_view(report: &Report) -> Value {
+    json!({
+        "clean": report.sources.iter().all(|source| source.differences.is_empty()),
+        "stopped": report.stopped,
+        "sources": report.sources.iter().map(source_view).collect::<Vec<_>>(),
+        "open_cases": report.open_cases,
+    })
+}
+
+fn source_view(source: &SourceReport) -> Value {
+    let kinds = source.differences.iter().map(|(kind, count)| (kind.as_str().to_owned(), json!(count)));
+    json!({
+        "source": source.source,
+        "ours": source.counts.ours,
+        "theirs": source.counts.theirs,
+        "matched": source.counts.matched,
+        "awaited": source.counts.awaited,
+        "differences": Value::Object(kinds.collect()),
+        "gone": source.gone,
+        "cut": source.cut,
+        "stopped": source.stopped,
+    })
+}
+
+fn formats(call: &Call<'_>) -> Result<Reply, Problem> {
+    let _limit = call.limit()?;
+    let view = |format: Format| {
+        json!({
+            "name": format.name,
+            "about": format.about,
+            "side": format.side.as_str(),
+            "join": format.join.as_str(),
+        })
+    };
+    Ok(Reply::page(Format::known().map(view).collect(), None))
+}
+
+fn imports(call: &Call<'_>) -> Result<Reply, Problem> {
+    let limit = call.limit()?;
+    let rows = call.app.reconcile.imports(call.query_parsed::<u64>("cursor")?, limit)?;
+    let full = rows.len() as u64 == u64::from(limit);
+    let next = rows.last().filter(|_| full).map(|row| row.id.raw().to_string());
+    Ok(Reply::page(rows.iter().map(import_view).collect(), next))
+}
+
+fn import_view(import: &Import) -> Value {
+    json!({
+        "id": import.id,
+        "side": import.side.as_str(),
+        "scope": import.scope,
+        "format": import.format,
+        "join": import.join.as_str(),
+        "file": import.file,
+        "sha256": hex::encode(&import.sha256),
+        "bytes": import.bytes,
+        "rows": import.rows,
+        "from": time_text(import.from_ms),
+        "until": time_text(import.until_ms),
+        "imported_at": time_text(import.at_ms),
+        "actor": import.actor,
+    })
+}
+
+fn create_import(call: &Call<'_>) -> Result<Reply, Problem> {
+    let new = read_import(call)?;
+    let app = Arc::clone(call.app);
+    begin(call, move |progress| import_one(&app, new, progress))
+}
+
+/// What is to be imported, as far as it can be told without reading the file.
+fn read_import(call: &Call<'_>) -> Result<NewImport, Problem> {
+    let fields = call.fields();
+    let format = match (fields.text("format"), fields.text("mapping")) {
+        (Some(name), None) => Format::by_name(name)
+            .ok_or_else(|| FieldError::new("format", "is none of GET /api/reconcile/formats"))?,
+        (None, Some(mapping)) => {
+            Format::parse(mapping).map_err(|why| FieldError::new("mapping", why.to_string()))?
+        }
+        _ => return Err(FieldError::new("format", "either a format or a mapping must be there").into()),
+    };
+    let (content, file) = match (fields.text("content"), fields.text("path")) {
+        (Some(content), None) => (Content::Bytes(content.as_bytes().to_vec()), "content"),
+        (None, Some(path)) => {
+            // Whoever names a file of the server's machine can learn what is in it.
+            let may = call.principal.as_ref().is_some_and(|principal| Access::SUPERADMIN.includes(principal));
+            let is_member = matches!(call.principal, Some(Principal::Member { .. }) | None);
+            if !may || is_member {
+                return Err(access::forbidden("to name a file of the server's machine"));
+            }
+            if !std::path::Path::new(path).is_file() {
+                return Err(FieldError::new("path", "is no file").into());
+            }
+            (Content::Path(path.into()), path)
+        }
+        _ => return Err(FieldError::new("content", "either content or path must be there").into()),
+    };
+    let time = |name: &str| -> Result<Option<i64>, FieldError> {
+        Ok(fields.parsed::<jiff::Timestamp>(name)?.map(|time| time.as_millisecond()))
+    };
+    let name = fields.text("file").unwrap_or(file);
+    Ok(NewImport {
+        format,
+        file: name.rsplit('/').next().unwrap_or(name).chars().take(200).collect(),
+        content,
+        scope: fields.text("scope").map(str::to_owned),
+        from_ms: time("from")?,
+        until_ms: time("until")?,
+        actor: call.actor(),
+    })
+}
+
+fn import_one(app: &App, new: NewImport, progress: &Progress) -> Ended {
+    let mut currencies = vec![app.currency().to_owned()];
+    currencies.extend(app.funding.settings().rates.iter().map(|(currency, _)| currency.clone()));
+    let by = (&*app.clock, &*app.entropy);
+    match import::import(&app.reconcile, new, app.currency(), &currencies, by, progress) {
+        Ok(imported) => Ended::Done(json!({"refused": null, "import": import_view(&imported)})),
+        Err(ImportError::Stopped) => Ended::Stopped(json!({"refused": null, "import": null})),
+        Err(error @ (ImportError::File(_) | ImportError::Duplicate(_))) => {
+            let line = match &error {
+                ImportError::File(fault) if fault.line > 0 => Some(fault.line),
+                _ => None,
+            };
+            Ended::Done(json!({"refused": {"line": line, "reason": error.to_string()}, "import": null}))
+        }
+        Err(error) => {
+            tracing::error!(%error, "a file could not be imported");
+            Ended::Failed(error.to_string())
+        }
+    }
+}
+
+fn list_cases(call: &Call<'_>) -> Result<Reply, Problem> {
+    let limit = call.limit()?;
+    let narrow: Vec<_> = ["state", "kind", "source"]
+        .into_iter()
+        .filter_map(|name| Some((name, call.query_text(name)?)))
+        .collect();
+    let rows = call.app.reconcile.cases(&narrow, call.query_parsed::<u64>("cursor")?, limit)?;
+    let full = rows.len() as u64 == u64::from(limit);
+    let next = rows.last().filter(|_| full).map(|row| row.id.raw().to_string());
+    Ok(Reply::page(rows.iter().map(case_view).collect(), next))
+}
+
+fn case_view(case: &Case) -> Value {
+    json!({
+        "id": case.id,
+        "source": case.source,
+        "kind": case.kind.as_str(),
+        "subject": case.subject,
+        "state": case.state.as_str(),
+        "ours": case.ours,
+        "theirs": case.theirs,
+        "cause": case.cause,
+        "proposal": case.proposal,
+        "opened_at": time_text(case.opened_ms),
+        "closed_at": case.closed_ms.map(time_text),
+        "closed_by": case.closed_by,
+        "reason": case.reason,
+    })
+}
+
+fn get_case(call: &Call<'_>) -> Result<Reply, Problem> {
+    let id = call.path_id::<ReconcileCaseId>("id")?;
+    let mut case = call.app.reconcile.case(id)?.ok_or(Problem::NotFound)?;
+    let place =
+        case.theirs.as_ref().and_then(|row| row["name"].as_str()).and_then(|name| name.split_once(':'));
+    let place = place.and_then(|(import, line)| Some((import.parse().ok()?, line.parse::<u64>().ok()?)));
+    if let (Some((import, line)), Some(Value::Object(row))) = (place, &mut case.theirs) {
+        let values = call.app.reconcile.body(import, line)?;
+        row.insert("values".to_owned(), values.unwrap_or(Value::Null));
+    }
+    Ok(Reply::ok(case_view(&case)))
+}
+
+fn close_case(call: &Call<'_>) -> Result<Reply, Problem> {
+    let id = call.path_id::<ReconcileCaseId>("id")?;
+    let reason = call.fields().text("reason").unwrap_or_default();
+    if reason.trim().is_empty() || reason.len() > REASON_BYTES_MAX {
+        return Err(FieldError::new("reason", "must have from 1 to 500 bytes").into());
+    }
+    call.app.reconcile.case(id)?.ok_or(Problem::NotFound)?;
+    if !call.app.reconcile.close(id, &call.actor(), reason, call.app.clock.now_ms())? {
+        return Err(FieldError::new("state", "the case is not open").into());
+    }
+    get_case(call)
+}

@@ -1,0 +1,363 @@
+//! Two sides of the same money, row by row.
+//!
+//! Rows of one key and class are paired by amount and currency first; what is left is paired in the order of time and
+//! differs. Pure but for the reading of the sorted rows.
+
+use std::io;
+
+use hashbrown::HashMap;
+use ledger::Nano;
+
+use super::row::{Class, Row};
+use super::sort::Sorted;
+
+/// What is different. The names are stable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// One side has a row that the other side does not have.
+    RowMissing,
+    RowDoubled,
+    AmountDiffers,
+    SignDiffers,
+    AccountDiffers,
+    CurrencyDiffers,
+    /// Both sides have it, at times too far apart.
+    Late,
+    /// A call was charged of which the upstream knows no answer.
+    ChargedWithoutAnswer,
+    /// Money went back that had never come, or never was charged.
+    RefundWithoutCharge,
+    /// The journal's chain of hashes does not hold.
+    ChainCut,
+    /// An upstream bills a call that the gateway never admitted.
+    NeverAdmitted,
+    /// An invariant of the books is broken.
+    BooksBroken,
+}
+
+impl Kind {
+    pub const ALL: [Kind; 12] = [
+        Kind::RowMissing,
+        Kind::RowDoubled,
+        Kind::AmountDiffers,
+        Kind::SignDiffers,
+        Kind::AccountDiffers,
+        Kind::CurrencyDiffers,
+        Kind::Late,
+        Kind::ChargedWithoutAnswer,
+        Kind::RefundWithoutCharge,
+        Kind::ChainCut,
+        Kind::NeverAdmitted,
+        Kind::BooksBroken,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::RowMissing => "row_missing",
+            Kind::RowDoubled => "row_doubled",
+            Kind::AmountDiffers => "amount_differs",
+            Kind::SignDiffers => "sign_differs",
+            Kind::AccountDiffers => "account_differs",
+            Kind::CurrencyDiffers => "currency_differs",
+            Kind::Late => "late",
+            Kind::ChargedWithoutAnswer => "charged_without_answer",
+            Kind::RefundWithoutCharge => "refund_without_charge",
+            Kind::ChainCut => "chain_cut",
+            Kind::NeverAdmitted => "never_admitted",
+            Kind::BooksBroken => "books_broken",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text)
+    }
+}
+
+/// A difference with the rows that show it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    pub kind: Kind,
+    pub ours: Option<Row>,
+    pub theirs: Option<Row>,
+}
+
+impl Difference {
+    fn new(kind: Kind, ours: Option<&Row>, theirs: Option<&Row>) -> Self {
+        Difference { kind, ours: ours.cloned(), theirs: theirs.cloned() }
+    }
+
+    /// The row that names it.
+    pub fn row(&self) -> Option<&Row> {
+        self.ours.as_ref().or(self.theirs.as_ref())
+    }
+}
+
+/// What counts as a difference.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules {
+    /// Rows further apart are late.
+    pub late_ms: i64,
+    /// The time that the other side's files cover, and how far from its ends a row may be on the other side of them.
+    pub covered: (i64, i64),
+    pub edge_ms: i64,
+}
+
+impl Rules {
+    /// Whether a row of this time can be expected on the other side.
+    fn expects(&self, row: &Row) -> bool {
+        let (from, until) = self.covered;
+        !row.optional
+            && row.at_ms >= from.saturating_add(self.edge_ms)
+            && row.at_ms <= until.saturating_sub(self.edge_ms)
+    }
+}
+
+/// What a walk came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub ours: u64,
+    pub theirs: u64,
+    pub matched: u64,
+    /// Rows of ours near the end of what is covered, that a later file may have.
+    pub awaited: u64,
+}
+
+/// Rows without a partner that may be found by their other name.
+const ALIASES_MAX: usize = 100_000;
+
+/// Walks through both sides. `found` is told each difference; `walked` how many rows were seen, and may stop the walk.
+pub fn compare(
+    mut ours: Sorted,
+    mut theirs: Sorted,
+    rules: &Rules,
+    found: &mut dyn FnMut(Difference) -> io::Result<()>,
+    walked: &mut dyn FnMut(u64) -> bool,
+) -> io::Result<Counts> {
+    let mut counts = Counts::default();
+    let mut lonely = Lonely::default();
+    loop {
+        let key = match (ours.peek(), theirs.peek()) {
+            (None, None) => break,
+            (Some(one), None) | (None, Some(one)) => one.key.clone(),
+            (Some(one), Some(other)) => (&one.key).min(&other.key).clone(),
+        };
+        let (our_rows, their_rows) = (ours.take_key(&key)?, theirs.take_key(&key)?);
+        counts.ours += our_rows.len() as u64;
+        counts.theirs += their_rows.len() as u64;
+        one_key(
+            &our_rows,
+            &their_rows,
+            rules,
+            &mut counts,
+            &mut |difference| match lonely.keep(difference) {
+                Some(difference) => found(difference),
+                None => Ok(()),
+            },
+        )?;
+        if !walked(counts.ours + counts.theirs) {
+            return Ok(counts);
+        }
+    }
+    lonely.pair(rules, &mut counts, found)?;
+    Ok(counts)
+}
+
+/// Rows that are alone under their key but have another name.
+#[derive(Default)]
+struct Lonely {
+    ours: HashMap<Box<str>, Vec<Row>>,
+    theirs: Vec<Row>,
+    kept: usize,
+}
+
+impl Lonely {
+    /// Keeps a difference for later if its row may yet find a partner, else gives it back.
+    fn keep(&mut self, difference: Difference) -> Option<Difference> {
+        let row = match (&difference.ours, &difference.theirs) {
+            (Some(row), None) | (None, Some(row)) => row,
+            _ => return Some(difference),
+        };
+        let alone =
+            matches!(difference.kind, Kind::RowMissing | Kind::NeverAdmitted | Kind::ChargedWithoutAnswer);
+        if row.alias.is_empty() || !alone || self.kept >= ALIASES_MAX {
+            return Some(difference);
+        }
+        self.kept += 1;
+        match (difference.ours, difference.theirs) {
+            (Some(row), _) => self.ours.entry(row.alias.clone()).or_default().push(row),
+            (None, row) => self.theirs.extend(row),
+        }
+        None
+    }
+
+    fn pair(
+        mut self,
+        rules: &Rules,
+        counts: &mut Counts,
+        found: &mut dyn FnMut(Difference) -> io::Result<()>,
+    ) -> io::Result<()> {
+        for row in self.theirs {
+            let partner =
+                self.ours.get_mut(&row.alias).and_then(|rows| (!rows.is_empty()).then(|| rows.remove(0)));
+            match partner {
+                // A name that the call never learnt: its answer was cut or came too late.
+                Some(own) => pair(&own, &row, rules, counts, found)?,
+                None => found(Difference::new(missing_of_ours(&row, false), None, Some(&row)))?,
+            }
+        }
+        let mut rest: Vec<Row> = self.ours.into_values().flatten().collect();
+        rest.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        rest.iter().try_for_each(|row| missing_of_theirs(row, rules, counts, found))
+    }
+}
+
+fn one_key(
+    ours: &[Row],
+    theirs: &[Row],
+    rules: &Rules,
+    counts: &mut Counts,
+    found: &mut dyn FnMut(Difference) -> io::Result<()>,
+) -> io::Result<()> {
+    // Money came at all, by either side.
+    let paid = ours.iter().chain(theirs).any(|row| row.class == Class::Payment);
+    for class in Class::ALL {
+        let ours: Vec<_> = ours.iter().filter(|row| row.class == class).collect();
+        let theirs: Vec<_> = theirs.iter().filter(|row| row.class == class).collect();
+        group(&ours, &theirs, paid, rules, counts, found)?;
+    }
+    Ok(())
+}
+
+/// Rows of one key and class.
+fn group(
+    ours: &[&Row],
+    theirs: &[&Row],
+    paid: bool,
+    rules: &Rules,
+    counts: &mut Counts,
+    found: &mut dyn FnMut(Difference) -> io::Result<()>,
+) -> io::Result<()> {
+    if ours.len() != theirs.len() && same_sums(ours, theirs) {
+        counts.matched += ours.len() as u64;
+        return Ok(());
+    }
+    let (mut left, mut right) = (ours.to_vec(), theirs.to_vec());
+    let mut paired: Vec<(&Row, &Row)> = Vec::new();
+    left.retain(|own| {
+        let partner = right.iter().position(|row| same_money(own, row));
+        if let Some(partner) = partner {
+            paired.push((own, right.remove(partner)));
+        }
+        partner.is_none()
+    });
+    for (own, row) in &paired {
+        pair(own, row, rules, counts, found)?;
+    }
+    // Once more what is there already.
+    let mut doubles = |rows: &mut Vec<&Row>, is_ours: bool| {
+        let mut doubled = Vec::new();
+        rows.retain(|row| {
+            let twin = paired.iter().any(|(own, other)| same_money(if is_ours { own } else { other }, row));
+            if twin {
+                doubled.push(*row);
+            }
+            !twin
+        });
+        doubled.into_iter().try_for_each(|row| {
+            let sides = if is_ours { (Some(row), None) } else { (None, Some(row)) };
+            found(Difference::new(Kind::RowDoubled, sides.0, sides.1))
+        })
+    };
+    doubles(&mut left, true)?;
+    doubles(&mut right, false)?;
+    let both = left.len().min(right.len());
+    let (left_pairs, left_rest) = left.split_at(both);
+    let (right_pairs, right_rest) = right.split_at(both);
+    for (own, row) in left_pairs.iter().zip(right_pairs) {
+        pair(own, row, rules, counts, found)?;
+    }
+    left_rest.iter().try_for_each(|row| missing_of_theirs(row, rules, counts, found))?;
+    right_rest.iter().try_for_each(|row| {
+        let without_charge = row.class != Class::Payment && row.class != Class::Cost && !paid;
+        found(Difference::new(missing_of_ours(row, without_charge), None, Some(row)))
+    })
+}
+
+/// One row of ours may stand for several of theirs, as where a file has the sum of an order's refunds.
+fn same_sums(ours: &[&Row], theirs: &[&Row]) -> bool {
+    let sum = |rows: &[&Row]| {
+        let amounts: Option<Vec<Nano>> = rows.iter().map(|row| row.amount).collect();
+        amounts.map(|amounts| amounts.iter().map(|amount| i128::from(amount.0)).sum::<i128>())
+    };
+    let currencies =
+        |rows: &[&Row]| rows.iter().all(|row| ours.first().is_some_and(|one| one.currency == row.currency));
+    !ours.is_empty()
+        && !theirs.is_empty()
+        && currencies(ours)
+        && currencies(theirs)
+        && sum(ours).is_some()
+        && sum(ours) == sum(theirs)
+}
+
+fn same_money(own: &Row, row: &Row) -> bool {
+    own.currency == row.currency
+        && match (own.amount, row.amount) {
+            (Some(one), Some(other)) => one == other,
+            _ => true,
+        }
+}
+
+/// Two rows that are of the same thing.
+fn pair(
+    own: &Row,
+    row: &Row,
+    rules: &Rules,
+    counts: &mut Counts,
+    found: &mut dyn FnMut(Difference) -> io::Result<()>,
+) -> io::Result<()> {
+    let negated = |amount: Option<Nano>| amount.map(|amount| Nano(amount.0.saturating_neg()));
+    let known = own.amount.is_some() && row.amount.is_some();
+    let kind = if own.currency != row.currency {
+        Some(Kind::CurrencyDiffers)
+    } else if known && own.amount != row.amount && own.amount == negated(row.amount) {
+        Some(Kind::SignDiffers)
+    } else if known && own.amount != row.amount {
+        Some(Kind::AmountDiffers)
+    } else if !own.account.is_empty() && !row.account.is_empty() && own.account != row.account {
+        Some(Kind::AccountDiffers)
+    } else if own.at_ms.abs_diff(row.at_ms) > rules.late_ms.unsigned_abs() {
+        Some(Kind::Late)
+    } else {
+        None
+    };
+    match kind {
+        Some(kind) => found(Difference::new(kind, Some(own), Some(row))),
+        None => {
+            counts.matched += 1;
+            Ok(())
+        }
+    }
+}
+
+fn missing_of_ours(row: &Row, without_charge: bool) -> Kind {
+    match row.class {
+        Class::Cost => Kind::NeverAdmitted,
+        Class::Refund | Class::Dispute if without_charge => Kind::RefundWithoutCharge,
+        _ => Kind::RowMissing,
+    }
+}
+
+fn missing_of_theirs(
+    row: &Row,
+    rules: &Rules,
+    counts: &mut Counts,
+    found: &mut dyn FnMut(Difference) -> io::Result<()>,
+) -> io::Result<()> {
+    if !rules.expects(row) {
+        counts.awaited += 1;
+        return Ok(());
+    }
+    let charged = row.class == Class::Cost && row.charged.is_positive();
+    let kind = if charged { Kind::ChargedWithoutAnswer } else { Kind::RowMissing };
+    found(Difference::new(kind, Some(row), None))
+}

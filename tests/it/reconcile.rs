@@ -1,0 +1,162 @@
+//! Imports and comparisons: what is refused, what is remembered, and the upstream's own bill (B7, S16, S46).
+
+use serde_json::{Value, json};
+use tallygate::app::App;
+use tallygate::id::ReconcileCaseId;
+use tallygate::reconcile::{Case, CaseState, Kind};
+
+use crate::support::app::TestApp;
+use crate::support::demo::Demo;
+
+/// A case, for who only needs one; its id.
+pub fn some_case(app: &App) -> String {
+    let id = ReconcileCaseId::new(&*app.clock, &*app.entropy);
+    let case = Case {
+        id,
+        source: "payments:stripe".into(),
+        kind: Kind::RowMissing,
+        subject: "payment:pi_1".into(),
+        state: CaseState::Open,
+        ours: None,
+        theirs: None,
+        cause: "a test".into(),
+        proposal: None,
+        opened_ms: 0,
+        seen_run: 1,
+        closed_ms: None,
+        closed_by: None,
+        reason: None,
+    };
+    app.reconcile.see(&[case]).unwrap();
+    id.to_string()
+}
+
+fn long(app: &TestApp, path: &str, body: Value) -> Value {
+    app.post(path, body).ok();
+    loop {
+        let standing = app.get("/api/reconcile").ok();
+        if standing["state"] != "running" {
+            assert_eq!(standing["state"], "done", "{standing:#}");
+            return standing["report"].clone();
+        }
+        std::thread::yield_now();
+    }
+}
+
+const HEAD: &str = "created_utc,currency,gross,reporting_category,payment_intent_id\n";
+
+/// Broken files, wrong columns, other currencies and the same file again: refused with line and reason, nothing kept.
+#[test]
+fn b7_a_file_is_imported_whole_and_once_or_not_at_all() {
+    let app = TestApp::new();
+    let import = |content: &str| {
+        long(&app, "/api/reconcile/imports", json!({"format": "stripe-balance", "content": content}))
+    };
+    let good = "2026-11-22 08:00:00,usd,10.00,charge,pi_1\n";
+    for (content, line, reason) in [
+        (format!("{HEAD}{good}2026-11-22 08:00:00,usd,10.00\n"), json!(3), "values where the columns are"),
+        (format!("{HEAD}{good}2026-11-22 08:00:00,usd,1O.00,charge,pi_2\n"), json!(3), "is no number"),
+        (
+            format!("{HEAD}{good}2026-11-22 08:00:00,eur,10.00,charge,pi_2\n"),
+            json!(3),
+            "EUR is no currency of",
+        ),
+        ("created_utc,currency,net,reporting_category,payment_intent_id\n".to_owned(), json!(1), "\"gross\""),
+        ("nothing at all\n".to_owned(), json!(null), "no line has the columns"),
+        (HEAD.to_owned(), json!(null), "has no rows"),
+    ] {
+        let ended = import(&content);
+        assert_eq!(ended["refused"]["line"], line, "{ended:#}");
+        assert!(ended["refused"]["reason"].as_str().unwrap().contains(reason), "{ended:#}");
+    }
+    assert_eq!(app.get("/api/reconcile/imports").ok()["data"], json!([]));
+    let imported = import(&format!("{HEAD}{good}"));
+    assert_eq!(imported["import"]["rows"], 1, "{imported:#}");
+    let again = import(&format!("{HEAD}{good}"));
+    assert!(again["refused"]["reason"].as_str().unwrap().contains("was imported before"), "{again:#}");
+    assert_eq!(app.get("/api/reconcile/imports").ok()["data"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn what_can_be_told_without_reading_the_file_is_told_at_once() {
+    let app = TestApp::new();
+    for (body, field) in [
+        (json!({"format": "paper", "content": "x"}), "format"),
+        (json!({"content": "x"}), "format"),
+        (json!({"mapping": "name = 1", "content": "x"}), "mapping"),
+        (json!({"format": "wechat"}), "content"),
+        (json!({"format": "wechat", "path": "/nowhere/at/all"}), "path"),
+    ] {
+        let answer = app.post("/api/reconcile/imports", body);
+        answer.refused(400, "invalid_value");
+        assert_eq!(answer.field(), field);
+    }
+}
+
+/// A payment that nobody knows is a case with the values of its line, a cause and a proposal; it closes with a reason, or
+/// by itself when both sides agree.
+#[test]
+fn b7_a_difference_is_a_case_with_both_sides() {
+    let app = TestApp::new();
+    let content = format!(
+        "{HEAD}2026-11-22 08:00:00,usd,10.00,charge,pi_1\n2026-11-22 08:00:00,usd,-4.00,refund,pi_2\n"
+    );
+    long(&app, "/api/reconcile/imports", json!({"format": "stripe-balance", "content": content}));
+    let report = long(&app, "/api/reconcile", json!({}));
+    assert_eq!((&report["clean"], &report["open_cases"]), (&json!(false), &json!(2)), "{report:#}");
+    let listed = app.get("/api/reconcile/cases?kind=row_missing").ok()["data"][0].clone();
+    let shown = app.get(&format!("/api/reconcile/cases/{}", listed["id"].as_str().unwrap())).ok();
+    assert_eq!(shown["subject"], "payment:pi_1");
+    assert_eq!(shown["theirs"]["values"]["reporting_category"], "charge", "{shown:#}");
+    assert_eq!(shown["proposal"]["action"], "complete_order");
+    let other = app.get("/api/reconcile/cases?kind=refund_without_charge").ok()["data"][0].clone();
+    assert_eq!(other["subject"], "refund:pi_2");
+    let close = format!("/api/reconcile/cases/{}/close", other["id"].as_str().unwrap());
+    app.post(&close, json!({"reason": ""})).refused(400, "invalid_value");
+    let closed = app.post(&close, json!({"reason": "sent by hand, see ticket 12"})).ok();
+    assert_eq!((&closed["state"], &closed["closed_by"]), (&json!("closed"), &json!("admin token")));
+    app.post(&close, json!({"reason": "again"})).refused(400, "invalid_value");
+    let again = long(&app, "/api/reconcile", json!({}));
+    assert_eq!(again["open_cases"], 1);
+}
+
+/// S16, S46: calls that end well, fail, break off, time out and are tried again: the upstream's own bill beside the
+/// attempts leaves nothing unexplained.
+#[test]
+fn s46_the_upstreams_bill_is_explained_row_by_row() {
+    let demo = Demo::start();
+    let key = demo.key("healthy");
+    for model in ["gpt-5-mini", "demo-cut", "demo-500", "demo-no-usage", "demo-429", "gpt-5-mini"] {
+        demo.chat(&key, model, "Hello");
+    }
+    let run = |args: &[&str]| {
+        let mut command = demo.command(&[&["--json", "reconcile"], args].concat());
+        let done = command.output().unwrap();
+        let text = String::from_utf8_lossy(&done.stdout).into_owned();
+        let told = String::from_utf8_lossy(&done.stderr).into_owned();
+        (done.status.code(), serde_json::from_str::<Value>(&text).unwrap_or_else(|_| panic!("{text}{told}")))
+    };
+    let bill = demo.dir().join("upstream-bill.jsonl");
+    let bill = if bill.exists() { bill } else { demo.dir().join("upstream").join("upstream-bill.jsonl") };
+    let (exit, imported) = run(&["import", "simulator", bill.to_str().unwrap()]);
+    assert_eq!(exit, Some(0), "{imported:#}");
+    let (_, report) = run(&[]);
+    let of = |source: &str| {
+        report["sources"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|of| of["source"] == source)
+            .cloned()
+            .unwrap_or_default()
+    };
+    assert_eq!(of("books")["differences"], json!({}), "{report:#}");
+    let upstream = of("upstream:all");
+    assert!(upstream["matched"].as_u64().unwrap() >= 3, "{report:#}");
+    let (_, cases) = run(&["cases"]);
+    for case in cases["data"].as_array().unwrap() {
+        // What could only be estimated is told as that; nothing is unknown to the journal.
+        assert_eq!(case["kind"], "amount_differs", "{case:#}");
+        assert!(matches!(case["ours"]["basis"].as_str(), Some("estimated" | "counted")), "{case:#}");
+    }
+}
