@@ -18,7 +18,7 @@ use super::resource::{self, Resource};
 use super::route::{Call, PAGE, Param, Reply, Route};
 use super::shape::{self, COUNT, Field, Fields, Kind, Need, Shape, field};
 
-const PROVIDERS: Kind = Kind::OneOf(&["openai"]);
+const PROVIDERS: Kind = Kind::OneOf(&["openai", "deepseek", "anthropic", "gemini"]);
 const STATUS: Kind = Kind::OneOf(&["enabled", "disabled"]);
 const ENVIRONMENT: Kind = Kind::OneOf(&["live", "test"]);
 const CAP_FIELDS: Kind = Kind::OneOf(&["max_completion_tokens", "max_tokens"]);

@@ -20,6 +20,8 @@ use crate::id::RequestId;
 pub enum Shape {
     #[default]
     OpenAi,
+    Anthropic,
+    Gemini,
 }
 
 /// What an answer needs to know besides the refusal.
@@ -69,10 +71,11 @@ pub fn render(refusal: &Refusal, context: &RenderContext<'_>) -> (StatusCode, He
 
 /// The end of a stream that had begun: one server-sent event of the type `error`.
 pub fn render_sse_event(refusal: &Refusal, context: &RenderContext<'_>) -> Bytes {
-    const BEFORE: &[u8] = b"event: error\ndata: ";
+    // Gemini's clients read data alone.
+    let before: &[u8] = if context.shape == Shape::Gemini { b"data: " } else { b"event: error\ndata: " };
     let body = body(refusal, context);
-    let mut event = Vec::with_capacity(BEFORE.len() + body.len() + 2);
-    event.extend_from_slice(BEFORE);
+    let mut event = Vec::with_capacity(before.len() + body.len() + 2);
+    event.extend_from_slice(before);
     event.extend_from_slice(&body);
     event.extend_from_slice(b"\n\n");
     Bytes::from(event)
@@ -147,6 +150,88 @@ struct ErrorObject<'a> {
     why_url: Option<&'a str>,
 }
 
+/// Anthropic's error object, extended in the same way. Its `type` at the top is its own, so that RFC 9457's is left
+/// out.
+#[derive(Serialize)]
+struct AnthropicBody<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    error: ErrorObject<'a>,
+    request_id: RequestId,
+    title: &'static str,
+    status: u16,
+    detail: &'a str,
+    instance: Option<&'a str>,
+}
+
+impl<'a> AnthropicBody<'a> {
+    fn of(body: Body<'a>) -> Self {
+        let Body { error, title, status, detail, instance, .. } = body;
+        // Anthropic's API reference, "Errors".
+        let error_type = match status {
+            401 => "authentication_error",
+            402 => "billing_error",
+            403 => "permission_error",
+            404 => "not_found_error",
+            413 => "request_too_large",
+            429 => "rate_limit_error",
+            503 => "overloaded_error",
+            504 => "timeout_error",
+            500.. => "api_error",
+            _ => "invalid_request_error",
+        };
+        let request_id = error.request_id;
+        let error = ErrorObject { error_type, ..error };
+        AnthropicBody { kind: "error", error, request_id, title, status, detail, instance }
+    }
+}
+
+/// Gemini's error object: a status of Google's, and the catalogue's code as the reason of its first detail.
+#[derive(Serialize)]
+struct GeminiBody<'a> {
+    error: GeminiError<'a>,
+}
+
+#[derive(Serialize)]
+struct GeminiError<'a> {
+    code: u16,
+    message: &'a str,
+    status: &'static str,
+    details: [GeminiDetail<'a>; 1],
+}
+
+#[derive(Serialize)]
+struct GeminiDetail<'a> {
+    #[serde(rename = "@type")]
+    kind: &'static str,
+    reason: Code,
+    domain: &'static str,
+    #[serde(flatten)]
+    error: ErrorObject<'a>,
+}
+
+impl<'a> GeminiBody<'a> {
+    fn of(body: Body<'a>) -> Self {
+        let status = match body.status {
+            401 => "UNAUTHENTICATED",
+            402 => "FAILED_PRECONDITION",
+            403 => "PERMISSION_DENIED",
+            404 => "NOT_FOUND",
+            409 => "ABORTED",
+            429 => "RESOURCE_EXHAUSTED",
+            500 | 502 => "INTERNAL",
+            503 => "UNAVAILABLE",
+            408 | 504 => "DEADLINE_EXCEEDED",
+            _ => "INVALID_ARGUMENT",
+        };
+        let kind = "type.googleapis.com/google.rpc.ErrorInfo";
+        let detail = GeminiDetail { kind, reason: body.error.code, domain: "tallygate", error: body.error };
+        GeminiBody {
+            error: GeminiError { code: body.status, message: body.detail, status, details: [detail] },
+        }
+    }
+}
+
 /// An amount as decimal text.
 struct Amount(Nano);
 
@@ -205,7 +290,6 @@ impl<'a> LimitObject<'a> {
 }
 
 fn body(refusal: &Refusal, context: &RenderContext<'_>) -> Vec<u8> {
-    let Shape::OpenAi = context.shape;
     let (code, language) = (refusal.code, context.language);
     let root = context.public_url.trim_end_matches('/');
     let doc_url = format!("{root}/errors/{code}");
@@ -237,7 +321,12 @@ fn body(refusal: &Refusal, context: &RenderContext<'_>) -> Vec<u8> {
         instance: why_url.as_deref(),
     };
     // Strings, numbers and flags always serialise.
-    serde_json::to_vec(&body).unwrap_or_default()
+    match context.shape {
+        Shape::OpenAi => serde_json::to_vec(&body),
+        Shape::Anthropic => serde_json::to_vec(&AnthropicBody::of(body)),
+        Shape::Gemini => serde_json::to_vec(&GeminiBody::of(body)),
+    }
+    .unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 
 use ledger::{Nano, Price, TokenClass, Unit};
 
+use crate::directory::ProviderKind;
 use crate::gateway::facts::Endpoint;
 
 /// A model of the demo and what it costs.
@@ -36,6 +37,23 @@ pub struct UnitRow {
 }
 
 impl DemoModel {
+    /// Paths at which the gateway serves it: a chat in any format is one in all.
+    pub fn paths(&self) -> Vec<Box<str>> {
+        let is_chat = self.endpoints.iter().any(|endpoint| endpoint.format().is_some());
+        let own = self.endpoints.iter().filter(|endpoint| endpoint.format().is_none()).map(|own| own.path());
+        is_chat.then_some(Endpoint::ChatCompletions.path()).into_iter().chain(own).map(Into::into).collect()
+    }
+
+    /// Whose format its upstream speaks.
+    pub fn provider(&self) -> ProviderKind {
+        match self.endpoints {
+            [Endpoint::Messages, ..] => ProviderKind::Anthropic,
+            [Endpoint::GenerateContent, ..] => ProviderKind::Gemini,
+            _ if self.name.starts_with("deepseek") => ProviderKind::Deepseek,
+            _ => ProviderKind::Openai,
+        }
+    }
+
     pub fn works_at(&self, endpoint: Endpoint) -> bool {
         self.endpoints.contains(&endpoint)
     }
@@ -112,6 +130,11 @@ const MODERATIONS: &[Endpoint] = &[Endpoint::Moderations];
 const MINI: Price = price(250_000_000, 25_000_000, 2_000_000_000);
 /// $0.28 in, $0.028 cached, $0.42 out.
 const DEEPSEEK: Price = price(280_000_000, 28_000_000, 420_000_000);
+/// $3 in, $0.30 cached, $3.75 to cache, $15 out.
+const SONNET: Price =
+    with_part(price(3_000_000_000, 300_000_000, 15_000_000_000), TokenClass::CacheWrite, 3_750_000_000);
+/// $0.30 in, $0.03 cached, $2.50 out.
+const FLASH: Price = price(300_000_000, 30_000_000, 2_500_000_000);
 /// Text at $5, pictures at $10, what is drawn at $40.
 const DRAWING: Price =
     with_part(price(5_000_000_000, 5_000_000_000, 40_000_000_000), TokenClass::ImageIn, 10_000_000_000);
@@ -128,12 +151,22 @@ const PICTURES: &[UnitRow] = &[
     picture("1792x1024", Some("hd"), 120_000_000),
 ];
 
-/// The models that the simulated upstream serves in OpenAI's format.
-pub const MODELS: [DemoModel; 23] = [
+/// The models that the simulated upstream serves, each at the endpoints of its own format.
+pub const MODELS: [DemoModel; 25] = [
     DemoModel { max_output_tokens: 128_000, context_tokens: 400_000, ..model("gpt-5-mini", MINI) },
     DemoModel {
         max_output_tokens: 8_192,
         ..at(&[Endpoint::ChatCompletions], model("deepseek-chat", DEEPSEEK))
+    },
+    DemoModel {
+        max_output_tokens: 64_000,
+        context_tokens: 200_000,
+        ..at(&[Endpoint::Messages], model("claude-sonnet-4-5", SONNET))
+    },
+    DemoModel {
+        max_output_tokens: 65_536,
+        context_tokens: 1_000_000,
+        ..at(&[Endpoint::GenerateContent, Endpoint::StreamGenerateContent], model("gemini-2.5-flash", FLASH))
     },
     model("demo-slow", MINI),
     model("demo-cut", MINI),

@@ -11,8 +11,8 @@ use crate::books::BooksError;
 use crate::directory::{
     AccountKind, Allowance, CapField, Channel, DirectoryError, Environment, FieldError, Group, Key, KeyOrder,
     KeyStatus, Limit, Member, Metric, Model, Organization, Origin, Policy, PolicyDocument, Price, Project,
-    ProjectStatus, RateLimit, RateMetric, Schedule, StatusNote, StatusOrigin, StatusReason, Switch,
-    UnitPrice, Window, decimal,
+    ProjectStatus, ProviderKind, RateLimit, RateMetric, Schedule, StatusNote, StatusOrigin, StatusReason,
+    Switch, UnitPrice, Window, decimal,
 };
 use crate::explain::usable;
 use crate::gateway::ladder::{self, Caller};
@@ -25,6 +25,15 @@ use super::prices::{AUDIO_SECONDS_MAX, AUDIO_TOKENS_MAX, IMAGE_TOKENS_MAX, MODEL
 
 const ACTOR: &str = "demo";
 const CHANNEL: &str = "simulated upstream";
+/// For each format that the simulated upstream speaks.
+const CHANNELS: [(&str, ProviderKind); 6] = [
+    (CHANNEL, ProviderKind::Openai),
+    (FAILURES, ProviderKind::Openai),
+    (UNSTABLE, ProviderKind::Openai),
+    ("simulated DeepSeek", ProviderKind::Deepseek),
+    ("simulated Anthropic", ProviderKind::Anthropic),
+    ("simulated Gemini", ProviderKind::Gemini),
+];
 /// Serves the models that always fail, and never cools down: each call is to show its failure, not that of the one before.
 const FAILURES: &str = "simulated failures";
 const FAILING: [&str; 4] = ["demo-429", "demo-500", "demo-timeout", "demo-no-credit"];
@@ -96,7 +105,7 @@ fn models(app: &App) -> Result<(), DirectoryError> {
         let model = app.directory.create_model(ACTOR, &|model: &mut Model| {
             model.name = demo.name.into();
             model.output_tokens_max = demo.max_output_tokens;
-            model.endpoints = demo.endpoints.iter().map(|endpoint| endpoint.path().into()).collect();
+            model.endpoints = demo.paths();
             model.image_tokens_max = Some(IMAGE_TOKENS_MAX);
             model.audio_tokens_max = Some(AUDIO_TOKENS_MAX);
             model.audio_seconds_max = Some(AUDIO_SECONDS_MAX);
@@ -125,23 +134,30 @@ fn unit_price(row: &UnitRow) -> UnitPrice {
 
 /// The channels; their address follows the upstream when that had to be started anew.
 fn channels(app: &App, upstream_url: &str, upstream_key: &Secret) -> Result<(), DirectoryError> {
-    for name in [CHANNEL, FAILURES, UNSTABLE] {
+    for (name, provider) in CHANNELS {
+        let base_url = match provider {
+            ProviderKind::Gemini => format!("{upstream_url}beta"),
+            _ => upstream_url.to_owned(),
+        };
         let known = app.directory.snapshot().channels().find(|channel| &*channel.name == name).cloned();
         if let Some(known) = known {
             app.directory.edit_channel(ACTOR, known.id, None, None, &|channel: &mut Channel| {
-                channel.base_url = upstream_url.into();
+                channel.base_url = base_url.as_str().into();
                 Ok(())
             })?;
             continue;
         }
-        let served = served(name);
+        let served = served(name, provider);
         let credentials = std::slice::from_ref(upstream_key);
         app.directory.create_channel(ACTOR, credentials, &|channel: &mut Channel| {
             channel.name = name.into();
-            channel.base_url = upstream_url.into();
+            channel.provider = provider;
+            channel.base_url = base_url.as_str().into();
             channel.models = served.clone();
             channel.environments = vec![Environment::Live, Environment::Test];
-            channel.output_cap_field = CapField::MaxCompletionTokens;
+            if provider == ProviderKind::Deepseek {
+                channel.output_cap_field = CapField::MaxTokens;
+            }
             // The upstream bills what the gateway charges.
             channel.cost_share_ppm = Some(decimal::PPM);
             channel.cools_down = name != FAILURES;
@@ -153,10 +169,11 @@ fn channels(app: &App, upstream_url: &str, upstream_key: &Secret) -> Result<(), 
 }
 
 /// What a channel serves, by the names that the upstream knows.
-fn served(channel: &str) -> BTreeMap<Box<str>, Box<str>> {
+fn served(channel: &str, provider: ProviderKind) -> BTreeMap<Box<str>, Box<str>> {
     let by = |model: &str| match model {
         WITHOUT_CHANNEL => false,
         UNSTABLE_MODEL => channel != FAILURES,
+        _ if provider != ProviderKind::Openai => true,
         _ => channel == if FAILING.contains(&model) { FAILURES } else { CHANNEL },
     };
     // The stable channel takes the calls of the unstable one to a model of the same price.
@@ -164,7 +181,8 @@ fn served(channel: &str) -> BTreeMap<Box<str>, Box<str>> {
         UNSTABLE_MODEL if channel == CHANNEL => "gpt-5-mini",
         model => model,
     };
-    let names = MODELS.iter().map(|model| model.name).filter(|name| by(name));
+    let own = MODELS.iter().filter(|model| model.provider() == provider);
+    let names = own.map(|model| model.name).filter(|name| by(name));
     names.map(|name| (name.into(), sent(name).into())).collect()
 }
 

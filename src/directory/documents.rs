@@ -113,10 +113,13 @@ pub struct Model {
 
 /// Where a model works that does not say.
 const CHAT_ENDPOINT: &str = "chat/completions";
+/// Other formats of chat: a model that chats does so in each of them.
+const CHAT_FORMATS: [&str; 3] = ["messages", "generateContent", "streamGenerateContent"];
 
 impl Model {
     pub fn works_at(&self, endpoint: &str) -> bool {
-        self.endpoints().any(|known| known == endpoint)
+        let is_chat = CHAT_FORMATS.contains(&endpoint);
+        self.endpoints().any(|known| known == endpoint || (is_chat && known == CHAT_ENDPOINT))
     }
 
     /// Paths below the version segment at which the model works.
@@ -268,7 +271,11 @@ impl Channel {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ProviderKind {
+    /// OpenAI, and every server that speaks its format.
     Openai,
+    Deepseek,
+    Anthropic,
+    Gemini,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -14,10 +14,12 @@ use tokio::time::timeout;
 use crate::catalogue::Code;
 
 use super::channel_health::{Fault, Place, Rest, RestReason};
+use super::convert::{self, ConvertFault, Envelope, Format, LeftOut, ReplyFault};
 use super::exchange::Exchange;
-use super::facts::{Attempt, CostBasis, UsageSource};
+use super::facts::{Attempt, CostBasis, Endpoint, UsageSource};
 use super::ladder::Candidate;
-use super::outgoing::{Order, Outgoing};
+use super::outgoing::{Order, Outgoing, conversion};
+use super::provider;
 use super::provider::openai::{self, UpstreamFault, UpstreamFaultKind};
 use super::route::Route;
 use super::upstream::{Answer, AnswerStream, Collected, ForwardError};
@@ -29,6 +31,8 @@ const ERROR_BODY_BYTES_MAX: usize = 64 * 1024;
 const WHOLE_BYTES_MAX: usize = 1024 * 1024;
 /// How long a channel is left alone whose settings are of no use.
 const UNUSABLE_NS: u64 = 10_000_000_000;
+/// An answer that has to be converted, or that is metered at its end, is read whole up to this size.
+const CONVERTED_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Longest name of a call that is kept, in bytes.
 const UPSTREAM_ID_BYTES_MAX: usize = 128;
 
@@ -43,6 +47,8 @@ pub struct Attempting {
     status: Option<u16>,
     upstream_request: Option<Box<str>>,
     place: Place,
+    /// Fields that its upstream's format had no place for.
+    pub(super) left_out: LeftOut,
 }
 
 /// What an attempt came to.
@@ -50,6 +56,8 @@ pub(super) enum Tried {
     Stream(Answer),
     Whole {
         body: Bytes,
+        /// The same in the caller's format, if that is another.
+        converted: Option<Bytes>,
         content_type: HeaderValue,
     },
     /// An answer too long to be kept back whole.
@@ -70,6 +78,8 @@ pub(super) struct Failure {
     pub retry_after: Option<Duration>,
     /// The upstream may have worked on the call, and bill it.
     may_be_billed: bool,
+    /// What of the request its format cannot express; nothing was sent.
+    pub refused: Option<Box<ConvertFault>>,
 }
 
 /// What an upstream is thought to bill an attempt for.
@@ -117,6 +127,7 @@ impl Attempting {
             upstream_request: None,
             route,
             place,
+            left_out: LeftOut::default(),
         })
     }
 
@@ -201,7 +212,11 @@ impl Exchange {
             name: (self.held.decided().facts.request, self.attempts.len() + 1),
         };
         let route = Rc::clone(&self.attempt.route);
-        let outgoing = Outgoing::new(&order, &route, self.attempt.credential);
+        let mut outgoing = match Outgoing::new(&order, &route, self.attempt.credential) {
+            Ok(outgoing) => outgoing,
+            Err(fault) => return Tried::Failed(Failure::from(fault)),
+        };
+        self.attempt.left_out = std::mem::take(&mut outgoing.left_out);
         let mut answer = match self.worker.upstreams.send(outgoing.call(&route)).await {
             Ok(answer) => answer,
             Err(why) => return Tried::Failed(Failure::from(&why)),
@@ -211,7 +226,7 @@ impl Exchange {
         if !answer.status.is_success() {
             let gateway = &self.worker.gateway;
             let now_s = gateway.app.clock.now_ms() / 1_000;
-            return Tried::Failed(read_error(&mut answer, gateway.idle_timeout, now_s).await);
+            return Tried::Failed(read_error(&mut answer, route.format, gateway.idle_timeout, now_s).await);
         }
         if self.request.stream && is_event_stream(&answer) {
             return Tried::Stream(answer);
@@ -224,32 +239,64 @@ impl Exchange {
         let content_type = content_type(&answer);
         drop(std::mem::take(&mut answer.headers));
         let patience = self.worker.gateway.total_timeout;
-        match timeout(patience, answer.body.collect(WHOLE_BYTES_MAX)).await {
+        let (endpoint, format) = (self.request.endpoint, self.attempt.route.format);
+        let limit = if is_read_as_it_goes(endpoint, format) { WHOLE_BYTES_MAX } else { CONVERTED_BYTES_MAX };
+        match timeout(patience, answer.body.collect(limit)).await {
             Err(_elapsed) => Tried::Failed(Failure::timed_out()),
             Ok(Err(why)) => Tried::Failed(Failure::from(&why)),
             Ok(Ok(Collected::Whole(body))) if is_json(&content_type) && openai::is_error_body(&body) => {
-                Tried::Failed(openai::classify(502, &http::HeaderMap::new(), &body, 0).into())
+                Tried::Failed(provider::classify(format, 502, &http::HeaderMap::new(), &body, 0).into())
             }
-            Ok(Ok(Collected::Whole(body))) => Tried::Whole { body, content_type },
+            Ok(Ok(Collected::Whole(body))) => match self.in_callers_format(&body) {
+                Ok(converted) => Tried::Whole { body, converted, content_type },
+                Err(why) => Tried::Failed(why.into()),
+            },
+            Ok(Ok(Collected::Begun(_))) if limit != WHOLE_BYTES_MAX => {
+                Tried::Failed(ReplyFault::new("it is too long").into())
+            }
             Ok(Ok(Collected::Begun(begun))) => Tried::Large { begun, rest: answer.body, content_type },
+        }
+    }
+
+    /// A whole answer as the caller's format has it; `None`: as it is.
+    fn in_callers_format(&self, body: &[u8]) -> Result<Option<Bytes>, ReplyFault> {
+        let from = self.attempt.route.format;
+        match conversion(self.request.endpoint, from) {
+            Ok(Some(to)) => convert::answer(from, to, body, &self.envelope()).map(Some),
+            Ok(None) | Err(_) => Ok(None),
+        }
+    }
+
+    /// What a converted answer is wrapped in that is not the upstream's.
+    pub(super) fn envelope(&self) -> Envelope {
+        Envelope {
+            model: self.request.model.clone(),
+            id: self.held.decided().facts.request.to_string().into(),
+            created_s: self.worker.gateway.app.clock.now_ms().div_euclid(1_000),
+            include_usage: self.request.include_usage_asked,
         }
     }
 }
 
 /// What an answer that is no good one says. `now_s`: seconds since 1970, for a `Retry-After` that is a date.
-pub(super) async fn read_error(answer: &mut Answer, patience: Duration, now_s: i64) -> Failure {
+pub(super) async fn read_error(
+    answer: &mut Answer,
+    format: Format,
+    patience: Duration,
+    now_s: i64,
+) -> Failure {
     let body = match timeout(patience, answer.body.collect(ERROR_BODY_BYTES_MAX)).await {
         Ok(Ok(Collected::Whole(body) | Collected::Begun(body))) => body,
         Ok(Err(_)) | Err(_) => Bytes::new(),
     };
     let headers: http::HeaderMap = answer.headers.iter().filter_map(header_pair).collect();
-    Failure::from(openai::classify(answer.status.as_u16(), &headers, &body, now_s))
+    Failure::from(provider::classify(format, answer.status.as_u16(), &headers, &body, now_s))
 }
 
 impl Failure {
     pub(super) fn timed_out() -> Self {
         let text = "the upstream did not end its answer in time".into();
-        Failure { code: Code::UpstreamTimeout, text, retry_after: None, may_be_billed: true }
+        Failure { code: Code::UpstreamTimeout, text, retry_after: None, may_be_billed: true, refused: None }
     }
 
     /// Whether another channel may do better: a request that is wrong is wrong everywhere.
@@ -269,7 +316,7 @@ impl From<&ForwardError> for Failure {
             _ => Code::UpstreamError,
         };
         let text = why.to_string().into();
-        Failure { code, text, retry_after: None, may_be_billed: why.sent() }
+        Failure { code, text, retry_after: None, may_be_billed: why.sent(), refused: None }
     }
 }
 
@@ -284,8 +331,38 @@ impl From<UpstreamFault> for Failure {
             UpstreamFaultKind::AuthFailed => Code::UpstreamAuthFailed,
             UpstreamFaultKind::ModelMissing => Code::UpstreamModelMissing,
         };
-        Failure { code, text: fault.message, retry_after: fault.retry_after, may_be_billed: false }
+        Failure {
+            code,
+            text: fault.message,
+            retry_after: fault.retry_after,
+            may_be_billed: false,
+            refused: None,
+        }
     }
+}
+
+impl From<ConvertFault> for Failure {
+    fn from(fault: ConvertFault) -> Self {
+        Failure {
+            code: Code::InvalidParameter,
+            text: fault.to_string().into(),
+            retry_after: None,
+            may_be_billed: false,
+            refused: Some(Box::new(fault)),
+        }
+    }
+}
+
+impl From<ReplyFault> for Failure {
+    fn from(fault: ReplyFault) -> Self {
+        let text = fault.to_string().into();
+        Failure { code: Code::UpstreamError, text, retry_after: None, may_be_billed: true, refused: None }
+    }
+}
+
+/// Whether a long answer can be metered without having all of it.
+fn is_read_as_it_goes(endpoint: Endpoint, format: Format) -> bool {
+    matches!(format, Format::OpenAi | Format::DeepSeek) && matches!(conversion(endpoint, format), Ok(None))
 }
 
 fn header_pair((name, value): (&str, &[u8])) -> Option<(http::HeaderName, HeaderValue)> {

@@ -17,7 +17,7 @@ use super::attempt::{self, Failure};
 use super::facts::Endpoint;
 use super::identify;
 use super::outgoing::{Order, Outgoing};
-use super::provider::openai;
+use super::provider::{self, openai};
 use super::request::{ModelRequest, Sample};
 use super::route::{Route, Routes};
 use super::upstream::{Answer, Collected, Settings, Tls, Upstreams};
@@ -77,26 +77,29 @@ async fn ask(
     order: &Order<'_>,
     credential: usize,
 ) -> Tested {
-    let outgoing = Outgoing::new(order, route, credential);
+    let outgoing = match Outgoing::new(order, route, credential) {
+        Ok(outgoing) => outgoing,
+        Err(fault) => return failed(None, None, Failure::from(fault)),
+    };
     let mut answer = match upstreams.send(outgoing.call(route)).await {
         Ok(answer) => answer,
         Err(why) => return failed(None, None, Failure::from(&why)),
     };
     let (status, upstream_request) = (answer.status.as_u16(), attempt::upstream_request(&answer));
-    match fault(app, &mut answer).await {
+    match fault(app, route, &mut answer).await {
         Some(failure) => failed(Some(status), upstream_request, failure),
         None => Tested { status: Some(status), latency_ms: 0, fault: None, text: None, upstream_request },
     }
 }
 
-async fn fault(app: &App, answer: &mut Answer) -> Option<Failure> {
+async fn fault(app: &App, route: &Route, answer: &mut Answer) -> Option<Failure> {
     if !answer.status.is_success() {
-        return Some(attempt::read_error(answer, PATIENCE, app.clock.now_ms() / 1_000).await);
+        return Some(attempt::read_error(answer, route.format, PATIENCE, app.clock.now_ms() / 1_000).await);
     }
     match answer.body.collect(ANSWER_BYTES_MAX).await {
         Err(why) => Some(Failure::from(&why)),
         Ok(Collected::Whole(body)) if openai::is_error_body(&body) => {
-            Some(openai::classify(502, &http::HeaderMap::new(), &body, 0).into())
+            Some(provider::classify(route.format, 502, &http::HeaderMap::new(), &body, 0).into())
         }
         Ok(_) => None,
     }

@@ -13,7 +13,7 @@ use futures_util::FutureExt as _;
 use http_body_util::BodyExt as _;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 
-use crate::catalogue::{Code, Language, Refusal};
+use crate::catalogue::{Code, Language, Refusal, Shape};
 use crate::id::RequestId;
 
 use super::respond::Addressee;
@@ -57,6 +57,7 @@ impl<S> EdgeIo<S> {
             public_url: &gateway.public_url,
             sees_account_money: false,
             logged: false,
+            shape: Shape::OpenAi,
         };
         plain(addressee.refusal(refusal))
     }

@@ -22,7 +22,7 @@ use crate::id::{ChannelId, KeyId};
 
 use super::answer::AnswerBody;
 use super::attempt::{Attempting, Failure, Spent, Tried};
-use super::facts::{Admitted, Attempts, Ending};
+use super::facts::{Admitted, Attempts, Ending, Endpoint};
 use super::ladder::{self, Caller};
 use super::meter::{Meter, MeteredCall};
 use super::request::ModelRequest;
@@ -57,7 +57,9 @@ impl Exchange {
     pub async fn run(mut self) {
         loop {
             match self.attempt().await {
-                Tried::Whole { body, content_type } => return self.finish_whole(body, content_type).await,
+                Tried::Whole { body, converted, content_type } => {
+                    return self.finish_whole(body, converted, content_type).await;
+                }
                 Tried::Stream(answer) => return Box::pin(self.stream(answer)).await,
                 Tried::Large { begun, rest, content_type } => {
                     return Box::pin(self.large(begun, rest, content_type)).await;
@@ -121,7 +123,8 @@ impl Exchange {
     }
 
     pub(super) fn meter(&self) -> Meter {
-        Meter::new(Rc::new(MeteredCall { request: self.request.clone(), body: self.body.clone() }))
+        let format = self.attempt.route.format;
+        Meter::new(Rc::new(MeteredCall { format, request: self.request.clone(), body: self.body.clone() }))
     }
 
     pub(super) fn addressee(&self) -> Addressee<'_> {
@@ -131,6 +134,7 @@ impl Exchange {
             public_url: &self.worker.gateway.public_url,
             sees_account_money: self.sees_account_money,
             logged: true,
+            shape: respond::shape(self.request.endpoint),
         }
     }
 
@@ -166,6 +170,12 @@ impl Exchange {
     async fn fail(self, failure: Failure) {
         let mut refusal = Refusal::new(failure.code).upstream_text(failure.text.clone());
         refusal = match failure.code {
+            Code::InvalidParameter => match failure.refused.as_deref() {
+                Some(fault) => refusal
+                    .field(fault.field.clone())
+                    .param("reason", format!("expected {}, got {}", fault.what, fault.got)),
+                None => refusal,
+            },
             Code::UpstreamTimeout => refusal.param("limit_ms", self.worker.gateway.header_timeout_ms),
             _ => refusal.param("model", &*self.request.model),
         };
@@ -250,21 +260,26 @@ impl Exchange {
             price: self.price,
             language: self.language,
             sees_account_money: self.sees_account_money,
+            endpoint: self.request.endpoint,
             reply: self.reply,
         };
         (rest, self.held)
     }
 
     /// A whole answer: metered, settled, and only then given out.
-    async fn finish_whole(self, body: Bytes, content_type: HeaderValue) {
+    async fn finish_whole(self, body: Bytes, converted: Option<Bytes>, content_type: HeaderValue) {
+        let left_out = self.attempt.left_out.clone();
         let mut meter = self.meter();
         meter.whole(&body);
         let mut ended = self.ended(200, Ending::Complete);
         ended.first_byte_us = Some(ended.latency_us);
         match self.settle(meter, ended).await {
             Ok((mut rest, settled)) => {
-                let head = respond::head(rest.request, content_type, &rest.admitted, Some(settled.charged));
-                rest.answer(respond::response(http::StatusCode::OK, head, AnswerBody::whole(body)));
+                let mut head =
+                    respond::head(rest.request, content_type, &rest.admitted, Some(settled.charged));
+                respond::add_left_out(&mut head, &left_out);
+                let body = AnswerBody::whole(converted.unwrap_or(body));
+                rest.answer(respond::response(http::StatusCode::OK, head, body));
             }
             Err(why) => tracing::error!(%why, "an answer could not be settled and was not given out"),
         }
@@ -327,6 +342,7 @@ pub struct Unheld {
     pub price: Arc<Price>,
     pub language: Language,
     pub sees_account_money: bool,
+    endpoint: Endpoint,
     reply: Option<oneshot::Sender<Response<AnswerBody>>>,
 }
 
@@ -349,6 +365,7 @@ impl Unheld {
             public_url: &self.worker.gateway.public_url,
             sees_account_money: self.sees_account_money,
             logged: true,
+            shape: respond::shape(self.endpoint),
         }
     }
 }

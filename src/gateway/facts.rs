@@ -11,6 +11,7 @@ use smallvec::SmallVec;
 
 use crate::catalogue::{Code, Refusal};
 use crate::directory::{Key, Rates, Variant};
+use crate::gateway::convert::Format;
 use crate::id::{AccountId, ChannelId, KeyId, MemberId, PriceId, ProjectId, RequestId};
 
 use super::channel_health::RestReason;
@@ -152,6 +153,16 @@ impl Endpoint {
             Endpoint::Moderations => "moderation",
             Endpoint::Rerank => "rerank",
             Endpoint::Videos => "video",
+        }
+    }
+
+    /// The format of its bodies, where a chat can be converted from it.
+    pub const fn format(self) -> Option<Format> {
+        match self {
+            Endpoint::ChatCompletions => Some(Format::OpenAi),
+            Endpoint::Messages => Some(Format::Anthropic),
+            Endpoint::GenerateContent | Endpoint::StreamGenerateContent => Some(Format::Gemini),
+            _ => None,
         }
     }
 

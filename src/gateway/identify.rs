@@ -2,15 +2,16 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use http::{HeaderMap, Method, header};
+use http::{HeaderMap, Method, Uri, header};
 
-use crate::catalogue::{Code, Refusal};
+use crate::catalogue::{Code, Refusal, Shape};
 use crate::config::Ranges;
 use crate::directory::Directory;
 use crate::keytext::{CredentialFinding, credential_from_headers};
 
 use super::facts::{CallBody, Checked, Client, Credential, Endpoint};
 use super::request::{ModelRequest, RequestFault};
+use super::respond;
 
 /// Longest User-Agent that is kept, in bytes.
 const SDK_BYTES_MAX: usize = 128;
@@ -30,8 +31,9 @@ pub enum Destination {
 
 /// Below the version segment: what the caller may ask about itself. Served elsewhere.
 const SELF_SERVICE: [&str; 4] = ["key", "requests/", "simulate", "dashboard/"];
-const CALLS: [Endpoint; 10] = [
+const CALLS: [Endpoint; 11] = [
     Endpoint::ChatCompletions,
+    Endpoint::Messages,
     Endpoint::Completions,
     Endpoint::Responses,
     Endpoint::Embeddings,
@@ -48,8 +50,47 @@ pub fn call_at(path: &str) -> Option<Endpoint> {
     CALLS.into_iter().find(|endpoint| endpoint.path() == path)
 }
 
+/// Gemini's addresses: `/v1beta/models/{model}:generateContent`.
+fn gemini(path: &str) -> Option<(&str, Endpoint)> {
+    let (model, asked) = path.strip_prefix("/v1beta/models/")?.rsplit_once(':')?;
+    let endpoints = [Endpoint::GenerateContent, Endpoint::StreamGenerateContent];
+    endpoints.into_iter().find(|endpoint| endpoint.path() == asked).map(|endpoint| (model, endpoint))
+}
+
+/// The model that an address names, where the format has it there.
+pub fn named(endpoint: Endpoint, address: &Uri) -> Option<Result<Box<str>, RequestFault>> {
+    let (model, _) = gemini(address.path())?;
+    let mut wishes = form_urlencoded::parse(address.query().unwrap_or_default().as_bytes());
+    let is_sse = wishes.any(|(name, value)| name == "alt" && value == "sse");
+    if endpoint == Endpoint::StreamGenerateContent && !is_sse {
+        return Some(Err(ModelRequest::fault("alt", "`sse`, as a stream is one of events", "another way")));
+    }
+    // A plus is itself in a path.
+    let escaped = format!("m={}", model.replace('+', "%2B").replace('&', "%26"));
+    let name = form_urlencoded::parse(escaped.as_bytes()).next().map(|(_, name)| name.into_owned());
+    Some(Ok(name.unwrap_or_default().into()))
+}
+
+/// How errors look to whoever calls this address.
+pub fn shape(path: &str) -> Shape {
+    if path.starts_with("/v1beta/") {
+        return Shape::Gemini;
+    }
+    let below = path.strip_prefix("/v1/").or_else(|| path.strip_prefix("/api/v1/"));
+    below.and_then(call_at).map_or(Shape::OpenAi, respond::shape)
+}
+
 /// Reads method and path.
 pub fn destination(method: &Method, path: &str, public_url: &str) -> Result<Destination, Refusal> {
+    if let Some((_, endpoint)) = gemini(path) {
+        return match *method {
+            Method::POST => Ok(Destination::Call(endpoint)),
+            _ => Err(wrong_method(path, method, "POST")),
+        };
+    }
+    if path.starts_with("/v1beta/") {
+        return Err(Refusal::new(Code::UnknownEndpoint).param("path", shown(path)));
+    }
     let Some(below) = path.strip_prefix("/v1/").or_else(|| path.strip_prefix("/api/v1/")) else {
         return misplaced(path, public_url).map_or(Ok(Destination::Elsewhere), Err);
     };
@@ -224,7 +265,11 @@ fn fault_refusal(fault: &RequestFault) -> Refusal {
 /// What nothing here can put an upper bound on is refused, because no hold could cover it.
 fn unpriceable(request: &ModelRequest) -> Option<Refusal> {
     let (parts, extras) = (&request.parts, &request.extras);
-    let parts_field = if request.endpoint == Endpoint::Responses { "input" } else { "messages" };
+    let parts_field = match request.endpoint {
+        Endpoint::Responses => "input",
+        Endpoint::GenerateContent | Endpoint::StreamGenerateContent => "contents",
+        _ => "messages",
+    };
     let (field, what) = if let Some((field, what)) = &request.unbounded {
         (&**field, *what)
     } else if parts.files > 0 {

@@ -7,7 +7,9 @@ use ledger::{TokenClass, Unit, Usage};
 
 use crate::directory::Variant;
 
+use super::convert::Format;
 use super::facts::{AskedUnits, Endpoint, UsageSource};
+use super::provider;
 use super::provider::openai::{self, Delivered, Tap, Told};
 use super::request::ModelRequest;
 use super::tokens::{self, Family};
@@ -41,6 +43,8 @@ pub struct Meter {
 /// What counting needs to know of the request.
 #[derive(Debug)]
 pub struct MeteredCall {
+    /// What its upstream speaks.
+    pub format: Format,
     pub request: ModelRequest,
     pub body: Bytes,
 }
@@ -60,7 +64,7 @@ pub struct Metered {
 
 impl Meter {
     pub fn new(call: Rc<MeteredCall>) -> Self {
-        let delivered = Delivered::at(call.request.endpoint);
+        let delivered = Delivered::of(call.format, call.request.endpoint);
         Meter { call, told: Told::default(), tape: Vec::new(), delivered, has_pieces: false, tap: None }
     }
 
@@ -91,7 +95,7 @@ impl Meter {
 
     /// The whole body of an answer.
     pub fn whole(&mut self, body: &[u8]) {
-        self.told = openai::told(self.call.request.endpoint, body);
+        self.told = provider::told(self.call.format, self.call.request.endpoint, body);
         if self.told.usage.is_none() {
             self.deliver_body(body);
         }

@@ -1,7 +1,10 @@
 //! What one attempt sends: made anew for each channel that a call is sent to, from the caller's request and the
-//! route, because another channel may know the model by another name or take its cap in another field.
+//! route, because another channel may know the model by another name, take its cap in another field or speak another
+//! format.
 //!
 //! Must never: know of the attempts before, or of money beyond the output cap that was promised.
+
+use std::borrow::Cow;
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
@@ -11,6 +14,7 @@ use smallvec::SmallVec;
 use crate::directory::CapField as ChannelCapField;
 use crate::id::RequestId;
 
+use super::convert::{self, ConvertFault, Format, LeftOut};
 use super::facts::Endpoint;
 use super::request::{CapField, Edits, ModelRequest};
 use super::route::Route;
@@ -21,9 +25,11 @@ const CALLER_REQUEST: HeaderName = HeaderName::from_static("x-client-request-id"
 
 /// See the module.
 pub struct Outgoing {
-    path: &'static str,
+    path: Cow<'static, str>,
     headers: SmallVec<[(HeaderName, HeaderValue); 4]>,
     body: Bytes,
+    /// What the upstream's format has no place for, and needs none.
+    pub left_out: LeftOut,
 }
 
 /// What a caller asked for, and what was promised for it.
@@ -38,22 +44,60 @@ pub struct Order<'a> {
 }
 
 impl Outgoing {
-    pub fn new(order: &Order<'_>, route: &Route, credential: usize) -> Self {
+    /// The fault is of a request that the route's format cannot express.
+    pub fn new(order: &Order<'_>, route: &Route, credential: usize) -> Result<Self, ConvertFault> {
         let name = name(order.name).map(|name| (CALLER_REQUEST, name));
-        Outgoing {
-            path: order.request.endpoint.upstream_path(),
+        let (body, left_out) = match conversion(order.request.endpoint, route.format)? {
+            None => (body(order, route), LeftOut::default()),
+            Some(from) => converted(order, route, from)?,
+        };
+        Ok(Outgoing {
+            path: path(order.request, route),
             headers: headers(order.request, route.headers(credential)).chain(name).collect(),
-            body: body(order, route),
-        }
+            body,
+            left_out,
+        })
     }
 
     pub fn call<'a>(&'a self, route: &'a Route) -> Call<'a> {
         Call {
             target: &route.target,
             method: Method::POST,
-            path: self.path,
+            path: &self.path,
             headers: &self.headers,
             body: self.body.clone(),
+        }
+    }
+}
+
+/// The format that must be converted from, if the upstream speaks another than the caller.
+pub fn conversion(endpoint: Endpoint, upstream: Format) -> Result<Option<Format>, ConvertFault> {
+    let of_open_ai = matches!(upstream, Format::OpenAi | Format::DeepSeek);
+    match endpoint.format() {
+        Some(Format::OpenAi | Format::DeepSeek) if of_open_ai => Ok(None),
+        Some(own) if own == upstream => Ok(None),
+        Some(own) => Ok(Some(own)),
+        None if of_open_ai => Ok(None),
+        None => Err(ConvertFault::new("model", "a model whose provider has this endpoint", "another model")),
+    }
+}
+
+/// What the upstream calls the model.
+fn model<'a>(request: &'a ModelRequest, route: &'a Route) -> &'a str {
+    route.channel.models.get(&request.model).map_or(&request.model, |name| name)
+}
+
+fn path(request: &ModelRequest, route: &Route) -> Cow<'static, str> {
+    match route.format {
+        Format::OpenAi | Format::DeepSeek if request.endpoint.format().is_some() => {
+            Endpoint::ChatCompletions.upstream_path().into()
+        }
+        Format::OpenAi | Format::DeepSeek => request.endpoint.upstream_path().into(),
+        Format::Anthropic => Endpoint::Messages.upstream_path().into(),
+        Format::Gemini => {
+            let method = if request.stream { "streamGenerateContent?alt=sse" } else { "generateContent" };
+            let name: String = form_urlencoded::byte_serialize(model(request, route).as_bytes()).collect();
+            format!("/models/{name}:{method}").into()
         }
     }
 }
@@ -90,9 +134,27 @@ fn body(order: &Order<'_>, route: &Route) -> Bytes {
     let own_cap = request.output_cap.is_some();
     let tells_usage = matches!(request.endpoint, Endpoint::ChatCompletions | Endpoint::Completions);
     let edits = Edits {
-        upstream_model,
+        // Gemini's stands in the address.
+        upstream_model: upstream_model.filter(|_| request.endpoint.format() != Some(Format::Gemini)),
         output_cap: request.cap_field(field).filter(|_| !own_cap).map(|field| (field, order.output_cap)),
         include_usage: request.stream && tells_usage,
     };
     request.rewrite(order.body, &edits)
+}
+
+/// The body in the upstream's format.
+fn converted(order: &Order<'_>, route: &Route, from: Format) -> Result<(Bytes, LeftOut), ConvertFault> {
+    let target = convert::Target {
+        format: route.format,
+        model: model(order.request, route),
+        stream: order.request.stream,
+        output_cap: Some(order.output_cap),
+        newer_cap_field: route.channel.output_cap_field == ChannelCapField::MaxCompletionTokens,
+        size_hint: order.body.len() + order.body.len() / 8,
+    };
+    // It was read as text before.
+    let text = std::str::from_utf8(order.body)
+        .map_err(|_| ConvertFault::new("body", "text in UTF-8", "other bytes"))?;
+    let there = convert::request(from, text, &target)?;
+    Ok((there.body, there.left_out))
 }

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use tower::ServiceExt as _;
 
 use crate::books::{BooksError, Held, Reserve};
-use crate::catalogue::{Code, Language, Refusal};
+use crate::catalogue::{Code, Language, Refusal, Shape};
 use crate::directory::{Environment, Price, Snapshot};
 use crate::id::{KeyId, RequestId};
 use crate::risk::Observation;
@@ -43,6 +43,8 @@ pub(super) struct Arrival {
     pub(super) request: RequestId,
     arrived_ns: u64,
     pub(super) language: Language,
+    /// How its errors look.
+    shape: Shape,
 }
 
 /// How a request came.
@@ -76,6 +78,7 @@ pub async fn serve(worker: Rc<Worker>, request: Request<Incoming>, from: Connect
         request: RequestId::new(&*app.clock, &*app.entropy),
         arrived_ns: app.clock.mono_ns(),
         language: respond::language(request.headers()),
+        shape: identify::shape(request.uri().path()),
         worker: Rc::clone(&worker),
     };
     let path = request.uri().path();
@@ -137,6 +140,7 @@ impl Arrival {
             public_url: &self.worker.gateway.public_url,
             sees_account_money,
             logged: true,
+            shape: self.shape,
         }
     }
 
@@ -244,6 +248,7 @@ impl Arrival {
         }
         let name = request.headers().get(IDEMPOTENCY_KEY).cloned();
         let media_type = endpoint.takes_form().then(|| identify::media_type(request.headers())).flatten();
+        let named = identify::named(endpoint, request.uri());
         let body = match self.read_body(request.into_body()).await {
             Ok(body) => body,
             Err(refusal) => {
@@ -251,7 +256,11 @@ impl Arrival {
                 return self.refuse_early(facts);
             }
         };
-        let parsed = ModelRequest::read(endpoint, media_type.as_deref(), &body);
+        let parsed = match named {
+            None => ModelRequest::read(endpoint, media_type.as_deref(), &body),
+            Some(Ok(model)) => ModelRequest::read_named(endpoint, &model, &body),
+            Some(Err(fault)) => Err(fault),
+        };
         facts.body = identify::call_body(body.len(), &parsed);
         let asked = Asked { parsed, body };
         match name {

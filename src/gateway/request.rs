@@ -11,11 +11,13 @@
 //! bound (unknown values are skipped iteratively), understate how many tokens
 //! or units a body can be worth, or keep what is in a file.
 
+mod anthropic;
 mod audio;
 mod chat;
 mod completions;
 mod embeddings;
 mod form;
+mod gemini;
 mod images;
 mod json;
 mod messages;
@@ -101,6 +103,8 @@ pub enum CapField {
     MaxCompletionTokens,
     /// Its name in the responses format.
     MaxOutputTokens,
+    /// Gemini's, among its settings.
+    OfGemini,
 }
 
 impl CapField {
@@ -110,6 +114,7 @@ impl CapField {
             Self::MaxTokens => "max_tokens",
             Self::MaxCompletionTokens => "max_completion_tokens",
             Self::MaxOutputTokens => "max_output_tokens",
+            Self::OfGemini => "maxOutputTokens",
         }
     }
 }
@@ -159,6 +164,8 @@ struct Spans {
     max_completion_tokens: Option<CapSpan>,
     max_output_tokens: Option<CapSpan>,
     stream_options: OptionsSpan,
+    /// Gemini's settings.
+    config: OptionsSpan,
 }
 
 /// A cap field that is there; `null` has no value.
@@ -194,9 +201,20 @@ impl ModelRequest {
         }
     }
 
+    /// Reads a body whose model stands in the address.
+    pub fn read_named(endpoint: Endpoint, model: &str, body: &Bytes) -> Result<Self, RequestFault> {
+        gemini::read(endpoint, model, utf8(body)?)
+    }
+
+    /// A fault of the address itself.
+    pub fn fault(field: &str, what: &'static str, got: &str) -> RequestFault {
+        RequestFault::parameter(field, what, got)
+    }
+
     fn of_text(endpoint: Endpoint, text: &str) -> Result<Self, RequestFault> {
         match endpoint {
             Endpoint::ChatCompletions => Self::chat(text),
+            Endpoint::Messages => anthropic::read(text),
             Endpoint::Completions => completions::read(text),
             Endpoint::Responses => responses::read(text),
             Endpoint::Embeddings | Endpoint::Moderations => embeddings::read(endpoint, text),
@@ -262,6 +280,7 @@ impl ModelRequest {
         match self.endpoint {
             Endpoint::ChatCompletions => Some(chat),
             Endpoint::Responses => Some(CapField::MaxOutputTokens),
+            Endpoint::GenerateContent | Endpoint::StreamGenerateContent => Some(CapField::OfGemini),
             other => (other.output() == Output::Capped).then_some(CapField::MaxTokens),
         }
     }

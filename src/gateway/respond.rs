@@ -8,10 +8,12 @@ use crate::catalogue::{self, Language, Refusal, RenderContext, Shape};
 use crate::id::RequestId;
 
 use super::answer::AnswerBody;
-use super::facts::{Admitted, CapReason, RateReading};
+use super::convert::{Format, LeftOut};
+use super::facts::{Admitted, CapReason, Endpoint, RateReading};
 
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub const X_COST: HeaderName = HeaderName::from_static("x-tallygate-cost");
+const X_LEFT_OUT: HeaderName = HeaderName::from_static("x-tallygate-left-out");
 pub const X_MAX_TOKENS: HeaderName = HeaderName::from_static("x-tallygate-max-tokens");
 
 /// How one caller is answered.
@@ -24,6 +26,8 @@ pub struct Addressee<'a> {
     pub sees_account_money: bool,
     /// Whether the call is in the log, so that it has a Why.
     pub logged: bool,
+    /// The caller's wire format.
+    pub shape: Shape,
 }
 
 impl<'a> Addressee<'a> {
@@ -36,7 +40,7 @@ impl<'a> Addressee<'a> {
             public_url: self.public_url,
             money_visible: own || self.sees_account_money,
             has_why: self.logged,
-            shape: Shape::OpenAi,
+            shape: self.shape,
         }
     }
 
@@ -48,6 +52,25 @@ impl<'a> Addressee<'a> {
     /// A refusal inside a stream that has begun.
     pub fn sse_refusal(&self, refusal: &Refusal) -> Bytes {
         catalogue::render_sse_event(refusal, &self.context(refusal))
+    }
+}
+
+/// How errors look at an endpoint.
+pub fn shape(endpoint: Endpoint) -> Shape {
+    match endpoint.format() {
+        Some(Format::Anthropic) => Shape::Anthropic,
+        Some(Format::Gemini) => Shape::Gemini,
+        _ => Shape::OpenAi,
+    }
+}
+
+/// Names the fields that the upstream's format had no place for.
+pub fn add_left_out(headers: &mut HeaderMap, left_out: &LeftOut) {
+    let names = left_out.names();
+    if !names.is_empty()
+        && let Ok(names) = HeaderValue::try_from(names.join(", "))
+    {
+        headers.insert(X_LEFT_OUT, names);
     }
 }
 

@@ -13,6 +13,7 @@ use crate::id::ChannelId;
 use crate::secret::Secret;
 
 use super::channel_health::Health;
+use super::convert::Format;
 use super::upstream::Target;
 
 /// A channel that can be called.
@@ -21,6 +22,8 @@ pub struct Route {
     pub target: Target,
     /// What other workers know of it, too.
     pub health: Arc<Health>,
+    /// What its upstream speaks.
+    pub format: Format,
     /// What is sent with every call, for each of the channel's credentials.
     headers: Vec<Headers>,
 }
@@ -56,22 +59,39 @@ impl Routes {
         }
         let target = Target::parse(&channel.base_url).map_err(|why| why.to_string())?;
         let credentials = app.directory.credentials(channel).map_err(|why| why.to_string())?;
-        let headers = credentials.iter().map(headers).collect::<Result<_, _>>()?;
+        let format = channel.provider.format();
+        let headers =
+            credentials.iter().map(|credential| headers(format, credential)).collect::<Result<_, _>>()?;
         let health = app.channels.of(channel);
-        let route = Rc::new(Route { channel: Arc::clone(channel), target, health, headers });
+        let route = Rc::new(Route { channel: Arc::clone(channel), target, health, format, headers });
         known.insert(channel.id, Rc::clone(&route));
         Ok(route)
     }
 }
 
-fn headers(credential: &Secret) -> Result<Headers, String> {
-    let bearer = format!("Bearer {}", credential.expose());
-    let mut bearer =
-        HeaderValue::from_str(&bearer).map_err(|_| "the credential is no header value".to_owned())?;
-    bearer.set_sensitive(true);
-    Ok(vec![
-        (header::AUTHORIZATION, bearer),
+/// The version of Anthropic's API that its format here is of.
+const ANTHROPIC_VERSION: &str = "2023-06-01";
+
+/// The credential stands where the format has it.
+fn headers(format: Format, credential: &Secret) -> Result<Headers, String> {
+    let (name, text) = match format {
+        Format::OpenAi | Format::DeepSeek => {
+            (header::AUTHORIZATION, format!("Bearer {}", credential.expose()))
+        }
+        Format::Anthropic => (HeaderName::from_static("x-api-key"), credential.expose().to_owned()),
+        Format::Gemini => (HeaderName::from_static("x-goog-api-key"), credential.expose().to_owned()),
+    };
+    let mut value =
+        HeaderValue::from_str(&text).map_err(|_| "the credential is no header value".to_owned())?;
+    value.set_sensitive(true);
+    let mut headers = vec![
+        (name, value),
         (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
         (header::USER_AGENT, HeaderValue::from_static(concat!("tallygate/", env!("CARGO_PKG_VERSION")))),
-    ])
+    ];
+    if format == Format::Anthropic {
+        let version = HeaderValue::from_static(ANTHROPIC_VERSION);
+        headers.push((HeaderName::from_static("anthropic-version"), version));
+    }
+    Ok(headers)
 }

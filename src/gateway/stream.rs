@@ -10,10 +10,13 @@ use crate::catalogue::{Code, Refusal};
 
 use super::answer::AnswerBody;
 use super::attempt::Failure;
+use super::convert::{Converted, ReplyFault, StreamConverter};
 use super::exchange::Exchange;
-use super::facts::{Ending, Endpoint};
+use super::facts::Ending;
 use super::meter::Meter;
-use super::provider::openai::{self, EventKind, UpstreamFault};
+use super::outgoing::conversion;
+use super::provider::Inspector;
+use super::provider::openai::{EventFacts, EventKind, UpstreamFault};
 use super::respond;
 use super::settle::Ended;
 use super::sse::{Cut, Event, SseReader, Verdict};
@@ -26,7 +29,9 @@ const EVENT_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// What is known of a stream while it runs.
 struct Watch {
     meter: Meter,
-    endpoint: Endpoint,
+    inspector: Inspector,
+    /// Where the caller speaks another format.
+    conversion: Option<Conversion>,
     /// The caller asked for the usage event itself.
     usage_asked: bool,
     finished: bool,
@@ -36,10 +41,24 @@ struct Watch {
 
 impl Watch {
     fn judge(&mut self, event: &Event<'_>) -> Verdict {
-        let facts = openai::inspect(self.endpoint, event.name, event.data);
+        let facts = self.inspector.inspect(event.name, event.data);
         if let Some(usage) = facts.usage {
             self.meter.tell(usage);
         }
+        let verdict = self.verdict(&facts, event);
+        match &mut self.conversion {
+            // What comes out of it is the caller's stream.
+            Some(conversion) => {
+                if facts.kind != EventKind::Error {
+                    conversion.push(event.data);
+                }
+                Verdict::Drop
+            }
+            None => verdict,
+        }
+    }
+
+    fn verdict(&mut self, facts: &EventFacts, event: &Event<'_>) -> Verdict {
         match facts.kind {
             EventKind::UsageOnly if !self.usage_asked => Verdict::Drop,
             EventKind::UsageOnly => Verdict::Withhold,
@@ -49,7 +68,7 @@ impl Watch {
                 Verdict::Withhold
             }
             EventKind::Error => {
-                self.fault = Some(openai::stream_fault(event.data));
+                self.fault = Some(self.inspector.fault(event.data));
                 Verdict::Drop
             }
             EventKind::Delta => {
@@ -62,7 +81,57 @@ impl Watch {
     }
 
     fn is_complete(&self) -> bool {
-        self.fault.is_none() && (self.done || self.finished)
+        self.fault.is_none() && !self.is_garbled() && (self.done || self.finished)
+    }
+
+    /// An event could not be converted.
+    fn is_garbled(&self) -> bool {
+        self.conversion.as_ref().is_some_and(|conversion| conversion.fault.is_some())
+    }
+
+    /// Moves what was converted to what goes to the caller.
+    fn hand_over(&mut self, cut: &mut Cut) {
+        if let Some(conversion) = &mut self.conversion {
+            conversion.hand_over(cut);
+        }
+    }
+
+    /// Why the upstream's stream was no answer, in its own words.
+    fn fault_text(&self) -> Option<Box<str>> {
+        let garbled = self.conversion.as_ref().and_then(|conversion| conversion.fault.as_ref());
+        let fault = self.fault.as_ref().map(|fault| Failure::from(fault.clone()).text);
+        fault.or(garbled.map(|fault| fault.to_string().into()))
+    }
+}
+
+/// A stream that changes its format as it goes.
+struct Conversion {
+    converter: StreamConverter,
+    converted: Converted,
+    fault: Option<ReplyFault>,
+}
+
+impl Conversion {
+    fn push(&mut self, data: &[u8]) {
+        if self.fault.is_none() {
+            self.fault = self.converter.push(data, &mut self.converted).err();
+        }
+    }
+
+    fn finish(&mut self) {
+        if self.fault.is_none() {
+            self.fault = self.converter.finish(&mut self.converted).err();
+        }
+    }
+
+    fn hand_over(&mut self, cut: &mut Cut) {
+        for (bytes, into) in
+            [(&mut self.converted.now, &mut cut.forward), (&mut self.converted.last, &mut cut.withheld)]
+        {
+            if !bytes.is_empty() {
+                into.push(Bytes::from(std::mem::take(bytes)));
+            }
+        }
     }
 }
 
@@ -101,9 +170,17 @@ impl Exchange {
         if self.durable(self.held.ticket()).await.is_err() {
             return;
         }
+        let (format, endpoint) = (self.attempt.route.format, self.request.endpoint);
+        let to = conversion(endpoint, format).ok().flatten();
+        let conversion = to.map(|to| Conversion {
+            converter: StreamConverter::new(format, to, self.envelope()),
+            converted: Converted::default(),
+            fault: None,
+        });
         let mut watch = Watch {
             meter: self.meter(),
-            endpoint: self.request.endpoint,
+            inspector: Inspector::new(format, endpoint),
+            conversion,
             usage_asked: self.request.include_usage_asked,
             finished: false,
             done: false,
@@ -117,6 +194,7 @@ impl Exchange {
             &self.admitted,
             None,
         );
+        respond::add_left_out(&mut head, &self.attempt.left_out);
         head.insert(http::header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         self.answer(respond::response(StatusCode::OK, head, body));
         let mut cut = Cut::default();
@@ -145,6 +223,7 @@ impl Exchange {
                 Ok(Ok(Some(piece))) => piece,
                 Ok(Ok(None)) => {
                     reader.finish(|event| watch.judge(event), cut);
+                    watch.hand_over(cut);
                     caller.forward(self, cut).await;
                     return if watch.is_complete() { End::Upstream } else { End::Cut };
                 }
@@ -157,8 +236,9 @@ impl Exchange {
                 return End::Cut;
             }
             drop(piece);
+            watch.hand_over(cut);
             caller.forward(self, cut).await;
-            if watch.fault.is_some() {
+            if watch.fault.is_some() || watch.is_garbled() {
                 return End::Cut;
             }
             if watch.done {
@@ -170,8 +250,14 @@ impl Exchange {
         }
     }
 
-    async fn end_stream(self, end: End, mut watch: Watch, mut caller: Caller, cut: Cut) {
+    async fn end_stream(self, end: End, mut watch: Watch, mut caller: Caller, mut cut: Cut) {
         let gone = caller.is_gone();
+        if watch.is_complete()
+            && let Some(conversion) = &mut watch.conversion
+        {
+            conversion.finish();
+            conversion.hand_over(&mut cut);
+        }
         let complete = watch.is_complete() && !matches!(end, End::DrainLimit | End::Interrupted(_));
         let ending = match &end {
             End::Interrupted(why) => why.ending(),
@@ -188,7 +274,7 @@ impl Exchange {
         let ended = Ended {
             code,
             first_byte_us: caller.first_byte_us,
-            upstream_error: watch.fault.as_ref().map(|fault| Failure::from(fault.clone()).text),
+            upstream_error: watch.fault_text(),
             ..self.ended(200, ending)
         };
         let delivered = complete || watch.meter.has_delivered();

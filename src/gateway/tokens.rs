@@ -15,6 +15,8 @@ use ledger::{TokenClass, Usage};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::convert::conversation::{Part as Said, Role};
+use super::convert::{self, LeftOut, Text};
 use super::facts::Endpoint;
 use super::provider::openai::Delivered;
 use super::request::{DOCUMENTS_PER_SEARCH, TOKENS_PER_DOCUMENT};
@@ -101,6 +103,9 @@ pub fn count_input(endpoint: Endpoint, family: Family, body: &Bytes, images: u32
     let mut text = String::new();
     let added = match endpoint {
         Endpoint::ChatCompletions => gather(body, &mut text).unwrap_or(0),
+        Endpoint::Messages | Endpoint::GenerateContent | Endpoint::StreamGenerateContent => {
+            gather_conversation(endpoint, body, &mut text).unwrap_or(0)
+        }
         Endpoint::Rerank => return rerank_tokens(family, body, bound),
         _ => gather_plain(body, &mut text).unwrap_or(0),
     };
@@ -116,6 +121,9 @@ pub fn input_tokens(endpoint: Endpoint, family: Family, body: &Bytes) -> Vec<u32
     let mut text = String::new();
     let _added = match endpoint {
         Endpoint::ChatCompletions => gather(body, &mut text),
+        Endpoint::Messages | Endpoint::GenerateContent | Endpoint::StreamGenerateContent => {
+            gather_conversation(endpoint, body, &mut text)
+        }
         _ => gather_plain(body, &mut text),
     };
     family.tokenizer().encode(text.as_str())
@@ -127,6 +135,48 @@ pub fn first_tokens(family: Family, text: &str, keep: usize) -> Option<String> {
     let tokenizer = family.tokenizer();
     let ids = tokenizer.encode(text);
     tokenizer.decode(ids.get(..keep).unwrap_or(&ids))
+}
+
+/// The same of a conversation in another format. What cannot be read as one counts by its JSON.
+fn gather_conversation(endpoint: Endpoint, body: &[u8], text: &mut String) -> Option<u64> {
+    let json = std::str::from_utf8(body).ok()?;
+    let Ok(conversation) = convert::read(endpoint.format()?, json, &mut LeftOut::default()) else {
+        text.push_str(json);
+        return Some(0);
+    };
+    let mut said = |part: &str| {
+        text.push_str(part);
+        text.push('\n');
+    };
+    for system in &conversation.system {
+        said(&system.unescaped());
+    }
+    for turn in &conversation.turns {
+        said(if turn.role == Role::User { "user" } else { "assistant" });
+        turn.parts.iter().for_each(|part| say_part(part, &mut said));
+    }
+    for tool in &conversation.tools {
+        said(&tool.name.unescaped());
+        said(&tool.description.as_ref().map(Text::unescaped).unwrap_or_default());
+        said(tool.parameters.as_deref().unwrap_or_default());
+    }
+    Some(PRIMING_TOKENS + MESSAGE_TOKENS.saturating_mul(conversation.turns.len() as u64))
+}
+
+fn say_part(part: &Said<'_>, said: &mut impl FnMut(&str)) {
+    match part {
+        Said::Text(text) => said(&text.unescaped()),
+        Said::ToolCall(call) => {
+            said(&call.name.unescaped());
+            said(&call.arguments);
+        }
+        Said::ToolResult(result) => result.content.iter().for_each(|part| {
+            if let Said::Text(text) = part {
+                said(&text.unescaped());
+            }
+        }),
+        Said::Image(_) | Said::Thinking { .. } | Said::Redacted(_) => {}
+    }
 }
 
 #[derive(Deserialize)]

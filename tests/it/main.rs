@@ -24,6 +24,7 @@ mod directory;
 mod durability;
 mod endpoints;
 mod explain;
+mod formats;
 mod gateway;
 mod gateway_address;
 mod gateway_key;

@@ -48,6 +48,25 @@ async fn the_simulated_upstream_is_what_the_sdks_expect() {
     tokio::task::spawn_blocking(move || check(&url, &keys, true)).await.unwrap();
 }
 
+/// H3: Anthropic's and Google's own SDKs, in Python and Node, reach every provider's models.
+#[test]
+fn h3_the_sdks_of_other_formats_reach_every_provider() {
+    let sdk = installed();
+    let demo = crate::support::demo::Demo::start();
+    let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sdk/python/formats_check.py");
+    let python = [sdk.join("venv/bin/python"), here];
+    let node = [PathBuf::from("node"), sdk.join("node/formats_check.mjs")];
+    for [program, script] in [python, node] {
+        let status = Command::new(&program)
+            .arg(&script)
+            .env("BASE_URL", demo.ready()["base_url"].as_str().unwrap())
+            .env("KEYS", demo.ready()["keys"].to_string())
+            .status()
+            .unwrap();
+        assert!(status.success(), "{}", script.display());
+    }
+}
+
 /// The demo as a process; it is asked to end when the test does, so that its
 /// upstream ends with it.
 struct Demo(Child);

@@ -20,5 +20,5 @@ if [ "$(cat "$into/installed" 2>/dev/null || true)" != "$want" ]; then
     echo "$want" >"$into/installed"
 fi
 # The checks are those of this tree; Node finds its modules beside them.
-cp "$here/node/check.mjs" "$into/node/"
+cp "$here/node/check.mjs" "$here/node/formats_check.mjs" "$into/node/"
 cp "$here/refusals.json" "$into/"

@@ -56,12 +56,18 @@ impl Answer {
             // A stream that breaks off is counted by its caller, who cannot
             // know what was cached; so nothing is.
             let breaks = chat.behaviour == Behaviour::Cut;
-            let read = if breaks { 0 } else { cached.read(chat.endpoint, family, body).min(input) };
-            usage.set(TokenClass::Input, input - read);
+            // Anthropic's caches only what it is told to.
+            let keeps = !breaks && (chat.endpoint != Endpoint::Messages || chat.wants_cache);
+            let read = if keeps { cached.read(chat.endpoint, family, body).min(input) } else { 0 };
+            let long = input >= CACHE_MIN_TOKENS as u64;
+            let writes = keeps && chat.endpoint == Endpoint::Messages && read == 0 && long;
+            let written = if writes { input } else { 0 };
+            usage.set(TokenClass::CacheWrite, written);
+            usage.set(TokenClass::Input, input - read - written);
             usage.set(TokenClass::CacheRead, read);
             usage.set(TokenClass::ImageIn, 0);
         }
-        let thinks = chat.model.name == "gpt-5-mini" && chat.cap >= 2 * REASONING_TOKENS;
+        let thinks = (chat.model.name == "gpt-5-mini" || chat.thinks) && chat.cap >= 2 * REASONING_TOKENS;
         let reasoning = if thinks { REASONING_TOKENS } else { 0 };
         let wished = chat.wish("#tokens").map(|wished| wished.clamp(1, WISHED_TOKENS_MAX));
         let whole = match &chat.tool {
@@ -79,6 +85,11 @@ impl Answer {
         usage.set(TokenClass::Reasoning, reasoning * chat.choices);
         let mut answer = Self { text, finish, usage, family, choices: chat.choices };
         answer.usage.set(TokenClass::Output, answer.tokens_of(&answer.text));
+        if chat.endpoint == Endpoint::Messages {
+            // Anthropic bills thoughts as output and does not tell them apart.
+            let thought = std::mem::take(&mut answer.usage.tokens[TokenClass::Reasoning as usize]);
+            answer.usage.tokens[TokenClass::Output as usize] += thought;
+        }
         answer
     }
 

@@ -4,6 +4,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::wire_gemini;
 use crate::demo::prices::{DemoModel, model_at};
 use crate::gateway::facts::Endpoint;
 
@@ -64,6 +65,10 @@ pub(super) struct Chat {
     pub asked: String,
     /// Name of the tool to call, if the message wants it.
     pub tool: Option<String>,
+    /// It is asked to think first.
+    pub thinks: bool,
+    /// The request tells the provider to keep its beginning (Anthropic's `cache_control`).
+    pub wants_cache: bool,
 }
 
 /// Why a request cannot be served, in OpenAI's words.
@@ -100,6 +105,9 @@ struct Wire {
     n: Option<u64>,
     #[serde(default)]
     tools: Vec<Value>,
+    /// Anthropic's and DeepSeek's.
+    #[serde(default)]
+    thinking: Value,
 }
 
 #[derive(Deserialize)]
@@ -135,7 +143,13 @@ impl Message {
     fn images(&self) -> u32 {
         let parts = self.content.as_array().into_iter().flatten();
         u32::try_from(
-            parts.filter(|part| part["type"] == "image_url" || part["type"] == "input_image").count(),
+            parts
+                .filter(|part| {
+                    part["type"]
+                        .as_str()
+                        .is_some_and(|kind| matches!(kind, "image_url" | "input_image" | "image"))
+                })
+                .count(),
         )
         .unwrap_or(u32::MAX)
     }
@@ -143,7 +157,19 @@ impl Message {
 
 impl Chat {
     pub fn read(endpoint: Endpoint, body: &[u8]) -> Result<Self, Rejection> {
-        let mut wire: Wire = serde_json::from_slice(body).map_err(|error| Rejection::unreadable(&error))?;
+        let wire = serde_json::from_slice(body).map_err(|error| Rejection::unreadable(&error))?;
+        let wants_cache = memchr::memmem::find(body, b"\"cache_control\"").is_some();
+        Ok(Self { wants_cache, ..Self::of(endpoint, wire)? })
+    }
+
+    /// A request whose model stands in the address.
+    pub fn read_gemini(endpoint: Endpoint, model: &str, body: &[u8]) -> Result<Self, Rejection> {
+        let body: Value = serde_json::from_slice(body).map_err(|error| Rejection::unreadable(&error))?;
+        let chat = wire_gemini::as_chat(model, endpoint == Endpoint::StreamGenerateContent, &body);
+        Self::of(endpoint, serde_json::from_value(chat).map_err(|error| Rejection::unreadable(&error))?)
+    }
+
+    fn of(endpoint: Endpoint, mut wire: Wire) -> Result<Self, Rejection> {
         wire.messages.extend(wire.prompt.take().map(Message::of_user));
         wire.messages.extend(match std::mem::take(&mut wire.input) {
             Value::String(text) => vec![Message::of_user(text)],
@@ -166,7 +192,9 @@ impl Chat {
         let first_tool = wire.tools.first().and_then(name);
         Ok(Self {
             endpoint,
-            behaviour: Behaviour::of(model.name),
+            behaviour: if asked.contains("#cut") { Behaviour::Cut } else { Behaviour::of(model.name) },
+            thinks: wire.thinking["type"] == "enabled",
+            wants_cache: false,
             stream: wire.stream.unwrap_or(false),
             include_usage: wire.stream_options.and_then(|options| options.include_usage).unwrap_or(false),
             cap: asked_cap.unwrap_or(u64::from(model.max_output_tokens)),

@@ -1,5 +1,5 @@
-//! The simulated upstream, with the payment providers beside it: a process of its own that speaks OpenAI's wire
-//! format, echoes, fails in every way that it is told to, and keeps a bill.
+//! The simulated upstream, with the payment providers beside it: a process of its own that speaks the wire formats of
+//! OpenAI, DeepSeek, Anthropic and Gemini, echoes, fails in every way that it is told to, and keeps a bill.
 //!
 //! Promises: the same request gets the same answer; every answer's row is on
 //! disk before its last bytes (a whole answer's: before its first), also when
@@ -9,7 +9,8 @@
 //!
 //! Words in the last user message that change an answer, for tests:
 //! `#tokens=500` (its length), `#delay_ms=50` (how long it thinks), `#tool`
-//! (it calls the first tool that the request offers).
+//! (it calls the first tool that the request offers), `#status=429` (it fails with that status), `#cut` (it breaks off
+//! half-way).
 
 mod answer;
 mod bill;
@@ -18,6 +19,8 @@ mod form;
 mod made;
 mod server;
 mod wire;
+mod wire_anthropic;
+mod wire_gemini;
 mod wire_text;
 
 use std::fmt;

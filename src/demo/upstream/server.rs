@@ -27,7 +27,10 @@ use tokio::time::sleep;
 use super::answer::{Answer, PrefixCache};
 use super::bill::{Bill, BillOutcome, BillRow, Item};
 use super::chat::{Behaviour, Chat, Rejection};
-use super::{BODY_BYTES_MAX, CALLER_REQUEST_HEADER, UPSTREAM_REQUEST_HEADER, made, wire, wire_text};
+use super::{
+    BODY_BYTES_MAX, CALLER_REQUEST_HEADER, UPSTREAM_REQUEST_HEADER, made, wire, wire_anthropic, wire_gemini,
+    wire_text,
+};
 use crate::clock::{Clock, Entropy, SystemClock, SystemEntropy};
 use crate::demo::prices::MODELS;
 use crate::gateway::facts::{Endpoint, Output};
@@ -99,6 +102,14 @@ impl Server {
         match (request.method(), path) {
             (&Method::GET, "/bill") => self.bill(request.uri().query(), false).await,
             (&Method::GET, "/bill.json") => self.bill(request.uri().query(), true).await,
+            (&Method::POST, path) if of_other_format(path).is_some() => {
+                let (endpoint, model) = of_other_format(path).unwrap_or((Endpoint::Messages, None));
+                let model = model.map(str::to_owned);
+                if !self.knows(&request) {
+                    return failed(endpoint, 401, "");
+                }
+                self.chat(endpoint, model, request, reset).await
+            }
             _ if !self.knows(&request) => {
                 let message = "Incorrect API key provided.";
                 let body = wire::error("invalid_request_error", Some("invalid_api_key"), None, message);
@@ -106,7 +117,8 @@ impl Server {
             }
             (&Method::GET, "/v1/models") => json(StatusCode::OK, &wire::models()),
             (&Method::POST, path) if endpoint_at(path).is_some_and(is_text) => {
-                self.chat(request, reset).await
+                let endpoint = endpoint_at(path).unwrap_or(Endpoint::ChatCompletions);
+                self.chat(endpoint, None, request, reset).await
             }
             (&Method::POST, path) if endpoint_at(path).is_some() => self.make(request).await,
             (method, path) => {
@@ -117,8 +129,14 @@ impl Server {
     }
 
     fn knows(&self, request: &Request<Incoming>) -> bool {
-        let sent = request.headers().get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
-        sent.and_then(|sent| sent.strip_prefix(b"Bearer ")).is_some_and(|key| self.key.matches(key))
+        let sent = |name: &str| request.headers().get(name).map(HeaderValue::as_bytes);
+        let key = match of_other_format(request.uri().path()).map(|(endpoint, _)| endpoint) {
+            // A version is asked for beside the key.
+            Some(Endpoint::Messages) => sent("anthropic-version").and_then(|_| sent("x-api-key")),
+            Some(_) => sent("x-goog-api-key"),
+            None => sent("authorization").and_then(|sent| sent.strip_prefix(b"Bearer ")),
+        };
+        key.is_some_and(|key| self.key.matches(key))
     }
 
     /// Pictures, sound, vectors and the like.
@@ -168,18 +186,31 @@ impl Server {
         response
     }
 
-    async fn chat(self: Arc<Self>, request: Request<Incoming>, reset: Arc<AtomicBool>) -> Response<Body> {
-        let endpoint = endpoint_at(request.uri().path()).unwrap_or(Endpoint::ChatCompletions);
+    async fn chat(
+        self: Arc<Self>,
+        endpoint: Endpoint,
+        model: Option<String>,
+        request: Request<Incoming>,
+        reset: Arc<AtomicBool>,
+    ) -> Response<Body> {
         let caller = caller_of(&request);
         let Ok(body) = Limited::new(request.into_body(), BODY_BYTES_MAX).collect().await else {
             let body = wire::error("invalid_request_error", None, None, "The body is broken or too large.");
             return json(StatusCode::PAYLOAD_TOO_LARGE, &body);
         };
         let body = body.to_bytes();
-        let mut chat = match Chat::read(endpoint, &body) {
-            Ok(chat) => chat,
-            Err(rejection) => return rejected(&rejection),
+        let read = match &model {
+            None => Chat::read(endpoint, &body),
+            Some(model) => Chat::read_gemini(endpoint, model, &body),
         };
+        let mut chat = match read {
+            Ok(chat) => chat,
+            Err(rejection) if is_openai(endpoint) => return rejected(&rejection),
+            Err(rejection) => return failed(endpoint, rejection.status, &rejection.message),
+        };
+        if let Some(status) = chat.wish("#status").and_then(|status| u16::try_from(status).ok()) {
+            return failed(endpoint, status, "This model was asked to fail.");
+        }
         if let Some(ms) = chat.wish("#delay_ms") {
             sleep(Duration::from_millis(ms.min(DELAY_MS_MAX))).await;
         }
@@ -255,6 +286,8 @@ impl Call {
     fn new(server: Arc<Server>, chat: Chat, answer: Answer, caller: Option<String>) -> Self {
         let (now_ms, id) = (SystemClock.now_ms(), fresh_id());
         let kind = match chat.endpoint {
+            Endpoint::Messages => "msg_",
+            Endpoint::GenerateContent | Endpoint::StreamGenerateContent => "gemini_",
             Endpoint::Completions => "cmpl-",
             Endpoint::Responses => "resp_",
             _ => "chatcmpl-",
@@ -285,7 +318,12 @@ impl Call {
 
     /// The whole answer, its row first.
     async fn whole(self, reset: Arc<AtomicBool>) -> Response<Body> {
-        let write = if self.is_chat() { wire::whole } else { wire_text::whole };
+        let write = match self.chat.endpoint {
+            Endpoint::ChatCompletions => wire::whole,
+            Endpoint::Messages => wire_anthropic::whole,
+            Endpoint::GenerateContent | Endpoint::StreamGenerateContent => wire_gemini::whole,
+            _ => wire_text::whole,
+        };
         let body = write(&self.chat, &self.answer, &self.head).to_string();
         if self.chat.behaviour == Behaviour::Cut {
             return self.broken_whole(body, reset);
@@ -337,7 +375,7 @@ impl Call {
         let cut_at = if self.chat.behaviour == Behaviour::Cut { pieces.len() / 2 } else { usize::MAX };
         let mut delivered = 0;
         let mut number = 0;
-        let mut gone = send.send(Ok(self.opening(&mut number).into())).await.is_err();
+        let mut gone = !say(&send, self.opening(&mut number)).await;
         for (index, piece) in pieces.iter().enumerate() {
             if gone || index == cut_at {
                 break;
@@ -345,7 +383,7 @@ impl Call {
             if self.chat.behaviour == Behaviour::Slow {
                 sleep(SLOW_CHUNK).await;
             }
-            gone = send.send(Ok(self.piece(piece, &mut number).into())).await.is_err();
+            gone = !say(&send, self.piece(piece, &mut number)).await;
             if !gone {
                 delivered += piece.len();
             }
@@ -375,30 +413,65 @@ impl Call {
 
 /// The events of a stream in the format of its endpoint; `number` counts those that are numbered.
 impl Call {
-    fn is_chat(&self) -> bool {
-        self.chat.endpoint == Endpoint::ChatCompletions
-    }
-
     fn opening(&self, number: &mut u64) -> String {
-        match self.is_chat() {
-            true => wire::opening(&self.chat, &self.head),
-            false => wire_text::opening(&self.chat, &self.head, number),
+        match self.chat.endpoint {
+            Endpoint::ChatCompletions => wire::opening(&self.chat, &self.head),
+            Endpoint::Messages => wire_anthropic::opening(&self.chat, &self.answer, &self.head),
+            Endpoint::StreamGenerateContent => wire_gemini::opening(&self.chat, &self.head),
+            _ => wire_text::opening(&self.chat, &self.head, number),
         }
     }
 
     fn piece(&self, piece: &str, number: &mut u64) -> String {
-        match self.is_chat() {
-            true => wire::piece(&self.chat, &self.head, piece),
-            false => wire_text::piece(&self.chat, &self.head, piece, number),
+        match self.chat.endpoint {
+            Endpoint::ChatCompletions => wire::piece(&self.chat, &self.head, piece),
+            Endpoint::Messages => wire_anthropic::piece(&self.chat, piece),
+            Endpoint::StreamGenerateContent => wire_gemini::piece(&self.chat, &self.head, piece),
+            _ => wire_text::piece(&self.chat, &self.head, piece, number),
         }
     }
 
     fn closing(&self, number: &mut u64) -> String {
-        match self.is_chat() {
-            true => wire::closing(&self.chat, &self.answer, &self.head),
-            false => wire_text::closing(&self.chat, &self.answer, &self.head, number),
+        match self.chat.endpoint {
+            Endpoint::ChatCompletions => wire::closing(&self.chat, &self.answer, &self.head),
+            Endpoint::Messages => wire_anthropic::closing(&self.chat, &self.answer),
+            Endpoint::StreamGenerateContent => wire_gemini::closing(&self.chat, &self.answer, &self.head),
+            _ => wire_text::closing(&self.chat, &self.answer, &self.head, number),
         }
     }
+}
+
+/// Sends a piece of a stream; an empty one would end it. False: nobody listens any more.
+async fn say(send: &mpsc::Sender<io::Result<Bytes>>, text: String) -> bool {
+    if text.is_empty() { !send.is_closed() } else { send.send(Ok(text.into())).await.is_ok() }
+}
+
+/// Anthropic's and Gemini's addresses, and the model that stands in one of Gemini's.
+fn of_other_format(path: &str) -> Option<(Endpoint, Option<&str>)> {
+    if path == "/v1/messages" {
+        return Some((Endpoint::Messages, None));
+    }
+    let (model, asked) = path.strip_prefix("/v1beta/models/")?.rsplit_once(':')?;
+    let endpoints = [Endpoint::GenerateContent, Endpoint::StreamGenerateContent];
+    endpoints.into_iter().find(|endpoint| endpoint.path() == asked).map(|endpoint| (endpoint, Some(model)))
+}
+
+fn is_openai(endpoint: Endpoint) -> bool {
+    !matches!(endpoint, Endpoint::Messages | Endpoint::GenerateContent | Endpoint::StreamGenerateContent)
+}
+
+/// A failure with this status, in the words of the endpoint's format.
+fn failed(endpoint: Endpoint, status: u16, message: &str) -> Response<Body> {
+    let (code, body) = match endpoint {
+        Endpoint::Messages => wire_anthropic::error(status, message),
+        Endpoint::GenerateContent | Endpoint::StreamGenerateContent => wire_gemini::error(status, message),
+        _ => (status, wire::failure(status, message)),
+    };
+    let mut response = json(StatusCode::from_u16(code).unwrap_or(StatusCode::BAD_GATEWAY), &body);
+    if status == 429 {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
+    }
+    response
 }
 
 /// The endpoint of a path, if it is served here.

@@ -34,6 +34,7 @@ pub(super) fn usage(chat: &Chat, usage: &Usage) -> Value {
     if is_deepseek(chat) {
         wire["prompt_cache_hit_tokens"] = cached.into();
         wire["prompt_cache_miss_tokens"] = (prompt - cached).into();
+        wire["completion_tokens_details"] = json!({"reasoning_tokens": reasoning});
     } else {
         wire["prompt_tokens_details"] = json!({"cached_tokens": cached, "audio_tokens": 0});
         wire["completion_tokens_details"] = json!({
@@ -44,9 +45,29 @@ pub(super) fn usage(chat: &Chat, usage: &Usage) -> Value {
     wire
 }
 
+/// A failure with this status, in OpenAI's words and DeepSeek's.
+pub(super) fn failure(status: u16, message: &str) -> Value {
+    match status {
+        401 => error("authentication_error", Some("invalid_api_key"), None, "Incorrect API key provided."),
+        402 => error("unknown_error", Some("invalid_request_error"), None, "Insufficient Balance"),
+        404 => error("invalid_request_error", Some("model_not_found"), None, "The model does not exist."),
+        429 => error(
+            "requests",
+            Some("rate_limit_exceeded"),
+            None,
+            "Rate limit reached. Please try again in 2s.",
+        ),
+        500.. => error("server_error", None, None, "The server had an error."),
+        _ => error("invalid_request_error", None, None, message),
+    }
+}
+
 /// A whole answer.
 pub(super) fn whole(chat: &Chat, answer: &Answer, head: &Head) -> Value {
     let message = match &chat.tool {
+        None if chat.thinks => {
+            json!({"role": "assistant", "content": answer.text, "reasoning_content": "an echo will do"})
+        }
         None => json!({"role": "assistant", "content": answer.text, "refusal": null}),
         Some(name) => json!({
             "role": "assistant", "content": null, "refusal": null,

@@ -4,3 +4,90 @@
 pub mod anthropic;
 pub mod gemini;
 pub mod openai;
+
+use http::HeaderMap;
+
+use crate::directory::ProviderKind;
+
+use super::convert::Format;
+use super::facts::Endpoint;
+use openai::{EventFacts, Told, UpstreamFault};
+
+impl ProviderKind {
+    /// What its upstreams speak.
+    pub const fn format(self) -> Format {
+        match self {
+            ProviderKind::Openai => Format::OpenAi,
+            ProviderKind::Deepseek => Format::DeepSeek,
+            ProviderKind::Anthropic => Format::Anthropic,
+            ProviderKind::Gemini => Format::Gemini,
+        }
+    }
+}
+
+/// Looks at the events of one stream.
+#[derive(Debug)]
+pub enum Inspector {
+    OpenAi(Endpoint),
+    Anthropic(anthropic::UsageSoFar),
+    Gemini,
+}
+
+impl Inspector {
+    pub fn new(format: Format, endpoint: Endpoint) -> Self {
+        match format {
+            // A call that was converted is a chat there, whatever it is here.
+            Format::OpenAi | Format::DeepSeek if endpoint.format().is_some() => {
+                Inspector::OpenAi(Endpoint::ChatCompletions)
+            }
+            Format::OpenAi | Format::DeepSeek => Inspector::OpenAi(endpoint),
+            Format::Anthropic => Inspector::Anthropic(anthropic::UsageSoFar::default()),
+            Format::Gemini => Inspector::Gemini,
+        }
+    }
+
+    pub fn inspect(&mut self, name: &[u8], data: &[u8]) -> EventFacts {
+        match self {
+            Inspector::OpenAi(endpoint) => openai::inspect(*endpoint, name, data),
+            Inspector::Anthropic(so_far) => anthropic::inspect(so_far, data),
+            Inspector::Gemini => gemini::inspect(data),
+        }
+    }
+
+    /// The fault that an error event tells of.
+    pub fn fault(&self, data: &[u8]) -> UpstreamFault {
+        match self {
+            Inspector::OpenAi(_) => openai::stream_fault(data),
+            Inspector::Anthropic(_) => anthropic::stream_fault(data),
+            Inspector::Gemini => gemini::stream_fault(data),
+        }
+    }
+}
+
+/// What a whole body tells of what it used.
+pub fn told(format: Format, endpoint: Endpoint, body: &[u8]) -> Told {
+    match format {
+        Format::OpenAi | Format::DeepSeek if endpoint.format().is_some() => {
+            openai::told(Endpoint::ChatCompletions, body)
+        }
+        Format::OpenAi | Format::DeepSeek => openai::told(endpoint, body),
+        Format::Anthropic => Told::of(anthropic::usage_from_body(body)),
+        Format::Gemini => Told::of(gemini::usage_from_body(body)),
+    }
+}
+
+/// Reads an error answer. `now_unix_s` is needed for a `Retry-After` that is a date.
+pub fn classify(
+    format: Format,
+    status: u16,
+    headers: &HeaderMap,
+    body: &[u8],
+    now_unix_s: i64,
+) -> UpstreamFault {
+    let fault = openai::classify(status, headers, body, now_unix_s);
+    match format {
+        Format::OpenAi | Format::DeepSeek => fault,
+        Format::Anthropic => anthropic::of_kind(fault, body),
+        Format::Gemini => gemini::of_kind(fault),
+    }
+}

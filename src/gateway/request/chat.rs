@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use super::json::{cap, explain, flag, model, number, opening, options, span};
 use super::messages::{self, Walk};
-use super::{CHOICES_MAX, CapField, CapSpan, Extras, Parts, RequestFault, Spans};
+use super::{CHOICES_MAX, CapField, CapSpan, Extras, OptionsSpan, Parts, RequestFault, Spans};
 
 /// What the one pass found.
 pub(super) struct Found {
@@ -108,6 +108,7 @@ fn check(text: &str, raw: &Raw<'_>, parts: Parts) -> Result<Found, RequestFault>
             max_output_tokens: None,
             model_unsaid: false,
             stream_options,
+            config: OptionsSpan::Absent,
         },
     })
 }

@@ -114,10 +114,11 @@ fn plan_cap(
     let null = match field {
         CapField::MaxTokens => &spans.max_tokens,
         CapField::MaxCompletionTokens => &spans.max_completion_tokens,
-        CapField::MaxOutputTokens => &spans.max_output_tokens,
+        CapField::MaxOutputTokens | CapField::OfGemini => &spans.max_output_tokens,
     };
     match null {
         Some(place) => splices.push(Splice { at: place.at.clone(), with: cap.to_string() }),
+        None if field == CapField::OfGemini => plan_setting(&spans.config, cap, splices, members),
         None => {
             members.push('"');
             members.push_str(field.name());
@@ -125,5 +126,17 @@ fn plan_cap(
             members.push_str(&cap.to_string());
             members.push(',');
         }
+    }
+}
+
+/// Adds a cap to Gemini's settings.
+fn plan_setting(config: &OptionsSpan, cap: u32, splices: &mut Vec<Splice>, members: &mut String) {
+    match config {
+        OptionsSpan::Object { open, empty } => {
+            let comma = if *empty { "" } else { "," };
+            let with = format!("\"maxOutputTokens\":{cap}{comma}");
+            splices.push(Splice { at: *open..*open, with });
+        }
+        _ => members.push_str(&format!("\"generationConfig\":{{\"maxOutputTokens\":{cap}}},")),
     }
 }

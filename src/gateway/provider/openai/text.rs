@@ -5,6 +5,7 @@ use memchr::{memchr, memchr2, memmem};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::gateway::convert::Format;
 use crate::gateway::facts::Endpoint;
 
 /// Text kept of one answer, in bytes; what goes beyond is only measured.
@@ -33,6 +34,8 @@ enum Shape {
     Response,
     /// Typed events, and one text.
     Transcript,
+    /// Anthropic's blocks and Gemini's parts: texts wherever they stand.
+    Blocks,
 }
 
 #[derive(Deserialize)]
@@ -70,8 +73,9 @@ struct Choice {
 
 impl Delivered {
     /// Of an answer at this endpoint.
-    pub fn at(endpoint: Endpoint) -> Self {
+    pub fn of(format: Format, endpoint: Endpoint) -> Self {
         let shape = match endpoint {
+            _ if matches!(format, Format::Anthropic | Format::Gemini) => Shape::Blocks,
             Endpoint::Completions => Shape::Completion,
             Endpoint::Responses => Shape::Response,
             Endpoint::Transcriptions => Shape::Transcript,
@@ -86,6 +90,9 @@ impl Delivered {
     pub fn push(&mut self, json: &[u8]) -> usize {
         if matches!(self.shape, Shape::Response | Shape::Transcript) {
             return self.push_typed(json);
+        }
+        if self.shape == Shape::Blocks {
+            return self.push_text(0, json);
         }
         let Some(from) = memmem::find(json, b"\"choices\"") else { return 0 };
         match serde_json::from_slice::<Message<'_>>(json) {
@@ -105,6 +112,8 @@ impl Delivered {
             let thought = match name {
                 b"content" | b"refusal" | b"arguments" | b"name" | b"transcript" => false,
                 b"text" if self.shape != Shape::Chat => false,
+                b"partial_json" if self.shape == Shape::Blocks => false,
+                b"thinking" if self.shape == Shape::Blocks => true,
                 b"reasoning_content" | b"reasoning" => true,
                 _ => return,
             };
