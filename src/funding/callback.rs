@@ -33,8 +33,9 @@ const FORGED_PER_HOUR_MAX: u32 = 2_000;
 const FORGED_BYTES_PER_HOUR_MAX: usize = 8 << 20;
 const HOUR_MS: i64 = 3_600_000;
 /// Callbacks on the timeline of one order. A provider's own can be sent again by whoever has seen them: beyond that
-/// those alone are kept that change something.
+/// those alone are kept that change something. What is refused leaves room for what is true.
 const CALLBACKS_PER_ORDER_MAX: u64 = 200;
+const REFUSED_PER_ORDER_MAX: u64 = 100;
 
 /// How many forged callbacks, and bytes of them, were kept in the current hour.
 #[derive(Debug, Default)]
@@ -59,7 +60,9 @@ impl ForgedBudget {
 /// Whether a line of the timeline is one more callback than is kept of an order: the answer is the same without it.
 pub(super) fn is_one_too_many(tx: &mut Tx<'_>, event: &OrderEvent) -> Result<bool, StoreError> {
     let Some(order) = event.order.filter(|_| &*event.kind == CALLBACK) else { return Ok(false) };
-    Ok(store::callbacks_in(tx, order)? >= CALLBACKS_PER_ORDER_MAX)
+    let is_valid = event.verdict.as_deref() == Some("valid");
+    let max = if is_valid { CALLBACKS_PER_ORDER_MAX } else { REFUSED_PER_ORDER_MAX };
+    Ok(store::callbacks_in(tx, order)? >= max)
 }
 
 const CALLBACK: &str = "callback";

@@ -45,6 +45,7 @@ mod orders_back;
 mod orders_check;
 mod orders_china;
 mod orders_libraries;
+mod orders_random;
 mod orders_stripe;
 mod reconcile;
 mod sdk;

@@ -4,7 +4,7 @@
 //! A payer pays by `GET /pay/<order>`, at whichever provider knows the order. The provider then calls back, and misbehaves as the query
 //! says: `lost=1` (no callback), `copies=5` (so many at once), `forged=1` (signed with another secret), `amount=1.00`
 //! (another amount, rightly signed), `late_ms=…`, `post=1` (epay by POST), `fails=1` (the payment fails). The answer
-//! is the list of statuses that the callbacks were answered with.
+//! is the list of statuses that the callbacks were answered with. `GET /refunded/<order>` says what went back.
 //!
 //! It knows nothing of the gateway but what the gateway sends, and the address of its webhook endpoint.
 
@@ -267,34 +267,34 @@ impl Payments {
 
     /// What went back of an order, in the provider's smallest units.
     pub fn refunded(&self, order: &str) -> Option<i64> {
-        let world = self.shared.world.lock();
-        let session = world.sessions.values().find(|session| session.order == order);
-        let trade = world.trades.get(order).map(|trade| trade.refunded);
-        let bill = world.alipay.get(order).or_else(|| world.wechat.get(order)).map(bill::Bill::refunded);
-        session.map(|session| session.refunded).or(trade).or(bill)
+        self.shared.refunded(order)
     }
 
-    /// Sends money of an order back that nobody has asked for, at Alipay or WeChat Pay, and tells of it.
-    pub fn refund_by_hand(&self, order: &str, name: &str, fen: i64) -> Option<Sent> {
+    /// Sends money of an order back that nobody has asked for – not at epay, which tells of none – and tells of it.
+    /// `units` are the provider's smallest.
+    pub fn refund_by_hand(&self, order: &str, name: &str, units: i64) -> Option<Sent> {
         {
             let mut world = self.shared.world.lock();
             let number = format!("by-hand-{}", world.number());
-            let refund = bill::BillRefund {
-                name: name.into(),
-                number,
-                fen,
-                notify_url: String::new(),
-                sent: Some(true),
-            };
             let world = &mut *world;
-            let bill = world.alipay.get_mut(order).or_else(|| world.wechat.get_mut(order))?;
-            bill.make_refund(refund)?;
+            if let Some(session) = world.sessions.values_mut().find(|session| session.order == order) {
+                world.refunds.push(session.refund(number, units, None, "succeeded")?);
+            } else {
+                let (fen, notify_url) = (units, String::new());
+                let refund =
+                    bill::BillRefund { name: name.into(), number, fen, notify_url, sent: Some(true) };
+                let bill = world.alipay.get_mut(order).or_else(|| world.wechat.get_mut(order))?;
+                bill.make_refund(refund)?;
+            }
         }
         self.tell_refund(order)
     }
 
-    /// Alipay or WeChat Pay tells of refunds of an order.
+    /// The provider tells of refunds of an order: Stripe and Alipay of all, WeChat Pay of the last one.
     pub fn tell_refund(&self, order: &str) -> Option<Sent> {
+        if let Some(charge) = self.charge(order) {
+            return Some(self.stripe_event("charge.refunded", &charge));
+        }
         self.shared.tell_alipay_refund(order).or_else(|| self.shared.tell_wechat_refund(order))
     }
 
@@ -341,6 +341,14 @@ impl Shared {
             .or_else(|| self.pay_trade(order, play))
             .or_else(|| self.pay_alipay(order, play))
             .or_else(|| self.pay_wechat(order, play))
+    }
+
+    fn refunded(&self, order: &str) -> Option<i64> {
+        let world = self.world.lock();
+        let session = world.sessions.values().find(|session| session.order == order);
+        let trade = world.trades.get(order).map(|trade| trade.refunded);
+        let bill = world.alipay.get(order).or_else(|| world.wechat.get(order)).map(bill::Bill::refunded);
+        session.map(|session| session.refunded).or(trade).or(bill)
     }
 
     fn fails(&self) -> bool {
@@ -396,6 +404,7 @@ fn router(site: Site) -> Router {
         .route("/gateway.do", get(ask_alipay).post(ask_alipay))
         .route("/v3/{*path}", get(ask_wechat).post(ask_wechat))
         .route("/pay/{order}", get(pay))
+        .route("/refunded/{order}", get(refunded))
         .with_state(site)
 }
 
@@ -453,6 +462,13 @@ async fn ask_wechat(
         }
     }
     response
+}
+
+async fn refunded(State(site): State<Site>, Path(order): Path<String>) -> Response {
+    match site.refunded(&order) {
+        Some(units) => answer((200, json!({"refunded": units}))),
+        None => answer((404, json!({"error": "nobody knows this order"}))),
+    }
 }
 
 async fn pay(State(site): State<Site>, Path(order): Path<String>, RawQuery(query): RawQuery) -> Response {

@@ -47,6 +47,22 @@ impl Session {
         })
     }
 
+    /// `None`: more than is left, or not paid.
+    pub fn refund(
+        &mut self,
+        id: String,
+        amount: i64,
+        n: Option<String>,
+        status: &'static str,
+    ) -> Option<Refund> {
+        if !self.paid || amount <= 0 || self.refunded + amount > self.amount {
+            return None;
+        }
+        self.refunded += amount;
+        let (order, payment, currency) = (self.order.clone(), self.payment.clone(), self.currency.clone());
+        Some(Refund { id, order, payment, currency, amount, status, n })
+    }
+
     pub fn charge(&self) -> Value {
         json!({
             "id": self.payment.replace("pi_", "ch_"),
@@ -180,23 +196,10 @@ impl Shared {
             let amount: i64 = get("amount").parse().unwrap_or(0);
             let session =
                 world.sessions.values_mut().find(|session| session.payment == get("payment_intent"));
-            let refund = match session {
-                Some(session) if amount > 0 && session.refunded + amount <= session.amount => {
-                    session.refunded += amount;
-                    Refund {
-                        id: format!("re_{number:08}"),
-                        order: session.order.clone(),
-                        payment: session.payment.clone(),
-                        currency: session.currency.clone(),
-                        amount,
-                        status,
-                        n: form.get("metadata[refund]").cloned(),
-                    }
-                }
-                Some(_) => {
-                    return wrong(400, "Refund amount is greater than unrefunded amount on charge");
-                }
-                None => return wrong(404, "No such payment_intent"),
+            let Some(session) = session else { return wrong(404, "No such payment_intent") };
+            let n = form.get("metadata[refund]").cloned();
+            let Some(refund) = session.refund(format!("re_{number:08}"), amount, n, status) else {
+                return wrong(400, "Refund amount is greater than unrefunded amount on charge");
             };
             let answer = refund.object();
             world.refunds.push(refund);

@@ -376,4 +376,10 @@ mod tests {
         let query = form.extend_pairs(told).append_pair("sign", &sign).finish();
         assert_eq!(epay.read(&callback(Method::GET, &query), 0), Err(Rejection::Malformed));
     }
+
+    #[test]
+    fn s37_a_platform_that_repeats_the_key_is_not_repeated() {
+        let epay = epay(EpaySignature::Appended);
+        assert_eq!(epay.hidden("{\"key\":\"a-key-of-the-tests\"}"), "{\"key\":\"[hidden]\"}");
+    }
 }
