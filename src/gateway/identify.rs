@@ -50,9 +50,10 @@ pub fn call_at(path: &str) -> Option<Endpoint> {
     CALLS.into_iter().find(|endpoint| endpoint.path() == path)
 }
 
-/// Gemini's addresses: `/v1beta/models/{model}:generateContent`.
+/// Gemini's addresses: `/v1beta/models/{model}:generateContent`. Its newer clients ask below `/v1`.
 fn gemini(path: &str) -> Option<(&str, Endpoint)> {
-    let (model, asked) = path.strip_prefix("/v1beta/models/")?.rsplit_once(':')?;
+    let below = ["/v1beta/", "/v1/", "/api/v1/"].into_iter().find_map(|base| path.strip_prefix(base))?;
+    let (model, asked) = below.strip_prefix("models/")?.rsplit_once(':')?;
     let endpoints = [Endpoint::GenerateContent, Endpoint::StreamGenerateContent];
     endpoints.into_iter().find(|endpoint| endpoint.path() == asked).map(|endpoint| (model, endpoint))
 }
@@ -73,7 +74,7 @@ pub fn named(endpoint: Endpoint, address: &Uri) -> Option<Result<Box<str>, Reque
 
 /// How errors look to whoever calls this address.
 pub fn shape(path: &str) -> Shape {
-    if path.starts_with("/v1beta/") {
+    if path.starts_with("/v1beta/") || gemini(path).is_some() {
         return Shape::Gemini;
     }
     let below = path.strip_prefix("/v1/").or_else(|| path.strip_prefix("/api/v1/"));
@@ -309,6 +310,12 @@ mod tests {
             assert_eq!(go(Method::GET, &format!("{base}/models")), Ok(Destination::Models(None)));
             let one = go(Method::GET, &format!("{base}/models/deepseek/v3"));
             assert_eq!(one, Ok(Destination::Models(Some("deepseek/v3".into()))));
+            for base in [base, "/v1beta"] {
+                let named = format!("{base}/models/a/b:generateContent");
+                assert_eq!(go(Method::POST, &named), Ok(Destination::Call(Endpoint::GenerateContent)));
+                let of = |name: &str| self::named(Endpoint::GenerateContent, &name.parse().unwrap());
+                assert_eq!(of(&named), Some(Ok("a/b".into())));
+            }
         }
     }
 
@@ -323,6 +330,8 @@ mod tests {
         assert_eq!(go(Method::POST, "/v1/chat"), Err(Code::UnknownEndpoint));
         assert_eq!(go(Method::GET, "/v1/chat/completions"), Err(Code::MethodNotAllowed));
         assert_eq!(go(Method::GET, "/v1/modelsx"), Err(Code::UnknownEndpoint));
+        assert_eq!(go(Method::GET, "/v1beta/models/x:generateContent"), Err(Code::MethodNotAllowed));
+        assert_eq!(go(Method::POST, "/v1beta/models/x:countTokens"), Err(Code::UnknownEndpoint));
     }
 
     /// D8: the address is the caller's, whoever else writes headers.
