@@ -65,6 +65,7 @@ static CHANNEL: Shape = Shape {
         field!("output_cap_field", CAP_FIELDS, Required, "Field through which it takes its output cap"),
         field!("provider_keys", COUNT, Required, "How many of the provider's keys it has"),
         field!("cools_down", Kind::Bool, Required, "Whether it rests after failures"),
+        field!("proxy", Kind::Text, Nullable, "HTTP proxy through which it is reached; null: none"),
         field!("concurrency", COUNT, Nullable, "Calls at a time of one process; null: no limit"),
         field!("requests_per_minute", COUNT, Nullable, "Calls in a minute of one process; null: no limit"),
         field!(
@@ -188,6 +189,12 @@ pub static CHANNEL_INPUT: Shape = Shape {
             Optional,
             "Whether it rests after failures; one that does not is tried whatever happened; default: true"
         ),
+        field!(
+            "proxy",
+            Kind::Text,
+            OptionalNullable,
+            "HTTP proxy (CONNECT) through which it is reached: http://host:port; null: none"
+        ),
         field!("concurrency", LIMIT, OptionalNullable, "Calls at a time of one process; null: no limit"),
         field!(
             "requests_per_minute",
@@ -267,6 +274,7 @@ impl Resource for Channel {
             "output_cap_field": channel.output_cap_field,
             "provider_keys": channel.credentials.len(),
             "cools_down": channel.cools_down,
+            "proxy": channel.proxy,
             "concurrency": channel.concurrency,
             "requests_per_minute": channel.requests_per_minute,
             "cost_share": channel.cost_share_ppm.map(decimal::multiplier_text),
@@ -416,6 +424,9 @@ pub fn apply(channel: &mut Channel, fields: &Fields<'_>) -> Result<(), Directory
     }
     if let Some(cools_down) = fields.boolean("cools_down") {
         channel.cools_down = cools_down;
+    }
+    if let Some(proxy) = fields.nullable_text("proxy") {
+        channel.proxy = proxy.map(Into::into);
     }
     apply_limits(channel, fields)?;
     apply_costs(channel, fields)

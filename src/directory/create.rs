@@ -359,6 +359,7 @@ impl Directory {
             status: ChannelStatus::Enabled,
             output_cap_field: CapField::MaxCompletionTokens,
             cools_down: true,
+            proxy: None,
             concurrency: None,
             requests_per_minute: None,
             cost_share_ppm: None,

@@ -197,6 +197,9 @@ pub struct Channel {
     /// Whether it rests after failures; one that does not is tried whatever happened.
     #[serde(default = "yes")]
     pub cools_down: bool,
+    /// HTTP proxy through which the upstream is reached: `http://host:port`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<Box<str>>,
     /// Calls at a time, of one process; unset: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<u32>,

@@ -8,6 +8,7 @@ use ledger::TokenClass;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::gateway::upstream::Target;
 use crate::id::AccountId;
 
 use super::checks;
@@ -315,6 +316,13 @@ impl Document for Channel {
     fn check(&self, _: Option<&Self>, snapshot: &Snapshot, _: Timestamp) -> Result<(), FieldError> {
         checks::name("name", &self.name)?;
         checks::base_url("base_url", &self.base_url)?;
+        if let Some(proxy) = &self.proxy {
+            checks::base_url("proxy", proxy)?;
+            if Target::parse_via(&self.base_url, proxy).is_err() {
+                let reason = "must be http://host:port of an HTTP proxy, without a path or a password";
+                return Err(FieldError::new("proxy", reason));
+            }
+        }
         if self.models.is_empty() || self.models.len() > CHANNEL_MODELS_MAX {
             return Err(FieldError::new("models", "must name from 1 to 2,000 models"));
         }

@@ -256,8 +256,9 @@ struct State {
     models: HashMap<Box<str>, Trouble>,
     credentials: Vec<Trouble>,
     last_failure: Option<(u64, Code)>,
-    /// Address and sealed credentials that all of this was learnt with.
+    /// Address, proxy and sealed credentials that all of this was learnt with.
     base_url: Box<str>,
+    proxy: Option<Box<str>>,
     sealed: Vec<Box<str>>,
 }
 
@@ -350,10 +351,12 @@ impl Health {
     /// Forgets what was learnt with another address or other credentials.
     fn follow(&self, channel: &Channel) {
         let mut state = self.state.lock();
-        if state.base_url == channel.base_url && state.sealed == channel.credentials {
+        let is_same = state.base_url == channel.base_url && state.proxy == channel.proxy;
+        if is_same && state.sealed == channel.credentials {
             return;
         }
         state.base_url.clone_from(&channel.base_url);
+        state.proxy.clone_from(&channel.proxy);
         state.sealed.clone_from(&channel.credentials);
         state.models.clear();
         state.credentials.clear();

@@ -57,7 +57,11 @@ impl Routes {
         {
             return Ok(Rc::clone(route));
         }
-        let target = Target::parse(&channel.base_url).map_err(|why| why.to_string())?;
+        let target = match &channel.proxy {
+            None => Target::parse(&channel.base_url),
+            Some(proxy) => Target::parse_via(&channel.base_url, proxy),
+        };
+        let target = target.map_err(|why| why.to_string())?;
         let credentials = app.directory.credentials(channel).map_err(|why| why.to_string())?;
         let format = channel.provider.format();
         let headers =

@@ -431,3 +431,62 @@ fn h2_a_file_is_imported_whole_or_not_at_all() {
     // The channel costs half of what callers are charged.
     assert_eq!(nano(&row["charge"]), 2 * nano(&row["attempts"][0]["cost"]), "{row:#}");
 }
+
+/// A proxy that opens tunnels, or refuses to; it tells where to.
+fn proxy(opens: bool) -> (String, std::sync::mpsc::Receiver<String>) {
+    use std::io::{BufRead, BufReader, Write};
+    use std::net::{TcpListener, TcpStream};
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let Ok(mut client) = client else { return };
+            let mut lines = BufReader::new(client.try_clone().unwrap()).lines();
+            let asked = lines.next().unwrap().unwrap();
+            while lines.next().is_some_and(|line| !line.unwrap().is_empty()) {}
+            let to = asked.split(' ').nth(1).unwrap().to_owned();
+            let _heard = tell.send(asked);
+            if !opens {
+                let _told = client.write_all(b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n");
+                continue;
+            }
+            let mut origin = TcpStream::connect(to).unwrap();
+            client.write_all(b"HTTP/1.1 200 Connection established\r\nvia: test\r\n\r\n").unwrap();
+            let (mut up, mut down) = (client.try_clone().unwrap(), origin.try_clone().unwrap());
+            std::thread::spawn(move || std::io::copy(&mut up, &mut origin));
+            std::thread::spawn(move || std::io::copy(&mut down, &mut client));
+        }
+    });
+    (url, told)
+}
+
+/// A channel behind an HTTP proxy is called through a tunnel; a proxy that opens none is a fault like any other, before
+/// anything was sent.
+#[test]
+fn h2_a_channel_can_be_reached_through_a_proxy() {
+    let demo = Demo::start();
+    let account = demo.account("anna", "10");
+    let key = demo.key_of(&account, json!([]));
+    let (shut, refused) = proxy(false);
+    let (open, tunnels) = proxy(true);
+    let behind = channel(&demo, "behind a proxy", MODEL, json!({"proxy": shut}));
+    let reply = demo.ask(&ask(&key, "hello", false));
+    reply.ok();
+    assert!(refused.recv().unwrap().starts_with("CONNECT 127.0.0.1:"));
+    let row = demo.row(reply.head.request_id());
+    assert_eq!(attempts(&row), [(false, true), (true, false)]);
+    assert_eq!((&row["attempts"][0]["channel"], &row["attempts"][0]["cost"]), (&json!(behind), &json!("0")));
+
+    change(&demo, &behind, &json!({"proxy": open}));
+    for stream in [false, true] {
+        let reply = demo.ask(&ask(&key, "hello", stream));
+        assert!(reply.is_whole_answer());
+        assert_eq!(demo.row(reply.head.request_id())["channel"], behind);
+    }
+    assert!(tunnels.recv().unwrap().starts_with("CONNECT 127.0.0.1:"));
+    let body = json!({"proxy": "http://user:secret@127.0.0.1:1"});
+    let path = format!("/api/channels/{behind}");
+    let bad = demo.ask(&Ask::new("PATCH", path).raw_body(body.to_string()).bearer(&demo.admin_token()));
+    assert_eq!((bad.head.status, code(&bad)), (400, "invalid_value".to_owned()));
+}

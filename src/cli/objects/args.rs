@@ -453,6 +453,9 @@ pub struct ChannelFields {
     /// false: it is tried whatever happened before.
     #[arg(long, value_name = "BOOL")]
     cools_down: Option<bool>,
+    /// HTTP proxy through which it is reached, http://host:port, or none.
+    #[arg(long, value_name = "URL|none")]
+    proxy: Option<String>,
     /// Calls at a time of one process, or none for no limit.
     #[arg(long, value_name = "COUNT|none")]
     concurrency: Option<String>,
@@ -501,8 +504,9 @@ impl ChannelFields {
             };
             put(&mut body, name, limit.map(read).transpose()?);
         }
-        let share = self.cost_share.map(|text| if text == "none" { Value::Null } else { text.into() });
-        put(&mut body, "cost_share", share);
+        let nullable = |text: String| if text == "none" { Value::Null } else { text.into() };
+        put(&mut body, "cost_share", self.cost_share.map(nullable));
+        put(&mut body, "proxy", self.proxy.map(nullable));
         Ok(body)
     }
 }

@@ -1,4 +1,4 @@
-//! A new connection: name look-up, TCP, TLS.
+//! A new connection: name look-up, TCP – to the origin, or through a tunnel of an HTTP proxy –, TLS.
 //!
 //! For: [`super::Upstreams`], when no pooled connection is there.
 //! Promises: TCP_NODELAY; a dead address does not use up the time of the others; the negotiated
@@ -7,7 +7,7 @@
 
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use rustls::ClientConfig;
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
@@ -26,6 +26,8 @@ use super::target::{Address, Origin};
 
 /// Most addresses of one name that are tried.
 const ADDRESSES_MAX: usize = 8;
+/// Longest head of a proxy's answer, in bytes.
+const TUNNEL_HEAD_BYTES_MAX: usize = 8 * 1_024;
 
 /// A connected socket, encrypted or not.
 pub(super) enum Io {
@@ -39,7 +41,15 @@ pub(super) async fn connect(
     tls: &Arc<ClientConfig>,
     limit: Duration,
 ) -> Result<Io, ForwardError> {
-    let tcp = connect_tcp(origin, limit).await.map_err(|source| ForwardError::Connect { source })?;
+    let failed = |source| ForwardError::Connect { source };
+    let tcp = match &origin.proxy {
+        None => connect_tcp(&origin.address, origin.port, limit).await.map_err(failed)?,
+        Some(proxy) => {
+            let mut tcp = connect_tcp(&proxy.address, proxy.port, limit).await.map_err(failed)?;
+            tunnel(&mut tcp, origin).await.map_err(failed)?;
+            tcp
+        }
+    };
     tcp.set_nodelay(true).map_err(|source| ForwardError::Connect { source })?;
     let Some(name) = &origin.tls_name else {
         return Ok(Io::Plain(tcp));
@@ -48,14 +58,38 @@ pub(super) async fn connect(
     Ok(Io::Tls(Box::new(stream.map_err(|source| ForwardError::Tls { source })?)))
 }
 
-async fn connect_tcp(origin: &Origin, limit: Duration) -> io::Result<TcpStream> {
-    let name = match &origin.address {
-        Address::Ip(ip) => return TcpStream::connect((*ip, origin.port)).await,
+/// Has a proxy open a tunnel to the origin (RFC 9110 section 9.3.6).
+async fn tunnel(tcp: &mut TcpStream, origin: &Origin) -> io::Result<()> {
+    let host = match &origin.address {
+        Address::Ip(IpAddr::V6(ip)) => format!("[{ip}]"),
+        Address::Ip(ip) => ip.to_string(),
+        Address::Name(name) => name.clone(),
+    };
+    let to = format!("{host}:{}", origin.port);
+    tcp.write_all(format!("CONNECT {to} HTTP/1.1\r\nhost: {to}\r\n\r\n").as_bytes()).await?;
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        if head.len() == TUNNEL_HEAD_BYTES_MAX {
+            return Err(io::Error::other("the proxy's answer has no end"));
+        }
+        // Byte by byte: what comes behind the head belongs to the origin.
+        head.push(tcp.read_u8().await?);
+    }
+    // HTTP/1.1 200 …
+    let status = head.get(9..12).and_then(|digits| std::str::from_utf8(digits).ok()).unwrap_or_default();
+    match head.starts_with(b"HTTP/1.") && status.starts_with('2') {
+        true => Ok(()),
+        false => Err(io::Error::other(format!("the proxy opened no tunnel and answered with {status:?}"))),
+    }
+}
+
+async fn connect_tcp(address: &Address, port: u16, limit: Duration) -> io::Result<TcpStream> {
+    let name = match address {
+        Address::Ip(ip) => return TcpStream::connect((*ip, port)).await,
         Address::Name(name) => name,
     };
     let began = Instant::now();
-    let addresses: Vec<SocketAddr> =
-        lookup_host((name.as_str(), origin.port)).await?.take(ADDRESSES_MAX).collect();
+    let addresses: Vec<SocketAddr> = lookup_host((name.as_str(), port)).await?.take(ADDRESSES_MAX).collect();
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for (at, address) in addresses.iter().enumerate() {
         // An equal share of what is left: a black hole (often IPv6) must not starve the rest.

@@ -33,6 +33,15 @@ pub(super) struct Origin {
     pub authority: String,
     /// The name that the certificate must carry; `None` for plain HTTP.
     pub tls_name: Option<ServerName<'static>>,
+    /// The HTTP proxy through which it is reached.
+    pub proxy: Option<Proxy>,
+}
+
+/// An HTTP proxy that opens tunnels (CONNECT).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Proxy {
+    pub address: Address,
+    pub port: u16,
 }
 
 /// A base URL, ready to send to. Cheap to clone.
@@ -100,6 +109,27 @@ impl Target {
         Ok(Self { origin: Arc::new(origin), prefix: url.path().trim_end_matches('/').into() })
     }
 
+    /// The same, reached through an HTTP proxy: `http://host:port`, without a path or a password. Connections through a
+    /// proxy are pooled apart from others.
+    pub fn parse_via(base_url: &str, proxy: &str) -> Result<Self, TargetError> {
+        let (target, proxy) = (Self::parse(base_url)?, Self::parse(proxy)?);
+        if proxy.is_https() {
+            return Err(TargetError::Scheme);
+        }
+        if !proxy.prefix.is_empty() {
+            return Err(TargetError::NotAUrl);
+        }
+        let origin = Origin {
+            key: format!("{} via {}", target.origin.key, proxy.origin.key),
+            address: target.origin.address.clone(),
+            port: target.origin.port,
+            authority: target.origin.authority.clone(),
+            tls_name: target.origin.tls_name.clone(),
+            proxy: Some(Proxy { address: proxy.origin.address.clone(), port: proxy.origin.port }),
+        };
+        Ok(Self { origin: Arc::new(origin), ..target })
+    }
+
     /// Whether calls to it are encrypted.
     #[must_use]
     pub fn is_https(&self) -> bool {
@@ -124,7 +154,7 @@ impl Origin {
         let port = port.unwrap_or(usual);
         let scheme = if https { "https" } else { "http" };
         let authority = if port == usual { host.clone() } else { format!("{host}:{port}") };
-        Ok(Self { key: format!("{scheme}://{host}:{port}"), address, port, authority, tls_name })
+        Ok(Self { key: format!("{scheme}://{host}:{port}"), address, port, authority, tls_name, proxy: None })
     }
 }
 
@@ -137,6 +167,17 @@ impl fmt::Debug for Target {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_proxy_is_a_plain_address() {
+        let through = |proxy: &str| Target::parse_via("https://api.example.com/v1", proxy);
+        let target = through("http://proxy.example:3128/").unwrap();
+        assert_eq!(target.origin.key, "https://api.example.com:443 via http://proxy.example:3128");
+        assert_eq!((target.origin.authority.as_str(), &*target.prefix), ("api.example.com", "/v1"));
+        assert_eq!(through("https://proxy.example").unwrap_err(), TargetError::Scheme);
+        assert_eq!(through("http://user:secret@proxy.example").unwrap_err(), TargetError::Credentials);
+        assert_eq!(through("http://proxy.example/path").unwrap_err(), TargetError::NotAUrl);
+    }
 
     #[test]
     fn a_base_url_is_taken_apart() {

@@ -241,6 +241,7 @@ fn channel(world: &World, index: usize, channel: &world::Channel) -> directory::
         status: if channel.is_enabled { ChannelStatus::Enabled } else { ChannelStatus::Disabled },
         output_cap_field: directory::CapField::MaxTokens,
         cools_down: true,
+        proxy: None,
         concurrency: None,
         requests_per_minute: None,
         cost_share_ppm: None,
