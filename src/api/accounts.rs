@@ -40,6 +40,12 @@ pub static ACCOUNT: Shape = Shape {
             Nullable,
             "Below it, the balance is told to be low; null: never"
         ),
+        field!(
+            "invoice",
+            Kind::Map(&Kind::Text),
+            Required,
+            "What its invoices (发票) need: title, tax_number …"
+        ),
         field!("policies", Kind::List(&Kind::Object(&POLICY)), Required, "Policies of its keys"),
         field!("in_force", Kind::Object(&IN_FORCE), Required, "The switches as they hold, and from where"),
         field!("created_at", Kind::Time, Required, "When it was made"),
@@ -105,6 +111,7 @@ static ACCOUNT_INPUT: Shape = Shape {
             "In a change: where keys belong that name no project"
         ),
         field!("low_balance_alert", Kind::Money, OptionalNullable, "Below it, the balance is told to be low"),
+        field!("invoice", Kind::Map(&Kind::Text), Optional, "Replaces all: names of your own, such as title"),
         field!("policies", Kind::List(&Kind::Object(&POLICY)), Optional, "Replaces all"),
         field!("version", COUNT, Optional, "In a change: the version that was seen"),
     ],
@@ -151,6 +158,7 @@ impl Resource for Account {
             "switches": switches_view(account.switches),
             "default_project": account.default_project,
             "low_balance_alert": account.low_balance_alert.map(|at| at.to_string()),
+            "invoice": account.invoice,
             "policies": account.policies.iter().map(policy_view).collect::<Vec<_>>(),
             "in_force": {
                 "api_service": in_force_view(in_force.api_service),
@@ -249,6 +257,9 @@ fn apply(account: &mut Account, fields: &Fields<'_>) -> Result<(), DirectoryErro
     }
     if fields.has("low_balance_alert") {
         account.low_balance_alert = fields.money("low_balance_alert")?;
+    }
+    if let Some(invoice) = fields.one_of("invoice")? {
+        account.invoice = invoice;
     }
     if let Some(policies) = fields.list("policies") {
         account.policies = shape::decode("policies", policies)?;

@@ -120,6 +120,12 @@ static SUMMARY: Shape = Shape {
     fields: statement_fields!(
         field!("account_name", Kind::Text, Required, "What people call the account"),
         field!(
+            "invoice",
+            Kind::Map(&Kind::Text),
+            Required,
+            "What an invoice (发票) needs, as the account has it"
+        ),
+        field!(
             "pending",
             Kind::Money,
             Nullable,
@@ -315,6 +321,7 @@ fn summary(call: &Call<'_>) -> Result<Reply, Problem> {
     let sums = statement.sums(&call.app.projections)?;
     let mut body = asked.head(call.app, &statement);
     body.insert("account_name".into(), (*asked.account.name).into());
+    body.insert("invoice".into(), json!(asked.account.invoice));
     let is_live = asked.environment == Environment::Live;
     let pending = (!statement.is_complete && is_live).then(|| call.app.funding.pending(asked.account.id));
     body.insert("pending".into(), pending.transpose()?.map_or(Value::Null, |sum| sum.to_string().into()));

@@ -1,5 +1,7 @@
 //! What a value of a document must look like. Each check names the field that it refused.
 
+use std::collections::BTreeMap;
+
 use http::Uri;
 use jiff::tz::TimeZone;
 use ledger::Nano;
@@ -124,6 +126,26 @@ pub fn email(field: &str, text: &str) -> Checked {
     match shaped && clean && text.len() <= EMAIL_BYTES_MAX {
         true => Ok(()),
         false => Err(FieldError::new(field, "is not an e-mail address")),
+    }
+}
+
+/// What an invoice needs: some names, each with a text of one line.
+pub fn invoice(field: &str, entries: &BTreeMap<Box<str>, Box<str>>) -> Checked {
+    const ENTRIES_MAX: usize = 20;
+    const CHARS_MAX: usize = 200;
+    if entries.len() > ENTRIES_MAX {
+        return Err(FieldError::new(field, "has more than 20 entries"));
+    }
+    let is_line = |text: &str| text.chars().count() <= CHARS_MAX && !text.chars().any(char::is_control);
+    match entries.iter().find(|(name, text)| name.trim().is_empty() || !is_line(name) || !is_line(text)) {
+        Some((name, _)) => {
+            let name: String = name.chars().filter(|letter| !letter.is_control()).take(40).collect();
+            Err(FieldError::new(
+                format!("{field}.{name}"),
+                "must be one line of at most 200 characters, with a name",
+            ))
+        }
+        None => Ok(()),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Making new objects: each begins as a blank document with an id of its own, which its editor fills.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -84,6 +85,7 @@ impl Directory {
             organization: None,
             switches: Switches::default(),
             low_balance_alert: None,
+            invoice: BTreeMap::new(),
             default_project: Some(project.id),
             policies: Vec::new(),
             created_at: now,

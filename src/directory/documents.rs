@@ -51,6 +51,9 @@ pub struct Account {
     /// Below it, the balance is told to be low.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "decimal::optional_money")]
     pub low_balance_alert: Option<Nano>,
+    /// What an invoice (发票) needs, such as `title` and `tax_number`, by names of the account's own.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub invoice: BTreeMap<Box<str>, Box<str>>,
     /// Where its keys belong that name no project. Only accounts from before there was one have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default_project: Option<ProjectId>,

@@ -114,6 +114,7 @@ impl Document for Account {
         checks::time_zone("time_zone", &self.time_zone)?;
         checks::not_negative("overdraft", self.overdraft)?;
         self.low_balance_alert.iter().try_for_each(|at| checks::not_negative("low_balance_alert", *at))?;
+        checks::invoice("invoice", &self.invoice)?;
         if self.policies.len() > ACCOUNT_POLICIES_MAX {
             return Err(FieldError::new("policies", "are more than 64"));
         }

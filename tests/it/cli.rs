@@ -278,3 +278,30 @@ fn b2_codes_are_made_and_redeemed_by_commands() {
     assert_eq!(run(&dir, &format!("--json codes show {id}")).json()["state"], "disabled");
     assert!(codes.iter().all(|code| !run(&dir, "codes list").out.contains(code.as_str())));
 }
+
+/// B6, I2, A2: statements, costs and lost top-ups by command.
+#[test]
+fn statements_costs_and_top_ups_by_command() {
+    let dir = dir();
+    run(&dir, "--json accounts create --name Ann --email ann@example.com").json();
+    run(&dir, "--json credit ann@example.com 12.5 --kind purchased --reference order:1 --reason test").json();
+    let csv = run(&dir, "statement ann@example.com --format csv");
+    assert_eq!(csv.exit, Exit::Fine, "{}", csv.err);
+    assert!(csv.out.starts_with("record,at,family") && csv.out.contains("\r\nline,"), "{}", csv.out);
+    let whole: Value =
+        serde_json::from_str(&run(&dir, "statement ann@example.com --format json").out).unwrap();
+    let summary = run(&dir, "--json statement ann@example.com").json();
+    assert_eq!((&whole["closing"], &whole["movements"]), (&summary["closing"], &summary["movements"]));
+    assert_eq!(summary["closing"]["available"], "12.5");
+    assert!(run(&dir, "statement ann@example.com").out.contains("closing"));
+    assert_eq!(run(&dir, "statement ann@example.com --period 2026-13").exit, Exit::Usage);
+    assert_eq!(run(&dir, "statement ann@example.com --period 2026 --from 2026-01-01").exit, Exit::Usage);
+    assert_eq!(run(&dir, "statement nobody@example.com").exit, Exit::No);
+    let costs = run(&dir, "accounts costs ann@example.com --by month,model");
+    assert!(costs.exit == Exit::Fine && costs.out.contains("total"), "{}{}", costs.out, costs.err);
+    let focus = run(&dir, "accounts costs ann@example.com --format focus");
+    assert!(focus.out.starts_with("BilledCost,"), "{}{}", focus.out, focus.err);
+    let lost = run(&dir, "--json orders where ann@example.com --order ord_0000000000000");
+    assert_eq!(lost.exit, Exit::No);
+    assert!(lost.out.contains("not_found"), "{}{}", lost.out, lost.err);
+}

@@ -288,6 +288,27 @@ fn b6_a_key_reads_the_statement_of_its_account() {
     app.get_bare("/v1/statement").refused(401, "missing_key");
 }
 
+/// A summary has what an invoice (发票) needs, as the account itself has named it.
+#[test]
+fn b6_a_summary_has_what_an_invoice_needs() {
+    let app = TestApp::new();
+    let account = app.account("one");
+    let invoice = json!({"title": "一号科技有限公司", "tax_number": "91310000MA1K35XX0X"});
+    app.patch(&format!("/api/accounts/{account}"), json!({"invoice": invoice})).ok();
+    let summary = app.get(&format!("/api/accounts/{account}/statement/summary?period=2026-11")).ok();
+    assert_eq!(summary["invoice"], invoice);
+    for (wrong, field) in [
+        (json!({"title": "two\nlines"}), "invoice.title"),
+        (json!({"": "no name"}), "invoice."),
+        (json!({"title": "长".repeat(201)}), "invoice.title"),
+        (json!({"title": 5}), "invoice.title"),
+    ] {
+        let refused = app.patch(&format!("/api/accounts/{account}"), json!({"invoice": wrong}));
+        refused.refused(400, "invalid_value");
+        assert_eq!(refused.field(), field);
+    }
+}
+
 #[test]
 fn b6_a_period_that_is_none_is_refused_by_name() {
     let app = TestApp::new();

@@ -179,6 +179,7 @@ fn account(index: usize, account: &world::Account) -> directory::Account {
         organization: account.organization.map(|node| OrganizationId::from_raw(raw(node))),
         switches: Switches { api_service: account.api_service, model_calls: account.model_calls },
         low_balance_alert: None,
+        invoice: std::collections::BTreeMap::new(),
         default_project: None,
         policies: attached.collect(),
         created_at: at(0),
