@@ -36,3 +36,9 @@ bench-verify:
 bench-statement:
 	STATEMENT_ROWS=1000000 STATEMENT_KEYS=100 STATEMENT_OUT=$(CURDIR)/bench/results/statement.md \
 		cargo test --release --test it statements_scale
+
+# A million rows of a bill beside a million attempts: at most 60 s and 500 MiB.
+.PHONY: bench-reconcile
+bench-reconcile:
+	cargo build --release --bin tallygate
+	$(BENCH_BIN) bench reconcile --rows 1000000 --out bench/results/reconcile

@@ -1,4 +1,4 @@
-//! `tallygate bench verify`: how long the checks of the books take, and what memory they need, on books of a stated size.
+//! `tallygate bench verify` and `bench reconcile`: how long the checks of the books take, and what memory they need, on books of a stated size.
 //!
 //! What is measured is the command as an operator types it, as a process of its own. The figures stand beside the machine,
 //! the command and the share of the machine that others had meanwhile.
@@ -74,6 +74,39 @@ pub fn verify(args: &VerifyArgs) -> io::Result<ExitCode> {
     }
     let report = Report::new("verify", vec![about], vec![full, again]);
     report.show(args.out.as_deref())
+}
+
+/// Write books and their upstream's bill, and measure how they are compared.
+#[derive(Debug, clap::Args)]
+pub struct ReconcileArgs {
+    /// Rows of the bill, at the least; the books have as many attempts.
+    #[arg(long, default_value_t = 1_000_000)]
+    rows: u64,
+    /// Folder for the books; on a disk.
+    #[arg(long, default_value = "/var/tmp")]
+    work: PathBuf,
+    /// Write the report to FILE.json and FILE.md.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+pub fn reconcile(args: &ReconcileArgs) -> io::Result<ExitCode> {
+    let dir = args.work.join(format!("tallygate-bill-{}", args.rows));
+    if dir.exists() {
+        std::fs::remove_dir_all(&dir)?;
+    }
+    let bill = args.work.join(format!("tallygate-bill-{}.csv", args.rows));
+    // Two movements for each call, and one call in twenty is not billed.
+    let written = history::write_billed(&dir, args.rows * 11 / 5, 7, Some(&bill), &mut |_| {})?;
+    let size = std::fs::metadata(&bill)?.len();
+    let about = format!("{} calls, and a bill of {} MiB", written.calls, size >> 20);
+    let path = bill.to_string_lossy().into_owned();
+    let import = ["reconcile", "import", "upstream-csv", &path];
+    let import = measured("reconcile import", &dir, &import, Some(60), Some(500))?;
+    let compared = measured("reconcile", &dir, &["reconcile"], Some(60), Some(500))?;
+    std::fs::remove_dir_all(&dir)?;
+    std::fs::remove_file(&bill)?;
+    Report::new("reconcile", vec![about], vec![import, compared]).show(args.out.as_deref())
 }
 
 fn write_history(dir: &Path, rows: u64) -> io::Result<history::History> {

@@ -1,7 +1,8 @@
 //! Books with a past: a journal of any length, written in one go through the real ledger, the real encoding and the real
 //! store, for measurements of what reads it. Random, but the same for the same seed.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -42,11 +43,27 @@ pub struct History {
 /// Writes books with at least so many movements of money into a new data directory, request log and all. `told` hears of
 /// the movements so far.
 pub fn write(dir: &Path, effects: u64, seed: u64, told: &mut dyn FnMut(u64)) -> io::Result<History> {
+    write_billed(dir, effects, seed, None, told)
+}
+
+/// The same, with the bill that the upstream of these calls would send: a line for each call that it answered.
+pub fn write_billed(
+    dir: &Path,
+    effects: u64,
+    seed: u64,
+    bill: Option<&Path>,
+    told: &mut dyn FnMut(u64),
+) -> io::Result<History> {
     std::fs::create_dir_all(dir)?;
     let config = StoreConfig::embedded(dir);
     let mut stores = store::open(&config).map_err(io::Error::other)?;
     let epoch = stores.journal.acquire(0, "history").map_err(io::Error::other)?;
     let mut writer = Writer::new(seed, epoch);
+    if let Some(bill) = bill {
+        let mut file = BufWriter::new(File::create(bill)?);
+        writeln!(file, "request_id,cost,currency,time")?;
+        writer.bill = Some(file);
+    }
     while writer.history.effects < effects {
         writer.step()?;
         if writer.records.len() as u64 >= writer.full_at {
@@ -56,6 +73,7 @@ pub fn write(dir: &Path, effects: u64, seed: u64, told: &mut dyn FnMut(u64)) -> 
     }
     writer.end_all()?;
     writer.commit(&mut *stores.journal)?;
+    writer.bill.as_mut().map_or(Ok(()), Write::flush)?;
     // The request log and the checkpoint are made from the journal, as after a crash.
     let books = BooksConfig {
         shard: 0,
@@ -89,6 +107,7 @@ struct Writer {
     /// Some charges of the past, for refunds.
     charges: Vec<ChargeRecord>,
     buffers: Buffers,
+    bill: Option<BufWriter<File>>,
     history: History,
 }
 
@@ -107,6 +126,7 @@ impl Writer {
             running: Vec::new(),
             charges: Vec::new(),
             buffers: Buffers::default(),
+            bill: None,
             history: History::default(),
         }
     }
@@ -212,12 +232,19 @@ impl Writer {
     }
 
     fn end(&mut self, hold: HoldId) -> io::Result<(Effect, Outcome)> {
+        self.number += 1;
         let (input, output) = (200 + self.below(800), 20 + self.below(300));
         let mut outcome = outcome(self.number, input, output);
         if self.below(20) == 0 {
             outcome = Outcome { ending: Ending::UpstreamFailed, status: 502, ..Outcome::gateway_fault() };
             let release = Command::Release { hold, reason: ReleaseReason::UpstreamFailed };
             return Ok((self.execute(&release)?, outcome));
+        }
+        if let (Some(bill), Some(attempt)) = (&mut self.bill, outcome.attempts.first()) {
+            let (name, cost) =
+                (attempt.upstream_request.as_deref().unwrap_or(""), attempt.cost.unwrap_or_default());
+            let at = jiff::Timestamp::from_millisecond(self.now_ms).map_err(io::Error::other)?;
+            writeln!(bill, "{name},{cost},USD,{at}")?;
         }
         let known = self.ledger.hold(hold).map(|hold| (hold.account, hold.layers.clone()));
         let charge = Nano(i64::try_from(input * 1_000 + output * 2_000).unwrap_or(0));

@@ -85,6 +85,8 @@ enum Part {
     },
     /// Write books with a long past, and measure how `verify` reads them.
     Verify(books::VerifyArgs),
+    /// Write books and their upstream's bill, and measure how they are compared.
+    Reconcile(books::ReconcileArgs),
     /// Run the bare proxy alone.
     Bare {
         #[arg(long)]
@@ -105,6 +107,7 @@ pub fn run(args: &BenchArgs, json: bool) -> io::Result<ExitCode> {
         }
         Some(Part::Bare { listen, upstream }) => bare::run(*listen, *upstream).map(|()| ExitCode::SUCCESS),
         Some(Part::Verify(args)) => books::verify(args),
+        Some(Part::Reconcile(args)) => books::reconcile(args),
         Some(Part::Prepare { dir, listen, upstream, keys }) => {
             let prepared = gateway::prepare(dir, *listen, *upstream, *keys)?;
             writeln!(io::stdout(), "tallygate serve --config {}", prepared.config().display())?;
