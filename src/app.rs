@@ -20,6 +20,7 @@ use crate::risk::{self, RegionsError};
 use crate::secret::{MasterKey, MasterKeyError};
 use crate::store::{self, DataDirLock, JournalReader, Projections, StoreConfig, StoreError};
 use crate::summaries;
+use crate::upkeep::Upkeep;
 
 /// See the module.
 pub struct App {
@@ -259,13 +260,14 @@ pub fn serve(mut config: Config) -> Result<(), RunError> {
     let notices = app.notices.start(&app.config.mail).map_err(RunError::Notices)?;
     let poller = Poller::start(Arc::clone(&app.funding)).map_err(RunError::Poller)?;
     let summaries = summaries::Worker::start(Arc::clone(&app)).map_err(RunError::Summaries)?;
+    let upkeep = Upkeep::start(Arc::clone(&app)).map_err(RunError::Poller)?;
     let router = crate::api::router(Arc::clone(&app), &public_url);
     let gateway = Gateway::new(Arc::clone(&app), router, public_url);
     let server = Server::start(Arc::new(gateway), bound, workers).map_err(RunError::Serve)?;
     app.funding.check_all().map_err(RunError::Poller)?;
     signals.wait();
     tracing::info!("stopping");
-    drop((poller, summaries));
+    drop((poller, summaries, upkeep));
     server.stop_blocking(patience);
     notices.stop_blocking();
     app.stop_long_commands();
@@ -294,7 +296,7 @@ impl fmt::Display for RunError {
             RunError::Summaries(why) => {
                 write!(f, "the thread that tells monthly summaries cannot be started: {why}")
             }
-            RunError::Poller(why) => write!(f, "the thread that looks after orders cannot be started: {why}"),
+            RunError::Poller(why) => write!(f, "a thread that looks after money cannot be started: {why}"),
         }
     }
 }

@@ -30,3 +30,4 @@ pub mod risk;
 pub mod secret;
 pub mod store;
 pub mod summaries;
+pub mod upkeep;

@@ -12,6 +12,7 @@
 mod committer;
 pub mod durability;
 pub mod encoding;
+mod expiry;
 pub mod lookup;
 pub mod movement;
 mod projector;
@@ -143,6 +144,7 @@ struct Shared {
 
 struct State {
     ledger: Ledger,
+    ends: expiry::Ends,
     meters: Meters,
     pending: Vec<Record>,
     /// Number that the pending records will be written under.
@@ -289,6 +291,7 @@ impl Books {
         let mut state = self.shared.state.lock();
         state.check_open()?;
         let effect = state.ledger.execute(command, now).map_err(BooksError::Refused)?;
+        state.ends.note(&effect);
         let ticket = state.push(Record { effects: vec![effect.clone()], call: None });
         drop(state);
         self.shared.work.notify_one();

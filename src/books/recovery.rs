@@ -18,6 +18,7 @@ use crate::store::{JournalStore, Projections, StoreError};
 
 use super::committer::Committer;
 use super::encoding::{self, Checkpoint, DecodeError};
+use super::expiry::Ends;
 use super::projector::{CHECKPOINT, Projector, called};
 use super::rates::Meters;
 use super::rows::{Entry, RowMaker};
@@ -154,6 +155,7 @@ impl Books {
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
                 meters: Meters::default(),
+                ends: Ends::of(&live),
                 ledger: live,
                 pending: orphans,
                 next_batch: last.n + 1,

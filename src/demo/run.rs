@@ -18,6 +18,7 @@ use crate::gateway::upstream::{Call, Settings, Target, Tls, Upstreams};
 use crate::notices::StartError;
 use crate::secret::Secret;
 use crate::summaries;
+use crate::upkeep::Upkeep;
 
 use super::companion;
 use super::keys::{KEYS, SEED_FILE, Seed};
@@ -67,7 +68,7 @@ impl fmt::Display for DemoError {
             DemoError::Signals(why) => write!(f, "signals cannot be received: {why}"),
             DemoError::Notices(why) => write!(f, "{why}"),
             DemoError::Poller(why) => {
-                write!(f, "the thread that looks after orders cannot be started: {why}")
+                write!(f, "a thread that looks after money cannot be started: {why}")
             }
             DemoError::Summaries(why) => {
                 write!(f, "the thread that tells monthly summaries cannot be started: {why}")
@@ -121,6 +122,7 @@ pub fn run(args: &DemoArgs, out: &mut dyn io::Write) -> Result<(), DemoError> {
     let notices = app.notices.start(&app.config.mail).map_err(DemoError::Notices)?;
     let poller = Poller::start(Arc::clone(&app.funding)).map_err(DemoError::Poller)?;
     let summaries = summaries::Worker::start(Arc::clone(&app)).map_err(DemoError::Summaries)?;
+    let upkeep = Upkeep::start(Arc::clone(&app)).map_err(DemoError::Poller)?;
     let router = crate::api::router(Arc::clone(&app), &public_url);
     let gateway = Arc::new(Gateway::new(Arc::clone(&app), router, public_url.clone()));
     let server = Server::start(gateway, bound, workers).map_err(DemoError::Serve)?;
@@ -139,7 +141,7 @@ pub fn run(args: &DemoArgs, out: &mut dyn io::Write) -> Result<(), DemoError> {
     let told = if args.ready_json { ready.print_json(out) } else { ready.print_table(out) };
     told.map_err(DemoError::Output)?;
     signals.wait();
-    drop((poller, summaries));
+    drop((poller, summaries, upkeep));
     server.stop_blocking(std::time::Duration::from_millis(app.config.limits.shutdown_ms));
     notices.stop_blocking();
     app.books.close_blocking();

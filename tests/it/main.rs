@@ -23,6 +23,7 @@ mod demo;
 mod directory;
 mod durability;
 mod endpoints;
+mod expiry;
 mod explain;
 mod formats;
 mod gateway;

@@ -10,7 +10,7 @@ use crate::effect::{
 };
 use crate::fits::Origin;
 use crate::holds::Hold;
-use crate::ids::{AccountId, HoldId, Reference, Timestamp};
+use crate::ids::{AccountId, HoldId, LotId, Reference, Timestamp};
 use crate::money::Nano;
 use crate::plant::planted;
 use crate::postings::{self, Platform};
@@ -67,6 +67,21 @@ impl Ledger {
 
     pub fn accounts(&self) -> impl Iterator<Item = AccountId> {
         self.accounts.keys().copied()
+    }
+
+    /// The ends of all lots that have one.
+    pub fn ends(&self) -> impl Iterator<Item = (Timestamp, AccountId, LotId)> {
+        let of = |(id, account): (&AccountId, &Account)| {
+            let id = *id;
+            let ends = account.lots.iter().filter_map(move |lot| Some((lot.expires_at?, id, lot.id)));
+            ends.collect::<Vec<_>>()
+        };
+        self.accounts.iter().flat_map(of)
+    }
+
+    /// Whether something of a lot is left, or held.
+    pub fn has_lot(&self, account: AccountId, lot: LotId) -> bool {
+        self.accounts.get(&account).is_some_and(|known| known.lot(lot).is_some())
     }
 
     /// Refunded so far of a charge.

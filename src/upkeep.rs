@@ -1,0 +1,45 @@
+//! What is done by itself from time to time: ends of credit are written off, and money whose way was cut off by a
+//! failure goes on.
+//!
+//! Must never: do anything that is not done the same way, and as well, by the next start.
+
+use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::time::Duration;
+
+use crate::app::App;
+
+const TICK: Duration = Duration::from_secs(1);
+/// What was cut off is looked for in every so many ticks.
+const REPAIR_TICKS: u32 = 30;
+
+/// The thread that does it, until it is dropped.
+pub struct Upkeep(#[expect(dead_code, reason = "dropping it ends the thread")] Sender<()>);
+
+impl Upkeep {
+    pub fn start(app: Arc<App>) -> std::io::Result<Self> {
+        let (stop, stopped) = channel::<()>();
+        let run = move || {
+            let mut ticks: u32 = 0;
+            while stopped.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
+                tick(&app, ticks);
+                ticks = ticks.wrapping_add(1);
+            }
+        };
+        std::thread::Builder::new().name("upkeep".into()).spawn(run)?;
+        Ok(Upkeep(stop))
+    }
+}
+
+fn tick(app: &App, ticks: u32) {
+    match app.books.expire_due() {
+        Ok(0) => {}
+        Ok(lots) => tracing::info!(lots, "wrote off credit whose end had come"),
+        Err(why) => tracing::warn!(%why, "no credit could be written off"),
+    }
+    if ticks.is_multiple_of(REPAIR_TICKS)
+        && let Err(why) = app.codes.repair()
+    {
+        tracing::warn!(%why, "redemption codes could not be looked at");
+    }
+}
