@@ -4,12 +4,15 @@
 use std::fmt;
 use std::sync::Arc;
 
+use ledger::Nano;
+
 use crate::alerts::Alerts;
 use crate::books::{Books, BooksConfig, OnFatal, OpenError};
 use crate::clock::{Clock, Entropy};
 use crate::config::Config;
 use crate::directory::{Directory, DirectoryError};
-use crate::funding::{self, CodeError, Codes, Funding, FundingError, Poller};
+use crate::explain::Display;
+use crate::funding::{self, CodeError, Codes, CorrectionError, Corrections, Funding, FundingError, Poller};
 use crate::gateway::channel_health::{ChannelHealth, RestPolicy};
 use crate::gateway::ladder::HoldPolicy;
 use crate::idempotency::Idempotency;
@@ -32,6 +35,9 @@ pub struct App {
     pub books: Arc<Books>,
     pub funding: Arc<Funding>,
     pub codes: Arc<Codes>,
+    pub corrections: Arc<Corrections>,
+    /// The currency that amounts are shown in besides the ledger's.
+    pub display: Option<Display>,
     pub risk: risk::Watch,
     pub alerts: Alerts,
     pub channels: Arc<ChannelHealth>,
@@ -59,6 +65,7 @@ pub enum AppError {
     Payments(funding::SettingsError),
     Funding(FundingError),
     Codes(CodeError),
+    Corrections(CorrectionError),
 }
 
 impl fmt::Display for AppError {
@@ -71,6 +78,7 @@ impl fmt::Display for AppError {
             AppError::Regions(why) => write!(f, "{why}"),
             AppError::Payments(why) => write!(f, "{why}"),
             AppError::Funding(why) => write!(f, "orders cannot be brought up to date: {why}"),
+            AppError::Corrections(why) => write!(f, "corrections cannot be brought up to date: {why}"),
             AppError::Codes(why) => write!(f, "redemption codes cannot be brought up to date: {why}"),
         }
     }
@@ -87,6 +95,7 @@ impl std::error::Error for AppError {
             AppError::Payments(why) => Some(why),
             AppError::Funding(why) => Some(why),
             AppError::Codes(why) => Some(why),
+            AppError::Corrections(why) => Some(why),
         }
     }
 }
@@ -133,6 +142,14 @@ impl App {
             &master_key,
         );
         let codes = codes.map_err(AppError::MasterKey)?;
+        let corrections = Corrections::new(
+            stores.funding.clone(),
+            Arc::clone(&books),
+            stores.projections.clone(),
+            clock.clone(),
+            entropy.clone(),
+            Nano::parse_decimal(&config.ledger.approval_above).unwrap_or_default(),
+        );
         let check_key = master_key.derive("payment callback check").map_err(AppError::MasterKey)?;
         let funding = Funding::new(
             stores.funding,
@@ -150,8 +167,13 @@ impl App {
         if repaired > 0 {
             tracing::info!(repaired, "redemption codes were brought up to date with the ledger");
         }
+        let repaired = corrections.repair().map_err(AppError::Corrections)?;
+        if repaired > 0 {
+            tracing::info!(repaired, "corrections that were agreed are in the ledger now");
+        }
         let idempotency = Idempotency::new(stores.idempotency, Arc::clone(&master_key), clock.clone());
         let channels = Arc::new(ChannelHealth::new(RestPolicy::from_config(&config.upstream)));
+        let display = Display::of(&config);
         Ok(App {
             config,
             clock,
@@ -161,6 +183,8 @@ impl App {
             books,
             funding: Arc::new(funding),
             codes: Arc::new(codes),
+            corrections: Arc::new(corrections),
+            display,
             risk: risk::Watch::new(rules),
             alerts: Alerts::new(alert_percent),
             channels,

@@ -245,6 +245,8 @@ directory_ids! {
     ReconcileImportId "imp_"
     /// A difference between the books and what others say.
     ReconcileCaseId "rcs_"
+    /// A correction of money.
+    CorrectionId "cor_"
 }
 
 impl AccountId {

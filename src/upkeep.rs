@@ -37,9 +37,13 @@ fn tick(app: &App, ticks: u32) {
         Ok(lots) => tracing::info!(lots, "wrote off credit whose end had come"),
         Err(why) => tracing::warn!(%why, "no credit could be written off"),
     }
-    if ticks.is_multiple_of(REPAIR_TICKS)
-        && let Err(why) = app.codes.repair()
-    {
+    if !ticks.is_multiple_of(REPAIR_TICKS) {
+        return;
+    }
+    if let Err(why) = app.codes.repair() {
         tracing::warn!(%why, "redemption codes could not be looked at");
+    }
+    if let Err(why) = app.corrections.repair() {
+        tracing::warn!(%why, "corrections could not be looked at");
     }
 }

@@ -60,6 +60,18 @@ static BALANCE: Shape = Shape {
         field!("purchased", Kind::Money, Required, "Part of it that was purchased"),
         field!("held", Kind::Money, Required, "Part of open holds"),
         field!("owed", Kind::Money, Required, "Overdraft in use, or arrears"),
+        field!(
+            "arrears",
+            Kind::Money,
+            Required,
+            "欠费: the part of it beyond the declared overdraft, as after a chargeback; money that comes in pays it first"
+        ),
+        field!(
+            "display",
+            Kind::Any,
+            Nullable,
+            "Available, held and owed in the currency that is shown besides"
+        ),
         field!("expired", Kind::Money, Required, "Expired and not yet written off"),
         field!("lots", Kind::List(&Kind::Object(&LOT)), Required, "In the order in which they are spent"),
         field!("movements", Kind::Object(&FAMILIES), Required, "Sums of all that ever moved, by family"),
@@ -125,14 +137,19 @@ pub fn book(account: AccountId, environment: Environment) -> ledger::AccountId {
 }
 
 fn balance(call: &Call<'_>) -> Result<Reply, Problem> {
-    let account = call.find::<Account>(call.path_id::<AccountId>("id")?.raw())?.document.id;
+    let account = call.find::<Account>(call.path_id::<AccountId>("id")?.raw())?.document;
     let environment = match call.query_text("environment") {
         None | Some("live") => Environment::Live,
         Some("test") => Environment::Test,
         Some(_) => return Err(FieldError::new("environment", "must be one of live, test").into()),
     };
-    let balance = call.app.books.balance(book(account, environment));
-    Ok(Reply::ok(view(account, environment, call.app.currency(), &balance, call.app.books.now())))
+    let balance = call.app.books.balance(book(account.id, environment));
+    let mut body = view(account.id, environment, call.app.currency(), &balance, call.app.books.now());
+    let arrears = balance.owed.saturating_sub(account.overdraft).max(Nano::ZERO);
+    body["arrears"] = arrears.to_string().into();
+    let amounts = [("available", balance.available), ("held", balance.held), ("owed", balance.owed)];
+    body["display"] = call.app.display.as_ref().map_or(Value::Null, |display| display.view(&amounts));
+    Ok(Reply::ok(body))
 }
 
 fn view(

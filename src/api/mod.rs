@@ -14,6 +14,7 @@ mod billing;
 mod callbacks;
 mod channels;
 mod codes;
+mod corrections;
 mod credits;
 mod download;
 mod groups;
@@ -81,6 +82,7 @@ static MANAGEMENT: &[&[Route]] = &[
     orders::ROUTES,
     payment_providers::ROUTES,
     codes::ROUTES,
+    corrections::ROUTES,
     keys::ROUTES,
     models::ROUTES,
     prices::ROUTES,

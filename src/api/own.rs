@@ -242,7 +242,8 @@ fn own_or_nobodys_case(call: &Call<'_>) -> Result<Case, Problem> {
 }
 
 fn own_receipt(call: &Call<'_>) -> Result<Reply, Problem> {
-    Reply::of(&receipt::of(&own_case(call)?, Audience::Caller, call.app.currency(), call.language))
+    let receipt = receipt::of(&own_case(call)?, Audience::Caller, call.app.currency(), call.language);
+    Reply::of(&receipt.shown_in(call.app.display.as_ref()))
 }
 
 fn own_why(call: &Call<'_>) -> Result<Reply, Problem> {

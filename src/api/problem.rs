@@ -7,7 +7,7 @@ use ledger::LedgerError;
 use crate::books::BooksError;
 use crate::catalogue::{Code, Refusal, Value};
 use crate::directory::{DirectoryError, FieldError};
-use crate::funding::{CodeError, FundingError};
+use crate::funding::{CodeError, CorrectionError, FundingError};
 use crate::store::{StoreError, StoreErrorKind};
 
 use super::shape::{Shape, ShapeError};
@@ -144,6 +144,43 @@ impl From<CodeError> for Problem {
             }
             CodeError::Books(why) => why.into(),
             CodeError::Store(why) => why.into(),
+        }
+    }
+}
+
+impl From<CorrectionError> for Problem {
+    fn from(error: CorrectionError) -> Self {
+        match error {
+            CorrectionError::NotFound => Problem::NotFound,
+            CorrectionError::Invalid(why) => why.into(),
+            CorrectionError::ExceedsCharge { charged, refunded, asked } => {
+                Refusal::new(Code::RefundExceedsCharge)
+                    .field("amount")
+                    .param("charged", charged.to_string())
+                    .param("refunded", refunded.to_string())
+                    .param("asked", asked.to_string())
+                    .into()
+            }
+            CorrectionError::ExceedsBalance { available, needed } => {
+                Refusal::new(Code::AdjustmentExceedsBalance)
+                    .field("amount")
+                    .param("available", available.to_string())
+                    .param("needed", needed.to_string())
+                    .into()
+            }
+            CorrectionError::ReferenceReused { reference } => {
+                Refusal::new(Code::ReferenceConflict).field("reference").param("reference", reference).into()
+            }
+            CorrectionError::Decided { correction, state } => Refusal::new(Code::CorrectionStateConflict)
+                .param("correction", correction.to_string())
+                .param("state", state.as_str())
+                .into(),
+            CorrectionError::SamePerson { correction } => {
+                Refusal::new(Code::SecondPersonRequired).param("correction", correction.to_string()).into()
+            }
+            CorrectionError::Books(why) => why.into(),
+            CorrectionError::Store(why) => why.into(),
+            CorrectionError::Lookup(why) => Problem::Internal(Box::new(why)),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::books::{self, encoding, lookup::StoredCall};
+use crate::books::{self, ChargeState, encoding, lookup::StoredCall};
 use crate::catalogue::Code;
 use crate::directory::AccountRole;
 use crate::directory::FieldError;
@@ -40,7 +40,9 @@ static REQUEST: Shape = Shape {
         field!("code", Kind::Text, Nullable, "Why it was refused or failed"),
         field!("ending", Kind::Text, Nullable, "How it ended"),
         field!("charge_state", Kind::Text, Required, "none, held, settled, released or refunded"),
-        field!("charge", Kind::Money, Required, "Charged in all"),
+        field!("charge", Kind::Money, Required, "Charged"),
+        field!("refunded", Kind::Money, Required, "Given back after the charge"),
+        field!("net", Kind::Money, Required, "What is left of the charge"),
         field!("tokens", Kind::Map(&COUNT), Required, "Tokens of each class"),
         field!(
             "units",
@@ -83,7 +85,10 @@ pub static RECEIPT: Shape = Shape {
         field!("at", Kind::Time, Required, "Ledger time of the decision"),
         field!("state", Kind::Text, Required, "none, held, settled, released or refunded"),
         field!("currency", Kind::Text, Required, "Ledger currency"),
-        field!("charged", Kind::Money, Required, "Charged in all, less what was refunded"),
+        field!("charged", Kind::Money, Required, "Charged"),
+        field!("refunded", Kind::Money, Required, "Given back after the charge"),
+        field!("net", Kind::Money, Required, "What is left of the charge"),
+        field!("display", Kind::Any, Nullable, "These three in the currency that is shown besides"),
         field!("account", Kind::Text, Nullable, "Who paid"),
         field!("key", Kind::Text, Nullable, "Whose key made the call"),
         field!("environment", Kind::Text, Nullable, "live or test"),
@@ -114,7 +119,6 @@ pub static RECEIPT: Shape = Shape {
             Nullable,
             "at, kind, reason, cost, charged, returned, overrun, loss, lots"
         ),
-        field!("refunded", Kind::Money, Required, "Given back after the charge"),
         field!(
             "attempts",
             Kind::List(&Kind::Any),
@@ -214,7 +218,8 @@ fn found(call: &Call<'_>) -> Result<StoredCall, Problem> {
 fn get(call: &Call<'_>) -> Result<Reply, Problem> {
     let case = Case::of(call.app, found(call)?)?;
     let audience = if call.own_account().is_none() { Audience::Operator } else { Audience::Owner };
-    Reply::of(&receipt::of(&case, audience, call.app.currency(), call.language))
+    let receipt = receipt::of(&case, audience, call.app.currency(), call.language);
+    Reply::of(&receipt.shown_in(call.app.display.as_ref()))
 }
 
 /// Operators see all, those who know an account's money its amounts, and everybody else what a caller sees.
@@ -324,6 +329,7 @@ fn view(call: &Call<'_>, stored: &StoredCall) -> Value {
     let channel = channel.or(decided.admitted.map(|admitted| admitted.channel));
     let audience = if shown { Audience::Operator } else { Audience::Owner };
     let facts = &decided.facts;
+    let refunded = call.app.books.refunded(facts.request.into());
     let (credential, body) = (facts.credential.passed(), facts.body.passed());
     let endpoint = facts.address.passed();
     let refused = decided.refusal.as_ref().map(|refusal| refusal.code);
@@ -348,8 +354,10 @@ fn view(call: &Call<'_>, stored: &StoredCall) -> Value {
         "status": stored.call.status(),
         "code": code,
         "ending": outcome.map(|outcome| outcome.ending.as_str()),
-        "charge_state": stored.state.as_str(),
+        "charge_state": if refunded.is_positive() { ChargeState::Refunded } else { stored.state }.as_str(),
         "charge": stored.charge.to_string(),
+        "refunded": refunded.to_string(),
+        "net": stored.charge.saturating_sub(refunded).to_string(),
         "tokens": tokens,
         "units": outcome.map(|outcome| units(&outcome.usage)).unwrap_or_default(),
         "usage_source": outcome.map(|outcome| outcome.usage_source.as_str()),

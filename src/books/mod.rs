@@ -218,6 +218,11 @@ impl Books {
         self.shared.state.lock().ledger.has_posted(reference)
     }
 
+    /// Refunded so far of a charge.
+    pub fn refunded(&self, charge: HoldId) -> Nano {
+        self.shared.state.lock().ledger.refunded(charge)
+    }
+
     /// Holds that have no outcome yet.
     pub fn open_holds(&self) -> usize {
         self.shared.state.lock().ledger.open_holds().count()

@@ -177,7 +177,7 @@ fn refused(status: u16, answer: &Value) -> Failure {
     let code = text("/error/code").unwrap_or("");
     let exit = match (status, code) {
         (_, "unknown_field" | "invalid_value" | "invalid_json" | "amount_out_of_range") => Exit::Usage,
-        (404 | 409 | 410, _) => Exit::No,
+        (404 | 409 | 410, _) | (_, "second_person_required") => Exit::No,
         _ => Exit::Unanswered,
     };
     Failure { exit, text: format!("{message} [{code}]{hint}") }

@@ -157,6 +157,11 @@ enum Command {
     /// Money that is to come in.
     #[command(subcommand)]
     Orders(objects::Orders),
+    /// Send money back: of a call's charge to the account, of an order to who paid.
+    Refund(objects::Refund),
+    /// Refunds of charges, compensation and adjustments.
+    #[command(subcommand)]
+    Corrections(objects::Corrections),
     /// Redemption codes.
     #[command(subcommand)]
     Codes(objects::Codes),
@@ -277,6 +282,8 @@ fn dispatch(context: &mut Context, command: Command) -> Done {
         Command::Prices(command) => objects::prices(context, command),
         Command::Credit(command) => objects::credit(context, command),
         Command::Orders(command) => objects::orders(context, command),
+        Command::Refund(args) => objects::refund(context, args),
+        Command::Corrections(command) => objects::corrections(context, command),
         Command::Codes(command) => objects::codes(context, command),
         Command::Announcements(command) => objects::announcements(context, command),
         Command::Appeals(command) => objects::appeals(context, command),

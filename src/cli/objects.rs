@@ -5,6 +5,7 @@ mod appeals;
 mod args;
 mod channels;
 mod codes;
+mod corrections;
 mod notices;
 mod operators;
 mod orders;
@@ -22,6 +23,7 @@ pub(super) use args::put;
 pub use args::{Accounts, Channels, Credit, Groups, Keys, Models, Prices};
 pub use channels::channels;
 pub use codes::{Codes, codes};
+pub use corrections::{Corrections, Refund, corrections, refund};
 pub use notices::{NoticeEndpoints, NoticesCommand, notice_endpoints, notices};
 pub use operators::{Operators, operators};
 pub use orders::{Orders, orders};
@@ -108,6 +110,16 @@ const CODES: Columns = &[
     ("REDEEMED", "redeemed_at"),
     ("BATCH", "batch"),
 ];
+const CORRECTIONS: Columns = &[
+    ("ID", "id"),
+    ("KIND", "kind"),
+    ("STATE", "state"),
+    ("AMOUNT", "amount"),
+    ("ACCOUNT", "account"),
+    ("BY", "proposed_by"),
+    ("AT", "proposed_at"),
+    ("REASON", "reason"),
+];
 const POLICIES: Columns = &[("ID", "id"), ("NAME", "name"), ("ACCOUNT", "account")];
 const APPEALS: Columns =
     &[("ID", "id"), ("STATE", "state"), ("KEY", "key"), ("AT", "created_at"), ("STATEMENT", "statement")];
@@ -192,6 +204,8 @@ const CALLBACK: Noun<'static> = Noun { path: "/api/callbacks", prefix: "evt_", b
 const CODE_BATCH: Noun<'static> =
     Noun { path: "/api/code-batches", prefix: "cbt_", by: None, columns: CODE_BATCHES };
 const CODE: Noun<'static> = Noun { path: "/api/codes", prefix: "cod_", by: None, columns: CODES };
+const CORRECTION: Noun<'static> =
+    Noun { path: "/api/corrections", prefix: "cor_", by: None, columns: CORRECTIONS };
 const OPERATOR: Noun<'static> = Noun { path: "/api/operators", prefix: "opr_", by: None, columns: OPERATORS };
 const POLICY: Noun<'static> = Noun { path: "/api/policies", prefix: "pol_", by: None, columns: POLICIES };
 const NOTICE_ENDPOINT: Noun<'static> =

@@ -139,6 +139,12 @@ config! {
         time_zone: String = "UTC".to_owned(), TimeZone;
         /// Play money that the test book of a new account starts with, as a decimal text.
         test_credit: String = "100".to_owned(), Decimal;
+        /// Refunds, compensation and adjustments for one account within a day, in all, that one person may make alone.
+        /// What is more waits for a second person.
+        approval_above: String = "100".to_owned(), Decimal;
+        /// Currency in which balances and receipts are shown besides, with what one unit of the ledger currency is worth
+        /// in it, such as `CNY=7.25`. Never used for money.
+        display_rate: PayRates = PayRates::default(), Any;
     }
     /// How accounts pay. A provider is offered once its settings are there; one whose secret is missing is refused.
     payments: Payments {
@@ -277,6 +283,9 @@ impl Config {
             return Err(("tls", missing, "is needed too: certificate and key belong together".to_owned()));
         }
         self.payments.check(&self.public_url())?;
+        if self.ledger.display_rate.0.len() > 1 {
+            return Err(("ledger", "display_rate", "names more than one currency".to_owned()));
+        }
         if self.upstream.header_timeout_ms > self.upstream.total_timeout_ms {
             let text = "is shorter than upstream.header_timeout_ms".to_owned();
             return Err(("upstream", "total_timeout_ms", text));

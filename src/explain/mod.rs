@@ -8,6 +8,7 @@
 pub mod attempts;
 pub mod base_url;
 pub mod costs;
+mod display;
 pub mod doctor;
 pub mod period;
 pub mod receipt;
@@ -15,6 +16,8 @@ pub mod simulate;
 pub mod topup;
 pub mod usable;
 pub mod why;
+
+pub use display::Display;
 
 /// RFC 3339 in UTC with milliseconds; times beyond the calendar are cut to it.
 pub fn time_text(ms: i64) -> String {

@@ -12,6 +12,7 @@ use crate::gateway::facts::{Admitted, Ending, Outcome, UsageSource};
 use crate::id::{LotId, RequestId};
 
 use super::attempts::{self, AttemptView};
+use super::display::Display;
 use super::why::{Audience, Case};
 use super::{decimal_text, time_text, units_text};
 
@@ -27,9 +28,15 @@ pub struct Receipt {
     /// Whether and how money moved: none, held, settled, released or refunded.
     pub state: &'static str,
     pub currency: String,
-    /// Charged in all, less what was refunded.
+    /// Charged, given back after that, and what is left of the charge: three figures (S45).
     #[serde(serialize_with = "decimal::money::serialize")]
     pub charged: Nano,
+    #[serde(serialize_with = "decimal::money::serialize")]
+    pub refunded: Nano,
+    #[serde(serialize_with = "decimal::money::serialize")]
+    pub net: Nano,
+    /// The same in the currency that is shown besides.
+    pub display: Option<serde_json::Value>,
     pub account: Option<String>,
     pub key: Option<String>,
     pub environment: Option<&'static str>,
@@ -47,8 +54,6 @@ pub struct Receipt {
     pub usage_source: Option<&'static str>,
     pub hold: Option<HoldView>,
     pub settlement: Option<SettlementView>,
-    #[serde(serialize_with = "decimal::money::serialize")]
-    pub refunded: Nano,
     /// The first call with the same content a moment before; its own receipt has what it was charged.
     pub duplicate_of: Option<String>,
     /// The call whose kept answer this one was given again.
@@ -164,20 +169,23 @@ pub struct LotView {
     pub amount: Nano,
 }
 
-fn refunded(effects: &[Effect]) -> Nano {
-    effects.iter().fold(Nano::ZERO, |sum, effect| match effect {
-        Effect::Refunded(refund) => sum.saturating_add(total(&refund.credits)),
-        _ => sum,
-    })
-}
-
 /// The receipt of a call as its own caller sees it, as JSON. Blocks on the store.
 pub fn for_caller(app: &App, request: RequestId, language: Language) -> Option<bytes::Bytes> {
     let stored = lookup::call(&app.books, &app.projections, request);
     let case = stored.ok()??;
     let case = Case::of(app, case).ok()?;
-    let receipt = of(&case, Audience::Caller, app.currency(), language);
+    let receipt = of(&case, Audience::Caller, app.currency(), language).shown_in(app.display.as_ref());
     serde_json::to_vec(&receipt).ok().map(Into::into)
+}
+
+impl Receipt {
+    /// With its figures in the currency that is shown besides.
+    #[must_use]
+    pub fn shown_in(mut self, display: Option<&Display>) -> Self {
+        let amounts = [("charged", self.charged), ("refunded", self.refunded), ("net", self.net)];
+        self.display = display.map(|display| display.view(&amounts));
+        self
+    }
 }
 
 /// Writes the receipt of a call.
@@ -189,12 +197,16 @@ pub fn of(case: &Case, audience: Audience, currency: &str, language: Language) -
     let rated = rated(decided.admitted.as_ref(), price.as_deref(), outcome);
     let refusal = decided.refusal.as_ref().map(|refusal| refusal.code);
     let (state, charged) = ChargeState::of(&case.money);
+    let state = if case.refunded.is_positive() { ChargeState::Refunded } else { state };
     Receipt {
         request_id: facts.request.to_string(),
         at: time_text(facts.at_ms),
         state: state.as_str(),
         currency: currency.to_owned(),
         charged,
+        refunded: case.refunded,
+        net: charged.saturating_sub(case.refunded),
+        display: None,
         account: case.account().map(|id| id.to_string()),
         key: case.key().map(|id| id.to_string()),
         environment: key.map(|key| key.environment.as_str()),
@@ -210,7 +222,6 @@ pub fn of(case: &Case, audience: Audience, currency: &str, language: Language) -
         replay_of: facts.repetition.replay_of.map(|first| first.to_string()),
         hold: hold(case),
         settlement: settlement(&case.money),
-        refunded: refunded(&case.money),
         attempts: outcome.map(|outcome| attempts::of(outcome, audience)).unwrap_or_default(),
     }
 }

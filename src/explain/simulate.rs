@@ -79,7 +79,8 @@ pub fn call(
         }
     };
     let decided = Arc::new(Decided { readings: Some(readings), refusal, admitted, ..Decided::new(facts) });
-    let case = Case { decided, outcome: None, money: Vec::new(), snapshot, policy };
+    let case =
+        Case { decided, outcome: None, money: Vec::new(), refunded: ledger::Nano::ZERO, snapshot, policy };
     let why = Why { request_id: None, ..why::explain(&case, audience, language) };
     Simulation {
         would: if admitted.is_some() { "pass" } else { "fail" },

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ledger::Effect;
+use ledger::{Effect, Nano};
 use serde::Serialize;
 
 use crate::app::App;
@@ -34,6 +34,8 @@ pub struct Case {
     pub decided: Arc<Decided>,
     pub outcome: Option<Box<Outcome>>,
     pub money: Vec<Effect>,
+    /// Given back after the charge.
+    pub refunded: Nano,
     /// The directory as the decision saw it.
     pub snapshot: Arc<Snapshot>,
     pub policy: HoldPolicy,
@@ -58,6 +60,7 @@ impl Case {
             }
         };
         Ok(Case {
+            refunded: app.books.refunded(call.call.decided.facts.request.into()),
             decided: Arc::clone(&call.call.decided),
             outcome: call.call.outcome,
             money: call.money,

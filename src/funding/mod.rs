@@ -1,4 +1,4 @@
-//! Money that comes in: orders with the providers that they are paid through, and redemption codes.
+//! Money that comes in and is put right: orders with the providers that they are paid through; redemption codes, and corrections.
 //!
 //! The way of an order: it is made here and at its provider; the provider calls back, or is asked, or an operator
 //! completes it by hand; the ledger is credited under the reference `order:<id>`; the order says so.
@@ -18,6 +18,10 @@ mod code_guesses;
 mod code_store;
 mod code_text;
 mod codes;
+mod correction;
+mod correction_error;
+mod correction_store;
+mod corrections;
 mod dispute;
 mod error;
 pub mod http;
@@ -38,6 +42,10 @@ pub use code_error::CodeError;
 pub use code_store::{CodeCounts, CodeOfBatch, CodeSearch};
 pub use code_text::{CodeFault, CodeText};
 pub use codes::{BATCH_CODES_MAX, Codes, NewCodeBatch, Redeemer};
+pub use correction::{Correction, CorrectionDecision, CorrectionKind, CorrectionState, CorrectionTerms};
+pub use correction_error::CorrectionError;
+pub use correction_store::CorrectionSearch;
+pub use corrections::{Corrections, NewCorrection};
 pub use error::FundingError;
 pub use order::{Dispute, DisputeStage, Order, OrderEvent, OrderState, Refund, RefundState};
 pub use orders::{Funding, NewOrder};

@@ -23,12 +23,16 @@ fn nano_per_minor(currency: &str) -> i64 {
 /// What a credit costs at a rate, rounded once to the currency's smallest unit, half to even. `None`: nothing, or
 /// more than can be counted.
 pub fn price(credit: Nano, rate_ppm: u64, currency: &str) -> Option<Nano> {
-    let exact = i128::from(credit.0) * i128::from(rate_ppm);
+    convert(credit, rate_ppm, currency).filter(|price| price.is_positive())
+}
+
+/// An amount of the ledger currency in another one, rounded in the same way. `None`: more than can be counted.
+pub fn convert(amount: Nano, rate_ppm: u64, currency: &str) -> Option<Nano> {
+    let exact = i128::from(amount.0) * i128::from(rate_ppm);
     let unit = PPM * i128::from(nano_per_minor(currency));
     let (whole, rest) = (exact.div_euclid(unit), exact.rem_euclid(unit));
     let up = rest * 2 > unit || (rest * 2 == unit && whole % 2 != 0);
-    let minor = i64::try_from(whole + i128::from(up)).ok().filter(|minor| *minor > 0)?;
-    from_minor(minor, currency)
+    from_minor(i64::try_from(whole + i128::from(up)).ok()?, currency)
 }
 
 /// The amount in the currency's smallest unit; `None` if it is not a whole number of them.

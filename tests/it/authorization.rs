@@ -77,6 +77,8 @@ impl Scene {
             ids.insert("announcements", id(&demo.admin_post("/api/announcements", &announcement)));
             let order = json!({"account": account, "amount": "10", "provider": "transfer"});
             ids.insert("orders", id(&demo.admin_post("/api/orders", &order)));
+            let given = json!({"kind": "compensation", "account": account, "amount": "1", "reason": "test"});
+            ids.insert("corrections", id(&demo.admin_post("/api/corrections", &given)));
             let batch = demo.admin_post("/api/code-batches", &json!({"value": "1", "count": 1}));
             let redeem = json!({"account": account, "code": batch["codes"][0]});
             ids.insert("codes", id(&demo.admin_post("/api/codes/redeem", &redeem)));

@@ -22,6 +22,7 @@ const SOURCES: &[&str] = &[
     include_str!("catalogue.rs"),
     include_str!("channels.rs"),
     include_str!("codes.rs"),
+    include_str!("corrections.rs"),
     include_str!("explain.rs"),
     include_str!("gateway.rs"),
     include_str!("gateway_address.rs"),

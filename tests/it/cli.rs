@@ -305,3 +305,26 @@ fn statements_costs_and_top_ups_by_command() {
     assert_eq!(lost.exit, Exit::No);
     assert!(lost.out.contains("not_found"), "{}{}", lost.out, lost.err);
 }
+
+/// B3 by command: who runs the machine corrects little alone, and agrees with nobody but others.
+#[test]
+fn b3_corrections_are_made_and_decided_by_commands() {
+    let dir = dir();
+    run(&dir, "accounts create --name Ann --email ann@example.com").json_free();
+    let given = run(&dir, "--json corrections compensate ann@example.com 5 --reason outage").json();
+    assert_eq!((&given["state"], &given["lot_kind"]), (&"posted".into(), &"granted".into()));
+    let taken = run(&dir, "--json corrections adjust ann@example.com -2 --reason mistake").json();
+    assert_eq!((&taken["state"], &taken["amount"]), (&"posted".into(), &"-2".into()));
+    assert_eq!(run(&dir, "corrections adjust ann@example.com -9 --reason more").exit, Exit::No);
+    let large = run(&dir, "--json corrections compensate ann@example.com 500 --reason outage").json();
+    assert_eq!(large["state"], "pending");
+    let id = large["id"].as_str().unwrap();
+    assert_eq!(run(&dir, &format!("corrections approve {id} --reason mine")).exit, Exit::No);
+    let rejected = run(&dir, &format!("--json corrections reject {id} --reason mine")).json();
+    assert_eq!(rejected["state"], "rejected");
+    assert_eq!(run(&dir, "--json corrections list --state posted").json().as_array().unwrap().len(), 2);
+    assert_eq!(run(&dir, "refund req_00000000000000000000000000 --reason r").exit, Exit::No);
+    assert_eq!(run(&dir, "refund ord_0000000000000 --reason r").exit, Exit::No);
+    let balance = run(&dir, "--json accounts balance ann@example.com").json();
+    assert_eq!((&balance["available"], &balance["movements"]["compensation"]), (&"3".into(), &"5".into()));
+}

@@ -1,11 +1,12 @@
 //! Credit with an end: what is left then is written off by itself, every nano once, on both stores (B4, B5).
 
-use ledger::{Command, HoldId, HoldOwner, LotKind, Nano, ReleaseReason, Timestamp};
+use ledger::{Command, LotKind, Nano, Timestamp};
 use serde_json::{Value, json};
 use tallygate::clock::Clock;
 use tallygate::id::AccountId;
 
 use crate::on_both_backends;
+use crate::support::app::begin;
 use crate::support::backend::Backend;
 use crate::support::demo::{Demo, wait_until};
 use crate::support::desk::Desk;
@@ -77,31 +78,28 @@ fn b4_an_end_that_came_while_nobody_ran_is_found(backend: Backend) {
 fn b4_what_a_hold_gives_back_after_the_end_is_written_off_too(backend: Backend) {
     let mut desk = Desk::open(backend);
     let account = desk.account("Ann");
+    let made = |path: &str, body: Value| desk.post(path, body).ok();
+    made("/api/models", json!({"name": "m"}));
+    made("/api/prices", json!({"model": "m", "per_million": {"input": "1.00", "output": "2.00"}}));
+    let channel = json!({"name": "c", "base_url": "http://127.0.0.1:9/v1", "credential": "sk-upstream-credential",
+        "models": {"m": "m"}, "environments": ["live"]});
+    made("/api/channels", channel);
+    let key = made("/api/keys", json!({"account": account, "name": "k"}))["id"].as_str().unwrap().to_owned();
     grant(&desk, &account, "5", 1);
-    let reserve = |n: u64, units: i64| Command::Reserve {
-        hold: HoldId(u128::from(n)),
-        account: book(&account),
-        amount: Nano(units * UNIT),
-        overdraft: Nano::ZERO,
-        layers: Default::default(),
-        owner: HoldOwner::Task(n),
-    };
-    for (n, units) in [(1, 2), (2, 1)] {
-        desk.app().books.execute_blocking(&reserve(n, units)).unwrap();
-    }
+    // Each call holds 500 tokens in and 1,000 out: 0.0025.
+    let [first, second] = [(); 2].map(|()| begin(desk.app(), &key, "m").1.unwrap().0);
     desk.clock.advance_ms(DAY_MS);
     assert_eq!(desk.app().books.expire_due().unwrap(), 1);
     assert_eq!(desk.app().books.expire_due().unwrap(), 0);
-    assert_eq!(figures(&desk, &account), ["0", "0", "2"]);
-    let release = |n| Command::Release { hold: HoldId(n), reason: ReleaseReason::Cancelled };
-    desk.app().books.execute_blocking(&release(1)).unwrap();
+    assert_eq!(figures(&desk, &account), ["0", "0", "4.995"]);
+    // A call without an outcome gives its hold back.
+    drop(first);
+    assert_eq!(figures(&desk, &account), ["0", "0.0025", "4.995"]);
     assert_eq!(desk.app().books.expire_due().unwrap(), 1);
-    assert_eq!(figures(&desk, &account), ["0", "0", "4"]);
-    // A task's hold outlives a restart, and so does the end of its lot.
+    assert_eq!(figures(&desk, &account), ["0", "0", "4.9975"]);
+    // The other one's process ends first; the next start releases it.
     desk.restart();
-    assert_eq!(desk.app().books.expire_due().unwrap(), 0);
-    desk.app().books.execute_blocking(&release(2)).unwrap();
-    assert_eq!(figures(&desk, &account), ["0", "1", "4"]);
+    drop(second);
     assert_eq!(desk.app().books.expire_due().unwrap(), 1);
     assert_eq!(desk.app().books.expire_due().unwrap(), 0);
     assert_eq!(figures(&desk, &account), ["0", "0", "5"]);

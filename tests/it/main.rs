@@ -18,6 +18,7 @@ mod channels_bill;
 mod cli;
 mod codes;
 mod console;
+mod corrections;
 mod costs;
 mod demo;
 mod directory;

@@ -11,6 +11,7 @@ use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use tallygate::api::{self, Principal};
 use tallygate::app::App;
+use tallygate::books::Held;
 use tallygate::books::verify::verify;
 use tallygate::catalogue::{Code, Refusal};
 use tallygate::clock::{Clock, ManualClock, SeededEntropy};
@@ -291,6 +292,37 @@ impl TestApp {
 
 /// Plays a call through the ladder and the books; answers the request's id.
 pub fn play(app: &Arc<App>, key: &str, model: &str, (input, output): (u64, u64), ending: Ending) -> String {
+    let (request, begun) = begin(app, key, model);
+    let Some((held, (rates, multiplier_ppm))) = begun else { return request };
+    let mut usage = ledger::Usage::default();
+    usage.set(ledger::TokenClass::Input, input);
+    usage.set(ledger::TokenClass::Output, output);
+    let delivered = !matches!(ending, Ending::UpstreamFailed);
+    let outcome = Outcome {
+        status: if delivered { 200 } else { 502 },
+        ending,
+        usage,
+        usage_source: if delivered { UsageSource::Upstream } else { UsageSource::None },
+        attempts: std::iter::once(attempt(if delivered { 200 } else { 500 })).collect(),
+        upstream_error: (!delivered).then(|| "the upstream's own words".into()),
+        code: (!delivered).then_some(Code::UpstreamError),
+        latency_us: 1_500,
+        ..Outcome::gateway_fault()
+    };
+    let charge = ledger::rate(&rates, &usage, multiplier_ppm).unwrap().total;
+    if delivered {
+        held.settle(charge, outcome).unwrap();
+    } else {
+        held.release(ledger::ReleaseReason::UpstreamFailed, outcome).unwrap();
+    }
+    request
+}
+
+/// What was admitted: its hold, with price and multiplier.
+type Begun = (Held, (ledger::Price, u64));
+
+/// A call up to where it waits for its answer: its id and, if it was admitted, its hold.
+pub fn begin(app: &Arc<App>, key: &str, model: &str) -> (String, Option<Begun>) {
     let snapshot = app.directory.snapshot_owned();
     let key = snapshot.key(key.parse::<KeyId>().unwrap()).unwrap();
     let account = snapshot.account(key.account).unwrap();
@@ -345,30 +377,7 @@ pub fn play(app: &Arc<App>, key: &str, model: &str, (input, output): (u64, u64),
         }
     };
     let (_, held) = app.books.decide(&scope, decided, decide).unwrap();
-    let Some(held) = held else { return request.to_string() };
-    let mut usage = ledger::Usage::default();
-    usage.set(ledger::TokenClass::Input, input);
-    usage.set(ledger::TokenClass::Output, output);
-    let (rates, multiplier_ppm) = price.unwrap();
-    let delivered = !matches!(ending, Ending::UpstreamFailed);
-    let outcome = Outcome {
-        status: if delivered { 200 } else { 502 },
-        ending,
-        usage,
-        usage_source: if delivered { UsageSource::Upstream } else { UsageSource::None },
-        attempts: std::iter::once(attempt(if delivered { 200 } else { 500 })).collect(),
-        upstream_error: (!delivered).then(|| "the upstream's own words".into()),
-        code: (!delivered).then_some(Code::UpstreamError),
-        latency_us: 1_500,
-        ..Outcome::gateway_fault()
-    };
-    let charge = ledger::rate(&rates, &usage, multiplier_ppm).unwrap().total;
-    if delivered {
-        held.settle(charge, outcome).unwrap();
-    } else {
-        held.release(ledger::ReleaseReason::UpstreamFailed, outcome).unwrap();
-    }
-    request.to_string()
+    (request.to_string(), held.zip(price))
 }
 
 /// What was tried where the test plays the gateway.

@@ -70,6 +70,7 @@ impl Desk {
             ("admin.token", ADMIN_TOKEN.to_owned()),
             ("server.public_url", public_url.clone()),
             ("secrets.master_key", "07".repeat(32)),
+            ("ledger.display_rate", "EUR=0.9".to_owned()),
             ("payments.rates", "USD=1, CNY=7.25".to_owned()),
             ("payments.transfer", "true".to_owned()),
         ];
