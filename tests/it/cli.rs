@@ -323,7 +323,7 @@ fn b3_corrections_are_made_and_decided_by_commands() {
     let rejected = run(&dir, &format!("--json corrections reject {id} --reason mine")).json();
     assert_eq!(rejected["state"], "rejected");
     assert_eq!(run(&dir, "--json corrections list --state posted").json().as_array().unwrap().len(), 2);
-    assert_eq!(run(&dir, "refund req_00000000000000000000000000 --reason r").exit, Exit::No);
+    assert_eq!(run(&dir, "refund req_00000000000000000000000000 --reason r").exit, Exit::Usage);
     assert_eq!(run(&dir, "refund ord_0000000000000 --reason r").exit, Exit::No);
     let balance = run(&dir, "--json accounts balance ann@example.com").json();
     assert_eq!((&balance["available"], &balance["movements"]["compensation"]), (&"3".into(), &"5".into()));
