@@ -121,9 +121,12 @@ fn hold(books: &Books, snapshot: &Snapshot, n: u64) -> Held {
         .decide(&scope, decided, |decided| {
             let readings = decided.readings.as_ref()?;
             match ladder::decide(snapshot, &decided.facts, readings, &POLICY) {
-                Verdict::Admit(admission) => {
-                    Some(Reserve { amount: admission.sizing.hold, overdraft: Nano::ZERO, tokens: 0 })
-                }
+                Verdict::Admit(admission) => Some(Reserve {
+                    amount: admission.sizing.hold,
+                    overdraft: Nano::ZERO,
+                    tokens: 0,
+                    task: None,
+                }),
                 Verdict::Refuse(_) => None,
             }
         })

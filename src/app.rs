@@ -23,6 +23,7 @@ use crate::risk::{self, RegionsError};
 use crate::secret::{MasterKey, MasterKeyError};
 use crate::store::{self, DataDirLock, JournalReader, Projections, StoreConfig, StoreError};
 use crate::summaries;
+use crate::tasks::{self, TaskError, Tasks};
 use crate::upkeep::Upkeep;
 
 /// See the module.
@@ -38,6 +39,8 @@ pub struct App {
     pub corrections: Arc<Corrections>,
     /// The currency that amounts are shown in besides the ledger's.
     pub display: Option<Display>,
+    /// Its poller is started by who serves.
+    pub tasks: Arc<Tasks>,
     pub risk: risk::Watch,
     pub alerts: Alerts,
     pub channels: Arc<ChannelHealth>,
@@ -66,6 +69,7 @@ pub enum AppError {
     Funding(FundingError),
     Codes(CodeError),
     Corrections(CorrectionError),
+    Tasks(TaskError),
 }
 
 impl fmt::Display for AppError {
@@ -80,6 +84,7 @@ impl fmt::Display for AppError {
             AppError::Funding(why) => write!(f, "orders cannot be brought up to date: {why}"),
             AppError::Corrections(why) => write!(f, "corrections cannot be brought up to date: {why}"),
             AppError::Codes(why) => write!(f, "redemption codes cannot be brought up to date: {why}"),
+            AppError::Tasks(why) => write!(f, "tasks cannot be brought up to date: {why}"),
         }
     }
 }
@@ -96,6 +101,7 @@ impl std::error::Error for AppError {
             AppError::Funding(why) => Some(why),
             AppError::Codes(why) => Some(why),
             AppError::Corrections(why) => Some(why),
+            AppError::Tasks(why) => Some(why),
         }
     }
 }
@@ -174,6 +180,18 @@ impl App {
         let idempotency = Idempotency::new(stores.idempotency, Arc::clone(&master_key), clock.clone());
         let channels = Arc::new(ChannelHealth::new(RestPolicy::from_config(&config.upstream)));
         let display = Display::of(&config);
+        let tasks = Tasks::new(
+            stores.tasks,
+            Arc::clone(&books),
+            stores.projections.clone(),
+            Arc::clone(&directory),
+            (clock.clone(), entropy.clone()),
+            tasks::Settings::from_config(&config),
+        );
+        let repaired = tasks.repair().map_err(AppError::Tasks)?;
+        if repaired > 0 {
+            tracing::warn!(repaired, "released holds of tasks that were never submitted");
+        }
         Ok(App {
             config,
             clock,
@@ -185,6 +203,7 @@ impl App {
             codes: Arc::new(codes),
             corrections: Arc::new(corrections),
             display,
+            tasks: Arc::new(tasks),
             risk: risk::Watch::new(rules),
             alerts: Alerts::new(alert_percent),
             channels,
@@ -285,13 +304,14 @@ pub fn serve(mut config: Config) -> Result<(), RunError> {
     let poller = Poller::start(Arc::clone(&app.funding)).map_err(RunError::Poller)?;
     let summaries = summaries::Worker::start(Arc::clone(&app)).map_err(RunError::Summaries)?;
     let upkeep = Upkeep::start(Arc::clone(&app)).map_err(RunError::Poller)?;
+    let task_poller = tasks::Poller::start(Arc::clone(&app.tasks)).map_err(RunError::Poller)?;
     let router = crate::api::router(Arc::clone(&app), &public_url);
     let gateway = Gateway::new(Arc::clone(&app), router, public_url);
     let server = Server::start(Arc::new(gateway), bound, workers).map_err(RunError::Serve)?;
     app.funding.check_all().map_err(RunError::Poller)?;
     signals.wait();
     tracing::info!("stopping");
-    drop((poller, summaries, upkeep));
+    drop((poller, summaries, upkeep, task_poller));
     server.stop_blocking(patience);
     notices.stop_blocking();
     app.stop_long_commands();
@@ -320,7 +340,9 @@ impl fmt::Display for RunError {
             RunError::Summaries(why) => {
                 write!(f, "the thread that tells monthly summaries cannot be started: {why}")
             }
-            RunError::Poller(why) => write!(f, "a thread that looks after money cannot be started: {why}"),
+            RunError::Poller(why) => {
+                write!(f, "a thread that looks after money or tasks cannot be started: {why}")
+            }
         }
     }
 }

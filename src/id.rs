@@ -247,6 +247,8 @@ directory_ids! {
     ReconcileCaseId "rcs_"
     /// A correction of money.
     CorrectionId "cor_"
+    /// An image or video task.
+    TaskId "task_"
 }
 
 impl AccountId {

@@ -30,4 +30,5 @@ pub mod risk;
 pub mod secret;
 pub mod store;
 pub mod summaries;
+pub mod tasks;
 pub mod upkeep;

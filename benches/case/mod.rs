@@ -170,6 +170,7 @@ pub fn facts(snapshot: &Snapshot, n: u64) -> Facts {
             sdk: "OpenAI/Python 2.8.0".into(),
             retry_count: 0,
             browser_origin: None,
+            confirmed_cost: None,
         },
         repetition: Repetition::default(),
     }

@@ -7,6 +7,7 @@ use crate::directory::{Account, AccountPolicy, DirectoryError, Environment, Vers
 use crate::id::{AccountId, LotId};
 
 use super::access::Access;
+use super::limits;
 use super::organizations::{SWITCHES, switches_view};
 use super::problem::Problem;
 use super::resource::{self, Resource};
@@ -47,6 +48,7 @@ pub static ACCOUNT: Shape = Shape {
             "What its invoices (发票) need: title, tax_number …"
         ),
         field!("policies", Kind::List(&Kind::Object(&POLICY)), Required, "Policies of its keys"),
+        field!("tasks", Kind::Object(&limits::TASK_TERMS), Nullable, "For image and video tasks alone"),
         field!("in_force", Kind::Object(&IN_FORCE), Required, "The switches as they hold, and from where"),
         field!("created_at", Kind::Time, Required, "When it was made"),
         field!("version", COUNT, Required, "Name it in a change to be told of a conflict"),
@@ -113,6 +115,12 @@ static ACCOUNT_INPUT: Shape = Shape {
         field!("low_balance_alert", Kind::Money, OptionalNullable, "Below it, the balance is told to be low"),
         field!("invoice", Kind::Map(&Kind::Text), Optional, "Replaces all: names of your own, such as title"),
         field!("policies", Kind::List(&Kind::Object(&POLICY)), Optional, "Replaces all"),
+        field!(
+            "tasks",
+            Kind::Object(&limits::TASK_TERMS),
+            OptionalNullable,
+            "For image and video tasks alone; null: nothing"
+        ),
         field!("version", COUNT, Optional, "In a change: the version that was seen"),
     ],
 };
@@ -160,6 +168,7 @@ impl Resource for Account {
             "low_balance_alert": account.low_balance_alert.map(|at| at.to_string()),
             "invoice": account.invoice,
             "policies": account.policies.iter().map(policy_view).collect::<Vec<_>>(),
+            "tasks": limits::task_terms_view(account.tasks.as_deref()),
             "in_force": {
                 "api_service": in_force_view(in_force.api_service),
                 "model_calls": in_force_view(in_force.model_calls),
@@ -263,6 +272,9 @@ fn apply(account: &mut Account, fields: &Fields<'_>) -> Result<(), DirectoryErro
     }
     if let Some(policies) = fields.list("policies") {
         account.policies = shape::decode("policies", policies)?;
+    }
+    if fields.has("tasks") {
+        account.tasks = fields.one_of::<Option<_>>("tasks")?.flatten();
     }
     if let Some(switches) = fields.one_of("switches")? {
         account.switches = switches;

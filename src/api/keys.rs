@@ -81,6 +81,7 @@ macro_rules! key_fields {
             field!("project", Kind::Text, Nullable, "Id of its project"),
             field!("member", Kind::Text, Nullable, "Id of the member or service account whose key it is"),
             field!("limits", limits::USES, Required, "Every limit with its use"),
+            field!("tasks", Kind::Object(&limits::TASK_TERMS), Nullable, "For image and video tasks alone"),
             field!("usable_now", Kind::Money, Nullable, "The least over all layers; null where it would tell more"),
             field!("bound_by", Kind::Object(&own::BOUND_BY), Required, "The purse that binds"),
             field!("rates", limits::RATES, Required, "How fast it may be used, as it was set"),
@@ -126,6 +127,12 @@ static KEY_INPUT: Shape = Shape {
         field!("member", Kind::Text, OptionalNullable, "Id of the member or service account whose key it is"),
         field!("limits", limits::INPUT, Optional, "Spend and daily calls, over all models or of one"),
         field!("rates", limits::RATES, Optional, "How fast it may be used"),
+        field!(
+            "tasks",
+            Kind::Object(&limits::TASK_TERMS),
+            OptionalNullable,
+            "For image and video tasks alone; null: nothing"
+        ),
         field!("allowed", ALLOWED, Optional, "Models at endpoints that it may use; empty: all of its group"),
         field!("policies", Kind::List(&Kind::Text), Optional, "Ids of its policies; replaces all"),
         field!("expires_at", Kind::Time, OptionalNullable, "From then on it is refused as expired"),
@@ -144,6 +151,12 @@ static KEY_CHANGE: Shape = Shape {
         field!("member", Kind::Text, OptionalNullable, "Id of the member or service account whose key it is"),
         field!("limits", limits::INPUT, Optional, "Replaces all limits"),
         field!("rates", limits::RATES, Optional, "Replaces all rates"),
+        field!(
+            "tasks",
+            Kind::Object(&limits::TASK_TERMS),
+            OptionalNullable,
+            "For image and video tasks alone; null: nothing"
+        ),
         field!("allowed", ALLOWED, Optional, "Replaces the whole list"),
         field!("policies", Kind::List(&Kind::Text), Optional, "Ids of its policies; replaces all"),
         field!("expires_at", Kind::Time, OptionalNullable, "From then on it is refused as expired"),
@@ -291,6 +304,7 @@ impl Resource for Key {
             "usable_now": own::usable_now(&usable, shown),
             "bound_by": own::bound_by(&usable),
             "rates": key.rates,
+            "tasks": limits::task_terms_view(key.tasks.as_deref()),
             "policies": key.policies,
             "allowed": key.allowed,
             "created_at": key.created_at,
@@ -423,6 +437,9 @@ fn apply(call: &Call<'_>, key: &mut Key, fields: &Fields<'_>) -> Result<(), Dire
     }
     if let Some(rates) = fields.list("rates") {
         limits::replace_rates(call, &mut key.rates, rates)?;
+    }
+    if fields.has("tasks") {
+        key.tasks = fields.one_of::<Option<_>>("tasks")?.flatten();
     }
     if let Some(policies) = fields.list("policies") {
         key.policies = shape::decode("policies", policies)?;

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::directory::{FieldError, Limit, Metric, Origin, RateLimit};
+use crate::directory::{FieldError, Limit, Metric, Origin, RateLimit, TaskTerms};
 use crate::explain::usable::LimitUse;
 
 use super::route::Call;
@@ -101,6 +101,32 @@ static WEEKLY_HOURS: Shape = Shape {
     ],
 };
 const DAY: Kind = Kind::OneOf(&["mon", "tue", "wed", "thu", "fri", "sat", "sun"]);
+
+pub static TASK_TERMS: Shape = Shape {
+    name: "TaskTerms",
+    fields: &[
+        field!(
+            "cost_cap",
+            Kind::Money,
+            OptionalNullable,
+            "A task that can cost more is refused, unless its caller confirms so much; null: no cap"
+        ),
+        field!(
+            "refuse_duplicates",
+            Kind::Bool,
+            Optional,
+            "An identical submission is refused, instead of answered with the first one's task"
+        ),
+    ],
+};
+
+pub fn task_terms_view(terms: Option<&TaskTerms>) -> Option<Value> {
+    let terms = terms?;
+    Some(json!({
+        "cost_cap": terms.cost_cap.map(|cap| cap.to_string()),
+        "refuse_duplicates": terms.refuse_duplicates,
+    }))
+}
 
 pub static SCHEDULE: Shape = Shape {
     name: "Schedule",

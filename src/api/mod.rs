@@ -42,8 +42,10 @@ mod route;
 mod serve;
 mod shape;
 mod statements;
+mod tasks;
 mod topups;
 mod upkeep;
+pub mod videos;
 
 pub use access::Principal;
 pub use credits::book;
@@ -83,6 +85,7 @@ static MANAGEMENT: &[&[Route]] = &[
     payment_providers::ROUTES,
     codes::ROUTES,
     corrections::ROUTES,
+    tasks::ROUTES,
     keys::ROUTES,
     models::ROUTES,
     prices::ROUTES,
@@ -106,5 +109,5 @@ static MANAGEMENT: &[&[Route]] = &[
 
 /// Every route of the JSON interface.
 pub fn routes() -> impl Iterator<Item = &'static Route> {
-    MANAGEMENT.iter().copied().chain(own::ROUTES).chain([billing::ROUTES]).flatten()
+    MANAGEMENT.iter().copied().chain(own::ROUTES).chain(videos::ROUTES).chain([billing::ROUTES]).flatten()
 }

@@ -16,7 +16,7 @@ use crate::id::{KeyId, RequestId};
 use super::limits;
 use super::problem::Problem;
 use super::requests::{self, RECEIPT, WHY};
-use super::route::{Call, Param, Reply, Route, Who};
+use super::route::{Call, Param, Reply, Route, Who, both};
 use super::shape::{Field, Kind, Need, Shape, field};
 
 static OWN_BALANCE: Shape = Shape {
@@ -49,6 +49,12 @@ static OWN_KEY: Shape = Shape {
         field!("group", Kind::Text, Nullable, "Name of its group"),
         field!("currency", Kind::Text, Required, "Ledger currency"),
         field!("limits", limits::USES, Required, "Every limit with its use"),
+        field!(
+            "task_cost_cap",
+            Kind::Money,
+            Nullable,
+            "A task that can cost more is refused unless it is confirmed; null: no cap"
+        ),
         field!(
             "balance",
             Kind::Object(&OWN_BALANCE),
@@ -104,16 +110,6 @@ pub static SIMULATION: Shape = Shape {
         field!("why", Kind::Object(&WHY), Required, "Every rung, as a Why shows it"),
     ],
 };
-
-/// The paths of one route under both prefixes (F6).
-macro_rules! both {
-    ($make:ident, $path:literal, $name:literal, $($rest:expr),+) => {
-        [
-            Route::$make(concat!("/v1", $path), $name, $($rest),+).who(Who::Key),
-            Route::$make(concat!("/api/v1", $path), concat!($name, "Api"), $($rest),+).who(Who::Key),
-        ]
-    };
-}
 
 static KEY_ROUTES: [Route; 2] =
     both!(get, "/key", "ownKey", "Every limit of this key, and what it can spend now", &OWN_KEY, key);
@@ -198,10 +194,19 @@ fn key(call: &Call<'_>) -> Result<Reply, Problem> {
         "group": group,
         "currency": call.app.currency(),
         "limits": limits::views_for_caller(&usable.limits, shown),
+        "task_cost_cap": task_cost_cap(call, &key),
         "balance": balance,
         "usable_now": usable_now(&usable, shown),
         "bound_by": bound_by(&usable),
     })))
+}
+
+/// The tighter one of the key's and the account's.
+fn task_cost_cap(call: &Call<'_>, key: &Key) -> Option<String> {
+    let snapshot = call.app.directory.snapshot();
+    let account = snapshot.account(key.account).and_then(|entry| entry.account.tasks.as_ref()?.cost_cap);
+    let own = key.tasks.as_ref().and_then(|terms| terms.cost_cap);
+    own.into_iter().chain(account).min().map(|cap| cap.to_string())
 }
 
 /// Where another purse than the key's own binds and may not be shown, the figure would be what it has left.

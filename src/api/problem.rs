@@ -9,6 +9,7 @@ use crate::catalogue::{Code, Refusal, Value};
 use crate::directory::{DirectoryError, FieldError};
 use crate::funding::{CodeError, CorrectionError, FundingError};
 use crate::store::{StoreError, StoreErrorKind};
+use crate::tasks::TaskError;
 
 use super::shape::{Shape, ShapeError};
 
@@ -181,6 +182,22 @@ impl From<CorrectionError> for Problem {
             CorrectionError::Books(why) => why.into(),
             CorrectionError::Store(why) => why.into(),
             CorrectionError::Lookup(why) => Problem::Internal(Box::new(why)),
+        }
+    }
+}
+
+impl From<TaskError> for Problem {
+    fn from(error: TaskError) -> Self {
+        match error {
+            TaskError::NotFound => Problem::NotFound,
+            TaskError::Directory(why) => why.into(),
+            TaskError::Books(why) => why.into(),
+            TaskError::Store(why) => why.into(),
+            TaskError::Lookup(why) => Problem::Internal(Box::new(why)),
+            error @ (TaskError::Refused(_) | TaskError::Channel(_) | TaskError::Http(_)) => {
+                tracing::warn!(%error, "an upstream could not be asked about a task");
+                Refusal::new(Code::UpstreamError).param("model", "–").into()
+            }
         }
     }
 }

@@ -27,6 +27,7 @@ pub enum Method {
     Get,
     Post,
     Patch,
+    Delete,
 }
 
 impl Method {
@@ -35,6 +36,7 @@ impl Method {
             Method::Get => "GET",
             Method::Post => "POST",
             Method::Patch => "PATCH",
+            Method::Delete => "DELETE",
         }
     }
 }
@@ -158,6 +160,16 @@ impl Route {
         Route { body: Some(body), ..Self::new(Method::Patch, path, name, about, Answer::One(answer), run) }
     }
 
+    pub const fn delete(
+        path: &'static str,
+        name: &'static str,
+        about: &'static str,
+        answer: &'static Shape,
+        run: Run,
+    ) -> Self {
+        Self::new(Method::Delete, path, name, about, Answer::One(answer), run)
+    }
+
     #[must_use]
     pub const fn answers(self, answer: Answer) -> Self {
         Route { answer, ..self }
@@ -188,6 +200,17 @@ impl Route {
         self.method == Method::Patch
     }
 }
+
+/// The paths of one route under both prefixes (F6).
+macro_rules! both {
+    ($make:ident, $path:literal, $name:literal, $($rest:expr),+) => {
+        [
+            Route::$make(concat!("/v1", $path), $name, $($rest),+).who(Who::Key),
+            Route::$make(concat!("/api/v1", $path), concat!($name, "Api"), $($rest),+).who(Who::Key),
+        ]
+    };
+}
+pub(super) use both;
 
 /// A request of the API, checked as far as its route says.
 pub struct Call<'a> {

@@ -50,6 +50,7 @@ pub fn router(app: Arc<App>, public_url: &str) -> Router {
             Method::Get => MethodFilter::GET,
             Method::Post => MethodFilter::POST,
             Method::Patch => MethodFilter::PATCH,
+            Method::Delete => MethodFilter::DELETE,
         };
         let site = site.clone();
         router = router.route(

@@ -320,6 +320,7 @@ fn decided(hold: HoldId, account: LedgerAccountId, now_ms: i64, layers: &[LayerH
                 sdk: "OpenAI/Python 2.8.0".into(),
                 retry_count: 0,
                 browser_origin: None,
+                confirmed_cost: None,
             },
             repetition: Repetition::default(),
         },

@@ -20,6 +20,7 @@ mod rates;
 mod recovery;
 pub mod rows;
 pub mod statement;
+mod tasks;
 pub mod verify;
 
 use std::collections::VecDeque;
@@ -35,7 +36,7 @@ use parking_lot::{Condvar, Mutex};
 use crate::clock::Clock;
 use crate::gateway::facts::{CallRecord, CounterReading, Decided, Outcome, Readings};
 use crate::gateway::ladder::{self, Scope};
-use crate::id::RequestId;
+use crate::id::{RequestId, TaskId};
 
 use rates::{Meters, Slot};
 
@@ -44,6 +45,7 @@ pub use durability::{Durability, Stopped, Ticket, Wait};
 pub use projector::ChargeState;
 pub use rates::Rated;
 pub use recovery::{BooksConfig, OpenError};
+pub use tasks::TaskEnd;
 
 /// Records that may wait for the journal and the projections together before no more calls are admitted.
 const RECORDS_WAITING_MAX: usize = 500_000;
@@ -120,6 +122,8 @@ pub struct Reserve {
     pub overdraft: Nano,
     /// Tokens that the call can come to at the most.
     pub tokens: u64,
+    /// The task that the hold will belong to; `None`: this process.
+    pub task: Option<TaskId>,
 }
 
 /// See the module.
@@ -255,7 +259,10 @@ impl Books {
                     amount: reserve.amount,
                     overdraft: reserve.overdraft,
                     layers: scope.layers.iter().map(|layer| layer.held(reserve.amount)).collect(),
-                    owner: HoldOwner::Process(shared.epoch),
+                    owner: match reserve.task {
+                        None => HoldOwner::Process(shared.epoch),
+                        Some(task) => HoldOwner::Task(task.raw()),
+                    },
                 };
                 Some(state.ledger.execute(&command, now).map_err(BooksError::Refused)?)
             }

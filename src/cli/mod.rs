@@ -165,6 +165,9 @@ enum Command {
     /// Redemption codes.
     #[command(subcommand)]
     Codes(objects::Codes),
+    /// Image and video tasks: list, show, cancel, and whether they were charged.
+    #[command(subcommand)]
+    Tasks(objects::Tasks),
     /// What the operator tells everybody, or one account.
     #[command(subcommand)]
     Announcements(objects::Announcements),
@@ -285,6 +288,7 @@ fn dispatch(context: &mut Context, command: Command) -> Done {
         Command::Refund(args) => objects::refund(context, args),
         Command::Corrections(command) => objects::corrections(context, command),
         Command::Codes(command) => objects::codes(context, command),
+        Command::Tasks(command) => objects::tasks(context, command),
         Command::Announcements(command) => objects::announcements(context, command),
         Command::Appeals(command) => objects::appeals(context, command),
         Command::Audit(args) => objects::audit(context, &args),

@@ -10,6 +10,7 @@ mod notices;
 mod operators;
 mod orders;
 mod policies;
+mod tasks;
 mod tenants;
 
 use serde_json::{Map, Value, json};
@@ -28,6 +29,7 @@ pub use notices::{NoticeEndpoints, NoticesCommand, notice_endpoints, notices};
 pub use operators::{Operators, operators};
 pub use orders::{Orders, orders};
 pub use policies::{Policies, policies};
+pub use tasks::{Tasks, tasks};
 pub use tenants::{Members, Organizations, Projects, members, organizations, projects};
 
 type Columns = &'static [(&'static str, &'static str)];
@@ -120,6 +122,18 @@ const CORRECTIONS: Columns = &[
     ("AT", "proposed_at"),
     ("REASON", "reason"),
 ];
+const TASKS: Columns = &[
+    ("ID", "id"),
+    ("STATE", "state"),
+    ("MODEL", "model"),
+    ("SIZE", "resolution"),
+    ("SECONDS", "duration_seconds"),
+    ("MONEY", "money"),
+    ("HOLD", "hold"),
+    ("CHARGED", "charged"),
+    ("ACCOUNT", "account"),
+    ("MADE", "created_at"),
+];
 const POLICIES: Columns = &[("ID", "id"), ("NAME", "name"), ("ACCOUNT", "account")];
 const APPEALS: Columns =
     &[("ID", "id"), ("STATE", "state"), ("KEY", "key"), ("AT", "created_at"), ("STATEMENT", "statement")];
@@ -206,6 +220,7 @@ const CODE_BATCH: Noun<'static> =
 const CODE: Noun<'static> = Noun { path: "/api/codes", prefix: "cod_", by: None, columns: CODES };
 const CORRECTION: Noun<'static> =
     Noun { path: "/api/corrections", prefix: "cor_", by: None, columns: CORRECTIONS };
+const TASK: Noun<'static> = Noun { path: "/api/tasks", prefix: "task_", by: None, columns: TASKS };
 const OPERATOR: Noun<'static> = Noun { path: "/api/operators", prefix: "opr_", by: None, columns: OPERATORS };
 const POLICY: Noun<'static> = Noun { path: "/api/policies", prefix: "pol_", by: None, columns: POLICIES };
 const NOTICE_ENDPOINT: Noun<'static> =

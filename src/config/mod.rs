@@ -216,6 +216,19 @@ config! {
         /// Where WeChat Pay's interface is.
         wechat_url: Option<String> = Some("https://api.mch.weixin.qq.com".to_owned()), HttpUrl;
     }
+    /// Image and video tasks.
+    tasks: Tasks {
+        /// Time after which an upstream is first asked about a task; later ones come more slowly.
+        poll_ms: u64 = 2_000, Between(10, 600_000);
+        /// Longest time between two questions about a task.
+        poll_ms_max: u64 = 30_000, Between(10, 3_600_000);
+        /// A task that is not finished by then ends, and what it held is given back.
+        deadline_ms: u64 = 3_600_000, Between(1_000, 604_800_000);
+        /// Time after which a task about whose submission the upstream's answer was lost is looked for there.
+        unconfirmed_ms: u64 = 60_000, Between(100, 3_600_000);
+        /// Within this time, an identical submission gets the first one's task.
+        duplicate_ms: u64 = 60_000, Between(0, 86_400_000);
+    }
     /// What the server writes about itself.
     log: Log {
         /// error, warn, info, debug or trace.

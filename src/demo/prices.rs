@@ -124,6 +124,7 @@ const TEXT: &[Endpoint] = &[Endpoint::ChatCompletions, Endpoint::Completions, En
 const IMAGES: &[Endpoint] = &[Endpoint::ImageGenerations, Endpoint::ImageEdits];
 const SPEECH: &[Endpoint] = &[Endpoint::Speech];
 const TRANSCRIPTIONS: &[Endpoint] = &[Endpoint::Transcriptions];
+const VIDEOS: &[Endpoint] = &[Endpoint::Videos];
 const MODERATIONS: &[Endpoint] = &[Endpoint::Moderations];
 
 /// $0.25 in, $0.025 cached, $2 out.
@@ -151,8 +152,12 @@ const PICTURES: &[UnitRow] = &[
     picture("1792x1024", Some("hd"), 120_000_000),
 ];
 
+/// $0.10 a second, more where it is larger.
+const FILM: &[UnitRow] =
+    &[row(Unit::Second, 100_000_000), UnitRow { size: Some("1792x1024"), ..row(Unit::Second, 500_000_000) }];
+
 /// The models that the simulated upstream serves, each at the endpoints of its own format.
-pub const MODELS: [DemoModel; 25] = [
+pub const MODELS: [DemoModel; 28] = [
     DemoModel { max_output_tokens: 128_000, context_tokens: 400_000, ..model("gpt-5-mini", MINI) },
     DemoModel {
         max_output_tokens: 8_192,
@@ -194,6 +199,9 @@ pub const MODELS: [DemoModel; 25] = [
     // $2 for a thousand searches.
     sold_by("demo-rerank", &[Endpoint::Rerank], &[row(Unit::Search, 2_000_000)]),
     at(&[Endpoint::Rerank], model("demo-rerank-tokens", price(50_000_000, 50_000_000, 0))),
+    sold_by("demo-video", VIDEOS, FILM),
+    sold_by("demo-video-fail", VIDEOS, FILM),
+    sold_by("demo-video-stuck", VIDEOS, FILM),
 ];
 
 /// Tokens of one picture and of one recording, at the most.

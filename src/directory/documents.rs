@@ -15,6 +15,7 @@ use crate::id::{AccountId, ChannelId, GroupId, ModelId, OrganizationId, PolicyId
 use super::decimal;
 use super::member::AccountRole;
 use super::organization::Switches;
+use super::task_terms::TaskTerms;
 
 pub use super::key::{
     Allowance, Environment, Key, KeyHash, KeyStatus, KeyText, PreviousText, StatusNote, StatusOrigin,
@@ -60,6 +61,8 @@ pub struct Account {
     /// Policies of its keys.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub policies: Vec<AccountPolicy>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tasks: Option<Box<TaskTerms>>,
     pub created_at: Timestamp,
 }
 

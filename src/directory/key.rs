@@ -10,6 +10,7 @@ use super::documents::names;
 use super::limit::Limit;
 use super::rate::RateLimit;
 use super::schedule::Schedule;
+use super::task_terms::TaskTerms;
 
 /// A caller's key. Its text is known to the caller alone.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -58,6 +59,9 @@ pub struct Key {
     /// Which models the key may use at which endpoints; empty: all that its group reaches.
     #[serde(default, deserialize_with = "tight", skip_serializing_if = "Vec::is_empty")]
     pub allowed: Vec<Allowance>,
+    /// Boxed: few keys have any, and there may be a million.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tasks: Option<Box<TaskTerms>>,
     pub created_at: Timestamp,
 }
 
@@ -120,6 +124,7 @@ impl Key {
             rates: Vec::new(),
             policies: Vec::new(),
             allowed: Vec::new(),
+            tasks: None,
             created_at: now,
         }
     }
@@ -173,6 +178,10 @@ impl Environment {
             Environment::Live => "live",
             Environment::Test => "test",
         }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        [Environment::Live, Environment::Test].into_iter().find(|known| known.as_str() == text)
     }
 }
 

@@ -32,6 +32,7 @@ pub mod schedule;
 mod shards;
 pub mod snapshot;
 mod stored;
+mod task_terms;
 mod unit_price;
 
 pub use announcement::{Announcement, Category, PolicyChange};
@@ -56,3 +57,4 @@ pub use rules::{Document, Owner};
 pub use schedule::Schedule;
 pub use snapshot::{Change, ModelEntry, Object, Snapshot};
 pub use stored::{ObjectId, Revision, Versioned};
+pub use task_terms::TaskTerms;

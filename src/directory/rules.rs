@@ -119,6 +119,7 @@ impl Document for Account {
             return Err(FieldError::new("policies", "are more than 64"));
         }
         checks::distinct("policies", &self.policies)?;
+        self.tasks.iter().try_for_each(|terms| terms.check("tasks"))?;
         for (at, given) in self.policies.iter().enumerate() {
             policy::check_one(&format!("policies[{at}].policy"), given.policy, Some(self.id), snapshot)?;
         }
@@ -187,6 +188,7 @@ impl Document for Key {
         checks::ip_ranges("ip_ranges", &self.ip_ranges)?;
         limit::check(&self.limits, Holder::Key, snapshot)?;
         rate::check(&self.rates)?;
+        self.tasks.iter().try_for_each(|terms| terms.check("tasks"))?;
         policy::check_attached("policies", &self.policies, Some(self.account), snapshot)?;
         allowed(&self.allowed)
     }

@@ -10,6 +10,7 @@ pub mod base_url;
 pub mod costs;
 mod display;
 pub mod doctor;
+pub mod estimate;
 pub mod period;
 pub mod receipt;
 pub mod simulate;

@@ -1,4 +1,4 @@
-//! Calls to payment providers, by the gateway's own HTTP client, for threads that may block; and the time and the random
+//! Calls to payment providers and to upstreams of tasks, by the gateway's own HTTP client, for threads that may block; and the time and the random
 //! words that some of them sign their calls with.
 //!
 //! Promises: one thread with its connections for all of them, started by the first call; an answer that is too large

@@ -11,7 +11,7 @@ use http::HeaderValue;
 use ledger::{Nano, TokenClass, Usage};
 use tokio::time::timeout;
 
-use crate::catalogue::Code;
+use crate::catalogue::{Code, Refusal};
 
 use super::channel_health::{Fault, Place, Rest, RestReason};
 use super::convert::{self, ConvertFault, Envelope, Format, LeftOut, ReplyFault};
@@ -304,6 +304,25 @@ impl Failure {
         self.code != Code::UpstreamRejected
     }
 
+    /// What the caller is told; `limit_ms` is how long an upstream may take to begin an answer.
+    pub fn refusal(&self, model: &str, limit_ms: u64) -> Refusal {
+        let refusal = Refusal::new(self.code).upstream_text(self.text.clone());
+        let refusal = match self.code {
+            Code::InvalidParameter => match self.refused.as_deref() {
+                Some(fault) => refusal
+                    .field(fault.field.clone())
+                    .param("reason", format!("expected {}, got {}", fault.what, fault.got)),
+                None => refusal,
+            },
+            Code::UpstreamTimeout => refusal.param("limit_ms", limit_ms),
+            _ => refusal.param("model", model),
+        };
+        match self.retry_after {
+            Some(wait) => refusal.retry_after_ms(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
+            None => refusal,
+        }
+    }
+
     pub(super) fn spent(&self) -> Spent {
         if self.may_be_billed { Spent::AtMost } else { Spent::Nothing }
     }
@@ -322,15 +341,7 @@ impl From<&ForwardError> for Failure {
 
 impl From<UpstreamFault> for Failure {
     fn from(fault: UpstreamFault) -> Self {
-        let code = match fault.kind {
-            UpstreamFaultKind::Rejected => Code::UpstreamRejected,
-            UpstreamFaultKind::Error => Code::UpstreamError,
-            UpstreamFaultKind::Timeout => Code::UpstreamTimeout,
-            UpstreamFaultKind::RateLimited => Code::UpstreamRateLimited,
-            UpstreamFaultKind::OutOfCredit => Code::UpstreamOutOfCredit,
-            UpstreamFaultKind::AuthFailed => Code::UpstreamAuthFailed,
-            UpstreamFaultKind::ModelMissing => Code::UpstreamModelMissing,
-        };
+        let code = code_of(fault.kind);
         Failure {
             code,
             text: fault.message,
@@ -363,6 +374,19 @@ impl From<ReplyFault> for Failure {
 /// Whether a long answer can be metered without having all of it.
 fn is_read_as_it_goes(endpoint: Endpoint, format: Format) -> bool {
     matches!(format, Format::OpenAi | Format::DeepSeek) && matches!(conversion(endpoint, format), Ok(None))
+}
+
+/// The code that a fault of an upstream is told by.
+pub(crate) fn code_of(kind: UpstreamFaultKind) -> Code {
+    match kind {
+        UpstreamFaultKind::Rejected => Code::UpstreamRejected,
+        UpstreamFaultKind::Error => Code::UpstreamError,
+        UpstreamFaultKind::Timeout => Code::UpstreamTimeout,
+        UpstreamFaultKind::RateLimited => Code::UpstreamRateLimited,
+        UpstreamFaultKind::OutOfCredit => Code::UpstreamOutOfCredit,
+        UpstreamFaultKind::AuthFailed => Code::UpstreamAuthFailed,
+        UpstreamFaultKind::ModelMissing => Code::UpstreamModelMissing,
+    }
 }
 
 fn header_pair((name, value): (&str, &[u8])) -> Option<(http::HeaderName, HeaderValue)> {

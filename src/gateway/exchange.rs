@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::books::{BooksError, Held, Settlement, Ticket};
-use crate::catalogue::{Code, Language, Refusal};
+use crate::catalogue::{Code, Language};
 use crate::directory::{Channel, Price};
 use crate::id::{ChannelId, KeyId};
 
@@ -168,20 +168,7 @@ impl Exchange {
 
     /// The upstream brought nothing: release, and say so.
     async fn fail(self, failure: Failure) {
-        let mut refusal = Refusal::new(failure.code).upstream_text(failure.text.clone());
-        refusal = match failure.code {
-            Code::InvalidParameter => match failure.refused.as_deref() {
-                Some(fault) => refusal
-                    .field(fault.field.clone())
-                    .param("reason", format!("expected {}, got {}", fault.what, fault.got)),
-                None => refusal,
-            },
-            Code::UpstreamTimeout => refusal.param("limit_ms", self.worker.gateway.header_timeout_ms),
-            _ => refusal.param("model", &*self.request.model),
-        };
-        if let Some(wait) = failure.retry_after {
-            refusal = refusal.retry_after_ms(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
-        }
+        let refusal = failure.refusal(&self.request.model, self.worker.gateway.header_timeout_ms);
         let response = self.addressee().refusal(&refusal);
         let ended = Ended {
             code: Some(failure.code),

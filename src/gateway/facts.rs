@@ -287,6 +287,8 @@ pub struct Client {
     pub retry_count: u32,
     /// The page that the call came from, if a browser sent it; cut to 128 bytes.
     pub browser_origin: Option<Box<str>>,
+    /// The highest cost of a task that the caller confirmed, by `x-tallygate-confirm-cost`.
+    pub confirmed_cost: Option<Nano>,
 }
 
 /// The books as they were at the decision.
@@ -457,10 +459,14 @@ pub enum Ending {
     ProcessDied = 8,
     /// The key was frozen or revoked before the answer had ended.
     KeyStopped = 9,
+    /// A task was cancelled by its owner or an operator.
+    Cancelled = 10,
+    /// A task's deadline came before its end.
+    Expired = 11,
 }
 
 impl Ending {
-    const ALL: [Ending; 9] = [
+    const ALL: [Ending; 11] = [
         Ending::Complete,
         Ending::UpstreamFailed,
         Ending::UpstreamCut,
@@ -470,6 +476,8 @@ impl Ending {
         Ending::GatewayFault,
         Ending::ProcessDied,
         Ending::KeyStopped,
+        Ending::Cancelled,
+        Ending::Expired,
     ];
 
     pub fn from_code(code: u8) -> Option<Self> {
@@ -487,6 +495,8 @@ impl Ending {
             Ending::GatewayFault => "gateway_fault",
             Ending::ProcessDied => "process_died",
             Ending::KeyStopped => "key_stopped",
+            Ending::Cancelled => "cancelled",
+            Ending::Expired => "expired",
         }
     }
 }

@@ -25,13 +25,15 @@ pub enum Destination {
     Call(Endpoint),
     /// The list of models, or one of them.
     Models(Option<Box<str>>),
+    /// What a task has made, by its id.
+    Content(Box<str>),
     /// The management API, self-service or a page.
     Elsewhere,
 }
 
 /// Below the version segment: what the caller may ask about itself. Served elsewhere.
-const SELF_SERVICE: [&str; 4] = ["key", "requests/", "simulate", "dashboard/"];
-const CALLS: [Endpoint; 11] = [
+const SELF_SERVICE: [&str; 5] = ["key", "requests/", "simulate", "dashboard/", "videos/"];
+const CALLS: [Endpoint; 12] = [
     Endpoint::ChatCompletions,
     Endpoint::Messages,
     Endpoint::Completions,
@@ -43,6 +45,7 @@ const CALLS: [Endpoint; 11] = [
     Endpoint::Transcriptions,
     Endpoint::Moderations,
     Endpoint::Rerank,
+    Endpoint::Videos,
 ];
 
 /// The endpoint of a path below the version segment, if calls are taken there.
@@ -95,8 +98,15 @@ pub fn destination(method: &Method, path: &str, public_url: &str) -> Result<Dest
     let Some(below) = path.strip_prefix("/v1/").or_else(|| path.strip_prefix("/api/v1/")) else {
         return misplaced(path, public_url).map_or(Ok(Destination::Elsewhere), Err);
     };
+    if let Some(task) = below.strip_prefix("videos/").and_then(|rest| rest.strip_suffix("/content")) {
+        return match *method {
+            Method::GET => Ok(Destination::Content(task.into())),
+            _ => Err(wrong_method(path, method, "GET")),
+        };
+    }
     if let Some(endpoint) = call_at(below) {
         return match *method {
+            Method::GET if endpoint == Endpoint::Videos => Ok(Destination::Elsewhere),
             Method::POST => Ok(Destination::Call(endpoint)),
             _ => Err(wrong_method(path, method, "POST")),
         };
@@ -158,6 +168,8 @@ fn shown(path: &str) -> &str {
 /// A body that is declared as something else than JSON, or than a form where files are sent, cannot be a call.
 pub fn check_media_type(endpoint: Endpoint, headers: &HeaderMap) -> Result<(), Refusal> {
     let is_form = endpoint.takes_form();
+    // A video is asked for in either way.
+    let also_form = endpoint == Endpoint::Videos;
     let expected = if is_form { "multipart/form-data" } else { "application/json" };
     let found = match headers.get(header::CONTENT_TYPE) {
         None if is_form => "nothing",
@@ -165,7 +177,8 @@ pub fn check_media_type(endpoint: Endpoint, headers: &HeaderMap) -> Result<(), R
         Some(found) => found.to_str().unwrap_or("?"),
     };
     let media_type = found.split(';').next().unwrap_or_default().trim();
-    if media_type.eq_ignore_ascii_case(expected) {
+    let is_either = also_form && media_type.eq_ignore_ascii_case("multipart/form-data");
+    if media_type.eq_ignore_ascii_case(expected) || is_either {
         return Ok(());
     }
     Err(Refusal::new(Code::UnsupportedMediaType).param("expected", expected).param("found", shown(found)))
@@ -223,6 +236,7 @@ pub fn client(headers: &HeaderMap, peer: Option<IpAddr>, trusted: &Ranges) -> Cl
         address: if trusted.0.is_empty() { peer } else { address(headers, peer, trusted) },
         sdk: cut(sdk).into(),
         browser_origin: text("origin").map(|origin| cut(origin).into()),
+        confirmed_cost: None,
         retry_count: text("x-stainless-retry-count").and_then(|count| count.parse().ok()).unwrap_or(0),
     }
 }

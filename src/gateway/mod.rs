@@ -5,6 +5,7 @@ pub mod answer;
 mod attempt;
 pub mod channel_health;
 pub mod channel_test;
+mod content;
 pub mod convert;
 mod edge;
 mod exchange;
@@ -27,8 +28,10 @@ pub mod server;
 mod settle;
 pub mod sse;
 mod stream;
+mod submit;
 pub mod tokens;
 pub mod upstream;
 mod worker;
 
+pub(crate) use attempt::code_of;
 pub use worker::{Gateway, Worker};

@@ -104,18 +104,23 @@ impl Arrival {
         answer.await.unwrap_or_else(|_| self.without_books(&BooksError::Stopped))
     }
 
-    /// Gives a kept answer again. Only the rungs up to the rate are asked: it costs nothing.
-    async fn replay(
-        self,
-        mut facts: Facts,
-        first: RequestId,
-        answer: Option<Answer>,
-    ) -> Response<AnswerBody> {
+    /// Gives a kept answer again.
+    async fn replay(self, facts: Facts, first: RequestId, answer: Option<Answer>) -> Response<AnswerBody> {
+        match (self.refuse_replay(facts, first), answer) {
+            (Some(refused), _) => refused,
+            (None, Some(answer)) => again(self.request, first, answer),
+            (None, None) => self.receipt_instead(first).await,
+        }
+    }
+
+    /// Decides on a call that is to be given what came of another one, and records it. Only the rungs up to the rate
+    /// are asked: it costs nothing. `None`: it passes.
+    pub(super) fn refuse_replay(&self, mut facts: Facts, first: RequestId) -> Option<Response<AnswerBody>> {
         let gateway = Arc::clone(&self.worker.gateway);
         let snapshot = gateway.app.directory.snapshot();
         let sees_account_money = sees_money(&snapshot, &facts);
         facts.repetition.replay_of = Some(first);
-        let Some(caller) = Caller::of(&snapshot, &facts) else { return self.refuse_early(facts) };
+        let Some(caller) = Caller::of(&snapshot, &facts) else { return Some(self.refuse_early(facts)) };
         let model = model_of(&facts).map(str::to_owned);
         let scope = Scope::new(&snapshot, caller, model.as_deref(), facts.at_ms);
         let decided = gateway.app.books.decide(&scope, Decided::new(facts), |decided| {
@@ -127,16 +132,10 @@ impl Arrival {
         drop(scope);
         drop(snapshot);
         let refusal = match &decided {
-            Err(why) => return self.without_books(why),
+            Err(why) => return Some(self.without_books(why)),
             Ok((decided, _)) => decided.refusal.as_deref(),
         };
-        if let Some(refusal) = refusal {
-            return self.addressee(sees_account_money).refusal(refusal);
-        }
-        match answer {
-            Some(answer) => again(self.request, first, answer),
-            None => self.receipt_instead(first).await,
-        }
+        refusal.map(|refusal| self.addressee(sees_account_money).refusal(refusal))
     }
 
     /// What there is to say of an answer that is not kept.

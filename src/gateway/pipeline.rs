@@ -34,6 +34,7 @@ use super::models;
 use super::once::IDEMPOTENCY_KEY;
 use super::request::{ModelRequest, RequestFault};
 use super::respond::{self, Addressee};
+use super::submit::{self, SubmissionAsk, Submitting};
 use super::worker::Worker;
 
 /// A request that has arrived, before anything is known of its caller.
@@ -59,13 +60,15 @@ pub struct Connection {
 pub(super) struct Asked {
     pub parsed: Result<ModelRequest, RequestFault>,
     pub body: Bytes,
+    /// Of a submission of a task.
+    pub submission: Option<SubmissionAsk>,
 }
 
 /// What the decision of an admitted call hands on.
-struct Admission {
-    admitted: Admitted,
-    price: Arc<Price>,
-    first: Attempting,
+pub(super) struct Admission {
+    pub admitted: Admitted,
+    pub price: Arc<Price>,
+    pub first: Attempting,
     /// Tokens that the call can come to.
     tokens: u64,
 }
@@ -91,6 +94,7 @@ pub async fn serve(worker: Rc<Worker>, request: Request<Incoming>, from: Connect
         Ok(Destination::Elsewhere) => Box::pin(elsewhere(&worker, request, peer)).await,
         Ok(Destination::Models(name)) => arrival.models(&request, peer, name.as_deref()),
         Ok(Destination::Call(endpoint)) => arrival.call(endpoint, request, peer).await,
+        Ok(Destination::Content(task)) => Box::pin(arrival.content(&request, &task)).await,
         Err(refusal) => {
             let facts = arrival.facts(Checked::Refused(Box::new(refusal)), request.headers(), peer);
             arrival.refuse_early(facts)
@@ -247,7 +251,10 @@ impl Arrival {
             return self.refuse_early(facts);
         }
         let name = request.headers().get(IDEMPOTENCY_KEY).cloned();
-        let media_type = endpoint.takes_form().then(|| identify::media_type(request.headers())).flatten();
+        let is_task = endpoint == Endpoint::Videos;
+        let media_type =
+            (endpoint.takes_form() || is_task).then(|| identify::media_type(request.headers())).flatten();
+        let said = is_task.then(|| submit::said(request.headers()));
         let named = identify::named(endpoint, request.uri());
         let body = match self.read_body(request.into_body()).await {
             Ok(body) => body,
@@ -262,7 +269,8 @@ impl Arrival {
             Some(Err(fault)) => Err(fault),
         };
         facts.body = identify::call_body(body.len(), &parsed);
-        let asked = Asked { parsed, body };
+        let submission = said.map(|said| SubmissionAsk::new(said, media_type, &mut facts));
+        let asked = Asked { parsed, body, submission };
         match name {
             Some(name) => Box::pin(self.once(name, facts, asked)).await,
             None => self.decide(facts, asked).await,
@@ -310,12 +318,25 @@ impl Arrival {
         timeout(gateway.body_timeout, read).await.unwrap_or_else(|_elapsed| Err(late()))
     }
 
+    /// Decides a call and sends it on its way.
+    pub(super) async fn decide(self, facts: Facts, mut asked: Asked) -> Response<AnswerBody> {
+        match asked.submission.take() {
+            None => self.decide_on_books(facts, asked, None).await,
+            Some(submission) => Box::pin(self.submit(facts, asked, submission)).await,
+        }
+    }
+
     /// Decides on the books as they are, holds, and sends the call on its way.
-    pub(super) async fn decide(self, mut facts: Facts, asked: Asked) -> Response<AnswerBody> {
+    pub(super) async fn decide_on_books(
+        self,
+        mut facts: Facts,
+        asked: Asked,
+        submitting: Option<Submitting>,
+    ) -> Response<AnswerBody> {
         let gateway = Arc::clone(&self.worker.gateway);
         let snapshot = gateway.app.directory.snapshot();
         let sees_account_money = sees_money(&snapshot, &facts);
-        let Asked { parsed, body } = asked;
+        let Asked { parsed, body, .. } = asked;
         let (Some(caller), Ok(request)) = (Caller::of(&snapshot, &facts), parsed) else {
             return self.refuse_early(facts);
         };
@@ -326,7 +347,7 @@ impl Arrival {
         let decided = Decided::new(facts);
         let decided = gateway.app.books.decide(&scope, decided, |decided| {
             let reserve = self.judge(&snapshot, decided, &mut admission)?;
-            Some(Reserve { overdraft, ..reserve })
+            Some(Reserve { overdraft, task: submitting.as_ref().map(|task| task.id), ..reserve })
         });
         if let Ok((decided, _)) = &decided
             && let Some(readings) = &decided.readings
@@ -344,9 +365,12 @@ impl Arrival {
         match decided {
             Err(why) => self.without_books(&why),
             Ok((decided, held)) => match (held, admission) {
-                (Some(held), Some(admission)) => {
-                    self.send(held, admission, request, body, sees_account_money).await
-                }
+                (Some(held), Some(admission)) => match submitting {
+                    None => self.send(held, admission, request, body, sees_account_money).await,
+                    Some(task) => {
+                        Box::pin(self.accept(held, admission, request, body, task, sees_account_money)).await
+                    }
+                },
                 _ => {
                     let refusal = decided.refusal.as_deref();
                     let fallback = Refusal::new(Code::BooksUnavailable);
@@ -395,7 +419,8 @@ impl Arrival {
                     Ok(begun) => {
                         decided.admitted = Some(begun.admitted);
                         let (amount, tokens) = (begun.admitted.hold, begun.tokens);
-                        reserve = Some(Reserve { amount, overdraft: ledger::Nano::ZERO, tokens });
+                        let overdraft = ledger::Nano::ZERO;
+                        reserve = Some(Reserve { amount, overdraft, tokens, task: None });
                         *admission = Some(begun);
                         break;
                     }

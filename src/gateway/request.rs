@@ -27,6 +27,7 @@ mod rewrite;
 mod sample;
 #[cfg(test)]
 mod tests;
+mod videos;
 
 use std::fmt;
 use std::ops::Range;
@@ -38,6 +39,7 @@ use super::facts::{AskedUnits, Endpoint, Output};
 pub use rerank::{DOCUMENTS_PER_SEARCH, TOKENS_PER_DOCUMENT};
 pub use rewrite::Edits;
 pub use sample::Sample;
+pub use videos::{VideoWish, sha256};
 
 /// Longest model name that is looked up, in characters.
 pub const MODEL_CHARS_MAX: usize = 256;
@@ -197,6 +199,7 @@ impl ModelRequest {
         match endpoint {
             Endpoint::ImageEdits => images::edit(media_type.unwrap_or_default(), body),
             Endpoint::Transcriptions => audio::transcription(media_type.unwrap_or_default(), body),
+            Endpoint::Videos => videos::read(media_type, body),
             _ => Self::of_text(endpoint, utf8(body)?),
         }
     }

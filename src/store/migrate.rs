@@ -58,9 +58,10 @@ pub const PROJECTIONS: Part = Part {
 };
 pub const RECONCILE: Part =
     Part { name: "reconcile", migrations: migrations!("reconcile": 1 "0001_reconcile") };
+pub const TASKS: Part = Part { name: "tasks", migrations: migrations!("tasks": 1 "0001_tasks") };
 
 /// Every part.
-pub const PARTS: [Part; 6] = [JOURNAL, DIRECTORY, FUNDING, IDEMPOTENCY, RECONCILE, PROJECTIONS];
+pub const PARTS: [Part; 7] = [JOURNAL, DIRECTORY, FUNDING, IDEMPOTENCY, RECONCILE, TASKS, PROJECTIONS];
 
 /// What all nodes lock while they migrate one database ("tallygat" in ASCII).
 const PG_LOCK: i64 = 0x7461_6c6c_7967_6174;

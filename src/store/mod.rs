@@ -1,4 +1,4 @@
-//! Storage: the journal, the directory, the orders and the projections, on embedded SQLite or on PostgreSQL.
+//! Storage: the journal, the directory, the orders, the tasks and the projections, on embedded SQLite or on PostgreSQL.
 //!
 //! For: durable rows behind blocking commands; the same SQL on both backends.
 //! Promises: what a command reported as done survives a power cut (the projections excepted, which
@@ -64,6 +64,8 @@ pub struct Stores {
     pub idempotency: Db,
     /// Statements and bills of others, and the differences from them.
     pub reconcile: Db,
+    /// Image and video tasks.
+    pub tasks: Db,
     pub projections: Projections,
     pub lock: DataDirLock,
 }
@@ -74,6 +76,7 @@ pub const DIRECTORY_FILE: &str = "directory.db";
 pub const FUNDING_FILE: &str = "funding.db";
 pub const IDEMPOTENCY_FILE: &str = "idempotency.db";
 pub const RECONCILE_FILE: &str = "reconcile.db";
+pub const TASKS_FILE: &str = "tasks.db";
 pub const PROJECTIONS_FILE: &str = "projections.db";
 
 /// Takes the data directory, opens the store and brings its schema up to date.
@@ -100,6 +103,8 @@ fn open_embedded(data_dir: &Path, lock: DataDirLock) -> Result<Stores> {
     migrate::migrate(&idempotency, &migrate::IDEMPOTENCY)?;
     let reconcile = Db::sqlite(SqlitePool::new(data_dir.join(RECONCILE_FILE), durable));
     migrate::migrate(&reconcile, &migrate::RECONCILE)?;
+    let tasks = Db::sqlite(SqlitePool::new(data_dir.join(TASKS_FILE), durable));
+    migrate::migrate(&tasks, &migrate::TASKS)?;
     let projections = Db::sqlite(SqlitePool::new(
         data_dir.join(PROJECTIONS_FILE),
         FileOptions { full_sync: false, page_bytes: 4096, read_only: false, autocheckpoint_pages: 4000 },
@@ -111,6 +116,7 @@ fn open_embedded(data_dir: &Path, lock: DataDirLock) -> Result<Stores> {
         funding,
         idempotency,
         reconcile,
+        tasks,
         projections: Projections::new(projections),
         lock,
     })
@@ -129,6 +135,7 @@ fn open_postgres(url: &Secret, lock: DataDirLock) -> Result<Stores> {
         funding: directory.clone(),
         idempotency: directory.clone(),
         reconcile: directory.clone(),
+        tasks: directory.clone(),
         directory,
         projections: Projections::new(projections),
         lock,

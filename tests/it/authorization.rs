@@ -76,6 +76,8 @@ impl Scene {
                 json!({"account": account, "category": "maintenance", "title": words, "text": words});
             ids.insert("announcements", id(&demo.admin_post("/api/announcements", &announcement)));
             let order = json!({"account": account, "amount": "10", "provider": "transfer"});
+            let video = json!({"model": "demo-video", "prompt": "a cat"});
+            ids.insert("tasks", id(&demo.ask(&Ask::post("/v1/videos", &video).bearer(&text)).ok()));
             ids.insert("orders", id(&demo.admin_post("/api/orders", &order)));
             let given = json!({"kind": "compensation", "account": account, "amount": "1", "reason": "test"});
             ids.insert("corrections", id(&demo.admin_post("/api/corrections", &given)));

@@ -35,6 +35,7 @@ const SOURCES: &[&str] = &[
     include_str!("gateway_tenants.rs"),
     include_str!("idempotency.rs"),
     include_str!("orders.rs"),
+    include_str!("tasks.rs"),
 ];
 
 /// C3: one cause, one code, one status. A code that the program can answer with is met in a scenario of these tests;

@@ -58,6 +58,7 @@ mod store_journal;
 mod store_power;
 mod store_tls;
 mod support;
+mod tasks;
 mod topups;
 mod torture;
 mod upstream;

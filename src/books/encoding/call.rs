@@ -68,6 +68,7 @@ fn write_facts(to: &mut Writer<'_>, facts: &Facts) {
     to.text(&facts.client.sdk);
     to.u64(u64::from(facts.client.retry_count));
     to.option(facts.client.browser_origin.as_deref(), Writer::text);
+    to.option(facts.client.confirmed_cost, |to, amount| to.i64(amount.0));
     let Repetition { duplicate_of, replay_of, refused } = &facts.repetition;
     to.option(*duplicate_of, |to, first| to.fixed128(first.raw()));
     to.option(*replay_of, |to, first| to.fixed128(first.raw()));
@@ -96,6 +97,10 @@ fn read_facts(from: &mut Reader<'_>) -> Decoded<Facts> {
         sdk: from.text()?.into(),
         retry_count: from.u32()?,
         browser_origin: from.option(|from| from.text().map(Into::into))?,
+        confirmed_cost: match from.version >= super::CONFIRMED_COST {
+            true => from.option(nano)?,
+            false => None,
+        },
     };
     let repetition = read_repetition(from)?;
     Ok(Facts { request, at_ms, config_version, address, credential, body, client, repetition })

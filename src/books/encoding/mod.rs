@@ -1,4 +1,4 @@
-//! The journal's encoding, version 4: what a batch's `effects` and `facts` are made of.
+//! The journal's encoding, version 5: what a batch's `effects` and `facts` are made of.
 //!
 //! ```text
 //! effects = version, records
@@ -13,6 +13,7 @@
 //! What older versions wrote is read for ever. Version 2: the outcome of a call has a list of its attempts, where
 //! version 1 had the status and the name of one upstream. Version 3: it is known how a call stands to those before it.
 //! Version 4: the readings have the channels that rested.
+//! Version 5: behind the client stands the cost that it confirmed.
 //!
 //! A usage is a list of numbers: the tokens of each class and, only where any were used, the row of the price's table of
 //! units and the units. A body that asks for units has a tag of its own (3). What has neither is written as it always was.
@@ -39,13 +40,15 @@ pub use state::{
 };
 pub use wire::DecodeError;
 
-const VERSION: u8 = 4;
+const VERSION: u8 = 5;
 /// The version from which on it is known how a call stands to those before it.
 const REPETITION: u8 = 3;
 /// The version from which on a call has attempts.
 const ATTEMPTS: u8 = 2;
 /// The version from which on readings have channels.
 const CHANNELS: u8 = 4;
+/// The version from which on the cost is kept that a caller confirmed.
+const CONFIRMED_COST: u8 = 5;
 
 /// Buffers that go round: a batch takes them and gives them back.
 #[derive(Default)]

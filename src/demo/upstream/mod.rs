@@ -18,6 +18,7 @@ mod chat;
 mod form;
 mod made;
 mod server;
+mod videos;
 mod wire;
 mod wire_anthropic;
 mod wire_gemini;

@@ -27,6 +27,7 @@ use tokio::time::sleep;
 use super::answer::{Answer, PrefixCache};
 use super::bill::{Bill, BillOutcome, BillRow, Item};
 use super::chat::{Behaviour, Chat, Rejection};
+use super::videos::Jobs;
 use super::{
     BODY_BYTES_MAX, CALLER_REQUEST_HEADER, UPSTREAM_REQUEST_HEADER, made, wire, wire_anthropic, wire_gemini,
     wire_text,
@@ -58,15 +59,16 @@ const TURNS: [Behaviour; 8] = [
     Behaviour::Answer,
 ];
 
-type Body = Either<Full<Bytes>, Chunks>;
+pub(super) type Body = Either<Full<Bytes>, Chunks>;
 
 /// The state of one upstream.
 pub(super) struct Server {
     key: Secret,
-    bill: Bill,
+    pub(super) bill: Bill,
     prefixes: Mutex<PrefixCache>,
     /// Calls of `demo-unstable` so far.
     turns: AtomicUsize,
+    pub(super) jobs: Mutex<Jobs>,
 }
 
 /// Takes connections until dropped.
@@ -94,7 +96,7 @@ pub(super) async fn accept(listener: TcpListener, server: Arc<Server>) {
 
 impl Server {
     pub fn new(key: Secret, bill: Bill) -> Self {
-        Self { key, bill, prefixes: Mutex::default(), turns: AtomicUsize::new(0) }
+        Self { key, bill, prefixes: Mutex::default(), turns: AtomicUsize::new(0), jobs: Mutex::default() }
     }
 
     async fn route(self: Arc<Self>, request: Request<Incoming>, reset: Arc<AtomicBool>) -> Response<Body> {
@@ -116,6 +118,9 @@ impl Server {
                 json(StatusCode::UNAUTHORIZED, &body)
             }
             (&Method::GET, "/v1/models") => json(StatusCode::OK, &wire::models()),
+            (_, path) if path == "/v1/videos" || path.starts_with("/v1/videos/") => {
+                self.videos(request).await
+            }
             (&Method::POST, path) if endpoint_at(path).is_some_and(is_text) => {
                 let endpoint = endpoint_at(path).unwrap_or(Endpoint::ChatCompletions);
                 self.chat(endpoint, None, request, reset).await
@@ -486,18 +491,18 @@ fn is_text(endpoint: Endpoint) -> bool {
     endpoint.output() == Output::Capped
 }
 
-fn caller_of(request: &Request<Incoming>) -> Option<String> {
+pub(super) fn caller_of(request: &Request<Incoming>) -> Option<String> {
     let caller = request.headers().get(CALLER_REQUEST_HEADER).and_then(|id| id.to_str().ok());
     caller.map(str::to_owned)
 }
 
-fn fresh_id() -> String {
+pub(super) fn fresh_id() -> String {
     let mut random = [0u8; 16];
     SystemEntropy::new().fill(&mut random);
     format!("{:032x}", u128::from_be_bytes(random))
 }
 
-fn rejected(rejection: &Rejection) -> Response<Body> {
+pub(super) fn rejected(rejection: &Rejection) -> Response<Body> {
     let status = StatusCode::from_u16(rejection.status).unwrap_or(StatusCode::BAD_REQUEST);
     json(status, &wire::rejection(rejection))
 }
@@ -528,11 +533,11 @@ fn broken() -> Response<Body> {
     json(StatusCode::INTERNAL_SERVER_ERROR, &wire::error("server_error", None, None, message))
 }
 
-fn json(status: StatusCode, body: &Value) -> Response<Body> {
+pub(super) fn json(status: StatusCode, body: &Value) -> Response<Body> {
     full(status, "application/json", body.to_string().into())
 }
 
-fn full(status: StatusCode, kind: &'static str, body: Bytes) -> Response<Body> {
+pub(super) fn full(status: StatusCode, kind: &'static str, body: Bytes) -> Response<Body> {
     let mut response = Response::new(Either::Left(Full::new(body)));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
@@ -540,7 +545,7 @@ fn full(status: StatusCode, kind: &'static str, body: Bytes) -> Response<Body> {
 }
 
 /// A body whose chunks come from a task.
-struct Chunks(mpsc::Receiver<io::Result<Bytes>>);
+pub(super) struct Chunks(mpsc::Receiver<io::Result<Bytes>>);
 
 impl http_body::Body for Chunks {
     type Data = Bytes;

@@ -133,6 +133,11 @@ impl<'a> Case<'a> {
         })
     }
 
+    /// Whether an image or a video is made in the background.
+    pub fn is_task(&self) -> bool {
+        self.endpoint() == Endpoint::Videos
+    }
+
     /// The most that the call can cost; `None` while that is not known.
     pub fn hold(&self) -> Option<Nano> {
         self.sizing.as_ref()?.as_ref().ok().map(|sizing| sizing.hold)

@@ -32,6 +32,7 @@ use crate::plant::planted;
 
 use super::facts::{Facts, Readings};
 
+pub use budgets::task_cost_cap;
 pub use candidates::{Candidate, Candidates};
 pub use case::{Caller, Case, HoldPolicy, seed};
 pub use evidence::{Evidence, Finding};

@@ -10,6 +10,10 @@ use crate::gateway::facts::{CallBody, Endpoint};
 /// Whether a price says what calls at this endpoint cost. Where only units are sold, it is those that the endpoint
 /// has; a moderation has none.
 pub fn covers(price: &Price, endpoint: Endpoint) -> bool {
+    // No upstream tells the tokens of a video.
+    if endpoint == Endpoint::Videos {
+        return price.sells(Unit::Second) || price.per_call.is_positive();
+    }
     price.units.is_empty()
         || price.sells_tokens()
         || price.per_call.is_positive()

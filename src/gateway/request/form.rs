@@ -137,6 +137,21 @@ fn broken(got: &'static str) -> RequestFault {
     RequestFault::parameter("body", "a form (multipart/form-data)", got)
 }
 
+/// Whether a body of this media type is a form.
+pub(super) fn is_form(media_type: &str) -> bool {
+    media_type.split(';').next().is_some_and(|name| name.trim().eq_ignore_ascii_case("multipart/form-data"))
+}
+
+/// The boundary of a form that was read, and where the first field's begins.
+pub(super) fn first_delimiter<'t>(media_type: &'t str, body: &[u8]) -> Option<(&'t str, usize)> {
+    let boundary = boundary(media_type).filter(|_| is_form(media_type))?;
+    let delimiter = format!("\r\n--{boundary}");
+    match body.starts_with(delimiter.as_bytes().get(2..)?) {
+        true => Some((boundary, 0)),
+        false => Some((boundary, memmem::find(body, delimiter.as_bytes())? + 2)),
+    }
+}
+
 /// The boundary that a media type tells.
 fn boundary(media_type: &str) -> Option<&str> {
     let parameters = media_type.split(';').skip(1).map(str::trim);

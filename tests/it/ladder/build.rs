@@ -182,6 +182,7 @@ fn account(index: usize, account: &world::Account) -> directory::Account {
         invoice: std::collections::BTreeMap::new(),
         default_project: None,
         policies: attached.collect(),
+        tasks: None,
         created_at: at(0),
     }
 }
@@ -292,6 +293,7 @@ fn key(world: &World, index: usize, key: &world::Key) -> directory::Key {
         rates: key.rates.iter().map(rate).collect(),
         policies: policies(&key.policies),
         allowed: key.allowed.iter().map(allowance).collect(),
+        tasks: None,
         created_at: at(0),
     }
 }

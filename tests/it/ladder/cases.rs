@@ -399,8 +399,13 @@ impl Cases {
             at: self.moment() + off,
             draw: self.one(&[1, 7, 1 << 20, 0x9e37_79b9_7f4a_7c15, u64::MAX]),
             is_address_wrong: self.chance(2),
-            repeats: self
-                .maybe(4, |cases| cases.one(&[Code::IdempotencyKeyReused, Code::IdempotencyInProgress])),
+            repeats: self.maybe(4, |cases| {
+                cases.one(&[
+                    Code::IdempotencyKeyReused,
+                    Code::IdempotencyInProgress,
+                    Code::DuplicateSubmission,
+                ])
+            }),
             sender,
             client: self.maybe(90, |cases| cases.one(&CLIENTS)),
             body: self.body(),

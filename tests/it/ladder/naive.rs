@@ -1,6 +1,8 @@
 //! The ladder a second time, written from the published table and the requirements C, D and E alone: slow,
 //! obvious, and without a line of the program's own. It reads plain figures and shares nothing with the program but
 //! the names of codes and settings.
+//!
+//! Its calls are chat completions, so that the cap of a single task is not among its rungs: `tests/it/tasks.rs` has it.
 
 use jiff::Timestamp;
 use jiff::civil::Weekday;

@@ -344,7 +344,7 @@ pub fn begin(app: &Arc<App>, key: &str, model: &str) -> (String, Option<Begun>) 
             choices: 1,
             units: None,
         }),
-        client: Client { address: None, sdk: "scenario/1".into(), retry_count: 0, browser_origin: None },
+        client: Client { address: None, sdk: "scenario/1".into(), retry_count: 0, ..Client::default() },
         repetition: Repetition::default(),
     };
     let caller = Caller::of_key(&snapshot, key.id).unwrap();
@@ -372,6 +372,7 @@ pub fn begin(app: &Arc<App>, key: &str, model: &str) -> (String, Option<Begun>) 
                     amount: admission.sizing.hold,
                     overdraft: account.account.overdraft,
                     tokens: 0,
+                    task: None,
                 })
             }
         }

@@ -15,3 +15,4 @@ pub mod powercut;
 pub mod proxy;
 pub mod receiver;
 pub mod secrets;
+pub mod studio;

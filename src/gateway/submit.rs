@@ -1,0 +1,252 @@
+//! The way of a task's submission: one at a time of a kind → an earlier one? → decide → accept → ask the upstream.
+//!
+//! Promises: the ladder decides it as it decides every call; of submissions that are alike and come at once one alone
+//! goes on; whoever submitted may leave, and the task goes its way. What comes after the answer is the poller's
+//! (`tasks`).
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use ledger::Nano;
+use tokio::sync::oneshot;
+
+use crate::api::videos;
+use crate::books::{BooksError, Held, Ticket};
+use crate::catalogue::{Code, Refusal};
+use crate::directory::{Environment, Variant};
+use crate::id::TaskId;
+use crate::tasks::{Accepted, Claim, Submission, Task, TaskError, Wish};
+
+use super::answer::AnswerBody;
+use super::attempt::Failure;
+use super::facts::{Checked, Facts};
+use super::ladder::{self, Caller};
+use super::pipeline::{Admission, Arrival, Asked};
+use super::request::{ModelRequest, VideoWish};
+use super::respond::{self, X_REQUEST_ID};
+
+/// The caller confirms a cost up to this amount: see the cap of its key or account.
+const X_CONFIRM_COST: HeaderName = HeaderName::from_static("x-tallygate-confirm-cost");
+/// In: `allow`. Out: the task that an identical submission made.
+const X_DUPLICATE: HeaderName = HeaderName::from_static("x-tallygate-duplicate");
+
+/// What is known of a submission beside its request.
+pub struct Submitting {
+    pub id: TaskId,
+    media_type: Option<Box<str>>,
+    wish: VideoWish,
+    /// No other one that is alike goes on while it lives.
+    claim: Claim,
+}
+
+/// A submission as it is asked for.
+pub struct SubmissionAsk {
+    media_type: Option<Box<str>>,
+    may_repeat: bool,
+}
+
+/// What a caller says about a submission in its headers.
+pub struct Said {
+    confirmed: Result<Option<Nano>, Refusal>,
+    may_repeat: bool,
+}
+
+pub fn said(headers: &HeaderMap) -> Said {
+    let text = |name: &HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
+    let amount = |text: &str| {
+        Nano::parse_decimal(text).map_err(|_| {
+            Refusal::new(Code::InvalidParameter)
+                .field(X_CONFIRM_COST.as_str())
+                .param("reason", "it must be a decimal amount, such as 1.20")
+        })
+    };
+    Said {
+        confirmed: text(&X_CONFIRM_COST).map(amount).transpose(),
+        may_repeat: text(&X_DUPLICATE).is_some_and(|wish| wish.eq_ignore_ascii_case("allow")),
+    }
+}
+
+impl SubmissionAsk {
+    /// What the ladder has to know of it goes into the facts.
+    pub fn new(said: Said, media_type: Option<Box<str>>, facts: &mut Facts) -> Self {
+        match said.confirmed {
+            Ok(confirmed) => facts.client.confirmed_cost = confirmed,
+            Err(refusal) => facts.body = Checked::Refused(Box::new(refusal)),
+        }
+        SubmissionAsk { media_type, may_repeat: said.may_repeat }
+    }
+}
+
+impl Arrival {
+    pub(super) async fn submit(
+        self,
+        mut facts: Facts,
+        asked: Asked,
+        ask: SubmissionAsk,
+    ) -> Response<AnswerBody> {
+        let app = Arc::clone(&self.worker.gateway.app);
+        let wish = VideoWish::read(ask.media_type.as_deref(), &asked.body);
+        let passes = ladder::decide_before_books(&app.directory.snapshot(), &facts).is_ok();
+        let (true, Some(credential), Ok(request), Ok(wish)) =
+            (passes, facts.credential.passed(), &asked.parsed, wish)
+        else {
+            return self.refuse_early(facts);
+        };
+        let (key, fingerprint) = (credential.key, wish.fingerprint(&request.model));
+        let claim = app.tasks.claim(key, fingerprint).await;
+        let tasks = Arc::clone(&app.tasks);
+        let twin = match ask.may_repeat {
+            true => Ok(None),
+            false => blocking(move || tasks.twin(key, fingerprint)).await,
+        };
+        match twin {
+            Ok(None) => {}
+            Ok(Some(twin)) if self.wants_refusal(&facts) => {
+                let refusal = Refusal::new(Code::DuplicateSubmission);
+                let refusal = refusal.param("first_request", twin.request.to_string());
+                facts.repetition.refused = Some(Box::new(refusal));
+            }
+            Ok(Some(twin)) => return self.again(facts, twin).await,
+            Err(why) => return self.without_books(&unavailable(&why)),
+        }
+        let submitting = Submitting { id: app.tasks.new_id(), media_type: ask.media_type, wish, claim };
+        self.decide_on_books(facts, asked, Some(submitting)).await
+    }
+
+    /// Whether the key or the account wants a repetition refused.
+    fn wants_refusal(&self, facts: &Facts) -> bool {
+        let snapshot = self.worker.gateway.app.directory.snapshot();
+        Caller::of(&snapshot, facts).is_some_and(|caller| {
+            let of_account = caller.account.account.tasks.as_ref();
+            let terms = [caller.key.tasks.as_ref(), of_account];
+            terms.into_iter().flatten().any(|terms| terms.refuse_duplicates)
+        })
+    }
+
+    /// The task of the first one, marked (F4).
+    async fn again(&self, facts: Facts, twin: Task) -> Response<AnswerBody> {
+        if let Some(refused) = self.refuse_replay(facts, twin.request) {
+            return refused;
+        }
+        let tasks = Arc::clone(&self.worker.gateway.app.tasks);
+        let id = twin.id;
+        let counted = blocking(move || tasks.count_duplicate(id).and_then(|()| tasks.get(id))).await;
+        let mut answer = self.video(&counted.unwrap_or(twin));
+        if let Ok(mark) = HeaderValue::try_from(id.to_string()) {
+            answer.headers_mut().insert(X_DUPLICATE, mark);
+        }
+        answer
+    }
+
+    fn video(&self, task: &Task) -> Response<AnswerBody> {
+        let mut headers = HeaderMap::with_capacity(3);
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Ok(id) = HeaderValue::from_bytes(&self.request.text()) {
+            headers.insert(X_REQUEST_ID, id);
+        }
+        let body = videos::view(task, self.worker.gateway.app.currency()).to_string();
+        respond::response(StatusCode::OK, headers, AnswerBody::whole(body))
+    }
+
+    /// Writes the task down and asks its upstream, on a thread that may block; if the caller leaves, it goes on.
+    pub(super) async fn accept(
+        self,
+        held: Held,
+        admission: Admission,
+        request: ModelRequest,
+        body: Bytes,
+        submitting: Submitting,
+        sees_account_money: bool,
+    ) -> Response<AnswerBody> {
+        let gateway = Arc::clone(&self.worker.gateway);
+        let Submitting { id, media_type, wish, claim } = submitting;
+        let decided = Arc::clone(held.decided());
+        let key = decided.facts.credential.passed().map(|credential| credential.key);
+        let environment = key.and_then(|key| Some(gateway.app.directory.snapshot().key(key)?.environment));
+        let named = (id, environment.unwrap_or(Environment::Live));
+        let Some(accepted) = accepted(&decided.facts, named, &admission, &wish, held.ticket()) else {
+            // Not reached: only a known key's call is admitted. The hold is given back as it is dropped.
+            return self.without_books(&BooksError::Stopped);
+        };
+        let model = request.model.clone();
+        let submission = Submission { request, wish, body, media_type };
+        let running = gateway.count_call();
+        let (reply, answer) = oneshot::channel();
+        let app = Arc::clone(&gateway.app);
+        tokio::task::spawn_blocking(move || {
+            let _decided = held.hand_over();
+            let task = app.tasks.accept(accepted);
+            drop(claim);
+            let submitted = task.and_then(|task| app.tasks.submit(&task, &submission));
+            let _gone = reply.send(submitted);
+            drop(running);
+        });
+        match answer.await {
+            Ok(Ok(task)) => self.video(&task),
+            Ok(Err(why)) => self.not_taken(why, &model, sees_account_money),
+            // The thread ended without a word, so the books have stopped.
+            Err(_) => self.without_books(&BooksError::Stopped),
+        }
+    }
+
+    fn not_taken(&self, why: TaskError, model: &str, sees_account_money: bool) -> Response<AnswerBody> {
+        let addressee = self.addressee(sees_account_money);
+        let failure = match why {
+            TaskError::Refused(fault) => Failure::from(fault),
+            TaskError::Http(crate::funding::http::HttpError::Forward(why)) => Failure::from(&why),
+            TaskError::Channel(why) => {
+                tracing::error!(why, "a task's channel cannot be used");
+                return addressee.refusal(&Refusal::new(Code::NoChannel).param("model", model));
+            }
+            why => return self.without_books(&unavailable(&why)),
+        };
+        let limit_ms = self.worker.gateway.header_timeout_ms;
+        addressee.refusal(&failure.refusal(model, limit_ms))
+    }
+}
+
+/// What a store or books that do not answer are to a caller.
+fn unavailable(why: &TaskError) -> BooksError {
+    tracing::error!(%why, "a task could not be looked after");
+    BooksError::Stopped
+}
+
+fn accepted(
+    facts: &Facts,
+    (id, environment): (TaskId, Environment),
+    admission: &Admission,
+    wish: &VideoWish,
+    ticket: Ticket,
+) -> Option<Accepted> {
+    let (credential, model) = (facts.credential.passed()?, &facts.body.passed()?.model);
+    let first = &admission.first;
+    let channel = &first.route.channel;
+    let variant = Variant { size: Some(&wish.size), quality: None };
+    Some(Accepted {
+        id,
+        request: facts.request,
+        account: credential.account,
+        environment,
+        key: credential.key,
+        project: credential.project,
+        channel: channel.id,
+        credential: u32::try_from(first.credential).unwrap_or(0),
+        model: model.clone(),
+        upstream_model: channel.models.get(model).unwrap_or(model).clone(),
+        wish: Wish::of(model, wish),
+        price: admission.price.id,
+        price_row: admission.price.dearest_row(ledger::Unit::Second, variant),
+        multiplier_ppm: first.multiplier_ppm,
+        hold: admission.admitted.hold,
+        ticket,
+    })
+}
+
+/// Runs what may block on a thread that may. What panics there is a fault of the program.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, TaskError> + Send + 'static,
+) -> Result<T, TaskError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|_| Err(TaskError::Books(BooksError::Stopped)))
+}

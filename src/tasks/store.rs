@@ -1,0 +1,276 @@
+//! Tasks as rows.
+
+use ledger::Nano;
+
+use super::task::{Failure, Task, TaskKind, TaskMoney, TaskState, Wish};
+use crate::directory::Environment;
+use crate::id::{AccountId, ChannelId, KeyId, PriceId, ProjectId, RequestId, TaskId};
+use crate::store::{Db, Result, Row, StoreError, Tx, Value};
+use crate::store_params;
+
+/// Which tasks to list, newest first.
+#[derive(Clone, Debug, Default)]
+pub struct Search {
+    pub account: Option<AccountId>,
+    pub key: Option<KeyId>,
+    pub state: Option<TaskState>,
+    pub model: Option<String>,
+    /// Made at or after, and before: milliseconds since 1970.
+    pub since_ms: Option<i64>,
+    pub until_ms: Option<i64>,
+    /// Those that their owner deleted are left out.
+    pub visible: bool,
+    /// Only tasks before this one, or behind it.
+    pub before: Option<TaskId>,
+    pub after: Option<TaskId>,
+    pub oldest_first: bool,
+    pub limit: u32,
+}
+
+const TASK: &str = "SELECT id, request, account, environment, api_key, project, channel, kind, model, upstream_model, \
+     resolution, duration_ms, used_ms, reference_hashes, prompt_hash, fingerprint, state, progress, failure_code, \
+     failure_text, upstream_id, result_url, result_expires_ms, price, multiplier_ppm, hold_nano, money, charged_nano, \
+     attempts, duplicates, poll_ms, polls, deadline_ms, created_ms, submitted_ms, ended_ms, deleted_ms, version, price_row, credential \
+     FROM tasks";
+
+/// Rows of tasks. Blocking.
+#[derive(Clone)]
+pub(super) struct TaskStore {
+    pub db: Db,
+}
+
+impl TaskStore {
+    pub fn task(&self, id: TaskId) -> Result<Option<Task>> {
+        let row = self.db.query_one(&format!("{TASK} WHERE id = ?1"), store_params![id.raw()])?;
+        row.as_ref().map(read_task).transpose()
+    }
+
+    pub fn of_request(&self, request: RequestId) -> Result<Option<Task>> {
+        let sql = format!("{TASK} WHERE request = ?1");
+        self.db
+            .query_one(&sql, store_params![request.raw().to_be_bytes()])?
+            .as_ref()
+            .map(read_task)
+            .transpose()
+    }
+
+    /// The newest task of the key with this body since then.
+    pub fn twin(&self, key: KeyId, fingerprint: u128, since_ms: i64) -> Result<Option<Task>> {
+        let sql = format!(
+            "{TASK} WHERE api_key = ?1 AND fingerprint = ?2 AND created_ms >= ?3 ORDER BY created_ms DESC LIMIT 1"
+        );
+        let params = store_params![key.raw(), fingerprint.to_be_bytes(), since_ms];
+        self.db.query_one(&sql, params)?.as_ref().map(read_task).transpose()
+    }
+
+    /// Whether a task of the channel has this name at its upstream.
+    pub fn is_taken(&self, channel: ChannelId, upstream_id: &str) -> Result<bool> {
+        let sql = "SELECT id FROM tasks WHERE channel = ?1 AND upstream_id = ?2";
+        Ok(self.db.query_one(sql, store_params![channel.raw(), upstream_id])?.is_some())
+    }
+
+    pub fn search(&self, search: &Search) -> Result<Vec<Task>> {
+        let mut conditions = Vec::new();
+        let mut params: Vec<Value> = Vec::new();
+        let mut add = |condition: &str, value: Value| {
+            params.push(value);
+            conditions.push(format!("{condition} ?{}", params.len()));
+        };
+        if let Some(account) = search.account {
+            add("account =", account.raw().into());
+        }
+        if let Some(key) = search.key {
+            add("api_key =", key.raw().into());
+        }
+        if let Some(state) = search.state {
+            add("state =", state.as_str().into());
+        }
+        if let Some(model) = &search.model {
+            add("model =", model.into());
+        }
+        if let Some(since) = search.since_ms {
+            add("created_ms >=", since.into());
+        }
+        if let Some(until) = search.until_ms {
+            add("created_ms <", until.into());
+        }
+        if let Some(before) = search.before {
+            add("id <", before.raw().into());
+        }
+        if let Some(after) = search.after {
+            add("id >", after.raw().into());
+        }
+        if search.visible {
+            conditions.push("deleted_ms IS NULL".to_owned());
+        }
+        let given = if conditions.is_empty() {
+            String::new()
+        } else {
+            format!(" WHERE {}", conditions.join(" AND "))
+        };
+        let order = if search.oldest_first { "ASC" } else { "DESC" };
+        let sql = format!("{TASK}{given} ORDER BY id {order} LIMIT {}", search.limit);
+        self.db.query(&sql, &params)?.iter().map(read_task).collect()
+    }
+
+    /// Tasks that are to be looked at by now, the one that waited longest first.
+    pub fn due(&self, now_ms: i64, limit: u32) -> Result<Vec<Task>> {
+        let sql = format!("{TASK} WHERE poll_ms <= ?1 ORDER BY poll_ms, id LIMIT {limit}");
+        self.db.query(&sql, store_params![now_ms])?.iter().map(read_task).collect()
+    }
+
+    pub fn insert(&self, task: &Task) -> Result<()> {
+        let wish = &task.wish;
+        let params = store_params![
+            task.id.raw(),
+            task.request.raw().to_be_bytes(),
+            task.account.raw(),
+            task.environment.as_str(),
+            task.key.raw(),
+            task.project.map(ProjectId::raw),
+            task.channel.raw(),
+            wish.kind.as_str(),
+            &*task.model,
+            &*task.upstream_model,
+            wish.resolution.as_deref(),
+            wish.ratio().as_deref(),
+            wish.duration_ms,
+            wish.reference_hashes.join(" "),
+            wish.prompt_hash,
+            wish.fingerprint.to_be_bytes(),
+            task.state.as_str(),
+            task.price.raw(),
+            task.multiplier_ppm,
+            task.hold.0,
+            task.money.as_str(),
+            task.attempts,
+            task.poll_ms,
+            task.deadline_ms,
+            task.created_ms,
+            task.version,
+            task.price_row,
+            task.credential,
+        ];
+        let sql = "INSERT INTO tasks (id, request, account, environment, api_key, project, channel, kind, model, \
+             upstream_model, resolution, ratio, duration_ms, reference_hashes, prompt_hash, fingerprint, state, \
+             price, multiplier_ppm, hold_nano, money, attempts, poll_ms, deadline_ms, created_ms, version, price_row, \
+             credential, progress, charged_nano, duplicates, polls) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, \
+             ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, 0, 0, 0, 0)";
+        self.db.execute(sql, params).map(drop)
+    }
+
+    /// Notes another identical submission that was answered with this task.
+    pub fn count_duplicate(&self, id: TaskId) -> Result<()> {
+        let sql = "UPDATE tasks SET duplicates = duplicates + 1 WHERE id = ?1";
+        self.db.execute(sql, store_params![id.raw()]).map(drop)
+    }
+
+    /// Takes the task for a look at it until `until_ms`: of several that try, one gets it.
+    pub fn lease(&self, task: &mut Task, until_ms: i64) -> Result<bool> {
+        let sql = "UPDATE tasks SET poll_ms = ?3, version = version + 1 WHERE id = ?1 AND version = ?2";
+        let taken = self.db.execute(sql, store_params![task.id.raw(), task.version, until_ms])? == 1;
+        if taken {
+            (task.poll_ms, task.version) = (Some(until_ms), task.version + 1);
+        }
+        Ok(taken)
+    }
+}
+
+/// The task as the transaction sees it.
+pub(super) fn task_in(tx: &mut Tx<'_>, id: TaskId) -> Result<Option<Task>> {
+    let row = tx.query_one(&format!("{TASK} WHERE id = ?1"), store_params![id.raw()])?;
+    row.as_ref().map(read_task).transpose()
+}
+
+/// Writes what changes of a task, if it still is at its version; the written one is at the next.
+pub(super) fn update_in(tx: &mut Tx<'_>, task: &mut Task) -> Result<()> {
+    let failure = task.failure.as_ref();
+    let params = store_params![
+        task.id.raw(),
+        task.version,
+        task.state.as_str(),
+        task.progress,
+        failure.map(|failure| &*failure.code),
+        failure.map(|failure| &*failure.text),
+        task.upstream_id.as_deref(),
+        task.result_url.as_deref(),
+        task.result_expires_ms,
+        task.used_ms,
+        task.money.as_str(),
+        task.charged.0,
+        task.attempts,
+        task.poll_ms,
+        task.polls,
+        task.submitted_ms,
+        task.ended_ms,
+        task.deleted_ms,
+    ];
+    let sql = "UPDATE tasks SET version = version + 1, state = ?3, progress = ?4, failure_code = ?5, \
+         failure_text = ?6, upstream_id = ?7, result_url = ?8, result_expires_ms = ?9, used_ms = ?10, money = ?11, \
+         charged_nano = ?12, attempts = ?13, poll_ms = ?14, polls = ?15, submitted_ms = ?16, ended_ms = ?17, \
+         deleted_ms = ?18 WHERE id = ?1 AND version = ?2";
+    match tx.execute(sql, params)? {
+        1 => {
+            task.version += 1;
+            Ok(())
+        }
+        _ => Err(StoreError::unavailable("another change of the task came in between")),
+    }
+}
+
+fn boxed(row: &Row, column: usize) -> Result<Option<Box<str>>> {
+    Ok(row.maybe(column, Row::text)?.map(Into::into))
+}
+
+fn word<T>(row: &Row, column: usize, parse: impl Fn(&str) -> Option<T>) -> Result<T> {
+    let text = row.text(column)?;
+    parse(text).ok_or_else(|| StoreError::corrupt(format!("a task says {text} where that is no word")))
+}
+
+fn read_task(row: &Row) -> Result<Task> {
+    let hashes = row.text(13)?.split_whitespace().map(Into::into).collect();
+    let failure = boxed(row, 18)?.zip(boxed(row, 19)?);
+    Ok(Task {
+        id: TaskId::from_raw(row.id(0)?),
+        request: RequestId::from_raw(u128::from_be_bytes(row.bytes(1)?)),
+        account: AccountId::from_raw(row.id(2)?),
+        environment: word(row, 3, Environment::parse)?,
+        key: KeyId::from_raw(row.id(4)?),
+        project: row.maybe(5, Row::id)?.map(ProjectId::from_raw),
+        channel: ChannelId::from_raw(row.id(6)?),
+        model: row.text(8)?.into(),
+        upstream_model: row.text(9)?.into(),
+        wish: Wish {
+            kind: word(row, 7, TaskKind::parse)?,
+            resolution: boxed(row, 10)?,
+            duration_ms: row.id(11)?,
+            reference_hashes: hashes,
+            prompt_hash: row.bytes(14)?,
+            fingerprint: u128::from_be_bytes(row.bytes(15)?),
+        },
+        used_ms: row.maybe(12, Row::id)?,
+        state: word(row, 16, TaskState::parse)?,
+        progress: row.u32(17)?,
+        failure: failure.map(|(code, text)| Failure { code, text }),
+        upstream_id: boxed(row, 20)?,
+        result_url: boxed(row, 21)?,
+        result_expires_ms: row.maybe(22, Row::int)?,
+        price: PriceId::from_raw(row.id(23)?),
+        multiplier_ppm: row.id(24)?,
+        hold: Nano(row.int(25)?),
+        money: word(row, 26, TaskMoney::parse)?,
+        charged: Nano(row.int(27)?),
+        attempts: row.u32(28)?,
+        duplicates: row.u32(29)?,
+        poll_ms: row.maybe(30, Row::int)?,
+        polls: row.u32(31)?,
+        deadline_ms: row.int(32)?,
+        created_ms: row.int(33)?,
+        submitted_ms: row.maybe(34, Row::int)?,
+        ended_ms: row.maybe(35, Row::int)?,
+        deleted_ms: row.maybe(36, Row::int)?,
+        version: row.id(37)?,
+        price_row: row.id(38)?,
+        credential: row.u32(39)?,
+    })
+}

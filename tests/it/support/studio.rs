@@ -1,0 +1,235 @@
+//! A gateway on a real socket beside the simulated upstream, with video models, on either store, and a clock that the
+//! test moves. Nothing polls by itself: the test says when.
+//!
+//! When the test is over the books are verified, and no hold is open.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tallygate::api;
+use tallygate::app::App;
+use tallygate::books::verify::verify;
+use tallygate::clock::{Clock, ManualClock, SystemClock, SystemEntropy};
+use tallygate::config::{Config, Sources};
+use tallygate::demo::upstream;
+use tallygate::gateway::Gateway;
+use tallygate::gateway::server::{self, Server};
+use tallygate::id::ChannelId;
+
+use super::app::ADMIN_TOKEN;
+use super::backend::Backend;
+use super::http::{Ask, Connection, Reply};
+
+pub struct Studio {
+    backend: Backend,
+    pub clock: Arc<ManualClock>,
+    _upstream: tokio::runtime::Runtime,
+    upstream_url: String,
+    upstream_dir: tempfile::TempDir,
+    address: SocketAddr,
+    running: Option<(Arc<App>, Server)>,
+    pub account: String,
+    pub key: String,
+    pub channel: String,
+}
+
+const MODELS: [&str; 3] = ["demo-video", "demo-video-fail", "demo-video-stuck"];
+
+impl Studio {
+    /// With an account that has this much, a key of it, and one channel.
+    pub fn open(backend: Backend, money: &str) -> Self {
+        let upstream_dir = tempfile::tempdir().unwrap();
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let upstream = runtime.block_on(upstream::start("127.0.0.1:0".parse().unwrap(), upstream_dir.path()));
+        let upstream = upstream.unwrap();
+        let upstream_url = upstream.url();
+        runtime.spawn(upstream.serve());
+        let bound = server::bind("127.0.0.1:0").unwrap();
+        let mut studio = Studio {
+            backend,
+            clock: Arc::new(ManualClock::new(SystemClock.now_ms())),
+            _upstream: runtime,
+            upstream_url,
+            upstream_dir,
+            address: bound.address,
+            running: None,
+            account: String::new(),
+            key: String::new(),
+            channel: String::new(),
+        };
+        studio.start(bound);
+        studio.furnish(money);
+        studio
+    }
+
+    fn furnish(&mut self, money: &str) {
+        for name in MODELS {
+            let model = json!({"name": name, "endpoints": ["videos"]});
+            self.post("/api/models", model).ok();
+            let price = json!({"model": name, "units": [{"unit": "second", "price": "0.10"}]});
+            self.post("/api/prices", price).ok();
+        }
+        let models: serde_json::Map<_, _> =
+            MODELS.iter().map(|name| ((*name).to_owned(), json!(name))).collect();
+        let credential = upstream::key_in(self.upstream_dir.path()).unwrap();
+        let channel = json!({"name": "studio", "base_url": self.upstream_url, "credential": credential.expose(),
+            "models": models, "environments": ["live", "test"]});
+        let id = |made: Value| made["id"].as_str().unwrap().to_owned();
+        self.channel = id(self.post("/api/channels", channel).ok());
+        self.account = id(self.post("/api/accounts", json!({"name": "Ann"})).ok());
+        if money != "0" {
+            let credit = json!({"amount": money, "kind": "purchased", "reference": "r", "reason": "test"});
+            self.post(&format!("/api/accounts/{}/credits", self.account), credit).ok();
+        }
+        self.key = self.key_with(json!({})).1;
+    }
+
+    /// Another key: its id and its text.
+    pub fn key_with(&self, more: Value) -> (String, String) {
+        let mut body = json!({"account": self.account, "name": "key"});
+        body.as_object_mut().unwrap().extend(more.as_object().cloned().unwrap());
+        let made = self.post("/api/keys", body).ok();
+        (made["id"].as_str().unwrap().to_owned(), made["key"].as_str().unwrap().to_owned())
+    }
+
+    fn start(&mut self, bound: server::Bound) {
+        let public_url = format!("http://{}", self.address);
+        let mut flags = vec![
+            ("store.data_dir", self.backend.folder().display().to_string()),
+            ("admin.token", ADMIN_TOKEN.to_owned()),
+            ("server.public_url", public_url.clone()),
+            ("secrets.master_key", "07".repeat(32)),
+        ];
+        if let Some(url) = self.backend.url() {
+            flags.push(("store.database_url", url.expose().to_owned()));
+        }
+        let config = Config::load(&Sources { flags, ..Sources::default() }).unwrap();
+        let clock: Arc<dyn Clock> = self.clock.clone();
+        let on_fatal = Box::new(|error: &tallygate::store::AppendError| panic!("{error}"));
+        let app = Arc::new(App::open(config, clock, Arc::new(SystemEntropy::new()), 1, on_fatal).unwrap());
+        let router = api::router(Arc::clone(&app), &public_url);
+        let gateway = Gateway::new(Arc::clone(&app), router, public_url);
+        let server = Server::start(Arc::new(gateway), bound, 1).unwrap();
+        self.running = Some((app, server));
+    }
+
+    pub fn app(&self) -> &Arc<App> {
+        &self.running.as_ref().unwrap().0
+    }
+
+    fn stop(&mut self) {
+        let (app, server) = self.running.take().unwrap();
+        server.stop_blocking(Duration::from_secs(10));
+        app.books.close_blocking();
+    }
+
+    /// Stops the gateway and starts it on what is on disk.
+    pub fn restart(&mut self) {
+        self.stop();
+        let bound = server::bind(&self.address.to_string()).unwrap();
+        self.start(bound);
+    }
+
+    /// The same, without the channel's document.
+    pub fn restart_without_channel(&mut self) {
+        self.stop();
+        let id = self.channel.parse::<ChannelId>().unwrap().raw();
+        let stores = self.backend.open();
+        for table in ["directory_current", "directory_log"] {
+            let sql = format!("DELETE FROM {table} WHERE kind = 'channel' AND id = ?1");
+            assert!(stores.directory.execute(&sql, tallygate::store_params![id]).unwrap() > 0, "{table}");
+        }
+        drop(stores);
+        let bound = server::bind(&self.address.to_string()).unwrap();
+        self.start(bound);
+    }
+
+    pub fn ask(&self, ask: &Ask) -> Reply {
+        Connection::open(self.address).unwrap().ask(ask).unwrap()
+    }
+
+    pub fn connect(&self) -> Connection {
+        Connection::open(self.address).unwrap()
+    }
+
+    #[track_caller]
+    pub fn get(&self, path: &str) -> Value {
+        let answer = self.ask(&Ask::get(path).bearer(ADMIN_TOKEN)).ok();
+        let bare = path.split('?').next().unwrap();
+        api::check_answer("GET", bare, &answer).unwrap_or_else(|why| panic!("GET {path}: {why}"));
+        answer
+    }
+
+    pub fn post(&self, path: &str, body: Value) -> Reply {
+        self.ask(&Ask::post(path, &body).bearer(ADMIN_TOKEN))
+    }
+
+    pub fn patch(&self, path: &str, body: &Value) -> Reply {
+        self.ask(&Ask::new("PATCH", path).raw_body(body.to_string()).bearer(ADMIN_TOKEN))
+    }
+
+    /// As the caller.
+    #[track_caller]
+    pub fn own(&self, path: &str) -> Value {
+        let answer = self.ask(&Ask::get(path).bearer(&self.key)).ok();
+        let bare = path.split('?').next().unwrap();
+        api::check_answer("GET", bare, &answer).unwrap_or_else(|why| panic!("GET {path}: {why}"));
+        answer
+    }
+
+    pub fn video(&self, model: &str, prompt: &str, seconds: u64) -> Ask {
+        let body =
+            json!({"model": model, "prompt": prompt, "seconds": seconds.to_string(), "size": "1280x720"});
+        Ask::post("/v1/videos", &body).bearer(&self.key)
+    }
+
+    /// Submits; the task's id.
+    #[track_caller]
+    pub fn submit(&self, model: &str, prompt: &str, seconds: u64) -> String {
+        self.ask(&self.video(model, prompt, seconds)).ok()["id"].as_str().unwrap().to_owned()
+    }
+
+    /// Looks at what is due, after so long.
+    pub fn poll_after(&self, ms: i64) -> usize {
+        self.clock.advance_ms(ms.try_into().unwrap());
+        self.app().tasks.poll_due().unwrap()
+    }
+
+    #[track_caller]
+    pub fn task(&self, id: &str) -> Value {
+        self.get(&format!("/api/tasks/{id}"))
+    }
+
+    /// State, money and what was charged.
+    #[track_caller]
+    pub fn told(&self, id: &str) -> [String; 3] {
+        let task = self.task(id);
+        ["state", "money", "charged"].map(|field| task[field].as_str().unwrap().to_owned())
+    }
+
+    /// Available and held.
+    pub fn balance(&self) -> [String; 2] {
+        let balance = self.get(&format!("/api/accounts/{}/balance", self.account));
+        ["available", "held"].map(|field| balance[field].as_str().unwrap().to_owned())
+    }
+
+    pub fn bill(&self) -> Vec<Value> {
+        let text = std::fs::read_to_string(self.upstream_dir.path().join("upstream-bill.jsonl"));
+        text.unwrap_or_default().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+impl Drop for Studio {
+    fn drop(&mut self) {
+        if std::thread::panicking() || self.running.is_none() {
+            return;
+        }
+        let (journal, projections) = (self.app().journal.clone(), self.app().projections.clone());
+        assert_eq!(self.app().books.open_holds(), 0, "a hold is open");
+        self.stop();
+        let report = verify(&journal, &projections, 0, &mut |_| {}).unwrap();
+        assert!(report.is_clean(), "the books are wrong: {:#?}", report.findings);
+    }
+}
