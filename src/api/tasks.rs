@@ -49,7 +49,12 @@ static TASK: Shape = Shape {
         field!("channel", Kind::Text, Nullable, "Where it was sent to; for operators"),
         field!("upstream_model", Kind::Text, Nullable, "What the upstream calls the model; for operators"),
         field!("upstream_id", Kind::Text, Nullable, "The upstream's name of it"),
-        field!("result_url", Kind::Text, Nullable, "Where the upstream keeps the result"),
+        field!(
+            "download_url",
+            Kind::Text,
+            Nullable,
+            "Path of the result, once there is one; with the key that made it"
+        ),
         field!("result_expires_at", Kind::Time, Nullable, "When the upstream forgets the result"),
         field!("price", Kind::Text, Required, "Version frozen at acceptance"),
         field!("hold", Kind::Money, Required, "The most that it could cost"),
@@ -160,7 +165,7 @@ fn view(call: &Call<'_>, task: &Task) -> Value {
         "channel": shown.then_some(task.channel),
         "upstream_model": shown.then_some(&task.upstream_model),
         "upstream_id": task.upstream_id,
-        "result_url": task.result_url,
+        "download_url": (task.state == TaskState::Succeeded).then(|| format!("/v1/videos/{}/content", task.id)),
         "result_expires_at": task.result_expires_ms.map(time_text),
         "price": task.price,
         "hold": task.hold.to_string(),

@@ -278,9 +278,6 @@ impl Tasks {
         let Some(name) = task.upstream_id.as_deref().filter(|_| task.state == TaskState::Succeeded) else {
             return Ok(None);
         };
-        if let Some(url) = &task.result_url {
-            return Place::of_url(url).map(Some);
-        }
         let channel = self.channel(task)?;
         let path = Speech.content(name, variant);
         let (base, headers) = (channel.base_url.to_string(), self.headers(task, &channel)?);
@@ -303,7 +300,6 @@ impl Tasks {
             task.end(state, failure.clone(), now_ms);
             if let Some(product) = product {
                 task.used_ms = product.used_ms.or(Some(task.wish.duration_ms));
-                task.result_url.clone_from(&product.url);
                 task.result_expires_ms = product.expires_ms;
             }
         })?;
@@ -371,17 +367,6 @@ impl Tasks {
     }
 }
 
-impl Place {
-    /// An address that the upstream gave out: it needs no credential, and gets none.
-    fn of_url(url: &str) -> Result<Self, TaskError> {
-        let wrong = || TaskError::Channel("the address of a result is none".to_owned());
-        let url: http::Uri = url.parse().map_err(|_| wrong())?;
-        let (scheme, authority) = url.scheme_str().zip(url.authority()).ok_or_else(wrong)?;
-        let path = url.path_and_query().map_or("/", |path| path.as_str()).to_owned();
-        Ok(Place { base: format!("{scheme}://{authority}"), path, headers: Vec::new() })
-    }
-}
-
 impl Accepted {
     fn task(self, now_ms: i64, settings: &Settings) -> Task {
         Task {
@@ -406,7 +391,6 @@ impl Accepted {
             progress: 0,
             failure: None,
             upstream_id: None,
-            result_url: None,
             result_expires_ms: None,
             used_ms: None,
             money: TaskMoney::Held,

@@ -29,7 +29,7 @@ pub struct Search {
 
 const TASK: &str = "SELECT id, request, account, environment, api_key, project, channel, kind, model, upstream_model, \
      resolution, duration_ms, used_ms, reference_hashes, prompt_hash, fingerprint, state, progress, failure_code, \
-     failure_text, upstream_id, result_url, result_expires_ms, price, multiplier_ppm, hold_nano, money, charged_nano, \
+     failure_text, upstream_id, result_expires_ms, price, multiplier_ppm, hold_nano, money, charged_nano, \
      attempts, duplicates, poll_ms, polls, deadline_ms, created_ms, submitted_ms, ended_ms, deleted_ms, version, price_row, credential \
      FROM tasks";
 
@@ -193,7 +193,6 @@ pub(super) fn update_in(tx: &mut Tx<'_>, task: &mut Task) -> Result<()> {
         failure.map(|failure| &*failure.code),
         failure.map(|failure| &*failure.text),
         task.upstream_id.as_deref(),
-        task.result_url.as_deref(),
         task.result_expires_ms,
         task.used_ms,
         task.money.as_str(),
@@ -206,9 +205,9 @@ pub(super) fn update_in(tx: &mut Tx<'_>, task: &mut Task) -> Result<()> {
         task.deleted_ms,
     ];
     let sql = "UPDATE tasks SET version = version + 1, state = ?3, progress = ?4, failure_code = ?5, \
-         failure_text = ?6, upstream_id = ?7, result_url = ?8, result_expires_ms = ?9, used_ms = ?10, money = ?11, \
-         charged_nano = ?12, attempts = ?13, poll_ms = ?14, polls = ?15, submitted_ms = ?16, ended_ms = ?17, \
-         deleted_ms = ?18 WHERE id = ?1 AND version = ?2";
+         failure_text = ?6, upstream_id = ?7, result_expires_ms = ?8, used_ms = ?9, money = ?10, \
+         charged_nano = ?11, attempts = ?12, poll_ms = ?13, polls = ?14, submitted_ms = ?15, ended_ms = ?16, \
+         deleted_ms = ?17 WHERE id = ?1 AND version = ?2";
     match tx.execute(sql, params)? {
         1 => {
             task.version += 1;
@@ -253,24 +252,23 @@ fn read_task(row: &Row) -> Result<Task> {
         progress: row.u32(17)?,
         failure: failure.map(|(code, text)| Failure { code, text }),
         upstream_id: boxed(row, 20)?,
-        result_url: boxed(row, 21)?,
-        result_expires_ms: row.maybe(22, Row::int)?,
-        price: PriceId::from_raw(row.id(23)?),
-        multiplier_ppm: row.id(24)?,
-        hold: Nano(row.int(25)?),
-        money: word(row, 26, TaskMoney::parse)?,
-        charged: Nano(row.int(27)?),
-        attempts: row.u32(28)?,
-        duplicates: row.u32(29)?,
-        poll_ms: row.maybe(30, Row::int)?,
-        polls: row.u32(31)?,
-        deadline_ms: row.int(32)?,
-        created_ms: row.int(33)?,
-        submitted_ms: row.maybe(34, Row::int)?,
-        ended_ms: row.maybe(35, Row::int)?,
-        deleted_ms: row.maybe(36, Row::int)?,
-        version: row.id(37)?,
-        price_row: row.id(38)?,
-        credential: row.u32(39)?,
+        result_expires_ms: row.maybe(21, Row::int)?,
+        price: PriceId::from_raw(row.id(22)?),
+        multiplier_ppm: row.id(23)?,
+        hold: Nano(row.int(24)?),
+        money: word(row, 25, TaskMoney::parse)?,
+        charged: Nano(row.int(26)?),
+        attempts: row.u32(27)?,
+        duplicates: row.u32(28)?,
+        poll_ms: row.maybe(29, Row::int)?,
+        polls: row.u32(30)?,
+        deadline_ms: row.int(31)?,
+        created_ms: row.int(32)?,
+        submitted_ms: row.maybe(33, Row::int)?,
+        ended_ms: row.maybe(34, Row::int)?,
+        deleted_ms: row.maybe(35, Row::int)?,
+        version: row.id(36)?,
+        price_row: row.id(37)?,
+        credential: row.u32(38)?,
     })
 }

@@ -180,7 +180,6 @@ pub struct Task {
     pub failure: Option<Failure>,
     /// The upstream's name of it; `None`: not learnt (yet).
     pub upstream_id: Option<Box<str>>,
-    pub result_url: Option<Box<str>>,
     pub result_expires_ms: Option<i64>,
     /// What the upstream produced, in milliseconds.
     pub used_ms: Option<u64>,

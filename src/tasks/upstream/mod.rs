@@ -59,7 +59,6 @@ pub enum News {
 pub struct Product {
     /// Milliseconds; `None`: as many as were asked for.
     pub used_ms: Option<u64>,
-    pub url: Option<Box<str>>,
     pub expires_ms: Option<i64>,
 }
 

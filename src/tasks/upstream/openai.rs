@@ -33,7 +33,6 @@ pub fn news(video: &Value) -> News {
         Some("in_progress") => News::Running { progress: progress(&video["progress"]) },
         Some("completed") => News::Made(Product {
             used_ms: milliseconds(&video["seconds"]),
-            url: None,
             expires_ms: video["expires_at"].as_i64().map(|seconds| seconds.saturating_mul(1_000)),
         }),
         Some("failed") => {

@@ -28,7 +28,6 @@ CREATE TABLE tasks (
     failure_code   TEXT,
     failure_text   TEXT,
     upstream_id    TEXT,
-    result_url     TEXT,
     result_expires_ms {int},
     price          {int}   NOT NULL,
     -- Row of its table of units.
