@@ -35,7 +35,7 @@ static LOT: Shape = Shape {
     ],
 };
 
-static FAMILIES: Shape = Shape {
+pub static FAMILIES: Shape = Shape {
     name: "MovementFamilies",
     fields: &[
         field!("credits", Kind::Money, Required, "入账"),

@@ -15,7 +15,7 @@ use crate::explain::time_text;
 use crate::id::{AccountId, LotId, RequestId};
 
 use super::access::{self, Access};
-use super::credits::{ENVIRONMENT, book};
+use super::credits::{ENVIRONMENT, FAMILIES, book};
 use super::download::{Cell, Download, Step, csv_row};
 use super::own;
 use super::problem::Problem;
@@ -64,20 +64,6 @@ static LINE: Shape = Shape {
     ],
 };
 
-static SUMS: Shape = Shape {
-    name: "StatementSums",
-    fields: &[
-        field!("credits", Kind::Money, Required, "入账"),
-        field!("charge_refunds", Kind::Money, Required, "退款"),
-        field!("compensation", Kind::Money, Required, "补偿"),
-        field!("adjustments", Kind::Money, Required, "调整; may be negative"),
-        field!("charges", Kind::Money, Required, "扣费"),
-        field!("expiries", Kind::Money, Required, "过期"),
-        field!("order_refunds", Kind::Money, Required, "订单退款"),
-        field!("chargebacks", Kind::Money, Required, "拒付"),
-    ],
-};
-
 static CREDIT_SOURCES: Shape = Shape {
     name: "CreditSources",
     fields: &[
@@ -100,7 +86,7 @@ macro_rules! statement_fields {
             field!("complete", Kind::Bool, Required, "False: the period is not over, and this is as of now"),
             field!("opening", Kind::Object(&STANDING), Required, "What the account had at the beginning"),
             $($more,)*
-            field!("movements", Kind::Object(&SUMS), Required, "Sums by family; opening and these give the closing"),
+            field!("movements", Kind::Object(&FAMILIES), Required, "Sums by family; opening and these give the closing"),
             field!("credits_by_source", Kind::Object(&CREDIT_SOURCES), Required, "What the credits are made of"),
             field!("closing", Kind::Object(&STANDING), Required, "What the account had at the end"),
         ]

@@ -321,7 +321,7 @@ fn books_torture_everything_adds_up_and_every_planted_fault_is_named() {
 impl World {
     /// Twenty faults of ten kinds.
     fn faults_are_named(self) {
-        let folder = self.desk.folder().to_owned();
+        let folder = self.desk.backend().folder().to_owned();
         let sql = |file: &str, statement: &str| {
             let db = rusqlite::Connection::open(folder.join(file)).unwrap();
             db.execute(statement, []).unwrap()

@@ -3,36 +3,27 @@
 //! When the test is over the books are verified, and what the accounts have is what their orders say.
 
 use std::net::SocketAddr;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde_json::{Value, json};
-use tallygate::api;
-use tallygate::app::App;
-use tallygate::books::verify::verify;
-use tallygate::clock::{Clock, ManualClock, SystemEntropy};
-use tallygate::config::{Config, Sources};
+use tallygate::clock::{Clock, ManualClock};
 use tallygate::demo::payments::{Contract, Payments, Play, Sent};
-use tallygate::gateway::Gateway;
-use tallygate::gateway::server::{self, Server};
+use tallygate::gateway::server;
 use tallygate::secret::Secret;
 
-use super::app::{ADMIN_TOKEN, NOW_MS};
+use super::app::NOW_MS;
 use super::backend::Backend;
-use super::http::{Ask, Connection, Reply};
+use super::http::{Ask, Connection};
+use super::station::Station;
 
 pub const STRIPE_KEY: &str = "sk_test_of-the-tests";
 pub const WEBHOOK_SECRET: &str = "whsec_of-the-tests-0123456789";
 const EPAY_KEY: &str = "epay-key-of-the-tests";
 
 pub struct Desk {
-    backend: Backend,
-    pub clock: Arc<ManualClock>,
+    station: Station,
     pub providers: Payments,
-    address: SocketAddr,
-    /// Settings beside the usual ones.
-    extra: Vec<(&'static str, String)>,
-    running: Option<(Arc<App>, Server)>,
 }
 
 pub fn contract(address: SocketAddr) -> Contract {
@@ -54,90 +45,22 @@ impl Desk {
     /// With settings beside, or instead of, the usual ones.
     pub fn open_with(backend: Backend, extra: Vec<(&'static str, String)>) -> Self {
         let bound = server::bind("127.0.0.1:0").unwrap();
-        let address = bound.address;
         let clock = Arc::new(ManualClock::new(NOW_MS));
-        let shared: Arc<dyn Clock> = clock.clone();
-        let providers = Payments::start("127.0.0.1:0".parse().unwrap(), contract(address), shared).unwrap();
-        let mut desk = Desk { backend, clock, providers, address, extra, running: None };
-        desk.start(bound);
-        desk
-    }
-
-    fn start(&mut self, bound: server::Bound) {
-        let public_url = format!("http://{}", self.address);
-        let mut flags = vec![
-            ("store.data_dir", self.backend.folder().display().to_string()),
-            ("admin.token", ADMIN_TOKEN.to_owned()),
-            ("server.public_url", public_url.clone()),
-            ("secrets.master_key", "07".repeat(32)),
+        let (shared, contract): (Arc<dyn Clock>, _) = (clock.clone(), contract(bound.address));
+        let mut settings = vec![
             ("ledger.display_rate", "EUR=0.9".to_owned()),
             ("payments.rates", "USD=1, CNY=7.25".to_owned()),
             ("payments.transfer", "true".to_owned()),
         ];
-        flags.extend(contract(self.address).settings(&self.providers.url()));
-        if let Some(url) = self.backend.url() {
-            flags.push(("store.database_url", url.expose().to_owned()));
-        }
-        flags.extend(self.extra.iter().cloned());
-        let config = Config::load(&Sources { flags, ..Sources::default() }).unwrap();
-        let clock: Arc<dyn Clock> = self.clock.clone();
-        let on_fatal = Box::new(|error: &tallygate::store::AppendError| panic!("{error}"));
-        let app = Arc::new(App::open(config, clock, Arc::new(SystemEntropy::new()), 1, on_fatal).unwrap());
-        let router = api::router(Arc::clone(&app), &public_url);
-        let gateway = Gateway::new(Arc::clone(&app), router, public_url);
-        let server = Server::start(Arc::new(gateway), bound, 1).unwrap();
-        self.running = Some((app, server));
-    }
-
-    pub fn app(&self) -> &Arc<App> {
-        &self.running.as_ref().unwrap().0
-    }
-
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    pub fn backend(&self) -> &Backend {
-        &self.backend
-    }
-
-    fn stop(&mut self) {
-        let (app, server) = self.running.take().unwrap();
-        server.stop_blocking(Duration::from_secs(10));
-        app.books.close_blocking();
+        let providers = Payments::start("127.0.0.1:0".parse().unwrap(), contract.clone(), shared).unwrap();
+        settings.extend(contract.settings(&providers.url()));
+        settings.extend(extra);
+        Desk { station: Station::start(backend, clock, bound, settings), providers }
     }
 
     /// Stops the gateway for good; nobody verifies what a test did to its books.
     pub fn abandon(mut self) {
-        self.stop();
-    }
-
-    /// The folder that the data is in.
-    pub fn folder(&self) -> &std::path::Path {
-        self.backend.folder()
-    }
-
-    /// Stops the gateway and starts it on what is on disk.
-    pub fn restart(&mut self) {
-        self.stop();
-        let bound = server::bind(&self.address.to_string()).unwrap();
-        self.start(bound);
-    }
-
-    pub fn ask(&self, ask: &Ask) -> Reply {
-        Connection::open(self.address).unwrap().ask(ask).unwrap()
-    }
-
-    #[track_caller]
-    pub fn get(&self, path: &str) -> Value {
-        let answer = self.ask(&Ask::get(path).bearer(ADMIN_TOKEN)).ok();
-        let bare = path.split('?').next().unwrap();
-        api::check_answer("GET", bare, &answer).unwrap_or_else(|why| panic!("GET {path}: {why}"));
-        answer
-    }
-
-    pub fn post(&self, path: &str, body: Value) -> Reply {
-        self.ask(&Ask::post(path, &body).bearer(ADMIN_TOKEN))
+        self.station.abandon();
     }
 
     #[track_caller]
@@ -208,14 +131,16 @@ impl Desk {
     }
 }
 
-impl Drop for Desk {
-    fn drop(&mut self) {
-        if std::thread::panicking() || self.running.is_none() {
-            return;
-        }
-        let (journal, projections) = (self.app().journal.clone(), self.app().projections.clone());
-        self.stop();
-        let report = verify(&journal, &projections, 0, &mut |_| {}).unwrap();
-        assert!(report.is_clean(), "the books are wrong: {:#?}", report.findings);
+impl Deref for Desk {
+    type Target = Station;
+
+    fn deref(&self) -> &Station {
+        &self.station
+    }
+}
+
+impl DerefMut for Desk {
+    fn deref_mut(&mut self) -> &mut Station {
+        &mut self.station
     }
 }

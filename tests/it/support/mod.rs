@@ -15,4 +15,5 @@ pub mod powercut;
 pub mod proxy;
 pub mod receiver;
 pub mod secrets;
+pub mod station;
 pub mod studio;

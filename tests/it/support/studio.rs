@@ -3,33 +3,24 @@
 //!
 //! When the test is over the books are verified, and no hold is open.
 
-use std::net::SocketAddr;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde_json::{Value, json};
-use tallygate::api;
-use tallygate::app::App;
-use tallygate::books::verify::verify;
-use tallygate::clock::{Clock, ManualClock, SystemClock, SystemEntropy};
-use tallygate::config::{Config, Sources};
+use tallygate::clock::{Clock, ManualClock, SystemClock};
 use tallygate::demo::upstream;
-use tallygate::gateway::Gateway;
-use tallygate::gateway::server::{self, Server};
+use tallygate::gateway::server;
 use tallygate::id::ChannelId;
 
-use super::app::ADMIN_TOKEN;
 use super::backend::Backend;
-use super::http::{Ask, Connection, Reply};
+use super::http::Ask;
+use super::station::Station;
 
 pub struct Studio {
-    backend: Backend,
-    pub clock: Arc<ManualClock>,
+    station: Station,
     _upstream: tokio::runtime::Runtime,
     upstream_url: String,
     upstream_dir: tempfile::TempDir,
-    address: SocketAddr,
-    running: Option<(Arc<App>, Server)>,
     pub account: String,
     pub key: String,
     pub channel: String,
@@ -47,19 +38,17 @@ impl Studio {
         let upstream_url = upstream.url();
         runtime.spawn(upstream.serve());
         let bound = server::bind("127.0.0.1:0").unwrap();
+        // The simulated upstream has the system's time.
+        let clock = Arc::new(ManualClock::new(SystemClock.now_ms()));
         let mut studio = Studio {
-            backend,
-            clock: Arc::new(ManualClock::new(SystemClock.now_ms())),
+            station: Station::start(backend, clock, bound, Vec::new()),
             _upstream: runtime,
             upstream_url,
             upstream_dir,
-            address: bound.address,
-            running: None,
             account: String::new(),
             key: String::new(),
             channel: String::new(),
         };
-        studio.start(bound);
         studio.furnish(money);
         studio
     }
@@ -94,89 +83,22 @@ impl Studio {
         (made["id"].as_str().unwrap().to_owned(), made["key"].as_str().unwrap().to_owned())
     }
 
-    fn start(&mut self, bound: server::Bound) {
-        let public_url = format!("http://{}", self.address);
-        let mut flags = vec![
-            ("store.data_dir", self.backend.folder().display().to_string()),
-            ("admin.token", ADMIN_TOKEN.to_owned()),
-            ("server.public_url", public_url.clone()),
-            ("secrets.master_key", "07".repeat(32)),
-        ];
-        if let Some(url) = self.backend.url() {
-            flags.push(("store.database_url", url.expose().to_owned()));
-        }
-        let config = Config::load(&Sources { flags, ..Sources::default() }).unwrap();
-        let clock: Arc<dyn Clock> = self.clock.clone();
-        let on_fatal = Box::new(|error: &tallygate::store::AppendError| panic!("{error}"));
-        let app = Arc::new(App::open(config, clock, Arc::new(SystemEntropy::new()), 1, on_fatal).unwrap());
-        let router = api::router(Arc::clone(&app), &public_url);
-        let gateway = Gateway::new(Arc::clone(&app), router, public_url);
-        let server = Server::start(Arc::new(gateway), bound, 1).unwrap();
-        self.running = Some((app, server));
-    }
-
-    pub fn app(&self) -> &Arc<App> {
-        &self.running.as_ref().unwrap().0
-    }
-
-    fn stop(&mut self) {
-        let (app, server) = self.running.take().unwrap();
-        server.stop_blocking(Duration::from_secs(10));
-        app.books.close_blocking();
-    }
-
-    /// Stops the gateway and starts it on what is on disk.
-    pub fn restart(&mut self) {
-        self.stop();
-        let bound = server::bind(&self.address.to_string()).unwrap();
-        self.start(bound);
-    }
-
-    /// The same, without the channel's document.
+    /// Stops the gateway and starts it without the channel's document.
     pub fn restart_without_channel(&mut self) {
-        self.stop();
         let id = self.channel.parse::<ChannelId>().unwrap().raw();
-        let stores = self.backend.open();
-        for table in ["directory_current", "directory_log"] {
-            let sql = format!("DELETE FROM {table} WHERE kind = 'channel' AND id = ?1");
-            assert!(stores.directory.execute(&sql, tallygate::store_params![id]).unwrap() > 0, "{table}");
-        }
-        drop(stores);
-        let bound = server::bind(&self.address.to_string()).unwrap();
-        self.start(bound);
-    }
-
-    pub fn ask(&self, ask: &Ask) -> Reply {
-        Connection::open(self.address).unwrap().ask(ask).unwrap()
-    }
-
-    pub fn connect(&self) -> Connection {
-        Connection::open(self.address).unwrap()
-    }
-
-    #[track_caller]
-    pub fn get(&self, path: &str) -> Value {
-        let answer = self.ask(&Ask::get(path).bearer(ADMIN_TOKEN)).ok();
-        let bare = path.split('?').next().unwrap();
-        api::check_answer("GET", bare, &answer).unwrap_or_else(|why| panic!("GET {path}: {why}"));
-        answer
-    }
-
-    pub fn post(&self, path: &str, body: Value) -> Reply {
-        self.ask(&Ask::post(path, &body).bearer(ADMIN_TOKEN))
-    }
-
-    pub fn patch(&self, path: &str, body: &Value) -> Reply {
-        self.ask(&Ask::new("PATCH", path).raw_body(body.to_string()).bearer(ADMIN_TOKEN))
+        self.station.restart_after(|backend| {
+            let stores = backend.open();
+            for table in ["directory_current", "directory_log"] {
+                let sql = format!("DELETE FROM {table} WHERE kind = 'channel' AND id = ?1");
+                assert!(stores.directory.execute(&sql, tallygate::store_params![id]).unwrap() > 0, "{table}");
+            }
+        });
     }
 
     /// As the caller.
     #[track_caller]
     pub fn own(&self, path: &str) -> Value {
-        let answer = self.ask(&Ask::get(path).bearer(&self.key)).ok();
-        let bare = path.split('?').next().unwrap();
-        api::check_answer("GET", bare, &answer).unwrap_or_else(|why| panic!("GET {path}: {why}"));
-        answer
+        self.get_as(&self.key, path)
     }
 
     pub fn video(&self, model: &str, prompt: &str, seconds: u64) -> Ask {
@@ -221,15 +143,24 @@ impl Studio {
     }
 }
 
+impl Deref for Studio {
+    type Target = Station;
+
+    fn deref(&self) -> &Station {
+        &self.station
+    }
+}
+
+impl DerefMut for Studio {
+    fn deref_mut(&mut self) -> &mut Station {
+        &mut self.station
+    }
+}
+
 impl Drop for Studio {
     fn drop(&mut self) {
-        if std::thread::panicking() || self.running.is_none() {
-            return;
+        if !std::thread::panicking() {
+            assert_eq!(self.app().books.open_holds(), 0, "a hold is open");
         }
-        let (journal, projections) = (self.app().journal.clone(), self.app().projections.clone());
-        assert_eq!(self.app().books.open_holds(), 0, "a hold is open");
-        self.stop();
-        let report = verify(&journal, &projections, 0, &mut |_| {}).unwrap();
-        assert!(report.is_clean(), "the books are wrong: {:#?}", report.findings);
     }
 }
