@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::on_both_backends;
 use crate::support::backend::Backend;
+use crate::support::demo::wait_until;
 use crate::support::http::Ask;
 use crate::support::studio::Studio;
 
@@ -182,7 +183,7 @@ fn s17_a_resubmission_gets_the_first_ones_task(backend: Backend) {
     let slow = studio.video("demo-video", "a cat #delay_ms=300", 4);
     let mut leaving = studio.connect();
     leaving.send(&slow).unwrap();
-    std::thread::park_timeout(std::time::Duration::from_millis(50));
+    wait_until("the first one is taken", || studio.app().books.open_holds() == 1);
     drop(leaving);
     let replies: Vec<_> = std::thread::scope(|threads| {
         let asked: Vec<_> = (0..4).map(|_| threads.spawn(|| studio.ask(&slow))).collect();
