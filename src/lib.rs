@@ -16,6 +16,7 @@ pub mod explain;
 pub mod funding;
 pub mod gateway;
 pub mod hex;
+pub mod http_client;
 pub mod id;
 pub mod idempotency;
 pub mod job;

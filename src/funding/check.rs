@@ -10,10 +10,10 @@ use http::Method;
 use ring::hmac;
 
 use super::error::FundingError;
-use super::http::{Ask, HttpClient};
 use super::orders::Funding;
 use super::provider::PaymentProvider;
 use crate::gateway::upstream::Target;
+use crate::http_client::{Ask, HttpClient};
 use crate::secret::{Secret, SecretBytes};
 
 /// The parameter that makes a call a check.

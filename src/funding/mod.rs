@@ -24,7 +24,6 @@ mod correction_store;
 mod corrections;
 mod dispute;
 mod error;
-pub mod http;
 pub mod money;
 mod moves;
 mod order;

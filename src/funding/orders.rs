@@ -8,7 +8,6 @@ use parking_lot::Mutex;
 
 use super::check::{Check, Probe};
 use super::error::FundingError;
-use super::http::HttpClient;
 use super::money;
 use super::order::{Dispute, Order, OrderEvent, OrderState, Refund};
 use super::provider::{Payment, PaymentProvider, ProviderError};
@@ -17,6 +16,7 @@ use super::store::{self, OrderStore, Search};
 use crate::books::{Books, BooksError};
 use crate::clock::{Clock, Entropy};
 use crate::directory::FieldError;
+use crate::http_client::HttpClient;
 use crate::id::{AccountId, LotId, OrderId};
 use crate::secret::SecretBytes;
 use crate::store::{Db, StoreError, Tx};

@@ -194,7 +194,7 @@ impl Arrival {
         let addressee = self.addressee(sees_account_money);
         let failure = match why {
             TaskError::Refused(fault) => Failure::from(fault),
-            TaskError::Http(crate::funding::http::HttpError::Forward(why)) => Failure::from(&why),
+            TaskError::Http(crate::http_client::HttpError::Forward(why)) => Failure::from(&why),
             TaskError::Channel(why) => {
                 tracing::error!(why, "a task's channel cannot be used");
                 return addressee.refusal(&Refusal::new(Code::NoChannel).param("model", model));

@@ -5,8 +5,8 @@ use std::fmt;
 use crate::books::BooksError;
 use crate::books::lookup::LookupError;
 use crate::directory::DirectoryError;
-use crate::funding::http::HttpError;
 use crate::gateway::provider::openai::UpstreamFault;
+use crate::http_client::HttpError;
 use crate::store::StoreError;
 
 #[derive(Debug)]

@@ -15,10 +15,10 @@ use crate::books::{Books, BooksError, TaskEnd, Ticket};
 use crate::clock::{Clock, Entropy};
 use crate::config::Config;
 use crate::directory::{Channel, Directory, Environment};
-use crate::funding::http::{Ask, HttpClient, HttpError, Reply};
 use crate::gateway::code_of;
 use crate::gateway::facts::{Ending, Outcome};
 use crate::gateway::upstream::Target;
+use crate::http_client::{Ask, HttpClient, HttpError, Reply};
 use crate::id::{AccountId, ChannelId, KeyId, PriceId, ProjectId, RequestId, TaskId};
 use crate::store::{Db, Projections};
 

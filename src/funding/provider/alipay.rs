@@ -23,11 +23,11 @@ use super::{
     Answer, Callback, Event, News, Paid, Payment, PaymentProvider, ProviderError, RefundAnswer, Rejection,
     Subject, shortened,
 };
-use crate::funding::http::{Ask, HttpClient};
 use crate::funding::money;
 use crate::funding::order::{Order, Refund};
 use crate::funding::settings::Links;
 use crate::gateway::upstream::Target;
+use crate::http_client::{Ask, HttpClient};
 use crate::id::OrderId;
 
 const CURRENCY: &str = "CNY";

@@ -17,11 +17,11 @@ use super::{
     Subject, shortened,
 };
 use crate::config::EpaySignature;
-use crate::funding::http::{Ask, HttpClient, Reply};
 use crate::funding::money;
 use crate::funding::order::{Order, Refund};
 use crate::funding::settings::Links;
 use crate::gateway::upstream::Target;
+use crate::http_client::{Ask, HttpClient, Reply};
 use crate::id::OrderId;
 use crate::secret::{HIDDEN, Secret};
 

@@ -16,9 +16,9 @@ use std::fmt;
 use http::Method;
 use ledger::Nano;
 
-use super::http::{HttpClient, HttpError};
 use super::order::{DisputeStage, Order, Refund};
 use super::settings::Links;
+use crate::http_client::{HttpClient, HttpError};
 use crate::id::OrderId;
 
 pub use alipay::{Alipay, signed_text as alipay_text};

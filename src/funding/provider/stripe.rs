@@ -13,11 +13,11 @@ use super::{
     Answer, Callback, DisputeTold, Event, News, Paid, Payment, PaymentProvider, ProviderError, RefundAnswer,
     RefundTold, Rejection, Subject, shortened,
 };
-use crate::funding::http::{Ask, HttpClient, Reply};
 use crate::funding::money;
 use crate::funding::order::{DisputeStage, Order, Refund};
 use crate::funding::settings::Links;
 use crate::gateway::upstream::Target;
+use crate::http_client::{Ask, HttpClient, Reply};
 use crate::secret::Secret;
 
 /// The version of the interface that this file speaks.

@@ -1,9 +1,9 @@
 //! Bank transfers, and whatever else an operator completes by hand: nobody calls back, nobody can be asked.
 
 use super::{Answer, Callback, Event, Payment, PaymentProvider, ProviderError, RefundAnswer, Rejection};
-use crate::funding::http::HttpClient;
 use crate::funding::order::{Order, Refund};
 use crate::funding::settings::Links;
+use crate::http_client::HttpClient;
 
 #[derive(Debug)]
 pub struct Transfer;

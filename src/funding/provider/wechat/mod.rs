@@ -21,11 +21,11 @@ use super::{
     Answer, Callback, Event, News, Paid, Payment, PaymentProvider, ProviderError, RefundAnswer, RefundTold,
     Rejection, Subject, shortened,
 };
-use crate::funding::http::{Ask, HttpClient, Reply};
 use crate::funding::money;
 use crate::funding::order::{Order, Refund};
 use crate::funding::settings::Links;
 use crate::gateway::upstream::Target;
+use crate::http_client::{Ask, HttpClient, Reply};
 use crate::id::OrderId;
 
 pub use seal::{Call, SCHEME, SealKey, signed_text};

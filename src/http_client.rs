@@ -1,5 +1,5 @@
-//! Calls to payment providers and to upstreams of tasks, by the gateway's own HTTP client, for threads that may block; and the time and the random
-//! words that some of them sign their calls with.
+//! Calls to payment providers and to upstreams of tasks, by the gateway's own HTTP client, for threads that may block; and
+//! the time and the random words that some of them sign their calls with.
 //!
 //! Promises: one thread with its connections for all of them, started by the first call; an answer that is too large
 //! or takes too long is an error; what went wrong says whether the provider may have heard the question.
@@ -121,7 +121,7 @@ impl HttpClient {
         let runtime = runtime.map_err(|why| failed(&why))?;
         let (sender, receiver) = unbounded_channel();
         let run = move || tokio::task::LocalSet::new().block_on(&runtime, serve(receiver, tls));
-        std::thread::Builder::new().name("payments".into()).spawn(run).map_err(|why| failed(&why))?;
+        std::thread::Builder::new().name("http client".into()).spawn(run).map_err(|why| failed(&why))?;
         *jobs = Some(sender.clone());
         Ok(sender)
     }
