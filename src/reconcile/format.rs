@@ -112,6 +112,26 @@ pub struct Columns {
     pub account: Option<String>,
 }
 
+impl Columns {
+    pub const COUNT: usize = 9;
+
+    /// Those that are named, each in its place.
+    pub fn each(&self) -> [Option<&str>; Self::COUNT] {
+        [
+            &self.key,
+            &self.alias,
+            &self.class,
+            &self.amount,
+            &self.refund_amount,
+            &self.refunded,
+            &self.currency,
+            &self.time,
+            &self.account,
+        ]
+        .map(Option::as_deref)
+    }
+}
+
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -156,6 +176,9 @@ pub struct Format {
     /// What the values of the column `class` mean: payment, refund, dispute, cost or ignore; `*` is any other.
     #[serde(default)]
     pub classes: BTreeMap<String, String>,
+    /// Values of further columns, where the file has those, whose rows are none: money that never moved.
+    #[serde(default)]
+    pub ignore: BTreeMap<String, Vec<String>>,
 }
 
 fn comma() -> char {
@@ -249,6 +272,11 @@ impl Format {
     pub fn class_of(&self, value: &str) -> Option<Option<Class>> {
         let named = self.classes.get(value).or_else(|| self.classes.get("*"))?;
         Some(Class::parse(named))
+    }
+
+    /// Whether a row with this value in this column is none.
+    pub fn ignores(&self, column: &str, value: &str) -> bool {
+        self.ignore.get(column).is_some_and(|values| values.iter().any(|ignored| ignored == value))
     }
 
     /// The class of rows that do not say.

@@ -73,8 +73,7 @@ pub enum ImportError {
 impl fmt::Display for ImportError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ImportError::File(Fault { line: 0, reason }) => write!(f, "the file cannot be used: {reason}"),
-            ImportError::File(Fault { line, reason }) => write!(f, "line {line}: {reason}"),
+            ImportError::File(fault) => write!(f, "{fault}"),
             ImportError::Duplicate(import) => {
                 write!(f, "the file was imported before, as {} ({})", import.id, import.file)
             }
@@ -88,9 +87,10 @@ impl fmt::Display for ImportError {
 impl std::error::Error for ImportError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
+            ImportError::File(why) => Some(why),
             ImportError::Io(why) => Some(why),
             ImportError::Store(why) => Some(why),
-            ImportError::File(_) | ImportError::Duplicate(_) | ImportError::Stopped => None,
+            ImportError::Duplicate(_) | ImportError::Stopped => None,
         }
     }
 }
@@ -105,9 +105,6 @@ impl From<ReadError> for ImportError {
     fn from(why: ReadError) -> Self {
         match why {
             ReadError::File(fault) => ImportError::File(fault),
-            ReadError::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
-                ImportError::File(Fault::new(0, error.to_string()))
-            }
             ReadError::Io(error) => ImportError::Io(error),
         }
     }

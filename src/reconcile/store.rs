@@ -35,6 +35,10 @@ impl ReconcileStore {
         ReconcileStore { db }
     }
 
+    pub fn db(&self) -> &Db {
+        &self.db
+    }
+
     /// Whether a file was read in this format before.
     pub fn import_of(&self, format: &str, sha256: &[u8; 32]) -> Result<Option<Import>> {
         let sql = format!("{IMPORT} WHERE format = ?1 AND sha256 = ?2 AND state = 'loaded'");
