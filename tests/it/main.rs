@@ -50,6 +50,7 @@ mod orders_libraries;
 mod orders_random;
 mod orders_stripe;
 mod reconcile;
+mod reconcile_files;
 mod sdk;
 mod statements;
 mod statements_scale;

@@ -1,12 +1,20 @@
-//! Imports and comparisons: what is refused, what is remembered, and the upstream's own bill (B7, S16, S46).
+//! Imports and comparisons: what is refused, what is remembered, and the upstream's own bill (B7, S16, S46), on both stores.
 
 use serde_json::{Value, json};
 use tallygate::app::App;
 use tallygate::id::ReconcileCaseId;
 use tallygate::reconcile::{Case, CaseState, Kind};
 
+use crate::on_both_backends;
 use crate::support::app::TestApp;
+use crate::support::backend::Backend;
 use crate::support::demo::Demo;
+
+on_both_backends!(
+    b7_a_file_is_imported_whole_and_once_or_not_at_all,
+    b7_a_difference_is_a_case_with_both_sides,
+    s46_the_upstreams_bill_is_explained_row_by_row,
+);
 
 /// A case, for who only needs one; its id.
 pub fn some_case(app: &App) -> String {
@@ -46,9 +54,8 @@ fn long(app: &TestApp, path: &str, body: Value) -> Value {
 const HEAD: &str = "created_utc,currency,gross,reporting_category,payment_intent_id\n";
 
 /// Broken files, wrong columns, other currencies and the same file again: refused with line and reason, nothing kept.
-#[test]
-fn b7_a_file_is_imported_whole_and_once_or_not_at_all() {
-    let app = TestApp::new();
+fn b7_a_file_is_imported_whole_and_once_or_not_at_all(backend: Backend) {
+    let app = TestApp::on(backend);
     let import = |content: &str| {
         long(&app, "/api/reconcile/imports", json!({"format": "stripe-balance", "content": content}))
     };
@@ -95,9 +102,8 @@ fn what_can_be_told_without_reading_the_file_is_told_at_once() {
 
 /// A payment that nobody knows is a case with the values of its line, a cause and a proposal; it closes with a reason, or
 /// by itself when both sides agree.
-#[test]
-fn b7_a_difference_is_a_case_with_both_sides() {
-    let app = TestApp::new();
+fn b7_a_difference_is_a_case_with_both_sides(backend: Backend) {
+    let app = TestApp::on(backend);
     let content = format!(
         "{HEAD}2026-11-22 08:00:00,usd,10.00,charge,pi_1\n2026-11-22 08:00:00,usd,-4.00,refund,pi_2\n"
     );
@@ -122,13 +128,11 @@ fn b7_a_difference_is_a_case_with_both_sides() {
 
 /// S16, S46: calls that end well, fail, break off, time out and are tried again: the upstream's own bill beside the
 /// attempts leaves nothing unexplained.
-#[test]
-fn s46_the_upstreams_bill_is_explained_row_by_row() {
-    let demo = Demo::start();
-    let key = demo.key("healthy");
-    for model in ["gpt-5-mini", "demo-cut", "demo-500", "demo-no-usage", "demo-429", "gpt-5-mini"] {
-        demo.chat(&key, model, "Hello");
-    }
+fn s46_the_upstreams_bill_is_explained_row_by_row(backend: Backend) {
+    let demo = match backend.url() {
+        Some(url) => Demo::start_on(url.expose()),
+        None => Demo::start(),
+    };
     let run = |args: &[&str]| {
         let mut command = demo.command(&[&["--json", "reconcile"], args].concat());
         let done = command.output().unwrap();
@@ -136,8 +140,23 @@ fn s46_the_upstreams_bill_is_explained_row_by_row() {
         let told = String::from_utf8_lossy(&done.stderr).into_owned();
         (done.status.code(), serde_json::from_str::<Value>(&text).unwrap_or_else(|_| panic!("{text}{told}")))
     };
-    let bill = demo.dir().join("upstream-bill.jsonl");
-    let bill = if bill.exists() { bill } else { demo.dir().join("upstream").join("upstream-bill.jsonl") };
+    let key = demo.key("healthy");
+    for model in ["gpt-5-mini", "claude-sonnet-4-5", "deepseek-chat"] {
+        demo.chat(&key, model, "Hello").ok();
+    }
+    // By the day, as the upstreams' own reports have it.
+    let report = demo.dir().join("costs.csv");
+    std::fs::write(&report, by_day(&demo.bill())).unwrap();
+    run(&["import", "openai-costs-csv", report.to_str().unwrap()]);
+    let (_, by_day) = run(&[]);
+    assert_eq!(by_day["clean"], true, "{by_day:#}");
+    assert_eq!(by_day["sources"][1]["source"], "upstream:all:day");
+    assert!(by_day["sources"][1]["matched"].as_u64() >= Some(1), "{by_day:#}");
+
+    for model in ["gpt-5-mini", "demo-cut", "demo-500", "demo-no-usage", "demo-429", "gpt-5-mini"] {
+        demo.chat(&key, model, "Hello");
+    }
+    let bill = demo.dir().join("upstream/upstream-bill.jsonl");
     let (exit, imported) = run(&["import", "simulator", bill.to_str().unwrap()]);
     assert_eq!(exit, Some(0), "{imported:#}");
     let (_, report) = run(&[]);
@@ -152,11 +171,23 @@ fn s46_the_upstreams_bill_is_explained_row_by_row() {
     };
     assert_eq!(of("books")["differences"], json!({}), "{report:#}");
     let upstream = of("upstream:all");
-    assert!(upstream["matched"].as_u64().unwrap() >= 3, "{report:#}");
-    let (_, cases) = run(&["cases"]);
+    assert!(upstream["matched"].as_u64().unwrap() >= 6, "{report:#}");
+    let (_, cases) = run(&["cases", "--source", "upstream:all"]);
     for case in cases["data"].as_array().unwrap() {
         // What could only be estimated is told as that; nothing is unknown to the journal.
         assert_eq!(case["kind"], "amount_differs", "{case:#}");
         assert!(matches!(case["ours"]["basis"].as_str(), Some("estimated" | "counted")), "{case:#}");
     }
+}
+
+/// The bill's costs as an export of OpenAI's costs page: what each line item came to on a day.
+fn by_day(bill: &[Value]) -> String {
+    let mut text =
+        "start_time,end_time,start_time_iso,end_time_iso,amount_value,amount_currency,line_item\n".to_owned();
+    for row in bill {
+        let (day, cost) = (&row["time"].as_str().unwrap()[..10], row["cost"].as_str().unwrap());
+        text +=
+            &format!("0,0,{day}T00:00:00+00:00,,{cost},usd,\"{}, all\"\n", row["model"].as_str().unwrap());
+    }
+    text
 }
