@@ -59,6 +59,11 @@ impl Histogram {
         self.max_ns = self.max_ns.max(other.max_ns);
     }
 
+    /// How many values it holds.
+    pub fn count(&self) -> u64 {
+        self.total
+    }
+
     /// The value in nanoseconds that `per_mille` of all records do not exceed; 0 when empty.
     pub fn quantile_ns(&self, per_mille: u64) -> u64 {
         let rank = (self.total * per_mille).div_ceil(1000).max(1);

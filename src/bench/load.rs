@@ -92,7 +92,7 @@ enum Body {
 }
 
 /// How long a call may be late at the end of a run before it counts as lost.
-const GRACE: Duration = Duration::from_secs(5);
+const GRACE: Duration = Duration::from_secs(15);
 
 impl Load {
     pub fn start(registry: &Registry, target: SocketAddr, plan: Plan) -> io::Result<Self> {

@@ -24,7 +24,7 @@ mod workload;
 
 use crate::clock::{Clock, SystemClock};
 use peers::Peer;
-use report::{PeerMemory, Report};
+use report::{IdleStreams, PeerMemory, Report};
 use rig::Rig;
 use rounds::{Pacing, Run};
 use std::io::{self, Write};
@@ -32,6 +32,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
+use workload::{IDLE_STREAMS, IDLE_STREAMS_TIME};
 
 /// Measure calls per second, CPU per call, added latency and memory beside nginx.
 #[derive(Debug, clap::Args)]
@@ -96,6 +97,13 @@ enum Part {
     },
 }
 
+impl BenchArgs {
+    /// Whether a scenario is to be measured.
+    fn measures(&self, name: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|only| only == name)
+    }
+}
+
 /// Runs the command; prints the report, as JSON if asked to.
 pub fn run(args: &BenchArgs, json: bool) -> io::Result<ExitCode> {
     match &args.part {
@@ -151,7 +159,7 @@ fn measure_in(args: &BenchArgs, dir: &std::path::Path) -> io::Result<Report> {
     let mut scenarios = Vec::new();
     let (mut others_ns, mut runs_made) = (0, 0);
     for scenario in workload::SCENARIOS {
-        if !args.only.is_empty() && !args.only.iter().any(|name| name == scenario.name) {
+        if !args.measures(scenario.name) {
             continue;
         }
         progress(scenario.title)?;
@@ -165,10 +173,14 @@ fn measure_in(args: &BenchArgs, dir: &std::path::Path) -> io::Result<Report> {
         .filter(|peer| peer.name != "direct")
         .map(|peer| PeerMemory { peer: peer.name, idle: peer.idle, loaded: peer.memory() })
         .collect();
+    let idle_streams = match args.measures(IDLE_STREAMS.name) {
+        true => idle_streams(&mut rig, &peers)?,
+        false => Vec::new(),
+    };
     let time = pacing.time * u32::try_from(runs_made).unwrap_or(u32::MAX);
     peers.iter_mut().for_each(Peer::stop);
     let ready_ms = report::Spread::of_ms(&prepared.ready(&mut rig, pacing.rounds)?);
-    let targets = report::targets(&scenarios, &memory, ready_ms, "tallygate");
+    let targets = report::targets(&scenarios, &memory, &idle_streams, ready_ms, "tallygate");
     Ok(Report {
         command: std::env::args().collect::<Vec<_>>().join(" "),
         date: date(),
@@ -178,10 +190,30 @@ fn measure_in(args: &BenchArgs, dir: &std::path::Path) -> io::Result<Report> {
         seconds_per_run: pacing.time.as_secs_f64(),
         scenarios,
         memory,
+        idle_streams,
         ready_ms,
         books_clean: Some(prepared.verify()?),
         targets,
     })
+}
+
+/// What each proxy needs for streams that are open and wait.
+fn idle_streams(rig: &mut Rig, peers: &[Peer]) -> io::Result<Vec<IdleStreams>> {
+    progress(IDLE_STREAMS.title)?;
+    let proxies = peers.iter().filter(|peer| peer.name != "direct");
+    proxies
+        .map(|peer| {
+            let load = rig.run(peer.addr, IDLE_STREAMS.plan(peer.addr, &peer.key, IDLE_STREAMS_TIME))?;
+            let whole = load.last_byte.count();
+            Ok(IdleStreams {
+                peer: peer.name,
+                whole,
+                bad: load.bad,
+                first_bad: load.first_bad,
+                peak: peer.memory(),
+            })
+        })
+        .collect()
 }
 
 fn date() -> String {

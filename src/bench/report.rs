@@ -28,6 +28,7 @@ pub struct Report {
     pub others_percent: f64,
     pub scenarios: Vec<ScenarioReport>,
     pub memory: Vec<PeerMemory>,
+    pub idle_streams: Vec<IdleStreams>,
     /// From the start of the process to its first 200 on `/readyz`, on an existing database.
     pub ready_ms: Option<Spread>,
     /// Whether `verify` found the books of the gateway clean after all calls.
@@ -78,6 +79,18 @@ pub struct PeerMemory {
     pub idle: Memory,
     /// After all scenarios; its peak is the most that the process ever held.
     pub loaded: Memory,
+}
+
+/// What a proxy needs for streams that are all open at a time and wait.
+#[derive(Debug, Serialize)]
+pub struct IdleStreams {
+    pub peer: &'static str,
+    /// Streams that came to their end.
+    pub whole: u64,
+    pub bad: u64,
+    pub first_bad: Option<String>,
+    /// Its peak is the most that the process ever held.
+    pub peak: Memory,
 }
 
 /// A figure that was promised.
@@ -185,6 +198,7 @@ pub fn percent(busy_ns: u64, wall: Duration, cores: usize) -> f64 {
 pub fn targets(
     scenarios: &[ScenarioReport],
     memory: &[PeerMemory],
+    idle_streams: &[IdleStreams],
     ready_ms: Option<Spread>,
     subject: &str,
 ) -> Vec<Target> {
@@ -193,6 +207,7 @@ pub fn targets(
         found.peers.iter().find(|p| p.peer == subject)
     };
     let memory = memory.iter().find(|m| m.peer == subject);
+    let idle_streams = idle_streams.iter().find(|streams| streams.peer == subject && streams.bad == 0);
     let cpu = |scenario| peer(scenario)?.cpu_to_nginx.map(|r| r.median);
     let own_cpu = |scenario| Some(peer(scenario)?.cpu_us_per_call.median);
     let refused = own_cpu("unknown_key").zip(own_cpu("whole")).map(|(refused, admitted)| refused / admitted);
@@ -224,6 +239,22 @@ pub fn targets(
             0.4,
             None,
             peer("stream_50ms").and_then(|p| p.first_byte.p50_added_to_nginx_ms),
+        ),
+        (
+            "added p99 to the first token, 200 streams open",
+            "ms",
+            true,
+            1.0,
+            None,
+            peer("streams_200").and_then(|p| p.first_byte.p99_added_to_nginx_ms),
+        ),
+        (
+            "memory with 5,000 idle streams, peak",
+            "MiB",
+            true,
+            300.0,
+            None,
+            idle_streams.map(|streams| mib(streams.peak.peak_kib)),
         ),
         ("memory idle", "MiB", true, 30.0, None, memory.map(|m| mib(m.idle.rss_kib))),
         ("memory under load, peak", "MiB", true, 80.0, None, memory.map(|m| mib(m.loaded.peak_kib))),
@@ -263,7 +294,7 @@ mod tests {
         let added = gateway.last_byte.p50_added_to_nginx_ms.expect("a difference");
         assert!((added - 1.0).abs() < 0.05, "{added}");
 
-        let targets = targets(&[report], &[], None, "tallygate");
+        let targets = targets(&[report], &[], &[], None, "tallygate");
         assert_eq!(targets.len(), 1, "only what was measured is judged");
         assert!(targets[0].met && targets[0].limit > 3.0);
     }

@@ -1,6 +1,7 @@
 //! The report for people: plain text, in Markdown, as it is kept in `bench/results/`.
 
 use super::report::{Latency, PeerReport, Report, Spread, Target};
+use super::workload::IDLE_STREAMS;
 use std::fmt::Write;
 
 pub fn markdown(report: &Report) -> String {
@@ -26,7 +27,7 @@ fn write_all(report: &Report, out: &mut String) -> std::fmt::Result {
         writeln!(out, "\n## {}: {}\n", scenario.name, scenario.title)?;
         writeln!(
             out,
-            "| peer | CPU µs/call | × nginx | calls/s | × nginx | first byte p50, p99 ms | last byte p50, p99 ms | added p50 first, last ms | good | bad |"
+            "| peer | CPU µs/call | × nginx | calls/s | × nginx | first byte p50, p99 ms | last byte p50, p99 ms | added p50 first, last; p99 first ms | good | bad |"
         )?;
         writeln!(out, "|---|---|---|---|---|---|---|---|---|---|")?;
         for peer in &scenario.peers {
@@ -38,9 +39,19 @@ fn write_all(report: &Report, out: &mut String) -> std::fmt::Result {
     }
     writeln!(out, "\n## Memory\n\n| peer | idle MiB | after load MiB | peak MiB |\n|---|---|---|---|")?;
     for row in &report.memory {
-        let mib = |kib: u64| format!("{}.{}", kib / 1024, kib % 1024 * 10 / 1024);
         let (idle, loaded, peak) = (mib(row.idle.rss_kib), mib(row.loaded.rss_kib), mib(row.loaded.peak_kib));
         writeln!(out, "| {} | {idle} | {loaded} | {peak} |", row.peer)?;
+    }
+    if !report.idle_streams.is_empty() {
+        writeln!(out, "\n## {}: {}\n", IDLE_STREAMS.name, IDLE_STREAMS.title)?;
+        writeln!(out, "| peer | streams whole | bad | peak MiB |\n|---|---|---|---|")?;
+        for row in &report.idle_streams {
+            let peak = mib(row.peak.peak_kib);
+            writeln!(out, "| {} | {} | {} | {peak} |", row.peer, row.whole, row.bad)?;
+        }
+        for row in report.idle_streams.iter().filter(|row| row.bad > 0) {
+            writeln!(out, "\n{}: first bad call: {}", row.peer, row.first_bad.as_deref().unwrap_or("?"))?;
+        }
     }
     if let Some(ready) = report.ready_ms {
         writeln!(out, "\nStart to ready on an existing database: {} ms", spread(ready, 0))?;
@@ -58,11 +69,18 @@ fn write_all(report: &Report, out: &mut String) -> std::fmt::Result {
     Ok(())
 }
 
+fn mib(kib: u64) -> String {
+    format!("{}.{}", kib / 1024, kib % 1024 * 10 / 1024)
+}
+
 fn row(peer: &PeerReport) -> String {
     let ratio = |r: Option<Spread>| r.map_or_else(|| "–".into(), |r| spread(r, 2));
     let latency = |l: Latency| format!("{:.2}, {:.2}", l.p50_ms, l.p99_ms);
     let added = match (peer.first_byte.p50_added_to_nginx_ms, peer.last_byte.p50_added_to_nginx_ms) {
-        (Some(first), Some(last)) => format!("{first:+.2}, {last:+.2}"),
+        (Some(first), Some(last)) => {
+            let p99 = peer.first_byte.p99_added_to_nginx_ms.unwrap_or_default();
+            format!("{first:+.2}, {last:+.2}; {p99:+.2}")
+        }
         _ => "–".into(),
     };
     // The upstream without a proxy has no process of its own to be measured.

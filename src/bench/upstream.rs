@@ -1,13 +1,13 @@
 //! The upstream of the benchmark: answers chat completions in OpenAI's format from memory.
 //!
-//! The name of the model says how it behaves: `bench` answers at once, `bench-50ms` after 50 ms
-//! (a stream then sends its first chunk after 50 ms). `"stream":true` in the request streams 20
+//! The name of the model says when it writes ([`Timing`]). `"stream":true` in the request streams 20
 //! chunks, then a usage chunk and `[DONE]`, each in a write of its own; the chunks of all open
 //! streams take turns, so a proxy sees them one by one and not as one block.
 //! Promises: answers differ only by their id, which is unique, so that usage can be joined.
 //! Never: it keeps no books and checks no key – the demo's upstream does that.
 
 use super::http1::{self, Framing};
+use super::workload::Timing;
 use mio::event::Event;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
@@ -15,7 +15,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Chunks with text in a streamed answer; a usage chunk and `[DONE]` follow them.
 pub const STREAM_CHUNKS: usize = 20;
@@ -38,6 +38,7 @@ struct Connection {
     input: Vec<u8>,
     output: Vec<u8>,
     answer: Answer,
+    timing: Timing,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -104,9 +105,13 @@ impl Upstream {
             {
                 continue;
             }
-            let connection =
-                Connection { stream, input: Vec::new(), output: Vec::new(), answer: Answer::None };
-            self.connections.push(Some(connection));
+            self.connections.push(Some(Connection {
+                stream,
+                input: Vec::new(),
+                output: Vec::new(),
+                answer: Answer::None,
+                timing: Timing::default(),
+            }));
         }
     }
 
@@ -141,11 +146,12 @@ impl Upstream {
                 Err(e) => return Err(e),
             }
         }
-        let Some(delay) = connection.take_request(&mut self.calls)? else { return Ok(()) };
-        if delay.is_zero() {
-            self.begin(registry, index);
-        } else {
-            self.delayed.push(Reverse((Instant::now() + delay, index)));
+        if connection.take_request(&mut self.calls)? {
+            let delay = connection.timing.first;
+            match delay.is_zero() {
+                true => self.begin(registry, index),
+                false => self.delayed.push(Reverse((Instant::now() + delay, index))),
+            }
         }
         Ok(())
     }
@@ -162,8 +168,11 @@ impl Upstream {
             Answer::Stream(call, frame) => {
                 let more = stream_frame(call, frame, &mut connection.output);
                 connection.answer = if more { Answer::Stream(call, frame + 1) } else { Answer::None };
-                if more {
-                    self.streaming.push_back(index);
+                let pause = if frame == 0 { connection.timing.second } else { connection.timing.each };
+                match more {
+                    true if pause.is_zero() => self.streaming.push_back(index),
+                    true => self.delayed.push(Reverse((Instant::now() + pause, index))),
+                    false => {}
                 }
             }
         }
@@ -174,22 +183,22 @@ impl Upstream {
 }
 
 impl Connection {
-    /// Takes a complete request from the input; its delay, or None while it is incomplete.
-    fn take_request(&mut self, calls: &mut u64) -> io::Result<Option<Duration>> {
-        let Some(head) = http1::head(&self.input) else { return Ok(None) };
+    /// Takes a complete request from the input; false while it is incomplete.
+    fn take_request(&mut self, calls: &mut u64) -> io::Result<bool> {
+        let Some(head) = http1::head(&self.input) else { return Ok(false) };
         let length = match head.body {
             Framing::Length(n) => n,
             Framing::Absent => 0,
             Framing::Chunked => return Err(io::ErrorKind::Unsupported.into()),
         };
-        let Some(body) = self.input.get(head.len..head.len + length) else { return Ok(None) };
-        let delay = delay_of(body);
+        let Some(body) = self.input.get(head.len..head.len + length) else { return Ok(false) };
+        self.timing = Timing::of(model_of(body));
         let call = *calls;
         *calls += 1;
         let stream = memchr::memmem::find(body, b"\"stream\":true").is_some();
         self.answer = if stream { Answer::Stream(call, 0) } else { Answer::Whole(call) };
         self.input.drain(..head.len + length);
-        Ok(Some(delay))
+        Ok(true)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -205,12 +214,11 @@ impl Connection {
     }
 }
 
-/// The delay in the model's name: `"model":"bench-50ms"`.
-fn delay_of(body: &[u8]) -> Duration {
-    const PREFIX: &[u8] = b"\"bench-";
-    let Some(at) = memchr::memmem::find(body, PREFIX) else { return Duration::ZERO };
-    let digits = body.iter().skip(at + PREFIX.len()).take_while(|b| b.is_ascii_digit());
-    Duration::from_millis(digits.take(4).fold(0, |n, d| n * 10 + u64::from(d - b'0')))
+/// The name in `"model":"bench-50ms"`.
+fn model_of(body: &[u8]) -> &[u8] {
+    const PREFIX: &[u8] = b"\"model\":\"";
+    let Some(at) = memchr::memmem::find(body, PREFIX) else { return &[] };
+    body.get(at + PREFIX.len()..).and_then(|rest| rest.split(|byte| *byte == b'"').next()).unwrap_or_default()
 }
 
 const TEXT: [&str; STREAM_CHUNKS] = [
@@ -314,6 +322,7 @@ fn stream_frame(call: u64, n: usize, out: &mut Vec<u8>) -> bool {
 mod tests {
     use super::*;
     use crate::bench::http1::Chunks;
+    use std::time::Duration;
 
     #[test]
     fn a_whole_answer_is_json_of_the_stated_length() {
@@ -352,8 +361,10 @@ mod tests {
     }
 
     #[test]
-    fn the_name_of_the_model_gives_the_delay() {
-        assert_eq!(delay_of(br#"{"model":"bench-50ms"}"#), Duration::from_millis(50));
-        assert_eq!(delay_of(br#"{"model":"bench"}"#), Duration::ZERO);
+    fn the_name_of_the_model_gives_its_timing() {
+        let timing = |body: &[u8]| Timing::of(model_of(body));
+        assert_eq!(timing(br#"{"model":"bench-50ms","n":1}"#).first, Duration::from_millis(50));
+        assert_eq!(timing(br#"{"model":"bench-ticking"}"#).each, Duration::from_millis(100));
+        assert_eq!(timing(br#"{"model":"bench"}"#), Timing::default());
     }
 }

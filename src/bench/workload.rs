@@ -25,8 +25,50 @@ pub struct Scenario {
 const AT_ONCE: &str = "bench";
 /// The upstream thinks for 50 ms first.
 const AFTER_50_MS: &str = "bench-50ms";
+/// The same, and a stream has a chunk every 100 ms from then on: it is open for 2 s.
+const TICKING: &str = "bench-ticking";
+/// A stream has its first chunk at once, and nothing for 8 s.
+const IDLE: &str = "bench-idle";
 
-pub const SCENARIOS: [Scenario; 6] = [
+/// Streams that are all open before the first of them goes on.
+pub const IDLE_STREAMS: Scenario = Scenario {
+    name: "idle_streams",
+    title: "5,000 streams that are open and wait, opened at 2,000 a second",
+    pace: Pace::Open { per_second: 2_000 },
+    model: IDLE,
+    answer: Answer::Stream,
+};
+/// How long they are opened for, once.
+pub const IDLE_STREAMS_TIME: Duration = Duration::from_millis(2_500);
+
+/// When an upstream writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Timing {
+    /// Before the answer, or the first chunk of a stream.
+    pub first: Duration,
+    /// Before the second chunk.
+    pub second: Duration,
+    /// Before each other chunk.
+    pub each: Duration,
+}
+
+impl Timing {
+    /// Of a model; at once, if it is none of these.
+    pub fn of(model: &[u8]) -> Self {
+        let ms = |first, second, each| {
+            let [first, second, each] = [first, second, each].map(Duration::from_millis);
+            Timing { first, second, each }
+        };
+        match std::str::from_utf8(model) {
+            Ok(AFTER_50_MS) => ms(50, 0, 0),
+            Ok(TICKING) => ms(50, 100, 100),
+            Ok(IDLE) => ms(0, 8_000, 0),
+            _ => Timing::default(),
+        }
+    }
+}
+
+pub const SCENARIOS: [Scenario; 7] = [
     Scenario {
         name: "whole",
         title: "whole answer, upstream at once, 32 connections",
@@ -63,6 +105,13 @@ pub const SCENARIOS: [Scenario; 6] = [
         answer: Answer::Stream,
     },
     Scenario {
+        name: "streams_200",
+        title: "streamed answer, first token after 50 ms, then one each 100 ms, 100 calls/s: 200 streams open",
+        pace: Pace::Open { per_second: 100 },
+        model: TICKING,
+        answer: Answer::Stream,
+    },
+    Scenario {
         name: "unknown_key",
         title: "refused: a key that nobody has, 32 connections",
         pace: Pace::Closed { connections: 32 },
@@ -72,7 +121,7 @@ pub const SCENARIOS: [Scenario; 6] = [
 ];
 
 /// Models that a gateway must know to serve the scenarios.
-pub const MODELS: [&str; 2] = [AT_ONCE, AFTER_50_MS];
+pub const MODELS: [&str; 4] = [AT_ONCE, AFTER_50_MS, TICKING, IDLE];
 
 impl Scenario {
     pub fn plan(&self, host: SocketAddr, key: &str, time: Duration) -> Plan {

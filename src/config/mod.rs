@@ -116,7 +116,7 @@ config! {
         /// How long it rests at the most, and whenever its account is out of credit or its credential is refused.
         cool_down_ms_max: u64 = 300_000, Between(10, 86_400_000);
         /// Idle connections kept for each provider and worker.
-        pool_idle_per_host_max: u32 = 64, Between(0, 100_000);
+        pool_idle_per_host_max: u32 = 256, Between(0, 100_000);
         /// An idle connection is closed after this time.
         pool_idle_timeout_ms: u64 = 90_000, Between(1, 3_600_000);
         /// Speak HTTP/2 with providers that offer it.

@@ -34,7 +34,7 @@ use super::worker::{Interrupt, Worker};
 /// The upstream's own words are kept up to this size.
 const ERROR_TEXT_BYTES_MAX: usize = 2 * 1024;
 
-/// Everything that a call needs once it is admitted.
+/// Everything that a call needs once it is admitted. Boxed by its maker: it is handed from step to step.
 pub struct Exchange {
     pub worker: Rc<Worker>,
     pub held: Held,
@@ -54,7 +54,7 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    pub async fn run(mut self) {
+    pub async fn run(mut self: Box<Self>) {
         loop {
             match self.attempt().await {
                 Tried::Whole { body, converted, content_type } => {
@@ -167,7 +167,7 @@ impl Exchange {
     }
 
     /// The upstream brought nothing: release, and say so.
-    async fn fail(self, failure: Failure) {
+    async fn fail(self: Box<Self>, failure: Failure) {
         let refusal = failure.refusal(&self.request.model, self.worker.gateway.header_timeout_ms);
         let response = self.addressee().refusal(&refusal);
         let ended = Ended {
@@ -186,7 +186,7 @@ impl Exchange {
     }
 
     /// The call must end before anything was delivered.
-    async fn abandon(mut self, why: Interrupt) {
+    async fn abandon(mut self: Box<Self>, why: Interrupt) {
         let (ending, refusal) = (why.ending(), why.refusal());
         let response = self.addressee().refusal(&refusal);
         let (code, status) = (Some(refusal.code), refusal.code.status());
@@ -196,7 +196,12 @@ impl Exchange {
     }
 
     /// Gives the hold back and answers once that is on disk.
-    async fn release(mut self, reason: ReleaseReason, mut ended: Ended, response: Response<AnswerBody>) {
+    async fn release(
+        mut self: Box<Self>,
+        reason: ReleaseReason,
+        mut ended: Ended,
+        response: Response<AnswerBody>,
+    ) {
         ended.attempts = std::mem::take(&mut self.attempts);
         let (mut rest, held) = self.take_held();
         match settle::release(held, reason, ended) {
@@ -209,8 +214,8 @@ impl Exchange {
     /// Settles by the meter; the price is the one that was frozen when the call was admitted, the multiplier that of
     /// the group through which it was served.
     pub(super) async fn settle(
-        mut self,
-        meter: Meter,
+        mut self: Box<Self>,
+        mut meter: Meter,
         mut ended: Ended,
     ) -> Result<(Unheld, Settlement), BooksError> {
         let (usage, source) = settle::sold(&self.price, &meter.read().await);
@@ -225,8 +230,8 @@ impl Exchange {
 
     /// Nothing was delivered of an answer that had begun, so nothing is charged; the upstream may bill what it read.
     pub(super) async fn give_back(
-        mut self,
-        meter: Meter,
+        mut self: Box<Self>,
+        mut meter: Meter,
         mut ended: Ended,
     ) -> Result<(Unheld, Settlement), BooksError> {
         let (usage, source) = settle::sold(&self.price, &meter.read().await);
@@ -238,23 +243,24 @@ impl Exchange {
         Ok((rest, settled))
     }
 
-    fn take_held(self) -> (Unheld, Held) {
-        let request = self.held.decided().facts.request;
+    fn take_held(self: Box<Self>) -> (Unheld, Held) {
+        let exchange = *self;
+        let request = exchange.held.decided().facts.request;
         let rest = Unheld {
-            worker: self.worker,
+            worker: exchange.worker,
             request,
-            admitted: self.admitted,
-            price: self.price,
-            language: self.language,
-            sees_account_money: self.sees_account_money,
-            endpoint: self.request.endpoint,
-            reply: self.reply,
+            admitted: exchange.admitted,
+            price: exchange.price,
+            language: exchange.language,
+            sees_account_money: exchange.sees_account_money,
+            endpoint: exchange.request.endpoint,
+            reply: exchange.reply,
         };
-        (rest, self.held)
+        (rest, exchange.held)
     }
 
     /// A whole answer: metered, settled, and only then given out.
-    async fn finish_whole(self, body: Bytes, converted: Option<Bytes>, content_type: HeaderValue) {
+    async fn finish_whole(self: Box<Self>, body: Bytes, converted: Option<Bytes>, content_type: HeaderValue) {
         let left_out = self.attempt.left_out.clone();
         let mut meter = self.meter();
         meter.whole(&body);
@@ -273,7 +279,7 @@ impl Exchange {
     }
 
     /// An answer of more than 1 MiB: passed on as it comes, but for its last piece.
-    async fn large(mut self, begun: Bytes, mut rest: AnswerStream, content_type: HeaderValue) {
+    async fn large(mut self: Box<Self>, begun: Bytes, mut rest: AnswerStream, content_type: HeaderValue) {
         if self.durable(self.held.ticket()).await.is_err() {
             return;
         }

@@ -137,20 +137,21 @@ impl Meter {
     }
 
     /// The usage of the answer as far as it went.
-    pub async fn read(mut self) -> Metered {
+    pub async fn read(&mut self) -> Metered {
         if let Some(tap) = self.tap.take() {
             self.told = tap.told();
         }
         let told = std::mem::take(&mut self.told);
         if let Some(usage) = told.usage {
             if self.call.request.units.is_none() {
-                return Metered::told(self.call, usage);
+                return Metered::told(Rc::clone(&self.call), usage);
             }
-            return self.with_units(usage, UsageSource::Upstream, told).await;
+            // Boxed, here and below: a call without units must not carry their room.
+            return Box::pin(self.with_units(usage, UsageSource::Upstream, told)).await;
         }
         self.take_out();
-        let usage = self.count_tokens().await;
-        self.with_units(usage, UsageSource::Counted, told).await
+        let usage = Box::pin(self.count_tokens()).await;
+        Box::pin(self.with_units(usage, UsageSource::Counted, told)).await
     }
 
     /// Off the worker's thread: the tables are built at the first use, and a long text takes a while.
@@ -172,7 +173,7 @@ impl Meter {
     }
 
     /// Adds what is counted beside tokens, where the upstream did not tell it.
-    async fn with_units(self, usage: Usage, tokens_source: UsageSource, told: Told) -> Metered {
+    async fn with_units(&self, usage: Usage, tokens_source: UsageSource, told: Told) -> Metered {
         let call = Rc::clone(&self.call);
         let (size, quality) = (told.size, told.quality);
         let mut metered = Metered { tokens_source, size, quality, ..Metered::told(call, usage) };

@@ -3,6 +3,7 @@
 //!
 //! Every call that gets here ends in an answer and, but for the list of models, in a row of the log.
 
+use std::convert::Infallible;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -19,14 +20,15 @@ use tower::ServiceExt as _;
 use crate::books::{BooksError, Held, Reserve};
 use crate::catalogue::{Code, Language, Refusal, Shape};
 use crate::directory::{Environment, Price, Snapshot};
-use crate::id::{KeyId, RequestId};
+use crate::id::{KeyId, RequestId, TaskId};
 use crate::risk::Observation;
 
 use super::answer::AnswerBody;
 use super::attempt::Attempting;
 use super::exchange::Exchange;
 use super::facts::{
-    Admitted, Attempts, ChannelReading, Checked, Credential, Decided, Endpoint, Facts, Repetition,
+    Admitted, Attempts, ChannelReading, Checked, Credential, Decided, Endpoint, Facts, RateReading,
+    Repetition,
 };
 use super::identify::{self, Destination};
 use super::ladder::{self, Caller, Scope, Verdict};
@@ -34,7 +36,7 @@ use super::models;
 use super::once::IDEMPOTENCY_KEY;
 use super::request::{ModelRequest, RequestFault};
 use super::respond::{self, Addressee};
-use super::submit::{self, SubmissionAsk, Submitting};
+use super::submit::{self, SubmissionAsk};
 use super::worker::Worker;
 
 /// A request that has arrived, before anything is known of its caller.
@@ -64,6 +66,22 @@ pub(super) struct Asked {
     pub submission: Option<SubmissionAsk>,
 }
 
+/// A call that the books hold money for.
+pub(super) struct AdmittedCall {
+    pub held: Held,
+    pub admission: Admission,
+    pub request: ModelRequest,
+    pub body: Bytes,
+    pub sees_account_money: bool,
+}
+
+/// A call on its way.
+struct Sent {
+    answer: oneshot::Receiver<Response<AnswerBody>>,
+    rate: Option<RateReading>,
+    tokens: u64,
+}
+
 /// What the decision of an admitted call hands on.
 pub(super) struct Admission {
     pub admitted: Admitted,
@@ -73,8 +91,12 @@ pub(super) struct Admission {
     tokens: u64,
 }
 
-/// Answers one request.
-pub async fn serve(worker: Rc<Worker>, request: Request<Incoming>, from: Connection) -> Response<AnswerBody> {
+/// Answers one request, whatever comes.
+pub async fn serve(
+    worker: Rc<Worker>,
+    request: Request<Incoming>,
+    from: Connection,
+) -> Result<Response<AnswerBody>, Infallible> {
     let (peer, public_url) = (from.peer, &worker.gateway.public_url);
     let app = &worker.gateway.app;
     let arrival = Arrival {
@@ -89,7 +111,7 @@ pub async fn serve(worker: Rc<Worker>, request: Request<Incoming>, from: Connect
         false => identify::destination(request.method(), path, public_url),
         true => Err(identify::plain_http(path, public_url)),
     };
-    match found {
+    Ok(match found {
         // Boxed: a call must not carry the room that other requests need.
         Ok(Destination::Elsewhere) => Box::pin(elsewhere(&worker, request, peer)).await,
         Ok(Destination::Models(name)) => arrival.models(&request, peer, name.as_deref()),
@@ -99,7 +121,7 @@ pub async fn serve(worker: Rc<Worker>, request: Request<Incoming>, from: Connect
             let facts = arrival.facts(Checked::Refused(Box::new(refusal)), request.headers(), peer);
             arrival.refuse_early(facts)
         }
-    }
+    })
 }
 
 async fn elsewhere(
@@ -320,25 +342,29 @@ impl Arrival {
 
     /// Decides a call and sends it on its way.
     pub(super) async fn decide(self, facts: Facts, mut asked: Asked) -> Response<AnswerBody> {
-        match asked.submission.take() {
-            None => self.decide_on_books(facts, asked, None).await,
-            Some(submission) => Box::pin(self.submit(facts, asked, submission)).await,
+        if let Some(submission) = asked.submission.take() {
+            return Box::pin(self.submit(facts, asked, submission)).await;
+        }
+        // What was known of the call is gone before anything is waited for: calls that run must be small.
+        match self.admit(facts, asked, None) {
+            Ok(call) => self.answer(self.send(call)).await,
+            Err(answer) => *answer,
         }
     }
 
-    /// Decides on the books as they are, holds, and sends the call on its way.
-    pub(super) async fn decide_on_books(
-        self,
+    /// Decides on the books as they are, and holds; or answers with the refusal.
+    pub(super) fn admit(
+        &self,
         mut facts: Facts,
         asked: Asked,
-        submitting: Option<Submitting>,
-    ) -> Response<AnswerBody> {
+        task: Option<TaskId>,
+    ) -> Result<AdmittedCall, Box<Response<AnswerBody>>> {
         let gateway = Arc::clone(&self.worker.gateway);
         let snapshot = gateway.app.directory.snapshot();
         let sees_account_money = sees_money(&snapshot, &facts);
         let Asked { parsed, body, .. } = asked;
         let (Some(caller), Ok(request)) = (Caller::of(&snapshot, &facts), parsed) else {
-            return self.refuse_early(facts);
+            return Err(Box::new(self.refuse_early(facts)));
         };
         facts.repetition.duplicate_of = self.note(&facts, &body);
         let scope = Scope::new(&snapshot, caller, model_of(&facts), facts.at_ms);
@@ -347,7 +373,7 @@ impl Arrival {
         let decided = Decided::new(facts);
         let decided = gateway.app.books.decide(&scope, decided, |decided| {
             let reserve = self.judge(&snapshot, decided, &mut admission)?;
-            Some(Reserve { overdraft, task: submitting.as_ref().map(|task| task.id), ..reserve })
+            Some(Reserve { overdraft, task, ..reserve })
         });
         if let Ok((decided, _)) = &decided
             && let Some(readings) = &decided.readings
@@ -362,28 +388,17 @@ impl Arrival {
                 self.forget(&decided.facts, &body);
             }
         }
-        match decided {
-            Err(why) => self.without_books(&why),
-            Ok((decided, held)) => match (held, admission) {
-                (Some(held), Some(admission)) => match submitting {
-                    None => self.send(held, admission, request, body, sees_account_money).await,
-                    Some(task) => {
-                        Box::pin(self.accept(held, admission, request, body, task, sees_account_money)).await
-                    }
-                },
-                _ => {
-                    let refusal = decided.refusal.as_deref();
-                    let fallback = Refusal::new(Code::BooksUnavailable);
-                    let refusal = refusal.unwrap_or(&fallback);
-                    let addressee =
-                        Addressee { logged: decided.calls > 0, ..self.addressee(sees_account_money) };
-                    let mut answer = addressee.refusal(refusal);
-                    let rate = decided.readings.as_ref().and_then(|readings| readings.rate);
-                    respond::add_rates(answer.headers_mut(), rate.as_ref(), None);
-                    answer
-                }
-            },
+        let (decided, held) = decided.map_err(|why| Box::new(self.without_books(&why)))?;
+        if let (Some(held), Some(admission)) = (held, admission) {
+            return Ok(AdmittedCall { held, admission, request, body, sees_account_money });
         }
+        let refusal = decided.refusal.as_deref();
+        let fallback = Refusal::new(Code::BooksUnavailable);
+        let addressee = Addressee { logged: decided.calls > 0, ..self.addressee(sees_account_money) };
+        let mut answer = addressee.refusal(refusal.unwrap_or(&fallback));
+        let rate = decided.readings.as_ref().and_then(|readings| readings.rate);
+        respond::add_rates(answer.headers_mut(), rate.as_ref(), None);
+        Err(Box::new(answer))
     }
 
     /// Notes what is asked; the first call that asked the same a moment ago.
@@ -470,21 +485,14 @@ impl Arrival {
         resting
     }
 
-    /// Starts the exchange as a task of its own and waits for its answer; if the caller leaves, the task
-    /// goes on to its settlement.
-    async fn send(
-        self,
-        held: Held,
-        admission: Admission,
-        request: ModelRequest,
-        body: Bytes,
-        sees_account_money: bool,
-    ) -> Response<AnswerBody> {
+    /// Starts the exchange as a task of its own: if the caller leaves, it goes on to its settlement.
+    fn send(&self, call: AdmittedCall) -> Sent {
+        let AdmittedCall { held, admission, request, body, sees_account_money } = call;
         let (reply, answer) = oneshot::channel();
         let running = self.worker.gateway.count_call();
         let rate = held.decided().readings.as_ref().and_then(|readings| readings.rate);
         self.worker.retries.earn();
-        let exchange = Exchange {
+        let exchange = Box::new(Exchange {
             worker: Rc::clone(&self.worker),
             held,
             admitted: admission.admitted,
@@ -497,14 +505,19 @@ impl Arrival {
             sees_account_money,
             arrived_ns: self.arrived_ns,
             reply: Some(reply),
-        };
+        });
         tokio::task::spawn_local(async move {
             exchange.run().await;
             drop(running);
         });
+        Sent { answer, rate, tokens: admission.tokens }
+    }
+
+    /// Waits for the answer of a call on its way.
+    async fn answer(&self, sent: Sent) -> Response<AnswerBody> {
         // No answer comes only if the books stopped, which ends the process.
-        let mut answer = answer.await.unwrap_or_else(|_| self.without_books(&BooksError::Stopped));
-        respond::add_rates(answer.headers_mut(), rate.as_ref(), Some(admission.tokens));
+        let mut answer = sent.answer.await.unwrap_or_else(|_| self.without_books(&BooksError::Stopped));
+        respond::add_rates(answer.headers_mut(), sent.rate.as_ref(), Some(sent.tokens));
         answer
     }
 }

@@ -323,11 +323,8 @@ where
 {
     let gateway = Arc::clone(&worker.gateway);
     let io = EdgeIo::new(stream, Rc::clone(&worker));
-    let service = service_fn(move |request| {
-        let answering = pipeline::serve(Rc::clone(&worker), request, from);
-        // Boxed, so that the connection can be moved out of and its stream taken back.
-        Box::pin(async move { Ok::<_, std::convert::Infallible>(answering.await) })
-    });
+    // Boxed, so that the connection can be moved out of and its stream taken back.
+    let service = service_fn(move |request| Box::pin(pipeline::serve(Rc::clone(&worker), request, from)));
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
@@ -360,10 +357,7 @@ where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + 'static,
 {
     let header_bytes_max = u32::try_from(worker.gateway.header_bytes_max).unwrap_or(u32::MAX);
-    let service = service_fn(move |request| {
-        let answering = pipeline::serve(Rc::clone(&worker), request, from);
-        async move { Ok::<_, std::convert::Infallible>(answering.await) }
-    });
+    let service = service_fn(move |request| pipeline::serve(Rc::clone(&worker), request, from));
     let mut builder = http2::Builder::new(LocalExecutor);
     builder.timer(TokioTimer::new()).max_header_list_size(header_bytes_max).max_concurrent_streams(256);
     let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));

@@ -165,7 +165,7 @@ enum End {
 }
 
 impl Exchange {
-    pub(super) async fn stream(mut self, mut answer: Answer) {
+    pub(super) async fn stream(mut self: Box<Self>, mut answer: Answer) {
         drop(std::mem::take(&mut answer.headers));
         if self.durable(self.held.ticket()).await.is_err() {
             return;
@@ -250,7 +250,7 @@ impl Exchange {
         }
     }
 
-    async fn end_stream(self, end: End, mut watch: Watch, mut caller: Caller, mut cut: Cut) {
+    async fn end_stream(self: Box<Self>, end: End, mut watch: Watch, mut caller: Caller, mut cut: Cut) {
         let gone = caller.is_gone();
         if watch.is_complete()
             && let Some(conversion) = &mut watch.conversion

@@ -6,13 +6,12 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use ledger::Nano;
 use tokio::sync::oneshot;
 
 use crate::api::videos;
-use crate::books::{BooksError, Held, Ticket};
+use crate::books::{BooksError, Ticket};
 use crate::catalogue::{Code, Refusal};
 use crate::directory::{Environment, Variant};
 use crate::id::TaskId;
@@ -22,8 +21,8 @@ use super::answer::AnswerBody;
 use super::attempt::Failure;
 use super::facts::{Checked, Facts};
 use super::ladder::{self, Caller};
-use super::pipeline::{Admission, Arrival, Asked};
-use super::request::{ModelRequest, VideoWish};
+use super::pipeline::{Admission, AdmittedCall, Arrival, Asked};
+use super::request::VideoWish;
 use super::respond::{self, X_REQUEST_ID};
 
 /// The caller confirms a cost up to this amount: see the cap of its key or account.
@@ -32,8 +31,8 @@ const X_CONFIRM_COST: HeaderName = HeaderName::from_static("x-tallygate-confirm-
 const X_DUPLICATE: HeaderName = HeaderName::from_static("x-tallygate-duplicate");
 
 /// What is known of a submission beside its request.
-pub struct Submitting {
-    pub id: TaskId,
+struct Submitting {
+    id: TaskId,
     media_type: Option<Box<str>>,
     wish: VideoWish,
     /// No other one that is alike goes on while it lives.
@@ -111,7 +110,10 @@ impl Arrival {
             Err(why) => return self.without_books(&unavailable(&why)),
         }
         let submitting = Submitting { id: app.tasks.new_id(), media_type: ask.media_type, wish, claim };
-        self.decide_on_books(facts, asked, Some(submitting)).await
+        match self.admit(facts, asked, Some(submitting.id)) {
+            Ok(call) => self.accept(call, submitting).await,
+            Err(answer) => *answer,
+        }
     }
 
     /// Whether the key or the account wants a repetition refused.
@@ -150,15 +152,8 @@ impl Arrival {
     }
 
     /// Writes the task down and asks its upstream, on a thread that may block; if the caller leaves, it goes on.
-    pub(super) async fn accept(
-        self,
-        held: Held,
-        admission: Admission,
-        request: ModelRequest,
-        body: Bytes,
-        submitting: Submitting,
-        sees_account_money: bool,
-    ) -> Response<AnswerBody> {
+    async fn accept(self, call: AdmittedCall, submitting: Submitting) -> Response<AnswerBody> {
+        let AdmittedCall { held, admission, request, body, sees_account_money } = call;
         let gateway = Arc::clone(&self.worker.gateway);
         let Submitting { id, media_type, wish, claim } = submitting;
         let decided = Arc::clone(held.decided());

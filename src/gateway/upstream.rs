@@ -108,7 +108,8 @@ impl Upstreams {
         let host = self.pool.host(&call.target.origin.key);
         let route = match self.pooled(&host, now) {
             Some(route) => route,
-            None => self.connected(&host, &call).await?,
+            // Boxed: most calls find a connection, and must not carry the room that a new one needs.
+            None => Box::pin(self.connected(&host, &call)).await?,
         };
         match self.attempt(&host, &call, route).await {
             Attempt::Done(answer) => Ok(answer),
@@ -116,7 +117,7 @@ impl Upstreams {
             Attempt::Again(error) => {
                 tracing::debug!(%error, upstream = call.target.origin.key, "a kept connection was gone");
                 // A new one: what closed the first has likely closed its neighbours too.
-                let route = self.connected(&host, &call).await?;
+                let route = Box::pin(self.connected(&host, &call)).await?;
                 match self.attempt(&host, &call, route).await {
                     Attempt::Done(answer) => Ok(answer),
                     Attempt::Again(error) | Attempt::Failed(error) => Err(error),
