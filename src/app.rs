@@ -17,10 +17,10 @@ use crate::gateway::channel_health::{ChannelHealth, RestPolicy};
 use crate::gateway::ladder::HoldPolicy;
 use crate::idempotency::Idempotency;
 use crate::job::Job;
+use crate::master_key::{self, MasterKeys};
 use crate::notices::{Notices, StartError};
 use crate::reconcile::ReconcileStore;
 use crate::risk::{self, RegionsError};
-use crate::secret::{MasterKey, MasterKeyError};
 use crate::store::{self, DataDirLock, JournalReader, Projections, StoreConfig, StoreError};
 use crate::summaries;
 use crate::tasks::{self, TaskError, Tasks};
@@ -31,7 +31,7 @@ pub struct App {
     pub config: Config,
     pub clock: Arc<dyn Clock>,
     pub entropy: Arc<dyn Entropy>,
-    pub master_key: Arc<MasterKey>,
+    pub master_keys: Arc<MasterKeys>,
     pub directory: Arc<Directory>,
     pub books: Arc<Books>,
     pub funding: Arc<Funding>,
@@ -61,7 +61,7 @@ pub struct App {
 #[derive(Debug)]
 pub enum AppError {
     Store(StoreError),
-    MasterKey(MasterKeyError),
+    MasterKey(master_key::OpenError),
     Directory(DirectoryError),
     Books(OpenError),
     Regions(RegionsError),
@@ -124,14 +124,12 @@ impl App {
             None => StoreConfig::embedded(&data_dir),
         };
         let stores = store::open(&stores).map_err(AppError::Store)?;
-        let master_key = match &config.secrets.master_key {
-            Some(hex) => MasterKey::from_hex(hex.expose()),
-            None => MasterKey::load_or_create(&data_dir),
-        };
-        let master_key = Arc::new(master_key.map_err(AppError::MasterKey)?);
+        let given = config.secrets.master_key.clone();
+        let keyring = master_key::open(&data_dir, given.as_ref(), &stores.directory);
+        let keyring = Arc::new(keyring.map_err(AppError::MasterKey)?);
         let outbox = stores.directory.clone();
         let directory =
-            Directory::open(stores.directory, Arc::clone(&master_key), clock.clone(), entropy.clone());
+            Directory::open(stores.directory.clone(), Arc::clone(&keyring), clock.clone(), entropy.clone());
         let directory = Arc::new(directory.map_err(AppError::Directory)?);
         let notices =
             Notices::new(outbox, Arc::clone(&directory), clock.clone(), entropy.clone(), &config.mail);
@@ -140,14 +138,8 @@ impl App {
         let books =
             Books::open(stores.journal, stores.projections.clone(), books).map_err(AppError::Books)?;
         let books = Arc::new(books);
-        let codes = Codes::new(
-            stores.funding.clone(),
-            Arc::clone(&books),
-            clock.clone(),
-            entropy.clone(),
-            &master_key,
-        );
-        let codes = codes.map_err(AppError::MasterKey)?;
+        let codes =
+            Codes::new(stores.funding.clone(), Arc::clone(&books), clock.clone(), entropy.clone(), &keyring);
         let corrections = Corrections::new(
             stores.funding.clone(),
             Arc::clone(&books),
@@ -156,14 +148,13 @@ impl App {
             entropy.clone(),
             Nano::parse_decimal(&config.ledger.approval_above).unwrap_or_default(),
         );
-        let check_key = master_key.derive("payment callback check").map_err(AppError::MasterKey)?;
         let funding = Funding::new(
             stores.funding,
             Arc::clone(&books),
             clock.clone(),
             entropy.clone(),
             payments,
-            &check_key,
+            &keyring.hash_keys().callback_check,
         );
         let repaired = funding.repair().map_err(AppError::Funding)?;
         if repaired > 0 {
@@ -177,7 +168,16 @@ impl App {
         if repaired > 0 {
             tracing::info!(repaired, "corrections that were agreed are in the ledger now");
         }
-        let idempotency = Idempotency::new(stores.idempotency, Arc::clone(&master_key), clock.clone());
+        let idempotency = Idempotency::new(stores.idempotency, Arc::clone(&keyring), clock.clone());
+        let parts = master_key::Parts {
+            db: stores.directory,
+            keyring,
+            directory: Arc::clone(&directory),
+            idempotency: Arc::clone(&idempotency),
+            clock: clock.clone(),
+        };
+        let source = master_key::Source::of(&data_dir, given.as_ref());
+        let master_keys = MasterKeys::new(parts, source, given.as_ref(), config.store.database_url.is_some());
         let channels = Arc::new(ChannelHealth::new(RestPolicy::from_config(&config.upstream)));
         let display = Display::of(&config);
         let tasks = Tasks::new(
@@ -196,7 +196,7 @@ impl App {
             config,
             clock,
             entropy,
-            master_key,
+            master_keys: Arc::new(master_keys),
             directory,
             books,
             funding: Arc::new(funding),
@@ -222,6 +222,7 @@ impl App {
     pub fn stop_long_commands(&self) {
         self.verifying.stop_blocking();
         self.reconciling.stop_blocking();
+        self.master_keys.resealing.stop_blocking();
     }
 
     pub fn currency(&self) -> &str {

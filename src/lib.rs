@@ -21,6 +21,7 @@ pub mod id;
 pub mod idempotency;
 pub mod job;
 pub mod keytext;
+pub mod master_key;
 pub mod notices;
 #[cfg(not(feature = "planted-bugs"))]
 mod plant;

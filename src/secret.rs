@@ -7,12 +7,16 @@
 //! (best effort: copies left behind by moves and growth are not reached).
 //! Must never: be turned into text but by [`Secret::expose`], which is easy to search for.
 
+mod keyring;
 mod master;
 
 use std::fmt;
 use std::hint::black_box;
 
-pub use self::master::{MASTER_KEY_BYTES, MASTER_KEY_FILE, MasterKey, MasterKeyError};
+pub use self::keyring::{HashKeys, Held, Keyring, Link};
+pub use self::master::{
+    MASTER_KEY_BYTES, MASTER_KEY_FILE, MasterKey, MasterKeyError, MasterKeyId, sealed_by,
+};
 use ring::hmac;
 use serde::{Deserialize, Deserializer};
 

@@ -1,5 +1,5 @@
-//! What is done by itself from time to time: ends of credit are written off, and money whose way was cut off by a
-//! failure goes on.
+//! What is done by itself from time to time: ends of credit are written off, a turn to a new master
+//! key goes on, and money whose way was cut off by a failure goes on.
 //!
 //! Must never: do anything that is not done the same way, and as well, by the next start.
 
@@ -20,6 +20,9 @@ impl Upkeep {
     pub fn start(app: Arc<App>) -> std::io::Result<Self> {
         let (stop, stopped) = channel::<()>();
         let run = move || {
+            if let Err(why) = app.master_keys.resume() {
+                tracing::error!(%why, "the turn to a new master key could not go on");
+            }
             let mut ticks: u32 = 0;
             while stopped.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
                 tick(&app, ticks);
@@ -36,6 +39,9 @@ fn tick(app: &App, ticks: u32) {
         Ok(0) => {}
         Ok(lots) => tracing::info!(lots, "wrote off credit whose end had come"),
         Err(why) => tracing::warn!(%why, "no credit could be written off"),
+    }
+    if let Err(why) = app.master_keys.refresh() {
+        tracing::warn!(%why, "a turn to a new master key could not be taken in");
     }
     if !ticks.is_multiple_of(REPAIR_TICKS) {
         return;

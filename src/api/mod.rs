@@ -21,6 +21,7 @@ mod groups;
 mod import;
 mod keys;
 mod limits;
+mod master_key;
 mod members;
 mod models;
 mod notices;
@@ -90,6 +91,7 @@ static MANAGEMENT: &[&[Route]] = &[
     models::ROUTES,
     prices::ROUTES,
     channels::ROUTES,
+    master_key::ROUTES,
     import::ROUTES,
     groups::ROUTES,
     organizations::ROUTES,

@@ -8,6 +8,7 @@ use crate::books::BooksError;
 use crate::catalogue::{Code, Refusal, Value};
 use crate::directory::{DirectoryError, FieldError};
 use crate::funding::{CodeError, CorrectionError, FundingError};
+use crate::master_key::TurnError;
 use crate::store::{StoreError, StoreErrorKind};
 use crate::tasks::TaskError;
 
@@ -81,6 +82,17 @@ impl From<DirectoryError> for Problem {
             error @ (DirectoryError::Corrupt { .. } | DirectoryError::Sealing(_)) => {
                 Problem::Internal(Box::new(error))
             }
+        }
+    }
+}
+
+impl From<TurnError> for Problem {
+    fn from(error: TurnError) -> Self {
+        match error {
+            TurnError::Refused(why) => why.into(),
+            TurnError::Store(why) => why.into(),
+            TurnError::Directory(why) => why.into(),
+            other => Problem::Internal(Box::new(other)),
         }
     }
 }

@@ -6,6 +6,7 @@ mod args;
 mod channels;
 mod codes;
 mod corrections;
+mod master_key;
 mod notices;
 mod operators;
 mod orders;

@@ -11,9 +11,8 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 
 use crate::clock::{Clock, Entropy};
-use crate::hex;
 use crate::id::{ChannelId, NoticeEndpointId};
-use crate::secret::{MasterKey, MasterKeyError, Secret};
+use crate::secret::{Keyring, Secret};
 use crate::store::Db;
 
 use super::create::KeyMatch;
@@ -25,19 +24,13 @@ use super::rules::Document;
 use super::snapshot::{Change, Snapshot};
 use super::stored::{self, ObjectId, Revision, Versioned, Writer};
 
-/// A signature is worth as much as its secret is hard to guess.
-const WEBHOOK_SECRET_BYTES_MIN: usize = 16;
-
-/// Credentials of one channel.
-const CREDENTIALS_MAX: usize = 32;
-
 /// See the module.
 pub struct Directory {
     db: Db,
     pub(super) snapshot: ArcSwap<Snapshot>,
     /// Held by the one who changes the snapshot.
     writing: Mutex<()>,
-    master: Arc<MasterKey>,
+    pub(super) keyring: Arc<Keyring>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) entropy: Arc<dyn Entropy>,
 }
@@ -53,12 +46,12 @@ impl Directory {
     /// Loads the directory as it is now.
     pub fn open(
         db: Db,
-        master: Arc<MasterKey>,
+        keyring: Arc<Keyring>,
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
     ) -> Result<Self, DirectoryError> {
         let snapshot = ArcSwap::from_pointee(stored::load(&db)?);
-        Ok(Directory { db, snapshot, writing: Mutex::new(()), master, clock, entropy })
+        Ok(Directory { db, snapshot, writing: Mutex::new(()), keyring, clock, entropy })
     }
 
     /// The directory as it is now, for the length of a decision.
@@ -230,12 +223,12 @@ impl Directory {
 
     /// How a key's text is looked up: `None` for one that nobody made here.
     pub fn find_key(&self, text: &[u8]) -> Option<Arc<Key>> {
-        self.snapshot.load().key_by_hash(&KeyHash(self.master.key_hash(text))).cloned()
+        self.snapshot.load().key_by_hash(&KeyHash(self.keyring.key_hash(text))).cloned()
     }
 
     /// The same for a caller who presents the text at a moment.
     pub fn match_key(&self, text: &[u8], at_ms: i64) -> Option<KeyMatch> {
-        let hash = KeyHash(self.master.key_hash(text));
+        let hash = KeyHash(self.keyring.key_hash(text));
         let key = Arc::clone(self.snapshot.load().key_by_hash(&hash)?);
         let is_replaced = key.hash != hash
             && key.previous.as_ref().is_none_or(|previous| previous.until.as_millisecond() <= at_ms);
@@ -244,7 +237,7 @@ impl Directory {
 
     /// Who has this access token, if it works at this moment.
     pub fn token_holder(&self, text: &[u8], at: Timestamp) -> Option<TokenHolder> {
-        let hash = KeyHash(self.master.key_hash(text));
+        let hash = KeyHash(self.keyring.key_hash(text));
         let snapshot = self.snapshot.load();
         let holder = snapshot.token_holder(&hash)?;
         let token = match holder {
@@ -256,58 +249,7 @@ impl Directory {
     }
 
     pub(super) fn hash(&self, text: &Secret) -> KeyHash {
-        KeyHash(self.master.key_hash(text.expose().as_bytes()))
-    }
-
-    /// A channel's credentials, in their order.
-    pub(super) fn seal_all(
-        &self,
-        id: ChannelId,
-        credentials: &[Secret],
-    ) -> Result<Vec<Box<str>>, DirectoryError> {
-        if credentials.is_empty() || credentials.len() > CREDENTIALS_MAX {
-            return Err(DirectoryError::invalid("credentials", "must be from 1 to 32"));
-        }
-        let seal = |credential| self.seal_for(&sealing_purpose(id), "credential", credential);
-        credentials.iter().map(seal).collect()
-    }
-
-    pub(super) fn seal_webhook_secret(
-        &self,
-        id: NoticeEndpointId,
-        secret: &Secret,
-    ) -> Result<Box<str>, DirectoryError> {
-        if secret.expose().len() < WEBHOOK_SECRET_BYTES_MIN {
-            return Err(DirectoryError::invalid("secret", "must have at least 16 characters"));
-        }
-        self.seal_for(&webhook_purpose(id), "secret", secret)
-    }
-
-    fn seal_for(&self, purpose: &str, field: &str, secret: &Secret) -> Result<Box<str>, DirectoryError> {
-        if secret.expose().chars().any(|c| !c.is_ascii_graphic()) {
-            return Err(DirectoryError::invalid(field, "must be visible ASCII without blanks"));
-        }
-        let sealed = self.master.seal(purpose, secret.expose().as_bytes());
-        Ok(hex::encode(&sealed.map_err(DirectoryError::Sealing)?).into())
-    }
-
-    /// The provider's keys of a channel, for the one who calls it.
-    pub fn credentials(&self, channel: &Channel) -> Result<Vec<Secret>, DirectoryError> {
-        let purpose = sealing_purpose(channel.id);
-        channel.credentials.iter().map(|sealed| self.open_sealed(&purpose, sealed)).collect()
-    }
-
-    /// What a webhook's notices are signed with.
-    pub fn webhook_secret(&self, endpoint: &NoticeEndpoint) -> Result<Secret, DirectoryError> {
-        let missing = || DirectoryError::invalid("secret", "is missing");
-        self.open_sealed(&webhook_purpose(endpoint.id), endpoint.secret.as_ref().ok_or_else(missing)?)
-    }
-
-    fn open_sealed(&self, purpose: &str, sealed: &str) -> Result<Secret, DirectoryError> {
-        let damaged = || DirectoryError::Sealing(MasterKeyError::Damaged);
-        let sealed = hex::decode_vec(sealed).ok_or_else(damaged)?;
-        let plain = self.master.open(purpose, &sealed).map_err(DirectoryError::Sealing)?;
-        std::str::from_utf8(plain.expose()).map(Secret::new).map_err(|_| damaged())
+        KeyHash(self.keyring.key_hash(text.expose().as_bytes()))
     }
 
     /// Keeps a note of an operator's act beside the versions of the directory, with who did it and when.
@@ -321,13 +263,4 @@ impl Directory {
         let body = body.to_string().into_bytes();
         self.commit(actor, |writer, _| Ok((Vec::new(), writer.note(kind, id, &body)?)))
     }
-}
-
-/// A sealed credential opens for its own channel alone.
-fn sealing_purpose(id: ChannelId) -> String {
-    format!("channel credential {id}")
-}
-
-fn webhook_purpose(id: NoticeEndpointId) -> String {
-    format!("webhook secret {id}")
 }

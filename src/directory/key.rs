@@ -161,7 +161,7 @@ pub struct KeyText {
     pub masked: Box<str>,
 }
 
-/// HMAC-SHA-256 of a key's text under a secret derived from the master key.
+/// HMAC-SHA-256 of a key's text under the installation's hash key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct KeyHash(pub [u8; 32]);
 

@@ -22,7 +22,7 @@ use crate::books::{Books, BooksError};
 use crate::clock::{Clock, Entropy};
 use crate::directory::FieldError;
 use crate::id::{AccountId, CodeBatchId, CodeId, LotId};
-use crate::secret::{MasterKey, MasterKeyError};
+use crate::secret::Keyring;
 use crate::store::{Db, StoreError};
 
 pub const BATCH_CODES_MAX: u32 = 10_000;
@@ -70,11 +70,10 @@ impl Codes {
         books: Arc<Books>,
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
-        master: &MasterKey,
-    ) -> Result<Self, MasterKeyError> {
-        let key = master.derive("redemption code hash")?;
-        let hash_key = hmac::Key::new(hmac::HMAC_SHA256, key.expose());
-        Ok(Codes { db, books, clock, entropy, hash_key, guesses: Guesses::default() })
+        keyring: &Keyring,
+    ) -> Self {
+        let hash_key = hmac::Key::new(hmac::HMAC_SHA256, keyring.hash_keys().code.expose());
+        Codes { db, books, clock, entropy, hash_key, guesses: Guesses::default() }
     }
 
     /// Makes a batch. Its codes are in the answer, and nowhere else ever after.

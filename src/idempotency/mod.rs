@@ -21,9 +21,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Clock;
 use crate::id::{KeyId, RequestId};
-use crate::secret::{MasterKey, MasterKeyError};
+use crate::secret::{Keyring, MasterKeyError};
 use crate::store::{Db, StoreError};
 
+pub use store::Place;
 use store::{AnswerStore, Kept};
 
 /// How long an answer is kept.
@@ -147,7 +148,7 @@ impl From<StoreError> for IdempotencyError {
 /// See the module. Everything here blocks on the store.
 pub struct Idempotency {
     store: AnswerStore,
-    master_key: Arc<MasterKey>,
+    keyring: Arc<Keyring>,
     clock: Arc<dyn Clock>,
     /// Requests of this process whose end is not written yet.
     running: Mutex<HashSet<RequestId>>,
@@ -155,10 +156,10 @@ pub struct Idempotency {
 }
 
 impl Idempotency {
-    pub fn new(db: Db, master_key: Arc<MasterKey>, clock: Arc<dyn Clock>) -> Arc<Self> {
+    pub fn new(db: Db, keyring: Arc<Keyring>, clock: Arc<dyn Clock>) -> Arc<Self> {
         Arc::new(Idempotency {
             store: AnswerStore::new(db),
-            master_key,
+            keyring,
             clock,
             running: Mutex::default(),
             swept_ms: AtomicI64::new(i64::MIN),
@@ -207,14 +208,38 @@ impl Idempotency {
         let Some(sealed) = kept.body else { return Ok(None) };
         let head = kept.head.as_deref().and_then(|head| serde_json::from_str(head).ok());
         let head = head.ok_or(IdempotencyError::Corrupt("head"))?;
-        match self.master_key.open(&purpose(kept.request), &sealed) {
+        match self.keyring.open(&purpose(kept.request), &sealed) {
             Ok(body) => Ok(Some(Answer { head, body: Bytes::copy_from_slice(body.expose()) })),
-            // The master key was replaced since: the receipt is what is left.
+            // The master key was lost since: the receipt is what is left.
             Err(why) => {
                 tracing::warn!(%why, request = %kept.request, "a kept answer cannot be opened");
                 Ok(None)
             }
         }
+    }
+
+    /// Seals with the newest master key what another one sealed of the kept answers behind a name, a few of them.
+    /// Returns the last name looked at and how many were sealed anew; `None`: there are no more.
+    pub fn reseal_after(&self, after: &Place) -> Result<Option<(Place, u64)>, IdempotencyError> {
+        let kept = self.store.sealed_after(after)?;
+        let Some(last) = kept.last().map(|kept| kept.place.clone()) else { return Ok(None) };
+        let mut resealed = 0;
+        for answer in kept {
+            match self.keyring.reseal(&purpose(answer.request), &answer.body) {
+                Ok(None) | Err(MasterKeyError::Wrong | MasterKeyError::Damaged) => {}
+                Ok(Some(anew)) => {
+                    self.store.replace_body(&answer, anew)?;
+                    resealed += 1;
+                }
+                Err(why) => return Err(IdempotencyError::Sealed(why)),
+            }
+        }
+        Ok(Some((last, resealed)))
+    }
+
+    /// Answers that are kept now.
+    pub fn kept(&self) -> Result<u64, IdempotencyError> {
+        Ok(self.store.count_sealed()?)
     }
 
     fn sweep(&self, now_ms: i64) -> Result<(), StoreError> {
@@ -248,7 +273,7 @@ impl fmt::Debug for Claim {
 impl Claim {
     /// Keeps what the request was answered; `None` for the body of an answer that is too long.
     pub fn keep(self, head: &Head, body: Option<&[u8]>) -> Result<(), IdempotencyError> {
-        let seal = |body| self.idempotency.master_key.seal(&purpose(self.request), body);
+        let seal = |body| self.idempotency.keyring.seal(&purpose(self.request), body);
         let sealed = body.map(seal).transpose().map_err(IdempotencyError::Sealed)?;
         let head = serde_json::to_string(head).map_err(|_| IdempotencyError::Corrupt("head"))?;
         Ok(self.idempotency.store.keep(&self.wish, self.request, &head, sealed.as_deref())?)

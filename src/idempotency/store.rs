@@ -16,6 +16,23 @@ pub(super) struct Kept {
     pub body: Option<Vec<u8>>,
 }
 
+/// A name as it is stored, by which rows are walked through.
+#[derive(Clone, Debug, Default)]
+pub struct Place {
+    api_key: u64,
+    name: Vec<u8>,
+}
+
+/// An answer that is kept.
+pub(super) struct Sealed {
+    pub place: Place,
+    pub request: RequestId,
+    pub body: Vec<u8>,
+}
+
+/// Of up to 1 MiB each.
+const SEALED_AT_A_TIME: i64 = 16;
+
 pub(super) struct AnswerStore {
     db: Db,
 }
@@ -101,6 +118,36 @@ impl AnswerStore {
             store_params![wish.key.raw(), wish.name.to_vec(), bytes(request)],
         )?;
         Ok(())
+    }
+
+    pub fn sealed_after(&self, after: &Place) -> Result<Vec<Sealed>> {
+        let rows = self.db.query(
+            "SELECT api_key, name, request, body FROM idempotency_answers
+             WHERE (api_key, name) > (?1, ?2) AND body IS NOT NULL ORDER BY api_key, name LIMIT ?3",
+            store_params![after.api_key, after.name.clone(), SEALED_AT_A_TIME],
+        )?;
+        let sealed = |row: &Row| {
+            Ok(Sealed {
+                place: Place { api_key: row.id(0)?, name: row.blob(1)?.to_vec() },
+                request: RequestId::from_raw(u128::from_be_bytes(row.bytes(2)?)),
+                body: row.blob(3)?.to_vec(),
+            })
+        };
+        rows.iter().map(sealed).collect()
+    }
+
+    /// The same answer, sealed anew; unless the name has gone to another request.
+    pub fn replace_body(&self, sealed: &Sealed, body: Vec<u8>) -> Result<()> {
+        self.db.execute(
+            "UPDATE idempotency_answers SET body = ?4 WHERE api_key = ?1 AND name = ?2 AND request = ?3",
+            store_params![sealed.place.api_key, sealed.place.name.clone(), bytes(sealed.request), body],
+        )?;
+        Ok(())
+    }
+
+    pub fn count_sealed(&self) -> Result<u64> {
+        let sql = "SELECT COUNT(*) FROM idempotency_answers WHERE body IS NOT NULL";
+        self.db.query_one(sql, store_params![])?.map_or(Ok(0), |row| row.id(0))
     }
 
     pub fn remove_expired(&self, now_ms: i64) -> Result<()> {

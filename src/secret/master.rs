@@ -1,16 +1,15 @@
 //! The master key: 32 bytes that are never in the database.
 //!
 //! Promises: what [`MasterKey::seal`] made, only the same master key opens, and only with the same
-//! purpose; a sealed value that was changed or moved is refused. From a key hash nobody can test
-//! guesses without the master key. A lost or wrong master key is told at start, not at the first call.
+//! purpose; a sealed value that was changed or moved is refused, and says which key sealed it.
 //!
 //! Sealed form: version (1) ‖ key id (4) ‖ nonce (12) ‖ ciphertext ‖ tag (16), AES-256-GCM with the
 //! purpose as associated data. Keys are derived by HKDF-SHA256 (RFC 5869) with the purpose as `info`.
 
 use super::{SecretBytes, wipe};
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use ring::hkdf;
 use ring::rand::{SecureRandom, SystemRandom};
-use ring::{hkdf, hmac};
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Write};
@@ -33,10 +32,10 @@ pub enum MasterKeyError {
     Malformed,
     /// The file cannot be read or made.
     File { doing: &'static str, path: String, source: std::io::Error },
-    /// The data was written under another master key.
-    Wrong,
-    /// The data was written under a master key, and its file is gone.
+    /// The file is not there.
     Lost { path: String },
+    /// Sealed by another master key.
+    Wrong,
     /// A sealed value is cut, changed, or was sealed for another purpose.
     Damaged,
     /// The operating system gave no random bytes.
@@ -50,15 +49,8 @@ impl fmt::Display for MasterKeyError {
                 write!(f, "the master key must be {} hexadecimal digits", MASTER_KEY_BYTES * 2)
             }
             Self::File { doing, path, .. } => write!(f, "cannot {doing} the master key file {path}"),
-            Self::Wrong => f.write_str(
-                "the master key is not the one that this data was written with; put the right one back \
-                 (without it, API keys are not recognised and channel credentials cannot be read)",
-            ),
-            Self::Lost { path } => write!(
-                f,
-                "the master key file {path} is gone, and there is data that was written with it; put it \
-                 back (without it, API keys are not recognised and channel credentials cannot be read)"
-            ),
+            Self::Lost { path } => write!(f, "the master key file {path} is gone"),
+            Self::Wrong => f.write_str("sealed with another master key"),
             Self::Damaged => f.write_str("a sealed value is damaged or was made for another purpose"),
             Self::NoRandomness => f.write_str("the operating system gave no random bytes"),
         }
@@ -74,12 +66,15 @@ impl std::error::Error for MasterKeyError {
     }
 }
 
-/// The installation's master key with the keys derived from it.
+/// Tells master keys apart; says nothing about the key.
+pub type MasterKeyId = [u8; KEY_ID_BYTES];
+
+/// A master key with the keys derived from it.
 pub struct MasterKey {
+    bytes: SecretBytes,
     root: hkdf::Prk,
-    key_hash: hmac::Key,
     sealing: LessSafeKey,
-    id: [u8; KEY_ID_BYTES],
+    id: MasterKeyId,
 }
 
 impl fmt::Debug for MasterKey {
@@ -95,13 +90,21 @@ impl MasterKey {
             return Err(MasterKeyError::Malformed);
         }
         let root = hkdf::Salt::new(hkdf::HKDF_SHA256, b"tallygate master key v1").extract(bytes.expose());
-        let key_hash = hmac::Key::new(hmac::HMAC_SHA256, derive_from(&root, "api key hash")?.expose());
         let sealing = derive_from(&root, "seal")?;
         let sealing =
             UnboundKey::new(&AES_256_GCM, sealing.expose()).map_err(|_| MasterKeyError::Malformed)?;
         let id = derive_from(&root, "id")?;
         let id = id.expose().first_chunk().copied().ok_or(MasterKeyError::Malformed)?;
-        Ok(Self { root, key_hash, sealing: LessSafeKey::new(sealing), id })
+        Ok(Self { bytes: bytes.clone(), root, sealing: LessSafeKey::new(sealing), id })
+    }
+
+    /// A new one.
+    pub fn generate() -> Result<Self, MasterKeyError> {
+        let mut bytes = [0u8; MASTER_KEY_BYTES];
+        SystemRandom::new().fill(&mut bytes).map_err(|_| MasterKeyError::NoRandomness)?;
+        let secret = SecretBytes::new(bytes);
+        wipe(&mut bytes);
+        Self::from_bytes(&secret)
     }
 
     /// From 64 hexadecimal digits, blanks around them allowed.
@@ -146,13 +149,18 @@ impl MasterKey {
         }
     }
 
-    /// The file appears whole or not at all: it is written aside, synced, then renamed.
     fn create(data_dir: &Path) -> Result<Self, MasterKeyError> {
-        let mut bytes = [0u8; MASTER_KEY_BYTES];
-        SystemRandom::new().fill(&mut bytes).map_err(|_| MasterKeyError::NoRandomness)?;
+        let key = Self::generate()?;
+        key.keep(data_dir)?;
+        Ok(key)
+    }
+
+    /// Writes `master.key` in the data directory, in the place of one that is there. The file appears whole or not at
+    /// all: it is written aside, synced, then renamed.
+    pub fn keep(&self, data_dir: &Path) -> Result<(), MasterKeyError> {
         let path = data_dir.join(MASTER_KEY_FILE);
         let aside = data_dir.join("master.key.new");
-        let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let text: String = self.bytes.expose().iter().map(|byte| format!("{byte:02x}")).collect();
         let written = OpenOptions::new()
             .create(true)
             .write(true)
@@ -163,24 +171,26 @@ impl MasterKey {
             .and_then(|()| std::fs::rename(&aside, &path))
             .and_then(|()| File::open(data_dir)?.sync_all());
         wipe(&mut text.into_bytes());
-        let secret = SecretBytes::new(bytes);
-        wipe(&mut bytes);
-        written.map_err(|source| file_error("write", &path, source))?;
-        Self::from_bytes(&secret)
+        written.map_err(|source| file_error("write", &path, source))
     }
 
-    /// The keyed hash by which an API key is stored and found (HMAC-SHA256).
-    pub fn key_hash(&self, text: &[u8]) -> [u8; 32] {
-        let mut out = [0; 32];
-        for (to, from) in out.iter_mut().zip(hmac::sign(&self.key_hash, text).as_ref()) {
-            *to = *from;
-        }
-        out
+    pub fn id(&self) -> MasterKeyId {
+        self.id
+    }
+
+    /// The key itself, for another master key to seal it.
+    pub(super) fn bytes(&self) -> &SecretBytes {
+        &self.bytes
     }
 
     /// A key for one purpose. Different purposes give unrelated keys.
     pub fn derive(&self, purpose: &str) -> Result<SecretBytes, MasterKeyError> {
         derive_from(&self.root, &format!("purpose {purpose}"))
+    }
+
+    /// What API keys are hashed under; its name is older than [`MasterKey::derive`].
+    pub(super) fn derive_api_key_hash(&self) -> Result<SecretBytes, MasterKeyError> {
+        derive_from(&self.root, "api key hash")
     }
 
     /// Encrypts `plain` for `purpose` with a random nonce.
@@ -233,9 +243,15 @@ impl MasterKey {
     }
 
     /// Is this the key that `stored` was made by?
-    pub fn check(&self, stored: &[u8]) -> Result<(), MasterKeyError> {
-        if self.derive("check value")?.expose() == stored { Ok(()) } else { Err(MasterKeyError::Wrong) }
+    pub fn made(&self, stored: &[u8]) -> Result<bool, MasterKeyError> {
+        Ok(self.derive("check value")?.expose() == stored)
     }
+}
+
+/// Which master key made a sealed value. `None`: it is none.
+pub fn sealed_by(sealed: &[u8]) -> Option<MasterKeyId> {
+    let (version, rest) = sealed.split_first()?;
+    rest.first_chunk().copied().filter(|_| *version == SEAL_VERSION)
 }
 
 fn file_error(doing: &'static str, path: &Path, source: std::io::Error) -> MasterKeyError {
@@ -282,21 +298,12 @@ mod tests {
     }
 
     #[test]
-    fn key_hashes_depend_on_the_text_and_on_the_master_key() {
-        let hash = key(1).key_hash(b"tg-live-1");
-        assert_eq!(hash, key(1).key_hash(b"tg-live-1"));
-        assert_ne!(hash, key(1).key_hash(b"tg-live-2"));
-        assert_ne!(hash, key(2).key_hash(b"tg-live-1"));
-        assert_ne!(key(1).derive("a").unwrap().expose(), key(1).derive("b").unwrap().expose());
-    }
-
-    #[test]
     fn a_generated_key_is_kept_private_and_found_again() {
         use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::tempdir().unwrap();
         let first = MasterKey::load_or_create(folder.path()).unwrap();
         let again = MasterKey::load_or_create(folder.path()).unwrap();
-        assert_eq!(first.key_hash(b"x"), again.key_hash(b"x"));
+        assert_eq!(first.id(), again.id());
         let file = folder.path().join(MASTER_KEY_FILE);
         assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
@@ -305,8 +312,8 @@ mod tests {
     #[test]
     fn a_wrong_or_broken_master_key_is_told() {
         let stored = key(1).check_value().unwrap();
-        assert!(key(1).check(&stored).is_ok());
-        assert!(matches!(key(2).check(&stored), Err(MasterKeyError::Wrong)));
+        assert!(key(1).made(&stored).unwrap());
+        assert!(!key(2).made(&stored).unwrap());
         let folder = tempfile::tempdir().unwrap();
         for broken in ["", "zz", &"g".repeat(64), &"0".repeat(63), &"é".repeat(32)] {
             std::fs::write(folder.path().join(MASTER_KEY_FILE), broken).unwrap();

@@ -10,7 +10,6 @@ mod db;
 mod error;
 mod journal;
 mod lock;
-mod master_key;
 pub mod migrate;
 mod pool;
 mod postgres;
@@ -22,7 +21,6 @@ pub use self::db::{Db, Tx};
 pub use self::error::{Result, StoreError, StoreErrorKind};
 pub use self::journal::{AppendError, Batch, JournalReader, JournalStore};
 pub use self::lock::{DataDirLock, LOCK_FILE};
-pub use self::master_key::master_key;
 pub use self::projections::{
     BalanceRow, CostKey, CostRow, CostSums, MovementRow, ProjectedRows, Projections, RequestRow, RequestsOf,
 };

@@ -328,3 +328,38 @@ fn b3_corrections_are_made_and_decided_by_commands() {
     let balance = run(&dir, "--json accounts balance ann@example.com").json();
     assert_eq!((&balance["available"], &balance["movements"]["compensation"]), (&"3".into(), &"5".into()));
 }
+
+/// L3: the key of the file is turned and given up by commands; what a start with a lost key says leads on.
+#[test]
+fn l3_the_master_key_is_turned_and_renounced_by_commands() {
+    let dir = dir();
+    let file = dir.path().join("master.key");
+    let channel = "channels create --name c --base-url http://127.0.0.1:9/v1 --model m --credential-env PATH";
+    run(&dir, "models create m").json_free();
+    run(&dir, channel).json_free();
+    let old = std::fs::read_to_string(&file).unwrap();
+    let report = run(&dir, "--json channels rotate-master-key").json();
+    assert_eq!((&report["sealed_anew"], &report["old_key_forgotten"]), (&1.into(), &true.into()));
+    assert_ne!(std::fs::read_to_string(&file).unwrap(), old);
+    let shown = run(&dir, "--json channels master-key").json();
+    assert_eq!((&shown["turn"], &shown["sealed"]["objects"]), (&Value::Null, &1.into()));
+    assert_eq!(run(&dir, "channels forget-old-master-key").exit, Exit::Usage, "no turn is under way");
+    assert_eq!(run(&dir, "channels renounce-master-key --yes").exit, Exit::No, "the right key is there");
+
+    std::fs::remove_file(&file).unwrap();
+    let refused = run(&dir, "channels list");
+    assert_eq!(refused.exit, Exit::Unanswered);
+    assert!(
+        refused.err.contains("renounce-master-key") && refused.err.contains("channel \"c\""),
+        "{}",
+        refused.err
+    );
+    let asked = run(&dir, "--json channels renounce-master-key");
+    assert!(asked.exit == Exit::No && asked.out.contains("\"c\""), "{}", asked.out);
+    let done = run(&dir, "--json channels renounce-master-key --yes").json();
+    assert_eq!((&done["done"], &done["keys_and_codes_lost"]), (&true.into(), &false.into()));
+    let shown = run(&dir, "--json channels master-key");
+    assert!(shown.exit == Exit::No && shown.out.contains("unreadable"), "{}", shown.out);
+    run(&dir, "channels edit c --credential-env PATH").json_free();
+    assert_eq!(run(&dir, "--json channels master-key").json()["unreadable"], Value::Array(Vec::new()));
+}

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use tallygate::clock::{Clock, Entropy, SystemEntropy};
 use tallygate::funding::{Codes, Redeemer};
-use tallygate::secret::MasterKey;
+use tallygate::secret::Keyring;
 use tallygate::store::{self, StoreConfig};
 
 use crate::on_both_backends;
@@ -172,7 +172,7 @@ fn s43_processes_that_race_for_a_code_give_it_away_once(backend: Backend) {
     let accounts: Vec<String> = (0..4).map(|n| desk.account(&format!("Account {n}"))).collect();
     let (id, codes) = batch(&desk, json!({"value": "1", "count": 8}));
     let clock: Arc<dyn Clock> = desk.clock.clone();
-    let master = MasterKey::from_hex(&"07".repeat(32)).unwrap();
+    let master = Keyring::from_hex(&"07".repeat(32)).unwrap();
     let folders: Vec<_> = accounts.iter().map(|_| tempfile::tempdir().unwrap()).collect();
     let racers: Vec<_> = accounts
         .iter()
@@ -185,7 +185,7 @@ fn s43_processes_that_race_for_a_code_give_it_away_once(backend: Backend) {
                 Some(_) => {
                     let db = store::open(&config).unwrap().funding;
                     let books = Arc::clone(&desk.app().books);
-                    Arc::new(Codes::new(db, books, clock.clone(), entropy, &master).unwrap())
+                    Arc::new(Codes::new(db, books, clock.clone(), entropy, &master))
                 }
                 // The embedded store has one process: threads of it race.
                 None => Arc::clone(&desk.app().codes),

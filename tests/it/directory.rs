@@ -10,7 +10,7 @@ use tallygate::directory::documents::Window;
 use tallygate::directory::{
     Account, Directory, DirectoryError, Environment, Key, KeyOrder, Kind, Limit, ObjectId, Origin,
 };
-use tallygate::secret::{MasterKey, Secret};
+use tallygate::secret::{Keyring, Secret};
 use tallygate::store::Db;
 use tallygate::store_params;
 
@@ -32,7 +32,7 @@ on_both_backends!(
 );
 
 fn open(db: &Db) -> Directory {
-    let master = MasterKey::from_hex(&"5a".repeat(32)).unwrap();
+    let master = Keyring::from_hex(&"5a".repeat(32)).unwrap();
     let clock = Arc::new(ManualClock::new(NOW_MS));
     Directory::open(db.clone(), Arc::new(master), clock, Arc::new(SystemEntropy::new())).unwrap()
 }
@@ -198,7 +198,7 @@ fn a_damaged_document_is_named(backend: Backend) {
     drop(directory);
     let damage = "UPDATE directory_current SET body = ?1 WHERE version = ?2";
     stores.directory.execute(damage, store_params![b"{}", 7_u64]).unwrap();
-    let master = Arc::new(MasterKey::from_hex(&"5a".repeat(32)).unwrap());
+    let master = Arc::new(Keyring::from_hex(&"5a".repeat(32)).unwrap());
     let clock = Arc::new(ManualClock::new(NOW_MS));
     let opened = Directory::open(stores.directory.clone(), master, clock, Arc::new(SystemEntropy::new()));
     let why = opened.err().expect("a damaged directory was opened");

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use tallygate::clock::{Clock, ManualClock};
 use tallygate::id::{KeyId, RequestId};
 use tallygate::idempotency::{Begun, Head, Idempotency, Known, Wish};
-use tallygate::secret::MasterKey;
+use tallygate::secret::Keyring;
 
 use std::sync::Arc;
 
@@ -155,7 +155,7 @@ impl Scene {
     fn new(backend: &Backend) -> Self {
         let clock = Arc::new(ManualClock::new(1_800_000_000_000));
         let stores = backend.open();
-        let master_key = Arc::new(MasterKey::from_hex(&"0b".repeat(32)).unwrap());
+        let master_key = Arc::new(Keyring::from_hex(&"0b".repeat(32)).unwrap());
         let idempotency = Idempotency::new(stores.idempotency, master_key, clock.clone() as Arc<dyn Clock>);
         Scene { idempotency, clock, count: std::cell::Cell::new(1) }
     }

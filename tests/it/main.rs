@@ -38,6 +38,7 @@ mod gateway_stream;
 mod gateway_tenants;
 mod idempotency;
 mod ladder;
+mod master_key;
 mod metering;
 mod nodes;
 mod notices;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tallygate::clock::{SystemClock, SystemEntropy};
 use tallygate::directory::{Directory, Key, KeyStatus};
 use tallygate::id::KeyId;
-use tallygate::secret::MasterKey;
+use tallygate::secret::Keyring;
 use tallygate::store::{self, StoreConfig, Stores};
 
 use crate::support::demo::{Demo, wait_until};
@@ -27,7 +27,7 @@ impl Node {
     fn new(database: &TestDatabase) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let stores = store::open(&StoreConfig::postgres(folder.path(), database.url())).unwrap();
-        let master = Arc::new(MasterKey::from_hex(&"5a".repeat(32)).unwrap());
+        let master = Arc::new(Keyring::from_hex(&"5a".repeat(32)).unwrap());
         let (clock, entropy) = (Arc::new(SystemClock), Arc::new(SystemEntropy::new()));
         let directory = Directory::open(stores.directory.clone(), master, clock, entropy).unwrap();
         Node { directory, _stores: stores, _folder: folder }

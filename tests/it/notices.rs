@@ -20,7 +20,7 @@ use tallygate::notices::{
     ATTEMPTS_MAX, BACKOFF_MAX, Channel, Delivery, Event, Facts, Filter, LEASE, NewNotice, Notices, Sender,
     State,
 };
-use tallygate::secret::{MasterKey, Secret};
+use tallygate::secret::{Keyring, Secret};
 use tallygate::store::Stores;
 
 use crate::on_both_backends;
@@ -56,7 +56,7 @@ struct Node {
 
 impl Node {
     fn new(stores: &Stores, clock: &Arc<ManualClock>, mail: Mail) -> Self {
-        let master = Arc::new(MasterKey::from_hex(&"5a".repeat(32)).unwrap());
+        let master = Arc::new(Keyring::from_hex(&"5a".repeat(32)).unwrap());
         let (clock, entropy) = (Arc::clone(clock), Arc::new(SystemEntropy::new()));
         let directory = Directory::open(stores.directory.clone(), master, clock.clone(), entropy.clone());
         let directory = Arc::new(directory.unwrap());

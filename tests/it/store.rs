@@ -26,7 +26,6 @@ crate::on_both_backends!(
     projecting_again_replaces_rows,
     requests_are_listed_newest_first,
     no_error_shows_a_parameter,
-    a_lost_or_another_master_key_is_refused_at_start,
 );
 
 fn put(db: &store::Db, name: &str, body: &[u8]) -> Result<u64, StoreError> {
@@ -277,21 +276,6 @@ fn no_error_shows_a_parameter(backend: Backend) {
     for shown in [format!("{error} {other}"), format!("{params:?}")] {
         assert!(!shown.contains("tg-live-secret"), "{shown}");
     }
-}
-
-fn a_lost_or_another_master_key_is_refused_at_start(backend: Backend) {
-    let stores = backend.open();
-    let key = |given: Option<&Secret>| store::master_key(backend.folder(), given, &stores.directory);
-    let first = key(None).unwrap();
-    assert_eq!(key(None).unwrap().key_hash(b"k"), first.key_hash(b"k"));
-    let file = backend.folder().join(tallygate::secret::MASTER_KEY_FILE);
-    let digits = Secret::new(std::fs::read_to_string(&file).unwrap());
-    std::fs::remove_file(&file).unwrap();
-    assert!(key(None).unwrap_err().to_string().contains("is gone"));
-    assert!(!file.exists(), "no new key is made for old data");
-    assert!(key(Some(&digits)).is_ok(), "the same key may come from the configuration");
-    let other = Secret::new("7".repeat(64));
-    assert!(key(Some(&other)).unwrap_err().to_string().contains("is not the one"));
 }
 
 /// Two nodes that start at once on one empty database: both come up, each change applied once.

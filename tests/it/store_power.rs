@@ -70,7 +70,7 @@ fn every_acknowledged_batch_survives_power_cuts() {
         let meta =
             stores.directory.query("SELECT name FROM directory_meta WHERE name LIKE 'start %'", &[]).unwrap();
         assert!(meta.len() as u64 > round, "round {round}: what the directory had stored is gone");
-        store::master_key(&folder, None, &stores.directory).unwrap();
+        tallygate::master_key::open(&folder, None, &stores.directory).unwrap();
     }
 }
 
@@ -79,7 +79,7 @@ fn every_acknowledged_batch_survives_power_cuts() {
 fn child_appends() {
     let folder = given("STORE_DIR");
     let mut stores = store::open(&StoreConfig::embedded(&folder)).unwrap();
-    store::master_key(folder.as_ref(), None, &stores.directory).unwrap();
+    tallygate::master_key::open(folder.as_ref(), None, &stores.directory).unwrap();
     let epoch = stores.journal.acquire(0, "node").unwrap();
     let sql = "INSERT INTO directory_meta (name, body) VALUES (?1, ?2)";
     let params = tallygate::store_params![format!("start {epoch}"), b"x"];

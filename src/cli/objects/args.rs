@@ -404,6 +404,29 @@ pub enum Channels {
         #[arg(long)]
         credential: Option<u32>,
     },
+    /// What credentials are sealed with, and what no master key at hand can open.
+    MasterKey,
+    /// Turn to a new master key and seal everything anew, while calls go on. Interrupted, it goes on at the next run.
+    ///
+    /// A key of the file in the data directory is made and replaced by itself. Where the configuration names the key,
+    /// make the new one with `openssl rand -hex 32`, give it here, and put it in the configuration before the next start.
+    RotateMasterKey {
+        /// Name of the environment variable that holds the new key.
+        #[arg(long, value_name = "NAME", conflicts_with = "key_stdin")]
+        key_env: Option<String>,
+        /// Read the new key from the standard input.
+        #[arg(long)]
+        key_stdin: bool,
+    },
+    /// End a rotation: the old master key opens nothing any more, and may be destroyed.
+    ForgetOldMasterKey,
+    /// Begin with another master key when the right one is lost for good. No server may run.
+    ///
+    /// Without --yes it only tells what must be entered anew.
+    RenounceMasterKey {
+        #[arg(long)]
+        yes: bool,
+    },
     /// Change what is named of a channel.
     Edit {
         /// Id or name.

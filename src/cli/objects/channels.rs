@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::args::{self, Channels};
-use super::{CHANNEL, Columns, GROUP, answer, secret};
+use super::{CHANNEL, Columns, GROUP, answer, master_key, secret};
 use crate::cli::{Context, Done, Exit, Failure};
 
 const HEALTH: Columns = &[
@@ -41,6 +41,12 @@ pub fn channels(context: &mut Context, command: Channels) -> Done {
         }
         Channels::Import { file, dry_run } => import(context, &file, dry_run),
         Channels::Health => health(context),
+        Channels::MasterKey => master_key::show(context),
+        Channels::RotateMasterKey { key_env, key_stdin } => {
+            master_key::rotate(context, key_env.as_deref(), key_stdin)
+        }
+        Channels::ForgetOldMasterKey => master_key::forget(context),
+        Channels::RenounceMasterKey { yes } => master_key::renounce(context, yes),
         Channels::Test { channel, model, credential } => test(context, &channel, model, credential),
     }
 }
