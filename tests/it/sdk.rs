@@ -1,12 +1,15 @@
-//! The official OpenAI SDKs for Python and Node, unmodified (`tests/sdk`). The folder has libraries of payment
-//! providers, too, for `orders_stripe` and `orders_libraries`.
+//! The official SDKs for Python and Node, LangChain and the AI SDK over them, all unmodified (`tests/sdk`). The folder has
+//! libraries of payment providers, too, for `orders_stripe` and `orders_libraries`.
 
-use std::io::{BufRead, BufReader};
+mod matrix;
+
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use serde_json::json;
 use tallygate::demo::upstream;
+
+use crate::support::demo::Demo;
 
 /// The folder with the installed SDKs; they are installed when missing.
 pub fn installed() -> PathBuf {
@@ -17,25 +20,25 @@ pub fn installed() -> PathBuf {
     into
 }
 
-/// Runs the checks of both SDKs against a server; a failed check fails the
-/// test and has said so on stderr.
-pub fn check(base_url: &str, keys: &serde_json::Value, plain: bool) {
-    let sdk = installed();
-    let python = [
-        sdk.join("venv/bin/python"),
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sdk/python/check.py"),
-    ];
-    let node = [PathBuf::from("node"), sdk.join("node/check.mjs")];
-    for [program, script] in [python, node] {
-        let status = Command::new(&program)
-            .arg(&script)
-            .env("BASE_URL", base_url)
-            .env("KEYS", keys.to_string())
-            .env("SDK_PLAIN", if plain { "1" } else { "0" })
-            .status()
-            .unwrap();
-        assert!(status.success(), "{}", script.display());
-    }
+/// A script of the folder, in either language.
+fn script(sdk: &Path, name: &str, node: bool) -> Command {
+    let mut command = match node {
+        true => Command::new("node"),
+        false => Command::new(sdk.join("venv/bin/python")),
+    };
+    command.arg(match node {
+        true => sdk.join("node").join(format!("{name}.mjs")),
+        false => Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/sdk/python/{name}.py")),
+    });
+    // Python would leave its compiled files in the tree.
+    command.env("PYTHONDONTWRITEBYTECODE", "1");
+    command
+}
+
+/// Runs a script against a server; a failed check fails the test and has said so on stderr.
+fn run(mut command: Command, base_url: &str, keys: &serde_json::Value) {
+    let status = command.env("BASE_URL", base_url).env("KEYS", keys.to_string()).status().unwrap();
+    assert!(status.success(), "{command:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -45,54 +48,39 @@ async fn the_simulated_upstream_is_what_the_sdks_expect() {
     let (url, key) = (running.url(), upstream::key_in(dir.path()).unwrap());
     tokio::spawn(running.serve());
     let keys = json!({"healthy": key.expose()});
-    tokio::task::spawn_blocking(move || check(&url, &keys, true)).await.unwrap();
-}
-
-/// H3: Anthropic's and Google's own SDKs, in Python and Node, reach every provider's models.
-#[test]
-fn h3_the_sdks_of_other_formats_reach_every_provider() {
-    let sdk = installed();
-    let demo = crate::support::demo::Demo::start();
-    let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sdk/python/formats_check.py");
-    let python = [sdk.join("venv/bin/python"), here];
-    let node = [PathBuf::from("node"), sdk.join("node/formats_check.mjs")];
-    for [program, script] in [python, node] {
-        let status = Command::new(&program)
-            .arg(&script)
-            .env("BASE_URL", demo.ready()["base_url"].as_str().unwrap())
-            .env("KEYS", demo.ready()["keys"].to_string())
-            .status()
-            .unwrap();
-        assert!(status.success(), "{}", script.display());
-    }
-}
-
-/// The demo as a process; it is asked to end when the test does, so that its
-/// upstream ends with it.
-struct Demo(Child);
-
-impl Drop for Demo {
-    fn drop(&mut self) {
-        let ended = Command::new("kill").arg(self.0.id().to_string()).status();
-        if ended.is_ok_and(|status| status.success()) {
-            let _exit = self.0.wait();
+    let check = move || {
+        let sdk = installed();
+        for node in [false, true] {
+            let mut command = script(&sdk, "check", node);
+            command.env("SDK_PLAIN", "1");
+            run(command, &url, &keys);
         }
-    }
+    };
+    tokio::task::spawn_blocking(check).await.unwrap();
 }
 
+/// H1, H3, S28: the SDKs and what is built on them work unchanged with every provider's models, and never retry in
+/// vain. What they showed is the matrix of the README.
 #[test]
-fn s28_the_sdks_work_with_the_demo_and_never_retry_in_vain() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut child = Command::new(env!("CARGO_BIN_EXE_tallygate"))
-        .args(["demo", "--listen", "127.0.0.1:0", "--fresh", "--ready-json", "--data"])
-        .arg(dir.path().join("demo"))
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let out = child.stdout.take().unwrap();
-    let _demo = Demo(child);
-    let mut line = String::new();
-    BufReader::new(out).read_line(&mut line).unwrap();
-    let ready: serde_json::Value = serde_json::from_str(&line).unwrap();
-    check(ready["base_url"].as_str().unwrap(), &ready["keys"], false);
+fn h3_s28_every_client_works_unchanged_and_the_readme_says_what_was_shown() {
+    let sdk = installed();
+    let demo = Demo::start();
+    let (base_url, keys) = (demo.ready()["base_url"].as_str().unwrap(), &demo.ready()["keys"]);
+    let folder = tempfile::tempdir().unwrap();
+    // In each language one script after the other: the checks of a rate share a key.
+    let results = ["check", "matrix"].map(|name| (name, folder.path().join(name)));
+    std::thread::scope(|threads| {
+        for (name, into) in &results {
+            let sdk = &sdk;
+            threads.spawn(move || {
+                for node in [false, true] {
+                    let mut command = script(sdk, name, node);
+                    command.env("RESULTS", into);
+                    run(command, base_url, keys);
+                }
+            });
+        }
+    });
+    let rows = results.map(|(_, from)| std::fs::read_to_string(from).unwrap()).concat();
+    matrix::check(Path::new(env!("CARGO_MANIFEST_DIR")), &rows);
 }

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs the pinned official SDKs below a folder (default: target/sdk), once.
+# Installs the pinned SDKs and clients below a folder (default: target/sdk), once.
 # usage: tests/sdk/install.sh [FOLDER]
 # Needs python3 with venv, node (run with 20; the SDK from 7 on wants 22), npm.
 set -eu
@@ -20,5 +20,7 @@ if [ "$(cat "$into/installed" 2>/dev/null || true)" != "$want" ]; then
     echo "$want" >"$into/installed"
 fi
 # The checks are those of this tree; Node finds its modules beside them.
-cp "$here/node/check.mjs" "$here/node/formats_check.mjs" "$into/node/"
+cp "$here/node/check.mjs" "$here/node/matrix.mjs" "$into/node/"
+mkdir -p "$into/node/clients"
+cp "$here"/node/clients/*.mjs "$into/node/clients/"
 cp "$here/refusals.json" "$into/"

@@ -72,6 +72,7 @@ impl Answer {
         let wished = chat.wish("#tokens").map(|wished| wished.clamp(1, WISHED_TOKENS_MAX));
         let whole = match &chat.tool {
             Some(_) => arguments(&chat.asked),
+            None if chat.is_json => arguments(&chat.asked),
             None => echo(chat, family, wished),
         };
         let cap = (chat.cap - reasoning).min(wished.unwrap_or(u64::MAX));
@@ -140,7 +141,7 @@ fn echo(chat: &Chat, family: Family, wished: Option<u64>) -> String {
     text
 }
 
-/// The arguments of a tool call.
+/// The arguments of a tool call, and an answer that must be JSON.
 fn arguments(asked: &str) -> String {
     serde_json::json!({ "echo": asked }).to_string()
 }

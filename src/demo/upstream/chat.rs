@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::wire_gemini;
 use crate::demo::prices::{DemoModel, model_at};
+use crate::directory::ProviderKind;
 use crate::gateway::facts::Endpoint;
 
 /// What a model does with a request.
@@ -63,8 +64,10 @@ pub(super) struct Chat {
     pub images: u32,
     /// The last user message.
     pub asked: String,
-    /// Name of the tool to call, if the message wants it.
+    /// Name of the tool to call, if the message or the request wants it.
     pub tool: Option<String>,
+    /// The answer must be JSON, after a schema or not.
+    pub is_json: bool,
     /// It is asked to think first.
     pub thinks: bool,
     /// The request tells the provider to keep its beginning (Anthropic's `cache_control`).
@@ -108,6 +111,17 @@ struct Wire {
     /// Anthropic's and DeepSeek's.
     #[serde(default)]
     thinking: Value,
+    #[serde(default)]
+    tool_choice: Value,
+    /// Of the chat.
+    #[serde(default)]
+    response_format: Value,
+    /// Of the responses.
+    #[serde(default)]
+    text: Value,
+    /// Anthropic's.
+    #[serde(default)]
+    output_config: Value,
 }
 
 #[derive(Deserialize)]
@@ -122,11 +136,21 @@ struct Message {
     role: String,
     #[serde(default)]
     content: Value,
+    /// Of an item of the responses.
+    #[serde(default, rename = "type")]
+    kind: String,
 }
 
 impl Message {
     fn of_user(text: String) -> Self {
-        Message { role: "user".into(), content: Value::String(text) }
+        Message { role: "user".into(), content: Value::String(text), kind: String::new() }
+    }
+
+    /// What a tool gave, and no word beside it.
+    fn is_result(&self) -> bool {
+        let parts = self.content.as_array().filter(|parts| !parts.is_empty());
+        let of_parts = parts.is_some_and(|parts| parts.iter().all(|part| part["type"] == "tool_result"));
+        of_parts || self.role == "tool" || self.kind == "function_call_output"
     }
 
     fn text(&self) -> String {
@@ -152,6 +176,25 @@ impl Message {
                 .count(),
         )
         .unwrap_or(u32::MAX)
+    }
+}
+
+impl Wire {
+    /// The tool to call: the one that must be, else the first if the question wants it; none once there is a result.
+    fn tool(&self, asked: &str) -> Option<String> {
+        let name = |tool: &Value| tool["function"]["name"].as_str().or(tool["name"].as_str()).map(str::to_owned);
+        let wanted = self.tool_choice["type"].as_str().or(self.tool_choice.as_str());
+        let must = matches!(wanted, Some("any" | "required" | "tool" | "function"));
+        let has_result = self.messages.last().is_some_and(Message::is_result);
+        if !must && (has_result || !asked.contains("#tool")) {
+            return None;
+        }
+        name(&self.tool_choice).or(self.tools.first().and_then(name))
+    }
+
+    fn is_json(&self) -> bool {
+        let kinds = [&self.response_format, &self.text["format"], &self.output_config["format"]];
+        kinds.iter().any(|format| matches!(format["type"].as_str(), Some("json_schema" | "json_object")))
     }
 }
 
@@ -185,22 +228,30 @@ impl Chat {
         if !(1..=128).contains(&choices) {
             return Err(invalid("n", "n is not from 1 to 128"));
         }
-        let last = wire.messages.iter().rev().find(|message| message.role == "user");
+        let is_question = |message: &&Message| message.role == "user" && !message.is_result();
+        let last = wire.messages.iter().rev().find(is_question);
         let asked = last.or(wire.messages.last()).map(Message::text).unwrap_or_default();
-        let name =
-            |tool: &Value| tool["function"]["name"].as_str().or(tool["name"].as_str()).map(str::to_owned);
-        let first_tool = wire.tools.first().and_then(name);
+        let images = wire.messages.iter().map(Message::images).sum();
+        if model.provider() == ProviderKind::Deepseek {
+            if images > 0 {
+                return Err(invalid("messages", "unknown variant `image_url`, expected `text`"));
+            }
+            if wire.response_format["type"] == "json_schema" {
+                return Err(invalid("response_format", "This response_format type is unavailable now"));
+            }
+        }
         Ok(Self {
             endpoint,
             behaviour: if asked.contains("#cut") { Behaviour::Cut } else { Behaviour::of(model.name) },
             thinks: wire.thinking["type"] == "enabled",
             wants_cache: false,
             stream: wire.stream.unwrap_or(false),
-            include_usage: wire.stream_options.and_then(|options| options.include_usage).unwrap_or(false),
+            include_usage: wire.stream_options.as_ref().and_then(|options| options.include_usage).unwrap_or(false),
             cap: asked_cap.unwrap_or(u64::from(model.max_output_tokens)),
             choices,
-            images: wire.messages.iter().map(Message::images).sum(),
-            tool: first_tool.filter(|_| asked.contains("#tool")),
+            images,
+            tool: wire.tool(&asked),
+            is_json: wire.is_json(),
             model,
             asked,
         })

@@ -32,6 +32,13 @@ pub(super) fn as_chat(model: &str, stream: bool, body: &Value) -> Value {
             chat[name] = value.clone();
         }
     }
+    if config["responseMimeType"] == "application/json" {
+        chat["response_format"] = json!({"type": "json_object"});
+    }
+    let calling = &body["toolConfig"]["functionCallingConfig"];
+    if calling["mode"] == "ANY" {
+        chat["tool_choice"] = json!({"type": "any", "name": calling["allowedFunctionNames"][0]});
+    }
     if config["thinkingConfig"]["thinkingBudget"].as_i64().is_some_and(|budget| budget != 0) {
         chat["thinking"] = json!({"type": "enabled"});
     }

@@ -57,7 +57,7 @@ class Proxy(BaseHTTPRequestHandler):
             upstream.close()
             self.close_connection = True
 
-    do_GET = do_POST = pass_on
+    do_GET = do_POST = do_DELETE = pass_on
 
     def log_message(self, *_):
         pass
@@ -138,11 +138,14 @@ def check_tools_and_pictures(healthy):
     check("picture", seen.choices[0].message.content == "echo: see [1 image(s)]", seen)
 
 
-def check_text_routes(healthy):
+def check_completions(healthy):
     text = healthy.completions.create(model="gpt-5-mini", prompt="hello", max_tokens=60)
     check("completion", text.choices[0].text == "echo: hello" and text.usage.total_tokens > 0, text)
     chunks = list(healthy.completions.create(model="gpt-5-mini", prompt="hello", max_tokens=60, stream=True))
     check("completion stream", "".join(chunk.choices[0].text for chunk in chunks) == "echo: hello", chunks)
+
+
+def check_responses(healthy):
     answer = healthy.responses.create(model="gpt-5-mini", input="hello", max_output_tokens=60)
     check("response", (answer.output_text, answer.status) == ("echo: hello", "completed"), answer)
     check("response usage", answer.usage.output_tokens_details.reasoning_tokens > 0, answer.usage)
@@ -168,9 +171,12 @@ def wave(samples=16_000):
     return ("a.wav", head + bytes(samples * 2), "audio/wav")
 
 
-def check_other_routes(healthy):
+def check_embeddings(healthy):
     vectors = healthy.embeddings.create(model="demo-embedding", input=["one", "two"], dimensions=5)
     check("embeddings", [len(row.embedding) for row in vectors.data] == [5, 5] and vectors.usage.total_tokens > 0, vectors)
+
+
+def check_images(healthy):
     drawn = healthy.images.generate(model="demo-image", prompt="a cat", n=2, size="1792x1024")
     check("pictures", len(drawn.data) == 2 and drawn.data[0].revised_prompt == "echo: a cat", drawn)
     drawn = healthy.images.generate(model="demo-image-tokens", prompt="a cat", quality="low")
@@ -180,19 +186,42 @@ def check_other_routes(healthy):
     picture = ("a.png", b"\x89PNG", "image/png")
     edited = healthy.images.edit(model="demo-image-tokens", image=[picture, picture], prompt="with a hat")
     check("picture changed", edited.usage.input_tokens_details.image_tokens > 0, edited)
+
+
+def check_speech(healthy):
     spoken = healthy.audio.speech.create(model="demo-speech", voice="alloy", input="hello")
     check("speech", spoken.content == b"ID3\x04echo: hello", spoken.content)
     with healthy.audio.speech.with_streaming_response.create(model="demo-speech", voice="alloy", input="hello") as told:
         check("speech in pieces", b"".join(told.iter_bytes()) == b"ID3\x04echo: hello")
+
+
+def check_transcriptions(healthy):
     written = healthy.audio.transcriptions.create(model="demo-transcribe", file=wave())
     check("transcript", written.text.startswith("echo: 32044 bytes") and written.usage.seconds == 2.0, written)
     events = list(healthy.audio.transcriptions.create(model="demo-transcribe-tokens", file=wave(), stream=True))
     check("transcript stream", events[-1].type == "transcript.text.done" and events[-1].usage.total_tokens > 0, events)
+
+
+def check_moderations(healthy):
     judged = healthy.moderations.create(input=["kind", "#flag"])
     check("moderation", [result.flagged for result in judged.results] == [False, True], judged)
+
+
+def check_rerank(healthy):
     body = {"model": "demo-rerank", "query": "apple", "documents": ["a sky", "an apple"], "top_n": 1}
     ranked = healthy.post("/rerank", body=body, cast_to=object)
     check("rerank", ranked["results"][0]["index"] == 1, ranked)
+
+
+def check_videos(healthy):
+    if PLAIN:
+        return
+    video = healthy.videos.create_and_poll(model="demo-video", prompt="a cat", seconds="4", poll_interval_ms=100)
+    check("video", (video.status, video.seconds) == ("completed", "4"), video)
+    check("video retrieved", healthy.videos.retrieve(video.id).status == "completed")
+    check("videos listed", video.id in [row.id for row in healthy.videos.list()])
+    check("video content", len(healthy.videos.download_content(video.id).content) > 0)
+    check("video deleted", healthy.videos.delete(video.id).deleted)
 
 
 def check_models(healthy):
@@ -256,12 +285,29 @@ def check_refusal(case):
 server = ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
 threading.Thread(target=server.serve_forever, daemon=True).start()
 good = client(KEYS["healthy"])
-steps = (check_chat, check_streams, check_tools_and_pictures, check_text_routes, check_other_routes, check_models, check_rate)
-for step in steps:
+# Endpoints beside the chat, which are told as rows of the README's matrix.
+routes = {
+    "completions": check_completions,
+    "responses": check_responses,
+    "embeddings": check_embeddings,
+    "images": check_images,
+    "speech": check_speech,
+    "transcriptions": check_transcriptions,
+    "moderations": check_moderations,
+    "rerank": check_rerank,
+    "videos": check_videos,
+    "models": check_models,
+}
+for step in (check_chat, check_streams, check_tools_and_pictures, *routes.values(), check_rate):
     try:
         step(good)
     except Exception as problem:
         check(step.__name__, False, repr(problem))
+if "RESULTS" in os.environ and not failures:
+    with open(os.environ["RESULTS"], "a", encoding="utf-8") as results:
+        for route in routes:
+            row = {"client": "OpenAI SDK (Python)", "model": None, "feature": route, "result": "works"}
+            results.write(json.dumps(row) + "\n")
 skipped = []
 for refusal in REFUSALS:
     if PLAIN and not refusal.get("plain"):
