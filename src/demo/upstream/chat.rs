@@ -182,7 +182,8 @@ impl Message {
 impl Wire {
     /// The tool to call: the one that must be, else the first if the question wants it; none once there is a result.
     fn tool(&self, asked: &str) -> Option<String> {
-        let name = |tool: &Value| tool["function"]["name"].as_str().or(tool["name"].as_str()).map(str::to_owned);
+        let name =
+            |tool: &Value| tool["function"]["name"].as_str().or(tool["name"].as_str()).map(str::to_owned);
         let wanted = self.tool_choice["type"].as_str().or(self.tool_choice.as_str());
         let must = matches!(wanted, Some("any" | "required" | "tool" | "function"));
         let has_result = self.messages.last().is_some_and(Message::is_result);
@@ -246,7 +247,11 @@ impl Chat {
             thinks: wire.thinking["type"] == "enabled",
             wants_cache: false,
             stream: wire.stream.unwrap_or(false),
-            include_usage: wire.stream_options.as_ref().and_then(|options| options.include_usage).unwrap_or(false),
+            include_usage: wire
+                .stream_options
+                .as_ref()
+                .and_then(|options| options.include_usage)
+                .unwrap_or(false),
             cap: asked_cap.unwrap_or(u64::from(model.max_output_tokens)),
             choices,
             images,

@@ -48,7 +48,10 @@ pub fn check(root: &Path, rows: &str) {
         std::fs::write(&path, format!("{before}{BEGIN}{shown}{END}{after}")).unwrap();
         return;
     }
-    assert_eq!(written, shown, "the checks showed something else than the README says; UPDATE=1 writes it anew");
+    assert_eq!(
+        written, shown,
+        "the checks showed something else than the README says; UPDATE=1 writes it anew"
+    );
 }
 
 fn tables(rows: &str) -> String {
@@ -59,7 +62,10 @@ fn tables(rows: &str) -> String {
         match row.model {
             Some(model) => {
                 let features = client.chats.entry(model).or_default();
-                assert!(features.insert(row.feature, row.result).is_none(), "a feature is shown twice: {line}");
+                assert!(
+                    features.insert(row.feature, row.result).is_none(),
+                    "a feature is shown twice: {line}"
+                );
             }
             None => {
                 assert_eq!(row.result, "works", "{line}");
@@ -100,8 +106,10 @@ fn a_matrix_tells_what_works_and_what_was_refused_by_which_name() {
     let mut rows = String::new();
     for (model, _) in COLUMNS {
         for feature in FEATURES {
-            let result = if model == "deepseek-chat" && feature == "vision" { "messages[0]" } else { "works" };
-            let row = serde_json::json!({"client": "C", "model": model, "feature": feature, "result": result});
+            let result =
+                if model == "deepseek-chat" && feature == "vision" { "messages[0]" } else { "works" };
+            let row =
+                serde_json::json!({"client": "C", "model": model, "feature": feature, "result": result});
             writeln!(rows, "{row}").unwrap();
         }
     }
