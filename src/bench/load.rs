@@ -147,6 +147,7 @@ impl Load {
 
     /// Starts the calls that are due; the next time it wants to be called, or None at the end.
     pub fn turn(&mut self, registry: &Registry, now: Instant) -> Option<Instant> {
+        self.send_due(registry, now);
         if now >= self.end {
             if self.report.elapsed.is_zero() {
                 self.report.elapsed = now - self.started;
@@ -159,19 +160,24 @@ impl Load {
             }
             return Some(self.end + GRACE);
         }
-        if let Pace::Open { per_second } = self.plan.pace {
-            while self.next_due <= now {
-                let due = self.next_due;
-                self.next_due += Duration::from_secs(1) / per_second.max(1);
-                match self.free.pop_front().map_or_else(|| self.connect(registry), Ok) {
-                    Ok(index) => self.send(registry, index, due),
-                    Err(e) => self.bad(&format!("connect: {e}")),
-                }
-            }
-            return Some(self.next_due.min(self.end));
+        match self.plan.pace {
+            Pace::Open { .. } => Some(self.next_due.min(self.end)),
+            // All connections of a closed loop are lost: nothing can happen any more.
+            Pace::Closed { .. } => (self.busy > 0).then_some(self.end),
         }
-        // All connections of a closed loop are lost: nothing can happen any more.
-        if self.busy == 0 { None } else { Some(self.end) }
+    }
+
+    /// Sends the calls of an open loop that are due, however late it is.
+    fn send_due(&mut self, registry: &Registry, now: Instant) {
+        let Pace::Open { per_second } = self.plan.pace else { return };
+        while self.next_due <= now && self.next_due < self.end {
+            let due = self.next_due;
+            self.next_due += Duration::from_secs(1) / per_second.max(1);
+            match self.free.pop_front().map_or_else(|| self.connect(registry), Ok) {
+                Ok(index) => self.send(registry, index, due),
+                Err(e) => self.bad(&format!("connect: {e}")),
+            }
+        }
     }
 
     fn send(&mut self, registry: &Registry, index: usize, due: Instant) {

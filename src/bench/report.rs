@@ -207,7 +207,7 @@ pub fn targets(
         found.peers.iter().find(|p| p.peer == subject)
     };
     let memory = memory.iter().find(|m| m.peer == subject);
-    let idle_streams = idle_streams.iter().find(|streams| streams.peer == subject && streams.bad == 0);
+    let idle_streams = idle_streams.iter().find(|streams| streams.peer == subject && streams.whole >= 5_000);
     let cpu = |scenario| peer(scenario)?.cpu_to_nginx.map(|r| r.median);
     let own_cpu = |scenario| Some(peer(scenario)?.cpu_us_per_call.median);
     let refused = own_cpu("unknown_key").zip(own_cpu("whole")).map(|(refused, admitted)| refused / admitted);

@@ -127,6 +127,8 @@ impl Scenario {
     pub fn plan(&self, host: SocketAddr, key: &str, time: Duration) -> Plan {
         let (stream, unknown) = (self.answer == Answer::Stream, unknown_key());
         let key = if self.is_refused() { unknown.as_str() } else { key };
+        // Streams of 2 s, and a while in which as many are open as there will be.
+        let time = if self.model == TICKING { time.max(Duration::from_secs(5)) } else { time };
         Plan { pace: self.pace, time, request: request(host, key, self.model, stream), answer: self.answer }
     }
 
