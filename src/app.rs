@@ -8,6 +8,7 @@ use ledger::Nano;
 
 use crate::alerts::Alerts;
 use crate::books::{Books, BooksConfig, OnFatal, OpenError};
+use crate::channel_credit::ChannelCredit;
 use crate::clock::{Clock, Entropy};
 use crate::config::Config;
 use crate::directory::{Directory, DirectoryError};
@@ -15,6 +16,7 @@ use crate::explain::Display;
 use crate::funding::{self, CodeError, Codes, CorrectionError, Corrections, Funding, FundingError, Poller};
 use crate::gateway::channel_health::{ChannelHealth, RestPolicy};
 use crate::gateway::ladder::HoldPolicy;
+use crate::http_client::HttpClient;
 use crate::idempotency::Idempotency;
 use crate::job::Job;
 use crate::master_key::{self, MasterKeys};
@@ -44,6 +46,8 @@ pub struct App {
     pub risk: risk::Watch,
     pub alerts: Alerts,
     pub channels: Arc<ChannelHealth>,
+    /// Looked at by the upkeep.
+    pub credit: ChannelCredit,
     /// Its worker is started by who serves.
     pub notices: Arc<Notices>,
     pub idempotency: Arc<Idempotency>,
@@ -133,6 +137,14 @@ impl App {
         let directory = Arc::new(directory.map_err(AppError::Directory)?);
         let notices =
             Notices::new(outbox, Arc::clone(&directory), clock.clone(), entropy.clone(), &config.mail);
+        let notices = Arc::new(notices);
+        let credit = ChannelCredit::new(
+            stores.directory.clone(),
+            Arc::clone(&directory),
+            Arc::clone(&notices),
+            HttpClient::new(clock.clone(), entropy.clone()),
+            clock.clone(),
+        );
         let journal = stores.journal.reader();
         let books = BooksConfig { shard: 0, node: "local".into(), ports, clock: clock.clone(), on_fatal };
         let books =
@@ -207,7 +219,8 @@ impl App {
             risk: risk::Watch::new(rules),
             alerts: Alerts::new(alert_percent),
             channels,
-            notices: Arc::new(notices),
+            credit,
+            notices,
             idempotency,
             projections: stores.projections,
             journal,

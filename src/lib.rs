@@ -6,6 +6,7 @@ pub mod app;
 pub mod bench;
 pub mod books;
 pub mod catalogue;
+pub mod channel_credit;
 pub mod cli;
 pub mod clock;
 pub mod config;

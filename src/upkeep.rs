@@ -1,5 +1,5 @@
 //! What is done by itself from time to time: ends of credit are written off, a turn to a new master
-//! key goes on, and money whose way was cut off by a failure goes on.
+//! key goes on, upstreams are asked what is left of the credit there, and money whose way was cut off by a failure goes on.
 //!
 //! Must never: do anything that is not done the same way, and as well, by the next start.
 
@@ -13,12 +13,13 @@ const TICK: Duration = Duration::from_secs(1);
 /// What was cut off is looked for in every so many ticks.
 const REPAIR_TICKS: u32 = 30;
 
-/// The thread that does it, until it is dropped.
-pub struct Upkeep(#[expect(dead_code, reason = "dropping it ends the thread")] Sender<()>);
+/// The threads that do it, until it is dropped. Upstreams are asked by one of their own: they may be slow.
+pub struct Upkeep(#[expect(dead_code, reason = "dropping them ends the threads")] [Sender<()>; 2]);
 
 impl Upkeep {
     pub fn start(app: Arc<App>) -> std::io::Result<Self> {
         let (stop, stopped) = channel::<()>();
+        let credit = watch_credit(Arc::clone(&app))?;
         let run = move || {
             if let Err(why) = app.master_keys.resume() {
                 tracing::error!(%why, "the turn to a new master key could not go on");
@@ -30,8 +31,22 @@ impl Upkeep {
             }
         };
         std::thread::Builder::new().name("upkeep".into()).spawn(run)?;
-        Ok(Upkeep(stop))
+        Ok(Upkeep([stop, credit]))
     }
+}
+
+/// Looks at what is left of the credit at upstreams.
+fn watch_credit(app: Arc<App>) -> std::io::Result<Sender<()>> {
+    let (stop, stopped) = channel::<()>();
+    let pause = Duration::from_millis(app.config.upstream.credit_poll_ms);
+    let run = move || {
+        app.credit.look();
+        while stopped.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
+            app.credit.look();
+        }
+    };
+    std::thread::Builder::new().name("channel-credit".into()).spawn(run)?;
+    Ok(stop)
 }
 
 fn tick(app: &App, ticks: u32) {

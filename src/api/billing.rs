@@ -11,7 +11,7 @@ use crate::explain::usable::{self, Usable};
 
 use super::own;
 use super::problem::Problem;
-use super::route::{Call, Param, Reply, Route, Who};
+use super::route::{Call, Param, Reply, Route, Who, both};
 use super::shape::{COUNT, Field, Kind, Need, Shape, field};
 
 static SUBSCRIPTION: Shape = Shape {
@@ -49,42 +49,27 @@ const DATES: [Param; 2] = [
     Param { name: "end_date", about: "Taken and not looked at: the total of this key is shown" },
 ];
 
-pub static ROUTES: &[Route] = &[
-    Route::get(
-        "/v1/dashboard/billing/subscription",
-        "billingSubscription",
-        "The limit, as older clients read it",
-        &SUBSCRIPTION,
-        subscription,
-    )
-    .who(Who::Key),
-    Route::get(
-        "/v1/dashboard/billing/usage",
+static SUBSCRIPTION_ROUTES: [Route; 2] = both!(
+    get,
+    "/dashboard/billing/subscription",
+    "billingSubscription",
+    "The limit, as older clients read it",
+    &SUBSCRIPTION,
+    subscription
+);
+static USAGE_ROUTES: [Route; 2] = {
+    let [v1, api] = both!(
+        get,
+        "/dashboard/billing/usage",
         "billingUsage",
         "The use, as older clients read it",
         &USAGE,
-        usage,
-    )
-    .who(Who::Key)
-    .query(&DATES),
-    Route::get(
-        "/api/v1/dashboard/billing/subscription",
-        "billingSubscriptionApi",
-        "The limit, as older clients read it",
-        &SUBSCRIPTION,
-        subscription,
-    )
-    .who(Who::Key),
-    Route::get(
-        "/api/v1/dashboard/billing/usage",
-        "billingUsageApi",
-        "The use, as older clients read it",
-        &USAGE,
-        usage,
-    )
-    .who(Who::Key)
-    .query(&DATES),
-];
+        usage
+    );
+    [v1.query(&DATES), api.query(&DATES)]
+};
+
+pub static ROUTES: [&[Route]; 2] = [&SUBSCRIPTION_ROUTES, &USAGE_ROUTES];
 
 fn spent(call: &Call<'_>, key: &Key) -> Nano {
     usable::spent_in_all(call.app, key)

@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::directory::{Channel, ChannelStatus, CostPrice, DirectoryError, FieldError, Versioned, decimal};
+use crate::channel_credit::Seen;
+use crate::directory::{
+    Channel, ChannelStatus, CostPrice, CreditCheck, DirectoryError, FieldError, Versioned, decimal,
+};
 use crate::explain::time_text;
 use crate::gateway::channel_test;
 use crate::id::ChannelId;
@@ -36,6 +39,35 @@ static COST_PRICE: Shape = Shape {
             "What a million tokens of each class cost the platform"
         ),
         field!("per_call", Kind::Money, Optional, "Added once per call; default: 0"),
+    ],
+};
+
+const CREDIT_SOURCES: Kind =
+    Kind::OneOf(&["deepseek_balance", "openrouter_credits", "billing_subscription", "json"]);
+
+static CREDIT: Shape = Shape {
+    name: "ChannelCreditCheck",
+    fields: &[
+        field!("source", CREDIT_SOURCES, Required, "How the upstream tells what is left of the credit there"),
+        field!("path", Kind::Text, Optional, "Of json: the path behind the host that is asked by GET"),
+        field!("pointer", Kind::Text, Optional, "Of json: where the amount stands in the answer (RFC 6901)"),
+        field!(
+            "alert_below",
+            Kind::Money,
+            Required,
+            "Operators are told below it; in the upstream's currency"
+        ),
+    ],
+};
+
+static CREDIT_SEEN: Shape = Shape {
+    name: "ChannelCredit",
+    fields: &[
+        field!("credential", COUNT, Required, "Number of the provider's key"),
+        field!("remaining", Kind::Money, Nullable, "In the upstream's currency; null: never learnt"),
+        field!("is_low", Kind::Bool, Required, "Below the channel's threshold"),
+        field!("read_at", Kind::Time, Nullable, "When the upstream said so"),
+        field!("fault", Kind::Text, Nullable, "Why the last question brought nothing"),
     ],
 };
 
@@ -80,6 +112,7 @@ static CHANNEL: Shape = Shape {
             Required,
             "What it bills for single models"
         ),
+        field!("credit", Kind::Object(&CREDIT), Nullable, "How its credit is watched; null: it is not"),
         field!("created_at", Kind::Time, Required, "When it was made"),
         field!("version", COUNT, Required, "Name it in a change to be told of a conflict"),
     ],
@@ -111,6 +144,12 @@ static CHANNEL_HEALTH: Shape = Shape {
             Kind::List(&Kind::Any),
             Required,
             "model or credential (its number), failures in a row, reason and until if it rests"
+        ),
+        field!(
+            "credit",
+            Kind::List(&Kind::Object(&CREDIT_SEEN)),
+            Required,
+            "What is left of the platform's credit there, where the upstream tells it"
         ),
     ],
 };
@@ -214,6 +253,13 @@ pub static CHANNEL_INPUT: Shape = Shape {
             Optional,
             "What it bills for single models, where that is no share of their price; replaces all"
         ),
+        field!(
+            "credit",
+            Kind::Object(&CREDIT),
+            OptionalNullable,
+            "How the upstream tells what is left of the platform's credit there, and when that is too little; null: it is \
+             not asked"
+        ),
         field!("version", COUNT, Optional, "In a change: the version that was seen"),
     ],
 };
@@ -279,6 +325,7 @@ impl Resource for Channel {
             "requests_per_minute": channel.requests_per_minute,
             "cost_share": channel.cost_share_ppm.map(decimal::multiplier_text),
             "cost_prices": channel.cost_prices,
+            "credit": channel.credit,
             "created_at": channel.created_at,
             "version": stored.version,
         })
@@ -350,7 +397,22 @@ fn health_row(call: &Call<'_>, channel: &Arc<Channel>) -> Value {
         "last_failure_at": view.last_failure.map(failed_at),
         "last_failure": view.last_failure.map(|(_, code)| code),
         "troubles": troubles.collect::<Vec<_>>(),
+        "credit": credit_rows(call, channel),
     })
+}
+
+fn credit_rows(call: &Call<'_>, channel: &Channel) -> Vec<Value> {
+    let threshold = channel.credit.as_ref().map(|check| check.alert_below);
+    let row = |seen: Seen| {
+        json!({
+            "credential": seen.credential,
+            "remaining": seen.remaining.map(|left| left.to_string()),
+            "is_low": seen.remaining.zip(threshold).is_some_and(|(left, threshold)| left < threshold),
+            "read_at": seen.read_ms.map(time_text),
+            "fault": seen.fault,
+        })
+    };
+    call.app.credit.of(channel).into_iter().map(row).collect()
 }
 
 fn milliseconds(ns: u64) -> i64 {
@@ -464,6 +526,11 @@ fn apply_costs(channel: &mut Channel, fields: &Fields<'_>) -> Result<(), Directo
             Ok((model.as_str().into(), shape::named::<CostPrice>(&format!("cost_prices.{model}"), price)?))
         };
         channel.cost_prices = prices.iter().map(read).collect::<Result<_, FieldError>>()?;
+    }
+    match fields.value("credit") {
+        None => {}
+        Some(Value::Null) => channel.credit = None,
+        Some(check) => channel.credit = Some(shape::named::<CreditCheck>("credit", check)?),
     }
     Ok(())
 }

@@ -109,7 +109,11 @@ static MANAGEMENT: &[&[Route]] = &[
     reconcile::ROUTES,
 ];
 
+/// Those for callers whose part of the interface has management routes, too.
+static OWN: [&[Route]; 2] = [&statements::OWN_ROUTES, &topups::OWN_ROUTES];
+
 /// Every route of the JSON interface.
 pub fn routes() -> impl Iterator<Item = &'static Route> {
-    MANAGEMENT.iter().copied().chain(own::ROUTES).chain(videos::ROUTES).chain([billing::ROUTES]).flatten()
+    let own = own::ROUTES.into_iter().chain(videos::ROUTES).chain(billing::ROUTES).chain(OWN);
+    MANAGEMENT.iter().copied().chain(own).flatten()
 }

@@ -20,7 +20,7 @@ use super::download::{Cell, Download, Step, csv_row};
 use super::own;
 use super::problem::Problem;
 use super::resource;
-use super::route::{Answer, Call, Param, Reply, Route, Who};
+use super::route::{Answer, Call, Param, Reply, Route, Who, both};
 use super::shape::{COUNT, Field, Kind, Need, Shape, field};
 
 const FAMILY_NAMES: Kind = Kind::OneOf(&[
@@ -155,27 +155,22 @@ pub static ROUTES: &[Route] = &[
     )
     .access(Access::MONEY_READ)
     .query(&PERIOD),
-    Route::get(
-        "/v1/statement",
+];
+
+pub static OWN_ROUTES: [Route; 2] = {
+    let [v1, api] = both!(
+        get,
+        "/statement",
         "ownStatement",
         "The statement of this key's account",
         &STATEMENT,
-        own_statement,
-    )
-    .answers(Answer::File(&STATEMENT))
-    .who(Who::Key)
-    .query(&OWN_QUERY),
-    Route::get(
-        "/api/v1/statement",
-        "ownStatementApi",
-        "The statement of this key's account",
-        &STATEMENT,
-        own_statement,
-    )
-    .answers(Answer::File(&STATEMENT))
-    .who(Who::Key)
-    .query(&OWN_QUERY),
-];
+        own_statement
+    );
+    [
+        v1.answers(Answer::File(&STATEMENT)).query(&OWN_QUERY),
+        api.answers(Answer::File(&STATEMENT)).query(&OWN_QUERY),
+    ]
+};
 
 impl From<StatementError> for Problem {
     fn from(error: StatementError) -> Self {

@@ -12,7 +12,7 @@ use crate::funding::Redeemer;
 use super::access::{self, Access};
 use super::own;
 use super::problem::Problem;
-use super::route::{Call, Reply, Route, Who};
+use super::route::{Call, Reply, Route, Who, both};
 use super::shape::{Field, Kind, Need, Shape, field};
 
 static IDENTITY: Shape = Shape {
@@ -83,14 +83,12 @@ static OWN_INPUT: Shape = Shape { name: "OwnTopUpQuestion", fields: input_fields
 
 const ABOUT: &str = "Where a top-up is: one verdict with its evidence";
 
-pub static ROUTES: &[Route] = &[
-    Route::post("/api/topups/diagnose", "diagnoseTopUp", ABOUT, &INPUT, &DIAGNOSIS, diagnose)
-        .access(Access::MONEY_READ),
-    Route::post("/v1/topups/diagnose", "ownTopUp", ABOUT, &OWN_INPUT, &DIAGNOSIS, own_diagnosis)
-        .who(Who::Key),
-    Route::post("/api/v1/topups/diagnose", "ownTopUpApi", ABOUT, &OWN_INPUT, &DIAGNOSIS, own_diagnosis)
-        .who(Who::Key),
-];
+pub static ROUTES: &[Route] =
+    &[Route::post("/api/topups/diagnose", "diagnoseTopUp", ABOUT, &INPUT, &DIAGNOSIS, diagnose)
+        .access(Access::MONEY_READ)];
+
+pub static OWN_ROUTES: [Route; 2] =
+    both!(post, "/topups/diagnose", "ownTopUp", ABOUT, &OWN_INPUT, &DIAGNOSIS, own_diagnosis);
 
 impl From<GatherError> for Problem {
     fn from(error: GatherError) -> Self {

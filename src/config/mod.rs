@@ -115,6 +115,8 @@ config! {
         cool_down_ms: u64 = 10_000, Between(10, 3_600_000);
         /// How long it rests at the most, and whenever its account is out of credit or its credential is refused.
         cool_down_ms_max: u64 = 300_000, Between(10, 86_400_000);
+        /// Time between two looks at what is left of the platform's credit at upstreams that tell it.
+        credit_poll_ms: u64 = 300_000, Between(100, 86_400_000);
         /// Idle connections kept for each provider and worker.
         pool_idle_per_host_max: u32 = 256, Between(0, 100_000);
         /// An idle connection is closed after this time.

@@ -366,6 +366,7 @@ impl Directory {
             concurrency: None,
             requests_per_minute: None,
             cost_share_ppm: None,
+            credit: None,
             cost_prices: Default::default(),
             created_at,
         }

@@ -12,6 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::id::{AccountId, ChannelId, GroupId, ModelId, OrganizationId, PolicyId, PriceId, ProjectId};
 
+use super::credit_check::CreditCheck;
 use super::decimal;
 use super::member::AccountRole;
 use super::organization::Switches;
@@ -220,6 +221,9 @@ pub struct Channel {
         with = "decimal::optional_multiplier"
     )]
     pub cost_share_ppm: Option<u64>,
+    /// How its upstream tells what is left of the platform's credit there; unset: it is not asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credit: Option<CreditCheck>,
     /// What it bills for single models, where that is no share of their price; by the names that callers use.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub cost_prices: BTreeMap<Box<str>, CostPrice>,

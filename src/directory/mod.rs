@@ -13,6 +13,7 @@ pub mod audit;
 mod checks;
 mod commands;
 mod create;
+mod credit_check;
 pub mod decimal;
 pub mod documents;
 mod error;
@@ -40,6 +41,7 @@ pub use announcement::{Announcement, Category, PolicyChange};
 pub use appeal::{Appeal, AppealState};
 pub use commands::{Directory, Edit};
 pub use create::{CreatedKey, CreatedToken, KeyMatch, KeyOrder};
+pub use credit_check::{CreditCheck, CreditSource};
 pub use documents::{
     Account, AccountKind, AccountPolicy, Allowance, CapField, Channel, ChannelStatus, CostPrice, Environment,
     Group, Key, KeyStatus, KeyText, Limit, Metric, Model, ModelStatus, Origin, Price, ProviderKind,

@@ -326,6 +326,9 @@ impl Document for Channel {
                 return Err(FieldError::new("proxy", reason));
             }
         }
+        if let Some(credit) = &self.credit {
+            credit.check()?;
+        }
         if self.models.is_empty() || self.models.len() > CHANNEL_MODELS_MAX {
             return Err(FieldError::new("models", "must name from 1 to 2,000 models"));
         }

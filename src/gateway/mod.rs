@@ -34,4 +34,5 @@ pub mod upstream;
 mod worker;
 
 pub(crate) use attempt::code_of;
+pub(crate) use route::credential_headers;
 pub use worker::{Gateway, Worker};

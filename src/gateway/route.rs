@@ -64,8 +64,10 @@ impl Routes {
         let target = target.map_err(|why| why.to_string())?;
         let credentials = app.directory.credentials(channel).map_err(|why| why.to_string())?;
         let format = channel.provider.format();
-        let headers =
-            credentials.iter().map(|credential| headers(format, credential)).collect::<Result<_, _>>()?;
+        let headers = credentials
+            .iter()
+            .map(|credential| credential_headers(format, credential))
+            .collect::<Result<_, _>>()?;
         let health = app.channels.of(channel);
         let route = Rc::new(Route { channel: Arc::clone(channel), target, health, format, headers });
         known.insert(channel.id, Rc::clone(&route));
@@ -76,8 +78,8 @@ impl Routes {
 /// The version of Anthropic's API that its format here is of.
 const ANTHROPIC_VERSION: &str = "2023-06-01";
 
-/// The credential stands where the format has it.
-fn headers(format: Format, credential: &Secret) -> Result<Headers, String> {
+/// What is sent with every question: the credential stands where the format has it.
+pub(crate) fn credential_headers(format: Format, credential: &Secret) -> Result<Headers, String> {
     let (name, text) = match format {
         Format::OpenAi | Format::DeepSeek => {
             (header::AUTHORIZATION, format!("Bearer {}", credential.expose()))

@@ -76,6 +76,14 @@ events! {
         ["Channel {name} needs attention: {reason}", "渠道 {name} 需要处理：{reason}"],
         ["Channel {name} ({subject}): {reason}. It is about credential number {credential}, which is left out until           {until} and then tried again. Callers are told of an upstream's trouble, never of its account.",
          "渠道 {name}（{subject}）：{reason}。涉及第 {credential} 个凭证，在 {until} 之前不再使用，之后会重试。          调用方只会看到上游异常，不会看到平台的上游账户信息。"];
+    /// What is left of the platform's credit at an upstream fell below its threshold (H2).
+    UpstreamCreditLow "upstream_credit_low":
+        ["Channel {name}: {remaining} of credit left", "渠道 {name} 的上游余额仅剩 {remaining}"],
+        ["The upstream of channel {name} ({subject}) says that {remaining} is left with credential number {credential}, \
+          less than the threshold of {threshold}, both in the upstream's own currency. When nothing is left, the \
+          credential is left out and calls go to other channels, if there are any.",
+         "渠道 {name}（{subject}）的上游显示第 {credential} 个凭证的余额为 {remaining}，低于提醒阈值 {threshold}（均为上游币种）。\
+          余额用尽后该凭证会暂停使用，调用将转到其他渠道（如有）。"];
     /// A month of an account is over (月度账单).
     MonthlySummary "monthly_summary":
         ["{period}: {charges} {currency} charged, {closing} {currency} left",
@@ -117,6 +125,7 @@ impl Event {
             | Event::KeyFrozen
             | Event::AppealDecided
             | Event::ChannelCoolingDown
+            | Event::UpstreamCreditLow
             | Event::LiveKeyFromBrowser => false,
         }
     }
@@ -128,7 +137,7 @@ impl Event {
                 EventCategory::Keys
             }
             Event::LowBalance | Event::BudgetAlert | Event::MonthlySummary => EventCategory::Money,
-            Event::ChannelCoolingDown => EventCategory::Channels,
+            Event::ChannelCoolingDown | Event::UpstreamCreditLow => EventCategory::Channels,
         }
     }
 

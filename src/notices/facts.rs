@@ -68,6 +68,16 @@ pub enum Facts {
         /// Until when it is left out; `None`: it never is.
         until: Option<Timestamp>,
     },
+    UpstreamCreditLow {
+        name: Box<str>,
+        /// Its number; never the credential itself.
+        credential: u32,
+        /// In the upstream's own currency.
+        #[serde(with = "decimal::money")]
+        remaining: Nano,
+        #[serde(with = "decimal::money")]
+        threshold: Nano,
+    },
     MonthlySummary {
         /// Such as 2026-11.
         period: Box<str>,
@@ -115,6 +125,7 @@ impl Facts {
             Facts::LowBalance { .. } => Event::LowBalance,
             Facts::BudgetAlert { .. } => Event::BudgetAlert,
             Facts::ChannelCoolingDown { .. } => Event::ChannelCoolingDown,
+            Facts::UpstreamCreditLow { .. } => Event::UpstreamCreditLow,
             Facts::MonthlySummary { .. } => Event::MonthlySummary,
         }
     }
@@ -181,6 +192,12 @@ impl Facts {
                         Value::Time(at.as_millisecond())
                     }),
                 ),
+            ],
+            Facts::UpstreamCreditLow { name, credential, remaining, threshold } => vec![
+                ("name", text(name)),
+                ("credential", Value::Count(u64::from(*credential))),
+                ("remaining", Value::Money(*remaining)),
+                ("threshold", Value::Money(*threshold)),
             ],
             Facts::MonthlySummary {
                 period,
@@ -284,7 +301,18 @@ pub(super) mod tests {
                 limit: Nano(10_000_000_000),
                 currency: "USD".into(),
             },
-            Facts::ChannelCoolingDown { name, reason: RestReason::OutOfCredit, credential: 2, until },
+            Facts::ChannelCoolingDown {
+                name: name.clone(),
+                reason: RestReason::OutOfCredit,
+                credential: 2,
+                until,
+            },
+            Facts::UpstreamCreditLow {
+                name,
+                credential: 1,
+                remaining: Nano(4_500_000_000),
+                threshold: Nano(10_000_000_000),
+            },
             Facts::MonthlySummary {
                 period: "2026-11".into(),
                 opening: Nano(1_000_000_000),

@@ -13,6 +13,7 @@ mod api;
 mod authorization;
 mod books_torture;
 mod catalogue;
+mod channel_credit;
 mod channels;
 mod channels_bill;
 mod cli;

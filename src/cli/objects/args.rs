@@ -488,6 +488,19 @@ pub struct ChannelFields {
     /// What it bills, as a share of the models' prices, or none if nobody knows.
     #[arg(long, value_name = "SHARE|none")]
     cost_share: Option<String>,
+    /// How its upstream tells what is left of the platform's credit: deepseek_balance, openrouter_credits,
+    /// billing_subscription, json, or none.
+    #[arg(long, value_name = "SOURCE|none")]
+    credit_source: Option<String>,
+    /// Tell operators when less is left, in the upstream's currency.
+    #[arg(long, value_name = "AMOUNT", requires = "credit_source")]
+    credit_alert_below: Option<String>,
+    /// Of the source json: the path behind the host.
+    #[arg(long, value_name = "PATH", requires = "credit_source")]
+    credit_path: Option<String>,
+    /// Of the source json: where the amount stands in the answer, such as /data/balance.
+    #[arg(long, value_name = "POINTER", requires = "credit_source")]
+    credit_pointer: Option<String>,
 }
 
 impl ChannelFields {
@@ -530,6 +543,19 @@ impl ChannelFields {
         let nullable = |text: String| if text == "none" { Value::Null } else { text.into() };
         put(&mut body, "cost_share", self.cost_share.map(nullable));
         put(&mut body, "proxy", self.proxy.map(nullable));
+        if let Some(source) = self.credit_source {
+            let mut credit = Body::new();
+            put(&mut credit, "alert_below", self.credit_alert_below);
+            put(&mut credit, "path", self.credit_path);
+            put(&mut credit, "pointer", self.credit_pointer);
+            let check = if source == "none" {
+                Value::Null
+            } else {
+                put(&mut credit, "source", Some(source));
+                Value::Object(credit)
+            };
+            put(&mut body, "credit", Some(check));
+        }
         Ok(body)
     }
 }

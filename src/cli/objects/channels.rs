@@ -16,6 +16,7 @@ const HEALTH: Columns = &[
     ("FAILED", "failed"),
     ("LAST FAILURE", "last_failure"),
     ("RESTS", "rests"),
+    ("CREDIT", "credit"),
 ];
 
 pub fn channels(context: &mut Context, command: Channels) -> Done {
@@ -98,6 +99,7 @@ fn health(context: &mut Context) -> Done {
     }
     let Value::Array(mut rows) = health["data"].take() else { return Ok(Exit::Fine) };
     rows.iter_mut().for_each(rests_text);
+    rows.iter_mut().for_each(credit_text);
     context.out.table(&rows, HEALTH)
 }
 
@@ -114,6 +116,18 @@ fn rests_text(row: &mut Value) {
         format!("{what}: {reason} until {until}")
     });
     row["rests"] = texts.collect::<Vec<_>>().join(", ").into();
+}
+
+/// What is left with each credential, where that is known.
+fn credit_text(row: &mut Value) {
+    let seen = row["credit"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let texts = seen.iter().map(|seen| {
+        let left = seen["remaining"].as_str().unwrap_or("?");
+        let low = if seen["is_low"] == true { " (low)" } else { "" };
+        let fault = seen["fault"].as_str().map(|why| format!(" ({why})")).unwrap_or_default();
+        format!("{left}{low}{fault}")
+    });
+    row["credit"] = texts.collect::<Vec<_>>().join(", ").into();
 }
 
 /// Ends with 1 if the channel does not work.

@@ -162,6 +162,13 @@ impl Bill {
             text.split_inclusive('\n').filter(|line| serde_json::from_str(line).is_ok_and(|row| keep(&row)));
         Ok(kept.collect())
     }
+
+    /// All that was ever billed. Blocking.
+    pub fn total(&self) -> io::Result<Nano> {
+        let rows = self.lines(|_| true)?;
+        let costs = rows.lines().filter_map(|line| serde_json::from_str::<BillRow>(line).ok());
+        Ok(costs.fold(Nano::ZERO, |sum, row| sum.saturating_add(Nano(row.cost_nano))))
+    }
 }
 
 /// Counts the whole lines, cuts off a broken one, and stands at the end.

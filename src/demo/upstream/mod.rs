@@ -15,6 +15,7 @@
 mod answer;
 mod bill;
 mod chat;
+pub mod credit;
 mod form;
 mod made;
 mod server;

@@ -27,6 +27,7 @@ use tokio::time::sleep;
 use super::answer::{Answer, PrefixCache};
 use super::bill::{Bill, BillOutcome, BillRow, Item};
 use super::chat::{Behaviour, Chat, Rejection};
+use super::credit;
 use super::videos::Jobs;
 use super::{
     BODY_BYTES_MAX, CALLER_REQUEST_HEADER, UPSTREAM_REQUEST_HEADER, made, wire, wire_anthropic, wire_gemini,
@@ -117,6 +118,7 @@ impl Server {
                 let body = wire::error("invalid_request_error", Some("invalid_api_key"), None, message);
                 json(StatusCode::UNAUTHORIZED, &body)
             }
+            (&Method::GET, path) if credit::is_asked_at(path) => self.credit(request.uri().path()).await,
             (&Method::GET, "/v1/models") => json(StatusCode::OK, &wire::models()),
             (_, path) if path == "/v1/videos" || path.starts_with("/v1/videos/") => {
                 self.videos(request).await
@@ -130,6 +132,15 @@ impl Server {
                 let message = format!("Invalid URL ({method} {path})");
                 json(StatusCode::NOT_FOUND, &wire::error("invalid_request_error", None, None, &message))
             }
+        }
+    }
+
+    /// What is left of the gateway's credit here.
+    async fn credit(self: Arc<Self>, path: &str) -> Response<Body> {
+        let spent = tokio::task::spawn_blocking(move || self.bill.total()).await;
+        match spent.ok().and_then(Result::ok) {
+            Some(spent) => json(StatusCode::OK, &credit::told(path, spent)),
+            None => broken(),
         }
     }
 

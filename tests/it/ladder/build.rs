@@ -247,6 +247,7 @@ fn channel(world: &World, index: usize, channel: &world::Channel) -> directory::
         concurrency: None,
         requests_per_minute: None,
         cost_share_ppm: None,
+        credit: None,
         cost_prices: Default::default(),
         created_at: at(0),
     }
