@@ -80,7 +80,13 @@ fn events(c: &mut Criterion) {
     let event: &[u8] =
         br#"{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":" and so on"}}"#;
     c.bench_function("event of a stream, Anthropic to OpenAI", |b| {
-        let envelope = Envelope { model: "m".into(), id: "r".into(), created_s: 0, include_usage: false };
+        let envelope = Envelope {
+            model: "m".into(),
+            id: "r".into(),
+            created_s: 0,
+            include_usage: false,
+            echo: Box::default(),
+        };
         let mut converter = StreamConverter::new(Format::Anthropic, Format::OpenAi, envelope);
         let mut into = Converted::default();
         b.iter(|| {

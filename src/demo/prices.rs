@@ -39,8 +39,11 @@ pub struct UnitRow {
 impl DemoModel {
     /// Paths at which the gateway serves it: a chat in any format is one in all.
     pub fn paths(&self) -> Vec<Box<str>> {
-        let is_chat = self.endpoints.iter().any(|endpoint| endpoint.format().is_some());
-        let own = self.endpoints.iter().filter(|endpoint| endpoint.format().is_none()).map(|own| own.path());
+        // OpenAI's upstreams have the responses beside the chat.
+        let is_format =
+            |endpoint: &&Endpoint| endpoint.format().is_some() && **endpoint != Endpoint::Responses;
+        let is_chat = self.endpoints.iter().any(|endpoint| is_format(&endpoint));
+        let own = self.endpoints.iter().filter(|endpoint| !is_format(endpoint)).map(|own| own.path());
         is_chat.then_some(Endpoint::ChatCompletions.path()).into_iter().chain(own).map(Into::into).collect()
     }
 

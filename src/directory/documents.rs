@@ -120,13 +120,14 @@ pub struct Model {
 
 /// Where a model works that does not say.
 const CHAT_ENDPOINT: &str = "chat/completions";
-/// Other formats of chat: a model that chats does so in each of them.
-const CHAT_FORMATS: [&str; 3] = ["messages", "generateContent", "streamGenerateContent"];
+/// The formats of chat: a model that chats in one does so in each of them.
+const CHAT_FORMATS: [&str; 5] =
+    [CHAT_ENDPOINT, "responses", "messages", "generateContent", "streamGenerateContent"];
 
 impl Model {
     pub fn works_at(&self, endpoint: &str) -> bool {
         let is_chat = CHAT_FORMATS.contains(&endpoint);
-        self.endpoints().any(|known| known == endpoint || (is_chat && known == CHAT_ENDPOINT))
+        self.endpoints().any(|known| known == endpoint || (is_chat && CHAT_FORMATS.contains(&known)))
     }
 
     /// Paths below the version segment at which the model works.

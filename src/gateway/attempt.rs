@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use crate::catalogue::{Code, Refusal};
 
 use super::channel_health::{Fault, Place, Rest, RestReason};
-use super::convert::{self, ConvertFault, Envelope, Format, LeftOut, ReplyFault};
+use super::convert::{self, ConvertFault, Envelope, Format, LeftOut, ReplyFault, responses};
 use super::exchange::Exchange;
 use super::facts::{Attempt, CostBasis, Endpoint, UsageSource};
 use super::ladder::Candidate;
@@ -43,6 +43,8 @@ pub struct Attempting {
     pub credential: usize,
     /// Of the group through which the channel was reached.
     pub multiplier_ppm: u64,
+    /// What its upstream is asked in.
+    pub format: Format,
     started_us: u64,
     status: Option<u16>,
     upstream_request: Option<Box<str>>,
@@ -107,21 +109,22 @@ impl Attempting {
     pub fn begin(
         worker: &Worker,
         candidate: Candidate<'_>,
-        model: &str,
+        endpoint: Endpoint,
         arrived_ns: u64,
         may: impl Fn(usize) -> bool,
     ) -> Result<Self, Rest> {
-        let now_ns = worker.gateway.app.clock.mono_ns();
+        let (model, now_ns) = (candidate.model, worker.gateway.app.clock.mono_ns());
         let unusable = Rest { reason: RestReason::Unusable, left_ns: UNUSABLE_NS };
         let route = worker.routes.get(candidate.channel, &worker.gateway.app).map_err(|why| {
             tracing::error!(channel = %candidate.channel.id, why, "a channel cannot be used");
             unusable
         })?;
-        let place = route.health.begin(candidate.channel, model, now_ns)?;
+        let place = route.health.begin(candidate.channel, &model.name, now_ns)?;
         let credential = route.credential(now_ns, may).ok_or(unusable)?;
         Ok(Attempting {
             credential,
             multiplier_ppm: candidate.multiplier_ppm,
+            format: route.speaks(endpoint, model),
             started_us: now_ns.saturating_sub(arrived_ns) / 1_000,
             status: None,
             upstream_request: None,
@@ -209,6 +212,7 @@ impl Exchange {
             request: &self.request,
             body: &self.body,
             output_cap: self.admitted.output_cap,
+            format: self.attempt.format,
             name: (self.held.decided().facts.request, self.attempts.len() + 1),
         };
         let route = Rc::clone(&self.attempt.route);
@@ -239,7 +243,7 @@ impl Exchange {
         let content_type = content_type(&answer);
         drop(std::mem::take(&mut answer.headers));
         let patience = self.worker.gateway.total_timeout;
-        let (endpoint, format) = (self.request.endpoint, self.attempt.route.format);
+        let (endpoint, format) = (self.request.endpoint, self.attempt.format);
         let limit = if is_read_as_it_goes(endpoint, format) { WHOLE_BYTES_MAX } else { CONVERTED_BYTES_MAX };
         match timeout(patience, answer.body.collect(limit)).await {
             Err(_elapsed) => Tried::Failed(Failure::timed_out()),
@@ -260,7 +264,7 @@ impl Exchange {
 
     /// A whole answer as the caller's format has it; `None`: as it is.
     fn in_callers_format(&self, body: &[u8]) -> Result<Option<Bytes>, ReplyFault> {
-        let from = self.attempt.route.format;
+        let from = self.attempt.format;
         match conversion(self.request.endpoint, from) {
             Ok(Some(to)) => convert::answer(from, to, body, &self.envelope()).map(Some),
             Ok(None) | Err(_) => Ok(None),
@@ -274,6 +278,10 @@ impl Exchange {
             id: self.held.decided().facts.request.to_string().into(),
             created_s: self.worker.gateway.app.clock.now_ms().div_euclid(1_000),
             include_usage: self.request.include_usage_asked,
+            echo: match self.request.endpoint {
+                Endpoint::Responses => responses::echo(std::str::from_utf8(&self.body).unwrap_or_default()),
+                _ => Box::default(),
+            },
         }
     }
 }
@@ -373,7 +381,7 @@ impl From<ReplyFault> for Failure {
 
 /// Whether a long answer can be metered without having all of it.
 fn is_read_as_it_goes(endpoint: Endpoint, format: Format) -> bool {
-    matches!(format, Format::OpenAi | Format::DeepSeek) && matches!(conversion(endpoint, format), Ok(None))
+    !matches!(format, Format::Anthropic | Format::Gemini) && matches!(conversion(endpoint, format), Ok(None))
 }
 
 /// The code that a fault of an upstream is told by.

@@ -51,12 +51,16 @@ pub fn test(app: &App, channel: &Arc<Channel>, model: &str, credential: usize) -
         Sample::smallest(endpoint.unwrap_or(Endpoint::ChatCompletions), model, "ping");
     let request = ModelRequest::read(endpoint, media_type, &body).map_err(|why| why.to_string())?;
     let name = (RequestId::new(&*app.clock, &*app.entropy), 1);
-    let order = Order { request: &request, body: &body, output_cap: OUTPUT_TOKENS, name };
     let tls = Tls::new(None).map_err(|why| format!("TLS cannot be set up: {why:?}"))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|why| why.to_string())?;
     // A route of its own: the workers' are theirs.
     let route = Routes::default().get(channel, app)?;
+    let format = match snapshot.model(model) {
+        Some(entry) => route.speaks(endpoint, &entry.model),
+        None => route.format,
+    };
+    let order = Order { request: &request, body: &body, output_cap: OUTPUT_TOKENS, format, name };
     let began_ns = app.clock.mono_ns();
     let local = tokio::task::LocalSet::new();
     let mut tested = local.block_on(&runtime, async {

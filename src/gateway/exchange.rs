@@ -94,7 +94,7 @@ impl Exchange {
             let next = candidates.choose(seed, can_serve)?;
             let channel = next.channel.id;
             let may = |credential| !self.has_tried(channel, credential);
-            match Attempting::begin(&self.worker, next, &self.request.model, self.arrived_ns, may) {
+            match Attempting::begin(&self.worker, next, self.request.endpoint, self.arrived_ns, may) {
                 Ok(mut next) if self.worker.retries.take() => {
                     // A multiplier that rose meanwhile is charged no higher than the hold covers.
                     next.multiplier_ppm = next.multiplier_ppm.min(self.admitted.multiplier_ppm);
@@ -123,7 +123,7 @@ impl Exchange {
     }
 
     pub(super) fn meter(&self) -> Meter {
-        let format = self.attempt.route.format;
+        let format = self.attempt.format;
         Meter::new(Rc::new(MeteredCall { format, request: self.request.clone(), body: self.body.clone() }))
     }
 

@@ -162,6 +162,7 @@ impl Endpoint {
             Endpoint::ChatCompletions => Some(Format::OpenAi),
             Endpoint::Messages => Some(Format::Anthropic),
             Endpoint::GenerateContent | Endpoint::StreamGenerateContent => Some(Format::Gemini),
+            Endpoint::Responses => Some(Format::Responses),
             _ => None,
         }
     }

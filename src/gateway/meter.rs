@@ -30,6 +30,8 @@ pub struct Meter {
     call: Rc<MeteredCall>,
     /// What the upstream told last; running totals, never summed.
     told: Told,
+    /// What the upstream told of its input, where it broke off before it told the rest.
+    told_input: Option<Box<Usage>>,
     /// Events since the text was last taken out, so that an answer whose upstream tells its usage is never
     /// taken apart.
     tape: Vec<u8>,
@@ -65,11 +67,24 @@ pub struct Metered {
 impl Meter {
     pub fn new(call: Rc<MeteredCall>) -> Self {
         let delivered = Delivered::of(call.format, call.request.endpoint);
-        Meter { call, told: Told::default(), tape: Vec::new(), delivered, has_pieces: false, tap: None }
+        Meter {
+            call,
+            told: Told::default(),
+            told_input: None,
+            tape: Vec::new(),
+            delivered,
+            has_pieces: false,
+            tap: None,
+        }
     }
 
     pub fn tell(&mut self, usage: Usage) {
         self.told.usage = Some(usage);
+    }
+
+    /// The input of an answer whose usage was not told to its end.
+    pub fn tell_input(&mut self, input: Option<Usage>) {
+        self.told_input = input.map(Box::new);
     }
 
     /// A piece of answer that was, or will be, delivered.
@@ -150,7 +165,11 @@ impl Meter {
             return Box::pin(self.with_units(usage, UsageSource::Upstream, told)).await;
         }
         self.take_out();
-        let usage = Box::pin(self.count_tokens()).await;
+        let mut usage = Box::pin(self.count_tokens()).await;
+        if let Some(told) = &self.told_input {
+            let of_input = |class: &TokenClass| class.parent() == TokenClass::Input;
+            TokenClass::ALL.into_iter().filter(of_input).for_each(|class| usage.set(class, told.get(class)));
+        }
         Box::pin(self.with_units(usage, UsageSource::Counted, told)).await
     }
 

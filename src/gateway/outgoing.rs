@@ -39,6 +39,8 @@ pub struct Order<'a> {
     pub body: &'a Bytes,
     /// Output tokens of one choice, at the most.
     pub output_cap: u32,
+    /// What the upstream is asked in.
+    pub format: Format,
     /// Our name of the call, and which attempt it is, from 1.
     pub name: (RequestId, usize),
 }
@@ -47,12 +49,12 @@ impl Outgoing {
     /// The fault is of a request that the route's format cannot express.
     pub fn new(order: &Order<'_>, route: &Route, credential: usize) -> Result<Self, ConvertFault> {
         let name = name(order.name).map(|name| (CALLER_REQUEST, name));
-        let (body, left_out) = match conversion(order.request.endpoint, route.format)? {
+        let (body, left_out) = match conversion(order.request.endpoint, order.format)? {
             None => (body(order, route), LeftOut::default()),
             Some(from) => converted(order, route, from)?,
         };
         Ok(Outgoing {
-            path: path(order.request, route),
+            path: path(order, route),
             headers: headers(order.request, route.headers(credential)).chain(name).collect(),
             body,
             left_out,
@@ -87,12 +89,14 @@ fn model<'a>(request: &'a ModelRequest, route: &'a Route) -> &'a str {
     route.channel.models.get(&request.model).map_or(&request.model, |name| name)
 }
 
-fn path(request: &ModelRequest, route: &Route) -> Cow<'static, str> {
-    match route.format {
+fn path(order: &Order<'_>, route: &Route) -> Cow<'static, str> {
+    let request = order.request;
+    match order.format {
         Format::OpenAi | Format::DeepSeek if request.endpoint.format().is_some() => {
             Endpoint::ChatCompletions.upstream_path().into()
         }
         Format::OpenAi | Format::DeepSeek => request.endpoint.upstream_path().into(),
+        Format::Responses => Endpoint::Responses.upstream_path().into(),
         Format::Anthropic => Endpoint::Messages.upstream_path().into(),
         Format::Gemini => {
             let method = if request.stream { "streamGenerateContent?alt=sse" } else { "generateContent" };
@@ -145,7 +149,7 @@ fn body(order: &Order<'_>, route: &Route) -> Bytes {
 /// The body in the upstream's format.
 fn converted(order: &Order<'_>, route: &Route, from: Format) -> Result<(Bytes, LeftOut), ConvertFault> {
     let target = convert::Target {
-        format: route.format,
+        format: order.format,
         model: model(order.request, route),
         stream: order.request.stream,
         output_cap: Some(order.output_cap),

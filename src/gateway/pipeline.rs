@@ -457,8 +457,9 @@ impl Arrival {
 
     /// Readies the first attempt of an admitted call, or says why its channel cannot be used now.
     fn begin(&self, facts: &Facts, admit: ladder::Admission<'_>) -> Result<Admission, ChannelReading> {
-        let model = model_of(facts).unwrap_or_default();
-        let first = Attempting::begin(&self.worker, admit.first, model, self.arrived_ns, |_| true);
+        // An admitted call has an address.
+        let endpoint = facts.address.passed().copied().unwrap_or(Endpoint::ChatCompletions);
+        let first = Attempting::begin(&self.worker, admit.first, endpoint, self.arrived_ns, |_| true);
         let first = first.map_err(|rest| rest.reading(admit.first.channel.id, facts.at_ms))?;
         let admitted = Admitted {
             price: admit.price.id,

@@ -8,12 +8,13 @@ use hashbrown::HashMap;
 use http::{HeaderName, HeaderValue, header};
 
 use crate::app::App;
-use crate::directory::Channel;
+use crate::directory::{Channel, Model};
 use crate::id::ChannelId;
 use crate::secret::Secret;
 
 use super::channel_health::Health;
 use super::convert::Format;
+use super::facts::Endpoint;
 use super::upstream::Target;
 
 /// A channel that can be called.
@@ -34,6 +35,18 @@ impl Route {
     /// Sent with every call that uses this credential: the credential itself and the content type.
     pub fn headers(&self, credential: usize) -> &[(HeaderName, HeaderValue)] {
         self.headers.get(credential).map_or(&[], Vec::as_slice)
+    }
+
+    /// What the upstream is asked in for a call. OpenAI's has two formats of chat: a model that has both is asked in
+    /// the caller's, and one that has a single one in that.
+    pub fn speaks(&self, endpoint: Endpoint, model: &Model) -> Format {
+        let has = |endpoint: Endpoint| model.endpoints().any(|known| known == endpoint.path());
+        let is_chat = endpoint.format().is_some();
+        let of_responses = endpoint == Endpoint::Responses || !has(Endpoint::ChatCompletions);
+        match self.format {
+            Format::OpenAi if is_chat && of_responses && has(Endpoint::Responses) => Format::Responses,
+            own => own,
+        }
     }
 
     /// The place of a credential to use now, of those that `may` be.
@@ -81,7 +94,7 @@ const ANTHROPIC_VERSION: &str = "2023-06-01";
 /// What is sent with every question: the credential stands where the format has it.
 pub(crate) fn credential_headers(format: Format, credential: &Secret) -> Result<Headers, String> {
     let (name, text) = match format {
-        Format::OpenAi | Format::DeepSeek => {
+        Format::OpenAi | Format::DeepSeek | Format::Responses => {
             (header::AUTHORIZATION, format!("Bearer {}", credential.expose()))
         }
         Format::Anthropic => (HeaderName::from_static("x-api-key"), credential.expose().to_owned()),

@@ -170,7 +170,7 @@ impl Exchange {
         if self.durable(self.held.ticket()).await.is_err() {
             return;
         }
-        let (format, endpoint) = (self.attempt.route.format, self.request.endpoint);
+        let (format, endpoint) = (self.attempt.format, self.request.endpoint);
         let to = conversion(endpoint, format).ok().flatten();
         let conversion = to.map(|to| Conversion {
             converter: StreamConverter::new(format, to, self.envelope()),
@@ -277,6 +277,7 @@ impl Exchange {
             upstream_error: watch.fault_text(),
             ..self.ended(200, ending)
         };
+        watch.meter.tell_input(watch.inspector.input());
         let delivered = complete || watch.meter.has_delivered();
         let settled = match delivered {
             true => self.settle(watch.meter, ended).await,

@@ -15,9 +15,10 @@ enum Client {
     OpenAi,
     Anthropic,
     Gemini,
+    Responses,
 }
 
-const CLIENTS: [Client; 3] = [Client::OpenAi, Client::Anthropic, Client::Gemini];
+const CLIENTS: [Client; 4] = [Client::OpenAi, Client::Anthropic, Client::Gemini, Client::Responses];
 
 impl Client {
     /// A question, with a tool that may be called.
@@ -38,6 +39,13 @@ impl Client {
                     "tools": tools, "stream": stream});
                 let ask = Ask::post("/v1/messages", &body).header("x-api-key", key);
                 ask.header("anthropic-version", "2023-06-01")
+            }
+            Client::Responses => {
+                let tools =
+                    json!([{"type": "function", "name": "weather", "parameters": schema, "strict": false}]);
+                let body = json!({"model": model, "input": text, "max_output_tokens": 200, "tools": tools,
+                    "stream": stream});
+                Ask::post("/v1/responses", &body).bearer(key)
             }
             Client::Gemini => {
                 let tools =
@@ -114,6 +122,24 @@ impl Client {
                 heard.call = (!arguments.is_empty()).then(|| serde_json::from_str(&arguments).unwrap());
                 heard
             }
+            (Client::Responses, false) => response(&reply.ok()),
+            (Client::Responses, true) => {
+                let events = reply.events();
+                let of = |kind: &str| -> String {
+                    let events = events.iter().map(|event| serde_json::from_str::<Value>(event).unwrap());
+                    let deltas = events.filter(|event| event["type"] == kind);
+                    deltas.map(|event| event["delta"].as_str().unwrap().to_owned()).collect()
+                };
+                let last: Value = serde_json::from_str(events.last().unwrap()).unwrap();
+                assert_eq!(last["type"], "response.completed", "{last:#}");
+                let whole = response(&last["response"]);
+                // The pieces are what the whole says.
+                let arguments = of("response.function_call_arguments.delta");
+                assert_eq!(of("response.output_text.delta"), whole.text);
+                let call = (!arguments.is_empty()).then(|| serde_json::from_str(&arguments).unwrap());
+                assert_eq!(call, whole.call);
+                whole
+            }
             (Client::Gemini, _) => {
                 let events = if reply.is_stream() { gemini_events(reply) } else { vec![reply.ok()] };
                 let mut heard = Heard::default();
@@ -137,6 +163,16 @@ impl Client {
             }
         }
     }
+}
+
+/// What a whole response says.
+fn response(body: &Value) -> Heard {
+    let items = body["output"].as_array().unwrap();
+    let of = |kind: &str| items.iter().find(|item| item["type"] == kind);
+    let text = of("message").map_or(Value::Null, |item| item["content"][0]["text"].clone());
+    let call = of("function_call").map(|item| parsed(&item["arguments"]));
+    let usage = &body["usage"];
+    Heard::new(&text, call, body["status"] == "completed", &usage["input_tokens"], &usage["output_tokens"])
 }
 
 fn gemini_events(reply: &Reply) -> Vec<Value> {
@@ -310,6 +346,65 @@ fn what_cannot_be_converted_is_refused_by_name() {
     demo.nothing_stays_held();
 }
 
+/// What a response keeps or has done elsewhere is refused by name, before anything is held; what its request said is told
+/// again.
+#[test]
+fn h1_a_response_of_another_provider_says_what_it_cannot() {
+    let demo = Demo::start();
+    let key = demo.key("healthy");
+    let ask = |model: &str, more: Value| {
+        let mut body = json!({"model": model, "input": "hi"});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        demo.ask(&Ask::post("/v1/responses", &body).bearer(&key))
+    };
+    for (more, field) in [
+        (json!({"previous_response_id": "resp_1"}), "previous_response_id"),
+        (json!({"tools": [{"type": "web_search"}]}), "tools[0]"),
+        (json!({"store": true}), "store"),
+        (json!({"max_tool_calls": 2}), "max_tool_calls"),
+    ] {
+        let reply = ask("claude-sonnet-4-5", more);
+        let error = &reply.json()["error"];
+        let found = (reply.head.status, &error["code"], &error["param"]);
+        assert_eq!(found, (400, &json!("invalid_parameter"), &json!(field)), "{error:#}");
+    }
+    let said = json!({"instructions": "be brief", "metadata": {"order": "7"}, "temperature": 0.5});
+    let answer = ask("gemini-2.5-flash", said.clone()).ok();
+    for (name, value) in said.as_object().unwrap() {
+        assert_eq!(answer[name], *value, "{answer:#}");
+    }
+    assert_eq!((&answer["store"], &answer["model"]), (&json!(false), &json!("gemini-2.5-flash")));
+    demo.nothing_stays_held();
+}
+
+/// A model that works at the responses alone chats in every format.
+#[test]
+fn h1_a_model_that_has_responses_alone_chats_in_every_format() {
+    let demo = Demo::start();
+    let key = demo.key("healthy");
+    let models = demo.admin("/api/models?name=gpt-5-mini");
+    let path = format!("/api/models/{}", models["data"][0]["id"].as_str().unwrap());
+    let change = Ask::new("PATCH", path).raw_body(r#"{"endpoints":["responses"]}"#);
+    demo.ask(&change.bearer(&demo.admin_token())).ok();
+    for client in CLIENTS {
+        for (stream, text) in
+            [(false, "hello"), (true, "hello"), (false, "#tool please"), (true, "#tool please")]
+        {
+            let what = format!("{client:?} stream={stream} {text}");
+            let reply = demo.ask(&client.ask(&key, "gpt-5-mini", text, stream));
+            assert_eq!(reply.head.status, 200, "{what}: {}", reply.text());
+            let heard = client.heard(&reply);
+            assert!(heard.ended, "{what}: {}", reply.text());
+            match text.contains("#tool") {
+                true => assert_eq!(heard.call, Some(json!({"echo": text})), "{what}"),
+                false => assert_eq!(heard.text, "echo: hello", "{what}"),
+            }
+            let billed = assert_billed(&demo, &what, reply.head.request_id());
+            assert_eq!((heard.input, heard.output), billed, "{what}: {}", reply.text());
+        }
+    }
+}
+
 /// The contract's error shapes, from the ladder too: Anthropic's with `error.code`, Gemini's with the first detail's
 /// reason, whatever refuses.
 #[test]
@@ -418,5 +513,32 @@ fn s13_a_cut_stream_is_charged_for_what_came() {
             assert!(nano(&row["charge"]) > 0, "{what}");
         }
     }
+    demo.nothing_stays_held();
+}
+
+/// S13: Anthropic tells the input when a stream begins. A stream that breaks off is charged by that and by what is counted of
+/// its output, and says that it was counted; a picture shows whose figure it is.
+#[test]
+fn s13_a_cut_anthropic_stream_is_charged_by_the_input_that_it_told() {
+    let demo = Demo::start();
+    without_rest(&demo);
+    let picture = json!({"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="});
+    let text = "#cut one two three four five six seven eight nine ten";
+    let content = json!([{"type": "text", "text": text}, {"type": "image", "source": picture}]);
+    let body = json!({"model": "claude-sonnet-4-5", "max_tokens": 200, "stream": true,
+        "messages": [{"role": "user", "content": content}]});
+    let mut connection = demo.connect();
+    connection.send(&Ask::post("/v1/messages", &body).header("x-api-key", demo.key("healthy"))).unwrap();
+    let id = connection.head().unwrap().request_id().to_owned();
+    while let Ok(Some(_)) = connection.piece() {}
+    let (row, billed) = (demo.row(&id), demo.billed(&id));
+    assert_eq!(
+        (&row["usage_source"], &row["charge_state"]),
+        (&json!("counted"), &json!("settled")),
+        "{row:#}"
+    );
+    assert_eq!(row["tokens"]["input"], billed["tokens"]["input"], "{row:#} {billed:#}");
+    assert!(row["tokens"]["input"].as_u64() > Some(700), "the picture is part of the input: {row:#}");
+    assert!(row["tokens"]["output"].as_u64() > Some(0), "{row:#}");
     demo.nothing_stays_held();
 }

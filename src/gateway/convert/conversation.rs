@@ -205,6 +205,7 @@ pub enum Setting {
     Thinking,
     ParallelTools,
     OutputCap,
+    Stop,
 }
 
 impl Setting {
@@ -220,6 +221,7 @@ impl Setting {
             (Format::Gemini, Shape) => "generationConfig.responseMimeType",
             (Format::Gemini, Thinking) => "generationConfig.thinkingConfig",
             (Format::Gemini, OutputCap) => "generationConfig.maxOutputTokens",
+            (Format::Gemini, Stop) => "generationConfig.stopSequences",
             (_, Temperature) => "temperature",
             (_, TopK) => "top_k",
             (_, FrequencyPenalty) => "frequency_penalty",
@@ -227,12 +229,17 @@ impl Setting {
             (_, Seed) => "seed",
             (_, Choices) => "n",
             (Format::Anthropic, Shape) => "output_config.format",
+            (Format::Responses, Shape) => "text.format",
             (_, Shape) => "response_format",
             (Format::Anthropic, Thinking) => "thinking",
+            (Format::Responses, Thinking) => "reasoning.effort",
             (_, Thinking) => "reasoning_effort",
             (Format::Anthropic, ParallelTools) => "tool_choice.disable_parallel_tool_use",
             (_, ParallelTools) => "parallel_tool_calls",
+            (Format::Responses, OutputCap) => "max_output_tokens",
             (_, OutputCap) => "max_tokens",
+            (Format::Anthropic, Stop) => "stop_sequences",
+            (_, Stop) => "stop",
         }
     }
 }
@@ -274,7 +281,11 @@ impl<'a> Conversation<'a> {
     }
 
     pub fn turn_fault(&self, turn: &Turn<'_>, what: &'static str, got: &'static str) -> ConvertFault {
-        let turns = if self.origin == Format::Gemini { "contents" } else { "messages" };
+        let turns = match self.origin {
+            Format::Gemini => "contents",
+            Format::Responses => "input",
+            Format::OpenAi | Format::DeepSeek | Format::Anthropic => "messages",
+        };
         ConvertFault::new(format!("{turns}[{}]", turn.at), what, got)
     }
 

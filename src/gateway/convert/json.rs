@@ -72,6 +72,15 @@ impl<'o> Json<'o> {
         self
     }
 
+    /// Values or members that were written before, with their commas; nothing where there are none.
+    pub fn written(&mut self, before: &[u8]) -> &mut Self {
+        if !before.is_empty() {
+            self.comma();
+            self.out.extend_from_slice(before);
+        }
+        self
+    }
+
     pub fn whole(&mut self, number: u64) -> &mut Self {
         self.comma();
         let _written = write!(self.out, "{number}");

@@ -16,6 +16,7 @@ mod json;
 mod object;
 pub mod openai;
 pub mod reply;
+pub mod responses;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -39,6 +40,8 @@ pub enum Format {
     DeepSeek,
     Anthropic,
     Gemini,
+    /// OpenAI's responses.
+    Responses,
 }
 
 /// What a request is written for.
@@ -77,6 +80,7 @@ pub fn read<'a>(from: Format, body: &'a str, left: &mut LeftOut) -> Result<Conve
         Format::OpenAi | Format::DeepSeek => openai::read(body, left),
         Format::Anthropic => anthropic::read(body, left),
         Format::Gemini => gemini::read(body, left),
+        Format::Responses => responses::read(body, left),
     }
 }
 
@@ -90,6 +94,7 @@ pub fn write(
         Format::OpenAi | Format::DeepSeek => openai::write(conversation, target, left),
         Format::Anthropic => anthropic::write(conversation, target, left),
         Format::Gemini => gemini::write(conversation, target, left),
+        Format::Responses => responses::write(conversation, target, left),
     }
 }
 
@@ -108,6 +113,7 @@ pub fn read_reply(from: Format, body: &str) -> Result<Reply<'_>, ReplyFault> {
         Format::OpenAi | Format::DeepSeek => openai::read_reply(body),
         Format::Anthropic => anthropic::read_reply(body),
         Format::Gemini => gemini::read_reply(body),
+        Format::Responses => responses::read_reply(body),
     }
 }
 
@@ -117,5 +123,6 @@ pub fn write_reply(to: Format, reply: &Reply<'_>, envelope: &Envelope) -> Result
         Format::OpenAi | Format::DeepSeek => Ok(openai::write_reply(reply, envelope)),
         Format::Anthropic => anthropic::write_reply(reply, envelope),
         Format::Gemini => gemini::write_reply(reply, envelope),
+        Format::Responses => responses::write_reply(reply, envelope),
     }
 }

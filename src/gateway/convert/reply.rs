@@ -106,6 +106,8 @@ pub struct Envelope {
     pub created_s: i64,
     /// The client asked for the usage of an OpenAI stream.
     pub include_usage: bool,
+    /// Members of the request that a response tells again; empty in other formats.
+    pub echo: Box<str>,
 }
 
 /// An upstream's event or body is not what its format says. For operators.

@@ -1,22 +1,24 @@
 //! A stream that changes its format as it goes: the data of an upstream's event in, the client's events out.
 //!
 //! Promises: nothing is kept but what the client's format cannot say in pieces (arguments of a Gemini call) or says
-//! at the end (reason and usage). Everything from the reason to end on comes out apart, so that the gateway can keep
+//! at the end (reason and usage, and a response once more as a whole). Everything from the reason to end on comes out apart, so that the gateway can keep
 //! it back until the call is settled.
 
 use super::reply::{Envelope, Piece, ReplyFault};
-use super::{Format, anthropic, gemini, openai};
+use super::{Format, anthropic, gemini, openai, responses};
 
 enum Reader {
     OpenAi(openai::Reader),
     Anthropic(anthropic::Reader),
     Gemini(gemini::Reader),
+    Responses(responses::Reader),
 }
 
 enum Writer {
     OpenAi(openai::Writer),
     Anthropic(anthropic::Writer),
     Gemini(gemini::Writer),
+    Responses(Box<responses::Writer>),
 }
 
 /// What an event became.
@@ -41,11 +43,13 @@ impl StreamConverter {
             Format::OpenAi | Format::DeepSeek => Reader::OpenAi(openai::Reader::default()),
             Format::Anthropic => Reader::Anthropic(anthropic::Reader::default()),
             Format::Gemini => Reader::Gemini(gemini::Reader::default()),
+            Format::Responses => Reader::Responses(responses::Reader::default()),
         };
         let writer = match to {
             Format::OpenAi | Format::DeepSeek => Writer::OpenAi(openai::Writer::new(envelope)),
             Format::Anthropic => Writer::Anthropic(anthropic::Writer::new(envelope)),
             Format::Gemini => Writer::Gemini(gemini::Writer::new(envelope)),
+            Format::Responses => Writer::Responses(Box::new(responses::Writer::new(envelope))),
         };
         Self { reader, writer, finished: false }
     }
@@ -62,6 +66,7 @@ impl StreamConverter {
             Reader::OpenAi(reader) => reader.read(data, &mut tell),
             Reader::Anthropic(reader) => reader.read(data, &mut tell),
             Reader::Gemini(reader) => reader.read(data, &mut tell),
+            Reader::Responses(reader) => reader.read(data, &mut tell),
         }
     }
 
@@ -86,5 +91,6 @@ fn write(
         }
         Writer::Anthropic(writer) => writer.write(piece, out),
         Writer::Gemini(writer) => writer.write(piece, out),
+        Writer::Responses(writer) => writer.write(piece, out),
     }
 }

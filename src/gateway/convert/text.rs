@@ -29,6 +29,11 @@ impl<'a> Text<'a> {
         Text(Cow::Owned(quoted))
     }
 
+    /// A text that is escaped already, put together from pieces that were.
+    pub fn of_escaped(text: String) -> Text<'static> {
+        Text(Cow::Owned(text))
+    }
+
     /// A text of which the caller knows that nothing in it is to be escaped.
     pub const fn word(text: &'static str) -> Text<'static> {
         Text(Cow::Borrowed(text))

@@ -7,11 +7,12 @@
 
 use std::sync::Arc;
 
-use crate::directory::{Channel, Group, Key, ModelEntry, Snapshot, decimal};
+use crate::directory::{Channel, Group, Key, Model, ModelEntry, Snapshot, decimal};
 
 /// A channel that could serve a call.
 #[derive(Clone, Copy, Debug)]
 pub struct Candidate<'a> {
+    pub model: &'a Model,
     pub channel: &'a Arc<Channel>,
     /// Of the group through which it is reached.
     pub multiplier_ppm: u64,
@@ -97,7 +98,7 @@ impl<'a> Candidates<'a> {
         self.model
             .channels_for(self.key.environment, group.map(|group| group.id))
             .filter(move |channel| is_there && !self.is_of_earlier_tier(tier, channel))
-            .map(move |channel| Candidate { channel, multiplier_ppm })
+            .map(move |channel| Candidate { model: &self.model.model, channel, multiplier_ppm })
     }
 
     fn group_of_tier(&self, tier: usize) -> Option<&'a Group> {

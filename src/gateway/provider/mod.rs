@@ -6,6 +6,7 @@ pub mod gemini;
 pub mod openai;
 
 use http::HeaderMap;
+use ledger::Usage;
 
 use crate::directory::ProviderKind;
 
@@ -41,6 +42,7 @@ impl Inspector {
                 Inspector::OpenAi(Endpoint::ChatCompletions)
             }
             Format::OpenAi | Format::DeepSeek => Inspector::OpenAi(endpoint),
+            Format::Responses => Inspector::OpenAi(Endpoint::Responses),
             Format::Anthropic => Inspector::Anthropic(anthropic::UsageSoFar::default()),
             Format::Gemini => Inspector::Gemini,
         }
@@ -51,6 +53,14 @@ impl Inspector {
             Inspector::OpenAi(endpoint) => openai::inspect(*endpoint, name, data),
             Inspector::Anthropic(so_far) => anthropic::inspect(so_far, data),
             Inspector::Gemini => gemini::inspect(data),
+        }
+    }
+
+    /// What was told of the input before a stream broke off; only Anthropic's tell it at the start.
+    pub fn input(&self) -> Option<Usage> {
+        match self {
+            Inspector::Anthropic(so_far) => so_far.input(),
+            Inspector::OpenAi(_) | Inspector::Gemini => None,
         }
     }
 
@@ -71,6 +81,7 @@ pub fn told(format: Format, endpoint: Endpoint, body: &[u8]) -> Told {
             openai::told(Endpoint::ChatCompletions, body)
         }
         Format::OpenAi | Format::DeepSeek => openai::told(endpoint, body),
+        Format::Responses => openai::told(Endpoint::Responses, body),
         Format::Anthropic => Told::of(anthropic::usage_from_body(body)),
         Format::Gemini => Told::of(gemini::usage_from_body(body)),
     }
@@ -86,7 +97,7 @@ pub fn classify(
 ) -> UpstreamFault {
     let fault = openai::classify(status, headers, body, now_unix_s);
     match format {
-        Format::OpenAi | Format::DeepSeek => fault,
+        Format::OpenAi | Format::DeepSeek | Format::Responses => fault,
         Format::Anthropic => anthropic::of_kind(fault, body),
         Format::Gemini => gemini::of_kind(fault),
     }

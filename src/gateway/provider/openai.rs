@@ -23,7 +23,7 @@ use memchr::memmem::Finder;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-pub use endpoints::{Tap, Told, inspect, told, variant};
+pub use endpoints::{Tap, Told, inspect, told, usage_of_last_event, variant};
 pub use errors::{UpstreamFault, UpstreamFaultKind, classify, retry_after};
 pub use text::{Delivered, Spoken};
 pub use usage::{BodyTap, SMALL_BODY_BYTES, WINDOW_BYTES, usage_from_body};

@@ -7,5 +7,6 @@ mod write;
 
 pub use answer::{read_reply, write_reply};
 pub use read::read;
+pub(super) use read::{effort, google_signature, image_of};
 pub use stream::{Reader, Writer};
 pub use write::write;

@@ -82,14 +82,7 @@ fn texts<'a>(raw: &'a RawValue, path: &Path<'_>) -> Result<Vec<Text<'a>>, Conver
 fn thinking(top: &mut Object<'_, '_>, path: &Path<'_>) -> Result<Option<Thinking>, ConvertFault> {
     let effort = match top.text("reasoning_effort")? {
         None => None,
-        Some(text) if text.is("none") => Some(Thinking::Off),
-        Some(text) => match Effort::read(&text) {
-            Some(effort) => Some(Thinking::Effort(effort)),
-            None => {
-                let at = path.member("reasoning_effort");
-                return Err(at.fault("`none`, `minimal`, `low`, `medium` or `high`", "another effort"));
-            }
-        },
+        Some(text) => Some(effort(&text, &path.member("reasoning_effort"))?),
     };
     let Some(raw) = top.take("thinking") else { return Ok(effort) };
     let at = path.member("thinking");
@@ -100,6 +93,15 @@ fn thinking(top: &mut Object<'_, '_>, path: &Path<'_>) -> Result<Option<Thinking
         return Ok(Some(Thinking::Off));
     }
     Ok(effort.or(Some(Thinking::Free)))
+}
+
+/// How much thinking a word asks for.
+pub fn effort(text: &Text<'_>, path: &Path<'_>) -> Result<Thinking, ConvertFault> {
+    if text.is("none") {
+        return Ok(Thinking::Off);
+    }
+    let what = "`none`, `minimal`, `low`, `medium` or `high`";
+    Effort::read(text).map(Thinking::Effort).ok_or_else(|| path.fault(what, "another effort"))
 }
 
 fn message<'a>(
@@ -171,7 +173,7 @@ fn content_part<'a>(
         let url = image.need_text("url")?;
         image.leave("detail", left);
         image.done()?;
-        Part::Image(image_of(url, &at)?)
+        Part::Image(image_of(url, &at.member("url"))?)
     } else {
         let what = "`text` or `image_url`, as nothing else can be converted for this model's provider";
         return Err(path.member("type").fault(what, "another type"));
@@ -181,13 +183,13 @@ fn content_part<'a>(
 }
 
 /// A picture by address, or in the address itself (RFC 2397).
-fn image_of<'a>(url: Text<'a>, path: &Path<'_>) -> Result<Image<'a>, ConvertFault> {
+pub fn image_of<'a>(url: Text<'a>, path: &Path<'_>) -> Result<Image<'a>, ConvertFault> {
     // Some encoders write a slash as `\/`.
     let url = if url.escaped().contains('\\') { Text::plain(&url.unescaped()) } else { url };
     let Some(rest) = url.strip_prefix("data:") else { return Ok(Image::Url(url)) };
     match rest.split_once(";base64,") {
         Some((media_type, data)) => Ok(Image::Inline { media_type, data }),
-        None => Err(path.member("url").fault("an address, or a data URL in base64", "another data URL")),
+        None => Err(path.fault("an address, or a data URL in base64", "another data URL")),
     }
 }
 
@@ -240,18 +242,7 @@ fn tool_call<'a>(raw: &'a RawValue, path: &Path<'_>) -> Result<ToolCall<'a>, Con
     object.only("type", &["\"function\""], "`function`")?;
     object.take("index");
     let id = object.need_text("id")?;
-    let signature = match object.take("extra_content") {
-        None => None,
-        Some(raw) => {
-            let (extra, google) = (path.member("extra_content"), path.member("extra_content.google"));
-            let mut object = Object::read(raw, &extra)?;
-            let mut inner = Object::read(object.need("google", "an object")?, &google)?;
-            let signature = inner.text("thought_signature")?;
-            inner.done()?;
-            object.done()?;
-            signature
-        }
-    };
+    let signature = google_signature(&mut object, path)?;
     let at = path.member("function");
     let mut function = Object::read(object.need("function", "an object")?, &at)?;
     let name = function.need_text("name")?;
@@ -262,6 +253,21 @@ fn tool_call<'a>(raw: &'a RawValue, path: &Path<'_>) -> Result<ToolCall<'a>, Con
     function.done()?;
     object.done()?;
     Ok(ToolCall { id, name, arguments, signature })
+}
+
+/// Gemini's proof of the thought behind a call, where Google's own clients of this format have it.
+pub fn google_signature<'a>(
+    call: &mut Object<'a, '_>,
+    path: &Path<'_>,
+) -> Result<Option<Text<'a>>, ConvertFault> {
+    let Some(raw) = call.take("extra_content") else { return Ok(None) };
+    let (extra, google) = (path.member("extra_content"), path.member("extra_content.google"));
+    let mut object = Object::read(raw, &extra)?;
+    let mut inner = Object::read(object.need("google", "an object")?, &google)?;
+    let signature = inner.text("thought_signature")?;
+    inner.done()?;
+    object.done()?;
+    Ok(signature)
 }
 
 fn tool<'a>(raw: &'a RawValue, path: &Path<'_>) -> Result<Tool<'a>, ConvertFault> {

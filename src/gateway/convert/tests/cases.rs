@@ -126,6 +126,67 @@ fn thoughts_keep_their_proof_by_way_of_openai_clients() {
 }
 
 #[test]
+fn responses_are_understood_as_their_clients_write_them() {
+    let body = r#"{"model":"m","instructions":"be brief","input":[{"type":"message","role":"developer","content":"s"},
+        {"role":"user","content":[{"type":"input_text","text":"see"},{"type":"input_image","detail":"auto","image_url":"data:image/png;base64,AAAA"}]},
+        {"id":"rs_1","type":"reasoning","summary":[{"type":"summary_text","text":"hm"}],"encrypted_content":"proof"},
+        {"id":"msg_1","type":"message","role":"assistant","status":"completed","content":[{"type":"output_text","text":"so","annotations":[],"logprobs":[]}]},
+        {"id":"fc_1","type":"function_call","status":"completed","call_id":"c1","name":"f","arguments":"{\"a\":1}"},
+        {"type":"function_call_output","call_id":"c1","output":"rain"}],
+        "tools":[{"type":"function","name":"f","description":null,"parameters":{"type":"object"},"strict":true}],
+        "tool_choice":{"type":"function","name":"f"},"text":{"format":{"type":"json_schema","name":"n","schema":{"type":"object"},"strict":true}},
+        "reasoning":{"effort":"low","summary":"auto"},"max_output_tokens":9000,"metadata":{"k":"v"},"store":false,
+        "include":["reasoning.encrypted_content"],"stream":false}"#;
+    let there = convert(Format::Responses, Format::Anthropic, body).unwrap();
+    assert_eq!(there.left_out.names(), ["detail"]);
+    let there: serde_json::Value = serde_json::from_slice(&there.body).unwrap();
+    assert_eq!(there["system"][0]["text"], "be brief");
+    assert_eq!(there["messages"][0]["content"][1]["source"]["data"], "AAAA");
+    let said = &there["messages"][1]["content"];
+    assert_eq!(said[0], serde_json::json!({"type": "thinking", "thinking": "hm", "signature": "proof"}));
+    assert_eq!((&said[1]["text"], &said[2]["input"]), (&"so".into(), &serde_json::json!({"a": 1})));
+    assert_eq!(there["messages"][2]["content"][0]["tool_use_id"], "c1");
+    assert_eq!(there["tool_choice"]["name"], "f");
+    assert_eq!((&there["max_tokens"], &there["thinking"]["budget_tokens"]), (&9000.into(), &1024.into()));
+}
+
+#[test]
+fn what_a_response_keeps_elsewhere_is_refused_by_its_name() {
+    for (more, field) in [
+        (r#""previous_response_id":"resp_1""#, "previous_response_id"),
+        (r#""conversation":"conv_1""#, "conversation"),
+        (r#""prompt":{"id":"p"}"#, "prompt"),
+        (r#""store":true"#, "store"),
+        (r#""background":true"#, "background"),
+        (r#""truncation":"auto""#, "truncation"),
+        (r#""max_tool_calls":3"#, "max_tool_calls"),
+        (r#""include":["message.output_text.logprobs"]"#, "include[0]"),
+        (r#""tools":[{"type":"web_search"}]"#, "tools[0].type"),
+        (r#""tool_choice":{"type":"web_search"}"#, "tool_choice.type"),
+        (r#""text":{"verbosity":"low"}"#, "text.verbosity"),
+        (r#""reasoning":{"effort":"xhigh"}"#, "reasoning.effort"),
+        (r#""brand_new":1"#, "brand_new"),
+    ] {
+        for to in [Format::OpenAi, Format::Anthropic, Format::Gemini, Format::DeepSeek] {
+            assert_eq!(refused(Format::Responses, to, &format!(r#"{{"input":"hi",{more}}}"#)), field);
+        }
+    }
+    for (item, field) in [
+        (r#"{"type":"item_reference","id":"msg_1"}"#, "input[0].type"),
+        (r#"{"type":"web_search_call","id":"ws_1"}"#, "input[0].type"),
+        (r#"{"role":"user","content":[{"type":"input_file","file_id":"f"}]}"#, "input[0].content[0].type"),
+        (
+            r#"{"role":"user","content":[{"type":"input_image","file_id":"f"}]}"#,
+            "input[0].content[0].image_url",
+        ),
+    ] {
+        assert_eq!(refused(Format::Responses, Format::Gemini, &format!(r#"{{"input":[{item}]}}"#)), field);
+    }
+    let stop = r#"{"messages":[{"role":"user","content":"hi"}],"max_tokens":9,"stop_sequences":["x"]}"#;
+    assert_eq!(refused(Format::Anthropic, Format::Responses, stop), "stop_sequences");
+}
+
+#[test]
 fn thinking_fits_under_the_cap_or_is_refused() {
     let ask = |cap| format!(r#"{{{ASK},"reasoning_effort":"high","max_completion_tokens":{cap}}}"#);
     let there = became(Format::OpenAi, Format::Anthropic, &ask(32_000));

@@ -8,7 +8,7 @@ mod streams;
 use super::Format;
 
 /// Formats that differ in what they can say.
-const FORMATS: [Format; 3] = [Format::OpenAi, Format::Anthropic, Format::Gemini];
+const FORMATS: [Format; 4] = [Format::OpenAi, Format::Anthropic, Format::Gemini, Format::Responses];
 
 fn pairs() -> impl Iterator<Item = (Format, Format)> {
     FORMATS.into_iter().flat_map(|from| FORMATS.into_iter().map(move |to| (from, to)))
@@ -20,5 +20,6 @@ fn envelope() -> super::Envelope {
         id: "req_1".into(),
         created_s: 1_700_000_000,
         include_usage: true,
+        echo: super::responses::echo("{}"),
     }
 }

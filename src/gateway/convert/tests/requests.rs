@@ -22,12 +22,18 @@ struct Both {
     open_ai: bool,
     anthropic: bool,
     gemini: bool,
+    responses: bool,
 }
 
 impl Both {
     fn of(from: Format, to: Format) -> Self {
         let has = |format| from == format || to == format;
-        Both { open_ai: has(Format::OpenAi), anthropic: has(Format::Anthropic), gemini: has(Format::Gemini) }
+        Both {
+            open_ai: has(Format::OpenAi),
+            anthropic: has(Format::Anthropic),
+            gemini: has(Format::Gemini),
+            responses: has(Format::Responses),
+        }
     }
 }
 
@@ -68,7 +74,7 @@ fn said() -> impl Strategy<Value = Vec<Part<'static>>> {
 fn exchange(both: Both) -> impl Strategy<Value = Vec<(Role, Vec<Part<'static>>)>> {
     let thoughts =
         (text(), text()).prop_map(|(text, signature)| Part::Thinking { text, signature: Some(signature) });
-    let most = if both.open_ai { 0 } else { 2 };
+    let most = if both.open_ai || both.responses { 0 } else { 2 };
     let results = if both.gemini { 2 } else { 4 };
     (
         prop::collection::vec(thoughts, 0..=most),
@@ -92,7 +98,7 @@ fn exchange(both: Both) -> impl Strategy<Value = Vec<(Role, Vec<Part<'static>>)>
                     signature: None,
                 }));
                 let content = result.into_iter().map(Part::Text).collect();
-                let is_error = is_error && !both.open_ai;
+                let is_error = is_error && !both.open_ai && !both.responses;
                 user.push(Part::ToolResult(ToolResult { id: Text::word(""), content, is_error }));
             }
             if assistant.is_empty() {
@@ -150,12 +156,13 @@ fn sampling(both: Both) -> impl Strategy<Value = Sampling<'static>> {
     (
         number(&["0", "0.7", "1", "1.0"]),
         number(&["0.1", "0.95"]),
-        some(!both.open_ai, &["1", "40"]),
-        some(!both.anthropic, &["0.5", "-1.5"]),
-        some(!both.anthropic, &["2", "0.25"]),
-        some(!both.anthropic, &["42"]),
-        prop::collection::vec(text(), 0..3),
-        prop::option::of(2u32..8).prop_map(move |choices| choices.filter(|_| !both.anthropic)),
+        some(!both.open_ai && !both.responses, &["1", "40"]),
+        some(!both.anthropic && !both.responses, &["0.5", "-1.5"]),
+        some(!both.anthropic && !both.responses, &["2", "0.25"]),
+        some(!both.anthropic && !both.responses, &["42"]),
+        prop::collection::vec(text(), if both.responses { 0..1 } else { 0..3 }),
+        prop::option::of(2u32..8)
+            .prop_map(move |choices| choices.filter(|_| !both.anthropic && !both.responses)),
     )
         .prop_map(
             |(temperature, top_p, top_k, frequency_penalty, presence_penalty, seed, stop, choices)| {
@@ -177,7 +184,7 @@ fn shape(from: Format, both: Both) -> impl Strategy<Value = Shape<'static>> {
     (0..3).prop_map(move |kind| match kind {
         1 if !both.anthropic => Shape::Json,
         2 => Shape::Schema {
-            name: (from == Format::OpenAi).then_some(Text::word("answer")),
+            name: matches!(from, Format::OpenAi | Format::Responses).then_some(Text::word("answer")),
             schema: Cow::Borrowed(SCHEMA),
             strict: (from == Format::Anthropic || !both.gemini).then_some(true),
         },
@@ -189,7 +196,7 @@ fn shape(from: Format, both: Both) -> impl Strategy<Value = Shape<'static>> {
 fn conversation(from: Format, to: Format) -> impl Strategy<Value = Conversation<'static>> {
     let both = Both::of(from, to);
     let thinking = select(vec![None, Some(Effort::Low), Some(Effort::Medium), Some(Effort::High)]);
-    let as_effort = from == Format::OpenAi;
+    let as_effort = matches!(from, Format::OpenAi | Format::Responses);
     (
         prop::collection::vec(text(), 0..3),
         turns(both),

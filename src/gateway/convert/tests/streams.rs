@@ -4,7 +4,7 @@ use bytes::Bytes;
 use ledger::{TokenClass, Usage};
 
 use super::super::reply::{Finish, Piece, ReplyFault};
-use super::super::{Converted, Format, StreamConverter, anthropic, gemini, openai};
+use super::super::{Converted, Format, StreamConverter, anthropic, gemini, openai, responses};
 use super::{FORMATS, envelope};
 use crate::gateway::sse::{Cut, SseReader, Verdict};
 
@@ -50,11 +50,28 @@ const GEMINI: &str = concat!(
     "data: {\"candidates\":[{\"content\":{\"parts\":[{\"functionCall\":{\"id\":\"call_b\",\"name\":\"two\",\"args\":{}}}],\"role\":\"model\"},\"finishReason\":\"STOP\",\"index\":0}],\"usageMetadata\":{\"promptTokenCount\":30,\"cachedContentTokenCount\":10,\"candidatesTokenCount\":12,\"totalTokenCount\":42},\"modelVersion\":\"gpt-x\",\"responseId\":\"chatcmpl-1\"}\r\n\r\n",
 );
 
+const RESPONSES: &str = concat!(
+    "event: response.created\ndata: {\"type\":\"response.created\",\"sequence_number\":0,\"response\":{\"id\":\"chatcmpl-1\",\"object\":\"response\",\"status\":\"in_progress\",\"error\":null,\"incomplete_details\":null,\"model\":\"gpt-x\",\"output\":[],\"usage\":null}}\n\n",
+    "event: response.output_item.added\ndata: {\"type\":\"response.output_item.added\",\"output_index\":0,\"item\":{\"id\":\"rs_1\",\"type\":\"reasoning\",\"summary\":[]}}\n\n",
+    "event: response.reasoning_summary_part.added\ndata: {\"type\":\"response.reasoning_summary_part.added\",\"item_id\":\"rs_1\",\"output_index\":0,\"summary_index\":0,\"part\":{\"type\":\"summary_text\",\"text\":\"\"}}\n\n",
+    "event: response.reasoning_summary_text.delta\ndata: {\"type\":\"response.reasoning_summary_text.delta\",\"item_id\":\"rs_1\",\"output_index\":0,\"summary_index\":0,\"delta\":\"hm \"}\n\n",
+    "event: response.output_item.done\ndata: {\"type\":\"response.output_item.done\",\"output_index\":0,\"item\":{\"id\":\"rs_1\",\"type\":\"reasoning\",\"summary\":[{\"type\":\"summary_text\",\"text\":\"hm \"}]}}\n\n",
+    "event: response.output_item.added\ndata: {\"type\":\"response.output_item.added\",\"output_index\":1,\"item\":{\"id\":\"msg_1\",\"type\":\"message\",\"status\":\"in_progress\",\"role\":\"assistant\",\"content\":[]}}\n\n",
+    "event: response.output_text.delta\ndata: {\"type\":\"response.output_text.delta\",\"item_id\":\"msg_1\",\"output_index\":1,\"content_index\":0,\"delta\":\"Say \\\"\",\"logprobs\":[]}\n\n",
+    "event: response.output_text.delta\ndata: {\"type\":\"response.output_text.delta\",\"item_id\":\"msg_1\",\"output_index\":1,\"content_index\":0,\"delta\":\"\\u7d66你\\n\"}\n\n",
+    "event: response.output_item.added\ndata: {\"type\":\"response.output_item.added\",\"output_index\":2,\"item\":{\"id\":\"fc_1\",\"type\":\"function_call\",\"status\":\"in_progress\",\"call_id\":\"call_a\",\"name\":\"one\",\"arguments\":\"\"}}\n\n",
+    "event: response.function_call_arguments.delta\ndata: {\"type\":\"response.function_call_arguments.delta\",\"item_id\":\"fc_1\",\"output_index\":2,\"delta\":\"{\\\"q\\\":1}\"}\n\n",
+    "event: response.output_item.added\ndata: {\"type\":\"response.output_item.added\",\"output_index\":3,\"item\":{\"id\":\"fc_2\",\"type\":\"function_call\",\"status\":\"in_progress\",\"call_id\":\"call_b\",\"name\":\"two\",\"arguments\":\"\"}}\n\n",
+    "event: response.function_call_arguments.delta\ndata: {\"type\":\"response.function_call_arguments.delta\",\"item_id\":\"fc_2\",\"output_index\":3,\"delta\":\"{}\"}\n\n",
+    "event: response.completed\ndata: {\"type\":\"response.completed\",\"response\":{\"id\":\"chatcmpl-1\",\"object\":\"response\",\"status\":\"completed\",\"error\":null,\"incomplete_details\":null,\"model\":\"gpt-x\",\"output\":[{\"type\":\"function_call\",\"call_id\":\"call_a\",\"name\":\"one\",\"arguments\":\"{}\"}],\"usage\":{\"input_tokens\":30,\"input_tokens_details\":{\"cached_tokens\":10},\"output_tokens\":12,\"output_tokens_details\":{\"reasoning_tokens\":0},\"total_tokens\":42}}}\n\n",
+);
+
 fn recorded(format: Format) -> &'static str {
     match format {
         Format::OpenAi | Format::DeepSeek => OPENAI,
         Format::Anthropic => ANTHROPIC,
         Format::Gemini => GEMINI,
+        Format::Responses => RESPONSES,
     }
 }
 
@@ -112,8 +129,8 @@ impl Heard {
 fn hear(format: Format, stream: &[u8]) -> Heard {
     let mut heard = Heard::default();
     let (mut reader, mut cut) = (SseReader::new(1 << 20), Cut::default());
-    let (mut open_ai, mut anthropic, mut gemini) =
-        (openai::Reader::default(), anthropic::Reader::default(), gemini::Reader::default());
+    let (mut open_ai, mut anthropic) = (openai::Reader::default(), anthropic::Reader::default());
+    let (mut gemini, mut responses) = (gemini::Reader::default(), responses::Reader::default());
     let judge = |event: &crate::gateway::sse::Event<'_>| {
         let mut tell = |piece: Piece<'_>| -> Result<(), ReplyFault> {
             heard.hear(&piece);
@@ -123,6 +140,7 @@ fn hear(format: Format, stream: &[u8]) -> Heard {
             Format::OpenAi | Format::DeepSeek => open_ai.read(event.data, &mut tell),
             Format::Anthropic => anthropic.read(event.data, &mut tell),
             Format::Gemini => gemini.read(event.data, &mut tell),
+            Format::Responses => responses.read(event.data, &mut tell),
         }
         .unwrap();
         Verdict::Forward
@@ -193,6 +211,10 @@ fn signatures_and_what_none_can_read_reach_those_that_know_them() {
     );
     assert!(out(Format::OpenAi).contains(r#"{"type":"reasoning.encrypted","data":"eHg="}"#));
     assert!(out(Format::Gemini).contains(r#"{"text":"","thought":true,"thoughtSignature":"c2ln"}"#));
+    // A response tells the proof when its item is done, and all of it once more at the end.
+    let done = r#""summary":[{"type":"summary_text","text":"so"}],"encrypted_content":"c2ln"}"#;
+    assert_eq!(out(Format::Responses).matches(done).count(), 1);
+    assert!(out(Format::Responses).contains(r#""summary":[],"encrypted_content":"eHg="}"#));
     let same = out(Format::Anthropic);
     assert!(same.contains(r#"{"type":"signature_delta","signature":"c2ln"}"#));
     assert!(same.contains(r#"{"type":"redacted_thinking","data":"eHg="}"#));

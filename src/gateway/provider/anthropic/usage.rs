@@ -30,6 +30,12 @@ impl UsageSoFar {
         put(&mut self.output_tokens, more.output_tokens);
     }
 
+    /// The classes of the input, as soon as they are told: a stream that breaks off has told no more.
+    pub fn input(&self) -> Option<Usage> {
+        let told = Self { output_tokens: Some(0), ..*self };
+        told.usage()
+    }
+
     /// The classes, or nothing where nothing was told that can be believed.
     pub fn usage(&self) -> Option<Usage> {
         let (input, output) = (self.input_tokens?, self.output_tokens?);
@@ -72,6 +78,12 @@ mod tests {
 
     #[test]
     fn a_usage_that_cannot_be_is_none() {
+        assert_eq!(
+            told(r#"{"input_tokens":7,"output_tokens":1}"#).input().unwrap().get(TokenClass::Input),
+            7
+        );
+        assert_eq!(told(r#"{"output_tokens":7}"#).input(), None);
+        assert_eq!(told(r#"{"input_tokens":9000000000}"#).input(), None);
         assert_eq!(told(r#"{"input_tokens":7}"#).usage(), None);
         assert_eq!(told(r#"{"input_tokens":0,"output_tokens":0}"#).usage(), None);
         assert_eq!(told(r#"{"input_tokens":1,"output_tokens":9000000000}"#).usage(), None);

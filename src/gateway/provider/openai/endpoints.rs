@@ -77,13 +77,13 @@ fn inspect_typed(name: &[u8], data: &[u8]) -> EventFacts {
         _ => EventKind::Other,
     };
     if facts.kind == EventKind::Done {
-        facts.usage = of_last_event(data);
+        facts.usage = usage_of_last_event(data);
     }
     facts
 }
 
 /// The usage of a typed stream's last event: of the response that it has in it, else its own.
-fn of_last_event(data: &[u8]) -> Option<Usage> {
+pub fn usage_of_last_event(data: &[u8]) -> Option<Usage> {
     #[derive(Deserialize)]
     struct Last {
         #[serde(default)]

@@ -77,7 +77,7 @@ impl Delivered {
         let shape = match endpoint {
             _ if matches!(format, Format::Anthropic | Format::Gemini) => Shape::Blocks,
             Endpoint::Completions => Shape::Completion,
-            Endpoint::Responses => Shape::Response,
+            _ if format == Format::Responses => Shape::Response,
             Endpoint::Transcriptions => Shape::Transcript,
             _ => Shape::Chat,
         };

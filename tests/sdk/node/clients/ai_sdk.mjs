@@ -99,6 +99,7 @@ const others = {
 
 export const CLIENTS = [
   { name: "AI SDK, OpenAI's chat (Node)", features: features((model) => openAi.chat(model)), refusal: ofText },
+  { name: "AI SDK, OpenAI's responses (Node)", features: features((model) => openAi.responses(model)), refusal: ofText },
   { name: "AI SDK, Anthropic (Node)", features: features((model) => anthropic(model)), refusal: ofText },
   { name: "AI SDK, Google (Node)", features: features((model) => google(model)), refusal: ofText },
   { name: "AI SDK, OpenAI's chat (Node)", features: others, refusal: ofText, models: [null] },

@@ -54,6 +54,10 @@ def open_ai(model):
     return ChatOpenAI(model=model, base_url=f"{ROOT}/v1", api_key=KEY, max_retries=0, stream_usage=True)
 
 
+def open_ai_responses(model):
+    return ChatOpenAI(model=model, base_url=f"{ROOT}/v1", api_key=KEY, max_retries=0, use_responses_api=True)
+
+
 def anthropic(model):
     return ChatAnthropic(model=model, base_url=ROOT, api_key=KEY, max_retries=0, max_tokens=200)
 
@@ -72,6 +76,7 @@ def embeddings(_):
 
 CLIENTS = [
     Client("LangChain, ChatOpenAI (Python)", features(open_ai), of_open_ai),
+    Client("LangChain, ChatOpenAI with responses (Python)", features(open_ai_responses), of_open_ai),
     Client("LangChain, ChatAnthropic (Python)", features(anthropic), of_anthropic),
     Client("LangChain, ChatGoogleGenerativeAI (Python)", features(google), of_google),
     Client("LangChain, ChatOpenAI (Python)", {"embeddings": embeddings}, of_open_ai, models=[None]),
