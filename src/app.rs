@@ -13,7 +13,9 @@ use crate::clock::{Clock, Entropy};
 use crate::config::Config;
 use crate::directory::{Directory, DirectoryError};
 use crate::explain::Display;
-use crate::funding::{self, CodeError, Codes, CorrectionError, Corrections, Funding, FundingError, Poller};
+use crate::funding::{
+    self, ApprovalAbove, CodeError, Codes, CorrectionError, Corrections, Funding, FundingError, Poller,
+};
 use crate::gateway::channel_health::{ChannelHealth, RestPolicy};
 use crate::gateway::ladder::HoldPolicy;
 use crate::http_client::HttpClient;
@@ -152,21 +154,29 @@ impl App {
         let books = Arc::new(books);
         let codes =
             Codes::new(stores.funding.clone(), Arc::clone(&books), clock.clone(), entropy.clone(), &keyring);
-        let corrections = Corrections::new(
+        let reconcile = ReconcileStore::new(stores.reconcile);
+        let funding = Funding::new(
             stores.funding.clone(),
             Arc::clone(&books),
-            stores.projections.clone(),
-            clock.clone(),
-            entropy.clone(),
-            Nano::parse_decimal(&config.ledger.approval_above).unwrap_or_default(),
+            (clock.clone(), entropy.clone()),
+            payments,
+            reconcile.clone(),
+            (Arc::clone(&directory), Arc::clone(&notices)),
+            &keyring.hash_keys().callback_check,
         );
-        let funding = Funding::new(
+        let funding = Arc::new(funding);
+        // The settings were checked when they were read.
+        let amount = |text: &str| Nano::parse_decimal(text).unwrap_or_default();
+        let corrections = Corrections::new(
             stores.funding,
             Arc::clone(&books),
-            clock.clone(),
-            entropy.clone(),
-            payments,
-            &keyring.hash_keys().callback_check,
+            stores.projections.clone(),
+            (clock.clone(), entropy.clone()),
+            Arc::clone(&funding),
+            ApprovalAbove {
+                corrections: amount(&config.ledger.approval_above),
+                money: amount(&config.ledger.money_approval_above),
+            },
         );
         let repaired = funding.repair().map_err(AppError::Funding)?;
         if repaired > 0 {
@@ -211,7 +221,7 @@ impl App {
             master_keys: Arc::new(master_keys),
             directory,
             books,
-            funding: Arc::new(funding),
+            funding,
             codes: Arc::new(codes),
             corrections: Arc::new(corrections),
             display,
@@ -225,7 +235,7 @@ impl App {
             projections: stores.projections,
             journal,
             verifying: Job::default(),
-            reconcile: ReconcileStore::new(stores.reconcile),
+            reconcile,
             reconciling: Job::default(),
             _lock: stores.lock,
         })

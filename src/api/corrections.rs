@@ -8,14 +8,16 @@ use crate::explain::time_text;
 use crate::funding::{
     Correction, CorrectionKind, CorrectionSearch, CorrectionState, CorrectionTerms, NewCorrection,
 };
-use crate::id::{AccountId, CorrectionId, RequestId};
+use crate::id::{AccountId, CorrectionId, OrderId, RequestId, TaskId};
 
 use super::access::Access;
 use super::problem::Problem;
 use super::route::{Call, PAGE, Param, Reply, Route};
 use super::shape::{COUNT, Field, Kind, Need, Shape, field};
 
-const KIND: Kind = Kind::OneOf(&["refund", "compensation", "adjustment"]);
+/// What is asked for here; credits and refunds of orders have routes of their own.
+const ASKED_KIND: Kind = Kind::OneOf(&["refund", "compensation", "adjustment"]);
+const KIND: Kind = Kind::OneOf(&["refund", "compensation", "adjustment", "credit", "order_refund"]);
 const STATE: Kind = Kind::OneOf(&["pending", "approved", "posted", "rejected", "failed"]);
 const ENVIRONMENT: Kind = Kind::OneOf(&["live", "test"]);
 const LOT_KIND: Kind = Kind::OneOf(&["granted", "purchased"]);
@@ -26,7 +28,7 @@ static CORRECTION: Shape = Shape {
     name: "Correction",
     fields: &[
         field!("id", Kind::Text, Required, "Public id, cor_…"),
-        field!("kind", KIND, Required, "退款, 补偿 or 调整"),
+        field!("kind", KIND, Required, "退款, 补偿, 调整, 入账 or 订单退款"),
         field!(
             "state",
             STATE,
@@ -38,6 +40,13 @@ static CORRECTION: Shape = Shape {
         field!("amount", Kind::Money, Required, "Negative for an adjustment that takes"),
         field!("currency", Kind::Text, Required, "Ledger currency"),
         field!("request", Kind::Text, Nullable, "The call whose charge is refunded, or that it is for"),
+        field!("order", Kind::Text, Nullable, "The order that is refunded"),
+        field!(
+            "pay_amount",
+            Kind::Money,
+            Nullable,
+            "Of such a refund: what goes back, in the currency that was paid"
+        ),
         field!("lot_kind", LOT_KIND, Required, "Of the lot that a compensation or an adjustment opens"),
         field!("priority", PRIORITY, Required, "Of that lot: lower is spent first, among lots of a kind"),
         field!("expires_at", Kind::Time, Nullable, "Of that lot: from then on what is left cannot be spent"),
@@ -67,8 +76,9 @@ static CORRECTION: Shape = Shape {
 static INPUT: Shape = Shape {
     name: "CorrectionInput",
     fields: &[
-        field!("kind", KIND, Required, "refund of a charge, compensation, or adjustment"),
-        field!("request", Kind::Text, Optional, "The call; a refund needs it"),
+        field!("kind", ASKED_KIND, Required, "refund of a charge, compensation, or adjustment"),
+        field!("request", Kind::Text, Optional, "The call; a refund needs it, or its task"),
+        field!("task", Kind::Text, Optional, "Instead of the call: the task that it submitted"),
         field!("account", Kind::Text, Optional, "Not needed for a refund"),
         field!("environment", ENVIRONMENT, Optional, "Default: live; of a refund, that of the call"),
         field!(
@@ -112,6 +122,8 @@ pub static ROUTES: &[Route] = &[
             Param { name: "kind", about: "Only corrections of this kind" },
             Param { name: "state", about: "Only corrections in this state" },
             Param { name: "request", about: "Only corrections about this call" },
+            Param { name: "order", about: "Only corrections about this order" },
+            Param { name: "task", about: "Only corrections about the call that submitted this task" },
             PAGE[0],
             PAGE[1],
         ]),
@@ -143,7 +155,8 @@ fn environment_of(book: Book) -> Environment {
 
 fn view(call: &Call<'_>, correction: &Correction, replayed: bool) -> Value {
     let (terms, decision) = (&correction.terms, correction.decision.as_ref());
-    let opens = terms.kind != CorrectionKind::Refund && terms.amount.is_positive();
+    let goes_back = matches!(terms.kind, CorrectionKind::Refund | CorrectionKind::OrderRefund);
+    let opens = !goes_back && terms.amount.is_positive();
     json!({
         "id": correction.id,
         "kind": terms.kind.as_str(),
@@ -153,6 +166,8 @@ fn view(call: &Call<'_>, correction: &Correction, replayed: bool) -> Value {
         "amount": terms.amount.to_string(),
         "currency": call.app.currency(),
         "request": terms.request,
+        "order": terms.order.map(|(order, _)| order),
+        "pay_amount": terms.order.map(|(_, pay)| pay.to_string()),
         "lot_kind": terms.lot_kind.as_str(),
         "priority": terms.priority,
         "expires_at": terms.expires_ms.map(time_text),
@@ -187,7 +202,11 @@ fn list(call: &Call<'_>) -> Result<Reply, Problem> {
         account: call.asked_account()?,
         kind: kind.transpose()?,
         state: state.transpose()?,
-        request: call.query_parsed::<RequestId>("request")?,
+        request: match call.query_parsed::<TaskId>("task")? {
+            Some(task) => Some(call.app.tasks.get(task)?.request),
+            None => call.query_parsed::<RequestId>("request")?,
+        },
+        order: call.query_parsed::<OrderId>("order")?,
         before: call.query_parsed::<CorrectionId>("cursor")?,
         limit,
     };
@@ -230,7 +249,11 @@ fn terms(call: &Call<'_>) -> Result<CorrectionTerms, Problem> {
     let fields = call.fields();
     let kind = fields.text("kind").and_then(CorrectionKind::parse);
     let kind = kind.ok_or_else(|| FieldError::new("kind", "is missing"))?;
-    let request = fields.parsed::<RequestId>("request")?;
+    let request = match (fields.parsed::<RequestId>("request")?, fields.parsed::<TaskId>("task")?) {
+        (Some(_), Some(_)) => return Err(FieldError::new("task", "is named besides a request").into()),
+        (None, Some(task)) => Some(call.app.tasks.get(task)?.request),
+        (request, None) => request,
+    };
     let refunded = match (kind, request) {
         (CorrectionKind::Refund, Some(request)) => Some(call.app.corrections.refundable(request)?),
         (CorrectionKind::Refund, None) => return Err(FieldError::new("request", "is missing").into()),
@@ -261,6 +284,7 @@ fn terms(call: &Call<'_>) -> Result<CorrectionTerms, Problem> {
         book,
         amount: amount.ok_or_else(|| FieldError::new("amount", "is missing"))?,
         request,
+        order: None,
         lot_kind: if granted { LotKind::Granted } else { LotKind::Purchased },
         priority: fields.number("priority")?.unwrap_or(PRIORITY_DEFAULT),
         expires_ms: end.map(jiff::Timestamp::as_millisecond),

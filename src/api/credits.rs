@@ -8,6 +8,9 @@ use serde_json::{Value, json};
 use crate::books::BooksError;
 use crate::directory::{Account, Environment, FieldError};
 use crate::explain::time_text;
+use crate::funding::{
+    Correction, CorrectionError, CorrectionKind, CorrectionState, CorrectionTerms, NewCorrection,
+};
 use crate::id::{AccountId, LotId};
 use crate::store_params;
 
@@ -83,14 +86,21 @@ static CREDIT: Shape = Shape {
     fields: &[
         field!("account", Kind::Text, Required, "Id of the account"),
         field!("environment", ENVIRONMENT, Required, "Live books or test books"),
-        field!("lot", Kind::Text, Required, "Id of the lot that it opened"),
+        field!(
+            "state",
+            Kind::OneOf(&["posted", "pending"]),
+            Required,
+            "pending: it is above a threshold and waits for a second person"
+        ),
+        field!("correction", Kind::Text, Nullable, "While it waits: where the second person agrees, cor_…"),
+        field!("lot", Kind::Text, Required, "Id of the lot that it opens"),
         field!("kind", LOT_KIND, Required, "Granted or purchased"),
         field!("amount", Kind::Money, Required, "What was credited"),
         field!("repaid", Kind::Money, Required, "Part of it that paid what the account owed"),
         field!("priority", PRIORITY, Required, "Lower is spent first, among lots of a kind"),
         field!("expires_at", Kind::Time, Nullable, "From then on what is left cannot be spent"),
         field!("reference", Kind::Text, Required, "Posts once for ever"),
-        field!("credited_at", Kind::Time, Required, "Ledger time"),
+        field!("credited_at", Kind::Time, Nullable, "Ledger time; null: it waits"),
         field!("replayed", Kind::Bool, Required, "True: it was posted before, and nothing is posted now"),
     ],
 };
@@ -120,7 +130,7 @@ pub static ROUTES: &[Route] = &[
     Route::post(
         "/api/accounts/{id}/credits",
         "createCredit",
-        "Credits an account. The same reference with the same content answers as it did the first time",
+        "Credits an account; above a threshold it waits for a second person. The same reference with the same content answers as it did the first time",
         &CREDIT_INPUT,
         &CREDIT,
         create,
@@ -199,6 +209,43 @@ fn lot_view(lot: &Lot, now: Timestamp) -> Value {
 fn create(call: &Call<'_>) -> Result<Reply, Problem> {
     let account = call.find::<Account>(call.path_id::<AccountId>("id")?.raw())?.document.id;
     let order = Order::read(&call.fields())?;
+    // Who asked and why is on record before money moves; the ledger keeps neither.
+    let note = json!({"account": account, "reference": &*order.reference.0, "reason": order.reason});
+    call.app.directory.note(&call.actor(), "credit_note", account.raw(), &note)?;
+    let ledger_account = book(account, order.environment);
+    if call.app.books.has_posted(&order.reference) {
+        return again(call, account, &order);
+    }
+    let terms = CorrectionTerms {
+        kind: CorrectionKind::Credit,
+        account,
+        book: ledger_account.book(),
+        amount: order.amount,
+        request: None,
+        order: None,
+        lot_kind: order.kind,
+        priority: order.priority,
+        expires_ms: order.expires_at.map(|end| end.0),
+        arrears: false,
+    };
+    let reference = Some(order.reference.0.to_string());
+    let new = NewCorrection { terms, reference, reason: order.reason, actor: call.actor() };
+    let (correction, known) = call.app.corrections.propose(&new)?;
+    match correction.state {
+        CorrectionState::Posted => {
+            let effect = first_posting(call, ledger_account, &order.reference)?;
+            let body = credit_view(account, order.environment, &effect, known);
+            Ok(if known { Reply::ok(body) } else { Reply::created(body) })
+        }
+        CorrectionState::Pending => {
+            Ok(Reply::accepted(waiting_view(account, order.environment, &correction, known)))
+        }
+        state => Err(CorrectionError::Decided { correction: correction.id, state }.into()),
+    }
+}
+
+/// The ledger says whether it is the same.
+fn again(call: &Call<'_>, account: AccountId, order: &Order) -> Result<Reply, Problem> {
     let command = Command::Credit {
         account: book(account, order.environment),
         lot: ledger::LotId(LotId::new(&*call.app.clock, &*call.app.entropy).raw()),
@@ -209,18 +256,38 @@ fn create(call: &Call<'_>) -> Result<Reply, Problem> {
         source: order.source(),
         reference: order.reference.clone(),
     };
-    // Who asked and why is on record before money moves; the ledger keeps neither.
-    let note = json!({"account": account, "reference": &*order.reference.0, "reason": order.reason});
-    call.app.directory.note(&call.actor(), "credit_note", account.raw(), &note)?;
-    let (effect, replayed) = match call.app.books.execute_blocking(&command) {
-        Ok(effect) => (effect, false),
+    match call.app.books.execute_blocking(&command) {
         Err(BooksError::Refused(ledger::LedgerError::AlreadyPosted { reference })) => {
-            (first_posting(call, book(account, order.environment), &reference)?, true)
+            let effect = first_posting(call, book(account, order.environment), &reference)?;
+            Ok(Reply::ok(credit_view(account, order.environment, &effect, true)))
         }
-        Err(error) => return Err(error.into()),
-    };
-    let body = credit_view(account, order.environment, &effect, replayed);
-    Ok(if replayed { Reply::ok(body) } else { Reply::created(body) })
+        Err(error) => Err(error.into()),
+        Ok(_) => Err(Problem::Internal("a reference was posted twice".into())),
+    }
+}
+
+fn waiting_view(
+    account: AccountId,
+    environment: Environment,
+    correction: &Correction,
+    replayed: bool,
+) -> Value {
+    let terms = &correction.terms;
+    json!({
+        "account": account,
+        "environment": environment,
+        "state": "pending",
+        "correction": correction.id,
+        "lot": correction.lot,
+        "kind": terms.lot_kind.as_str(),
+        "amount": terms.amount.to_string(),
+        "repaid": "0",
+        "priority": terms.priority,
+        "expires_at": terms.expires_ms.map(time_text),
+        "reference": correction.reference,
+        "credited_at": Value::Null,
+        "replayed": replayed,
+    })
 }
 
 /// What a reference posted when it posted.
@@ -243,6 +310,8 @@ fn credit_view(account: AccountId, environment: Environment, effect: &Effect, re
     json!({
         "account": account,
         "environment": environment,
+        "state": "posted",
+        "correction": Value::Null,
         "lot": LotId::from_raw(credited.lot.0),
         "kind": credited.kind.as_str(),
         "amount": credited.amount.to_string(),

@@ -1,11 +1,14 @@
 //! `/api/orders`: money that is to come in, what became of it, and sending it back.
 
-use ledger::Nano;
+use ledger::{Book, LotKind};
 use serde_json::{Value, json};
 
 use crate::directory::{Account, FieldError};
 use crate::explain::time_text;
-use crate::funding::{Dispute, NewOrder, Order, OrderEvent, OrderState, Refund, RefundAsk, Search, money};
+use crate::funding::{
+    CorrectionKind, CorrectionState, CorrectionTerms, Dispute, NewCorrection, NewOrder, Order, OrderEvent,
+    OrderState, Refund, RefundAsk, Search, money,
+};
 use crate::id::OrderId;
 
 use super::access::Access;
@@ -74,6 +77,16 @@ static ORDER_WITH_TIMELINE: Shape = Shape {
         field!("disputes", Kind::List(&Kind::Object(&DISPUTE)), Required, "In their order"),
         field!("timeline", Kind::List(&Kind::Object(&EVENT)), Required, "Oldest first"),
     ),
+};
+
+static REFUNDED_ORDER: Shape = Shape {
+    name: "RefundedOrder",
+    fields: order_fields!(field!(
+        "correction",
+        Kind::Text,
+        Required,
+        "Where the refund was asked for, cor_…; above a threshold it waits there for a second person"
+    )),
 };
 
 static REFUND: Shape = Shape {
@@ -180,6 +193,7 @@ pub static ROUTES: &[Route] = &[
             Param { name: "state", about: "Only orders in this state" },
             Param { name: "provider", about: "Only orders of this provider" },
             Param { name: "reference", about: "Our number of an order, or one of the provider's" },
+            Param { name: "payer", about: "Who paid, as the provider names them" },
             Param { name: "since", about: "Made at or after this time" },
             Param { name: "until", about: "Made before this time" },
             PAGE[0],
@@ -231,9 +245,9 @@ pub static ROUTES: &[Route] = &[
     Route::post(
         "/api/orders/{id}/refund",
         "refundOrder",
-        "Takes money of an order from the account and sends it back to who paid",
+        "Takes money of an order from the account and sends it back to who paid; above a threshold it waits for a second person",
         &REFUND_INPUT,
-        &ORDER,
+        &REFUNDED_ORDER,
         refund,
     )
     .access(Access::MONEY_MOVES),
@@ -354,6 +368,7 @@ fn list(call: &Call<'_>) -> Result<Reply, Problem> {
         state: state.transpose()?,
         provider: call.query_text("provider").map(str::to_owned),
         reference: call.query_text("reference").map(str::to_owned),
+        payer: call.query_text("payer").map(str::to_owned),
         since_ms: time("since")?,
         until_ms: time("until")?,
         before: call.query_parsed::<OrderId>("cursor")?,
@@ -426,16 +441,33 @@ fn cancel(call: &Call<'_>) -> Result<Reply, Problem> {
 
 fn refund(call: &Call<'_>) -> Result<Reply, Problem> {
     let (order, fields) = (find(call)?, call.fields());
-    let amount: Option<Nano> = fields.money("pay_amount")?;
-    note(call, &order, "refund")?;
+    let arrears = fields.boolean("arrears").unwrap_or(false);
     let ask = RefundAsk {
-        amount,
+        amount: fields.money("pay_amount")?,
         reason: reason(call).to_owned(),
-        arrears: fields.boolean("arrears").unwrap_or(false),
+        arrears,
         actor: call.actor(),
+        correction: None,
     };
-    let order = call.app.funding.refund(order.id, &ask)?;
-    Ok(Reply::ok(view(call, &order)))
+    note(call, &order, "refund")?;
+    let (pay, credit) = call.app.funding.refundable(order.id, &ask)?;
+    let terms = CorrectionTerms {
+        kind: CorrectionKind::OrderRefund,
+        account: order.account,
+        book: Book::Live,
+        amount: credit,
+        request: None,
+        order: Some((order.id, pay)),
+        lot_kind: LotKind::Purchased,
+        priority: 0,
+        expires_ms: None,
+        arrears,
+    };
+    let new = NewCorrection { terms, reference: None, reason: ask.reason, actor: ask.actor };
+    let (correction, _) = call.app.corrections.propose(&new)?;
+    let mut body = view(call, &call.app.funding.order(order.id)?);
+    body["correction"] = json!(correction.id);
+    Ok(if correction.state == CorrectionState::Pending { Reply::accepted(body) } else { Reply::ok(body) })
 }
 
 fn resolve(call: &Call<'_>) -> Result<Reply, Problem> {

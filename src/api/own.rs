@@ -17,7 +17,7 @@ use super::limits;
 use super::problem::Problem;
 use super::requests::{self, RECEIPT, WHY};
 use super::route::{Call, Param, Reply, Route, Who, both};
-use super::shape::{Field, Kind, Need, Shape, field};
+use super::shape::{COUNT, Field, Kind, Need, Shape, field};
 
 static OWN_BALANCE: Shape = Shape {
     name: "OwnBalance",
@@ -34,6 +34,15 @@ pub static BOUND_BY: Shape = Shape {
     fields: &[
         field!("scope", Kind::Text, Required, "account, key, member, project, group or organization"),
         field!("window", Kind::Text, Nullable, "Of a limit"),
+    ],
+};
+
+static OPEN_ORDERS: Shape = Shape {
+    name: "OpenOrders",
+    fields: &[
+        field!("value", COUNT, Required, "So many at the same time"),
+        field!("used", COUNT, Required, "How many wait now, of this account"),
+        field!("origin", Kind::Text, Required, "Who set it: operator"),
     ],
 };
 
@@ -68,6 +77,12 @@ static OWN_KEY: Shape = Shape {
             "The least over all layers; null where it would tell the balance"
         ),
         field!("bound_by", Kind::Object(&BOUND_BY), Required, "The purse that binds"),
+        field!(
+            "open_orders",
+            Kind::Object(&OPEN_ORDERS),
+            Required,
+            "The limit of orders that wait for their payment"
+        ),
     ],
 };
 
@@ -198,6 +213,11 @@ fn key(call: &Call<'_>) -> Result<Reply, Problem> {
         "balance": balance,
         "usable_now": usable_now(&usable, shown),
         "bound_by": bound_by(&usable),
+        "open_orders": {
+            "value": call.app.funding.settings().open_orders_max,
+            "used": call.app.funding.open_orders(key.account)?,
+            "origin": "operator",
+        },
     })))
 }
 

@@ -107,6 +107,9 @@ impl From<FundingError> for Problem {
                 .param("amount", amount.to_string())
                 .param("reason", reason)
                 .into(),
+            FundingError::TooManyOpen { open } => {
+                Refusal::new(Code::TooManyOpenOrders).param("open", open.to_string()).into()
+            }
             FundingError::WrongState { order, state, action } => Refusal::new(Code::OrderStateConflict)
                 .param("order", order.to_string())
                 .param("state", state.as_str())
@@ -191,6 +194,7 @@ impl From<CorrectionError> for Problem {
             CorrectionError::SamePerson { correction } => {
                 Refusal::new(Code::SecondPersonRequired).param("correction", correction.to_string()).into()
             }
+            CorrectionError::Order(why) => why.into(),
             CorrectionError::Books(why) => why.into(),
             CorrectionError::Store(why) => why.into(),
             CorrectionError::Lookup(why) => Problem::Internal(Box::new(why)),

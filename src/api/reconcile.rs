@@ -120,7 +120,12 @@ static CASE: Shape = Shape {
     name: "ReconcileCase",
     fields: &[
         field!("id", Kind::Text, Required, "Public id, rcs_…"),
-        field!("source", Kind::Text, Required, "books, payments:<provider> or upstream:<channels>"),
+        field!(
+            "source",
+            Kind::Text,
+            Required,
+            "books, payments:<provider>, upstream:<channels> or orders:<provider>"
+        ),
         field!("kind", CASE_KIND, Required, "What is different; docs/reconcile.md tells what to do"),
         field!("subject", Kind::Text, Required, "What it is about"),
         field!("state", CASE_STATE, Required, "gone: both sides agree now"),

@@ -384,6 +384,11 @@ impl Reply {
         Reply::new(StatusCode::CREATED, body)
     }
 
+    /// It waits for somebody.
+    pub fn accepted(body: Value) -> Self {
+        Reply::new(StatusCode::ACCEPTED, body)
+    }
+
     pub fn file(download: Download) -> Self {
         Reply { download: Some(download), ..Reply::ok(Value::Null) }
     }

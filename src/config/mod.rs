@@ -144,6 +144,9 @@ config! {
         /// Refunds, compensation and adjustments for one account within a day, in all, that one person may make alone.
         /// What is more waits for a second person.
         approval_above: String = "100".to_owned(), Decimal;
+        /// Plain credits and refunds of orders for one account within a day, in all, that one person may make alone.
+        /// What is more waits for a second person.
+        money_approval_above: String = "10000".to_owned(), Decimal;
         /// Currency in which balances and receipts are shown besides, with what one unit of the ledger currency is worth
         /// in it, such as `CNY=7.25`. Never used for money.
         display_rate: PayRates = PayRates::default(), Any;
@@ -157,6 +160,8 @@ config! {
         order_min: String = "1".to_owned(), Decimal;
         /// Most that an order credits.
         order_max: String = "1000000".to_owned(), Decimal;
+        /// Orders of one account that wait for their payment at the same time, at the most.
+        open_orders_max: u32 = 50, Between(1, 100_000);
         /// Time in which an order is to be paid. What is paid later is credited all the same.
         order_ttl_ms: u64 = 86_400_000, Between(60_000, 2_592_000_000);
         /// Time after which a provider is asked about an order that it did not call back about; doubled from

@@ -235,6 +235,9 @@ impl Funding {
         let came = money::text(paid.amount, &paid.currency);
         let asked = money::text(order.pay, &order.pay_currency);
         let detail = format!("{came} {} for an order of {asked} {}", paid.currency, order.pay_currency);
+        if order.state.may_become(OrderState::AmountMismatch) {
+            self.open_case(order, paid)?;
+        }
         self.change(order.id, |order| {
             if order.state.may_become(OrderState::AmountMismatch) {
                 order.state = OrderState::AmountMismatch;

@@ -2,7 +2,7 @@
 //!
 //! A miss counts against the account and against the address. It is counted before the code is looked up and taken back
 //! if there is one, so that guesses at the same time are no way around. Bounded: where there are too many sources, they
-//! share one. Each process counts for itself.
+//! share one. Each process counts for itself; what it has counted is kept on disk, so that a start forgets nothing.
 
 use std::net::IpAddr;
 
@@ -14,13 +14,13 @@ use crate::id::AccountId;
 /// Unknown codes within an hour: of an account, and of an address, behind which there can be several.
 const ACCOUNT_MISSES_MAX: u32 = 10;
 const ADDRESS_MISSES_MAX: u32 = 30;
-const HOUR_NS: u64 = 3_600_000_000_000;
+pub(super) const HOUR_NS: u64 = 3_600_000_000_000;
 const SOURCES_MAX: usize = 20_000;
 /// Those at rest are looked for so often at the most, where there is no room.
 const PURGE_NS: u64 = 60_000_000_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Source {
+pub(super) enum Source {
     Account(AccountId),
     /// IPv4 as it is, of IPv6 the 64 bits of the network.
     Network(u64),
@@ -29,10 +29,10 @@ enum Source {
 }
 
 /// Misses since the first of an hour.
-#[derive(Clone, Copy, Debug)]
-struct Misses {
-    since_ns: u64,
-    count: u32,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Misses {
+    pub since_ns: u64,
+    pub count: u32,
 }
 
 #[derive(Debug, Default)]
@@ -83,6 +83,23 @@ impl Guesses {
     }
 }
 
+impl Guesses {
+    /// What is counted now of the sources of a guess.
+    pub fn counted(&self, guess: Guess) -> Vec<(Source, Misses)> {
+        let known = self.0.lock();
+        let sources = guess.0.into_iter().flatten();
+        sources.filter_map(|source| Some((source, *known.misses.get(&source)?))).collect()
+    }
+
+    /// What an earlier process counted, unless this one knows better.
+    pub fn restore(&self, source: Source, misses: Misses) {
+        let mut known = self.0.lock();
+        if known.misses.len() < SOURCES_MAX {
+            known.misses.entry(source).or_insert(misses);
+        }
+    }
+}
+
 impl Known {
     /// Where a source is counted.
     fn place(&mut self, source: Source, now_ns: u64) -> Source {
@@ -97,6 +114,23 @@ impl Known {
 }
 
 impl Source {
+    /// As a row names it.
+    pub fn name(self) -> String {
+        match self {
+            Source::Account(account) => format!("account:{}", account.raw()),
+            Source::Network(network) => format!("network:{network}"),
+            Source::Any => "any".to_owned(),
+        }
+    }
+
+    pub fn parse(name: &str) -> Option<Self> {
+        match name.split_once(':') {
+            Some(("account", id)) => Some(Source::Account(AccountId::from_raw(id.parse().ok()?))),
+            Some(("network", network)) => Some(Source::Network(network.parse().ok()?)),
+            _ => (name == "any").then_some(Source::Any),
+        }
+    }
+
     fn misses_max(self) -> u32 {
         match self {
             Source::Account(_) => ACCOUNT_MISSES_MAX,
@@ -129,6 +163,20 @@ mod tests {
         let wait = guesses.begin(AccountId::from_raw(1), Some(HERE), HOUR_NS / 2).unwrap_err();
         assert_eq!(wait, 1_800_000);
         assert_eq!(missed(4, HOUR_NS), 10);
+    }
+
+    #[test]
+    fn what_was_counted_goes_on_in_the_next_process() {
+        let (before, after) = (Guesses::default(), Guesses::default());
+        let guess =
+            (0..ACCOUNT_MISSES_MAX).map(|_| before.begin(AccountId::from_raw(1), Some(HERE), 5).unwrap());
+        for (source, misses) in before.counted(guess.last().unwrap()) {
+            assert_eq!(Source::parse(&source.name()), Some(source));
+            after.restore(source, misses);
+            after.restore(source, Misses { count: 0, ..misses });
+        }
+        assert!(after.begin(AccountId::from_raw(1), None, 6).is_err());
+        assert!(after.begin(AccountId::from_raw(2), Some(HERE), 6).is_ok());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use ledger::{LotKind, Nano};
 
 use super::code::{CodeBatch, CodeState, CreditEnd, Disabled, RedemptionCode};
+use super::code_guesses::Source;
 use crate::id::{AccountId, CodeBatchId, CodeId, LotId};
 use crate::store::{Db, Result, Row, StoreError, Tx, Value};
 use crate::store_params;
@@ -277,4 +278,28 @@ fn read_code(row: &Row) -> Result<CodeOfBatch> {
         version: row.id(at(13))?,
     };
     Ok((code, read_batch(row)?))
+}
+
+/// Guesses that missed: their source, since when, how many.
+pub(super) fn misses(db: &Db) -> Result<Vec<(Source, i64, u32)>> {
+    let rows = db.query("SELECT source, since_ms, misses FROM code_misses", &[])?;
+    let read = |row: &Row| {
+        let source =
+            Source::parse(row.text(0)?).ok_or_else(|| StoreError::corrupt("guesses are of nobody"))?;
+        Ok((source, row.int(1)?, row.u32(2)?))
+    };
+    rows.iter().map(read).collect()
+}
+
+/// Writes what is counted of some sources, and forgets what is over.
+pub(super) fn keep_misses(db: &Db, counted: &[(Source, i64, u32)], over_ms: i64) -> Result<()> {
+    db.transaction(|tx| {
+        tx.execute("DELETE FROM code_misses WHERE since_ms <= ?1", store_params![over_ms])?;
+        for (source, since_ms, count) in counted {
+            let sql = "INSERT INTO code_misses (source, since_ms, misses) VALUES (?1, ?2, ?3) \
+                 ON CONFLICT (source) DO UPDATE SET since_ms = excluded.since_ms, misses = excluded.misses";
+            tx.execute(sql, store_params![source.name(), *since_ms, *count])?;
+        }
+        Ok(())
+    })
 }

@@ -14,7 +14,7 @@ use ring::hmac;
 
 use super::code::{CodeBatch, CodeState, CreditEnd, Disabled, RedemptionCode};
 use super::code_error::CodeError;
-use super::code_guesses::Guesses;
+use super::code_guesses::{Guesses, HOUR_NS, Misses};
 use super::code_store::{self as rows, CodeCounts, CodeOfBatch, CodeSearch};
 use super::code_text::CodeText;
 use super::orders::{SYSTEM, checked_reason};
@@ -30,6 +30,7 @@ const NOTE_BYTES_MAX: usize = 500;
 const CREDIT_DAYS_MAX: u32 = 36_500;
 /// Codes that are looked at in one go.
 const PAGE: u32 = 500;
+const NS_PER_MS: u64 = 1_000_000;
 
 /// See the module. Every method blocks.
 pub struct Codes {
@@ -139,7 +140,33 @@ impl Codes {
         if !matches!(known, Ok(None)) {
             self.guesses.take_back(guess);
         }
-        known?.ok_or(CodeError::Unknown)
+        if let Some(code) = known? {
+            return Ok(code);
+        }
+        let now_ms = self.clock.now_ms();
+        let counted: Vec<_> = self
+            .guesses
+            .counted(guess)
+            .into_iter()
+            .map(|(source, misses)| {
+                let age_ms = self.clock.mono_ns().saturating_sub(misses.since_ns) / NS_PER_MS;
+                (source, now_ms.saturating_sub_unsigned(age_ms), misses.count)
+            })
+            .collect();
+        rows::keep_misses(&self.db, &counted, now_ms.saturating_sub_unsigned(HOUR_NS / NS_PER_MS))?;
+        Err(CodeError::Unknown)
+    }
+
+    /// What an earlier process counted of guesses.
+    fn remember_guesses(&self) -> Result<(), StoreError> {
+        let (now_ms, now_ns) = (self.clock.now_ms(), self.clock.mono_ns());
+        for (source, since_ms, count) in rows::misses(&self.db)? {
+            let age_ns = now_ms.saturating_sub(since_ms).max(0).unsigned_abs().saturating_mul(NS_PER_MS);
+            if age_ns < HOUR_NS {
+                self.guesses.restore(source, Misses { since_ns: now_ns.saturating_sub(age_ns), count });
+            }
+        }
+        Ok(())
     }
 
     /// Gives the code to the account on disk, or says why not.
@@ -245,6 +272,7 @@ impl Codes {
     /// Credits what was given away and not credited. To be called once the books are open, and from time to time.
     /// Answers how many codes it was.
     pub fn repair(&self) -> Result<u32, CodeError> {
+        self.remember_guesses()?;
         let (mut repaired, mut after) = (0, 0);
         loop {
             let page = rows::processing(&self.db, after, PAGE)?;

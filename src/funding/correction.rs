@@ -1,11 +1,11 @@
-//! Corrections of money: refunds of charges, compensation, adjustments. Each is a document that says who asked for what
+//! Corrections of money: refunds of charges and of orders, compensation, adjustments, plain credits. Each is a document that says who asked for what
 //! and why, and above a threshold who agreed; what it does is one new entry of the ledger.
 
 use ledger::{Book, LotKind, Nano, Reference};
 
-use crate::id::{AccountId, CorrectionId, LotId, RequestId};
+use crate::id::{AccountId, CorrectionId, LotId, OrderId, RequestId};
 
-/// Three of the families of money movement (B3).
+/// What somebody moves by their word alone (B3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CorrectionKind {
     /// Of a charge, back to the lots that paid it.
@@ -14,17 +14,28 @@ pub enum CorrectionKind {
     Compensation,
     /// Any other, up or down.
     Adjustment,
+    /// Money that came in on another way than an order's, or was granted.
+    Credit,
+    /// Of what was paid for an order, back to who paid.
+    OrderRefund,
 }
 
 impl CorrectionKind {
-    pub const ALL: [CorrectionKind; 3] =
-        [CorrectionKind::Refund, CorrectionKind::Compensation, CorrectionKind::Adjustment];
+    pub const ALL: [CorrectionKind; 5] = [
+        CorrectionKind::Refund,
+        CorrectionKind::Compensation,
+        CorrectionKind::Adjustment,
+        CorrectionKind::Credit,
+        CorrectionKind::OrderRefund,
+    ];
 
     pub const fn as_str(self) -> &'static str {
         match self {
             CorrectionKind::Refund => "refund",
             CorrectionKind::Compensation => "compensation",
             CorrectionKind::Adjustment => "adjustment",
+            CorrectionKind::Credit => "credit",
+            CorrectionKind::OrderRefund => "order_refund",
         }
     }
 
@@ -81,7 +92,9 @@ pub struct CorrectionTerms {
     pub amount: Nano,
     /// The call whose charge is refunded, or which a compensation is for.
     pub request: Option<RequestId>,
-    /// Of the lot that a compensation or an adjustment opens.
+    /// The order that is refunded, and what goes back to who paid, in the currency that was paid.
+    pub order: Option<(OrderId, Nano)>,
+    /// Of the lot that a credit, a compensation or an adjustment opens.
     pub lot_kind: LotKind,
     pub priority: u8,
     pub expires_ms: Option<i64>,
@@ -121,7 +134,11 @@ pub struct Correction {
 impl Correction {
     /// The name under which the ledger posts it once for ever.
     pub fn posting(&self) -> Reference {
-        Reference::new(format!("correction:{}", self.id))
+        match self.terms.kind {
+            // A credit has the name that it was asked for under.
+            CorrectionKind::Credit => Reference::new(self.reference.clone()),
+            _ => Reference::new(format!("correction:{}", self.id)),
+        }
     }
 }
 

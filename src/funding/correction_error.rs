@@ -5,6 +5,7 @@ use std::fmt;
 use ledger::Nano;
 
 use super::correction::CorrectionState;
+use super::error::FundingError;
 use crate::books::BooksError;
 use crate::books::lookup::LookupError;
 use crate::directory::FieldError;
@@ -40,6 +41,8 @@ pub enum CorrectionError {
     SamePerson {
         correction: CorrectionId,
     },
+    /// A refund of an order.
+    Order(FundingError),
     Books(BooksError),
     Store(StoreError),
     Lookup(LookupError),
@@ -65,6 +68,7 @@ impl fmt::Display for CorrectionError {
             CorrectionError::SamePerson { correction } => {
                 write!(f, "correction {correction} needs another person than who proposed it")
             }
+            CorrectionError::Order(why) => write!(f, "{why}"),
             CorrectionError::Books(why) => write!(f, "{why}"),
             CorrectionError::Store(why) => write!(f, "{why}"),
             CorrectionError::Lookup(why) => write!(f, "{why}"),
@@ -75,6 +79,7 @@ impl fmt::Display for CorrectionError {
 impl std::error::Error for CorrectionError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
+            CorrectionError::Order(why) => Some(why),
             CorrectionError::Books(why) => Some(why),
             CorrectionError::Store(why) => Some(why),
             CorrectionError::Lookup(why) => Some(why),
@@ -86,6 +91,12 @@ impl std::error::Error for CorrectionError {
 impl From<StoreError> for CorrectionError {
     fn from(why: StoreError) -> Self {
         CorrectionError::Store(why)
+    }
+}
+
+impl From<FundingError> for CorrectionError {
+    fn from(why: FundingError) -> Self {
+        CorrectionError::Order(why)
     }
 }
 

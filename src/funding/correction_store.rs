@@ -3,7 +3,7 @@
 use ledger::{Book, LotKind, Nano};
 
 use super::correction::{Correction, CorrectionDecision, CorrectionKind, CorrectionState, CorrectionTerms};
-use crate::id::{AccountId, CorrectionId, LotId, RequestId};
+use crate::id::{AccountId, CorrectionId, LotId, OrderId, RequestId};
 use crate::store::{Db, Result, Row, StoreError, Tx, Value};
 use crate::store_params;
 
@@ -14,6 +14,7 @@ pub struct CorrectionSearch {
     pub kind: Option<CorrectionKind>,
     pub state: Option<CorrectionState>,
     pub request: Option<RequestId>,
+    pub order: Option<OrderId>,
     /// Only corrections before this one.
     pub before: Option<CorrectionId>,
     pub limit: u32,
@@ -21,7 +22,7 @@ pub struct CorrectionSearch {
 
 const CORRECTION: &str = "SELECT id, kind, state, account, book, amount_nano, request, lot, lot_kind, priority, \
      expires_ms, arrears, reference, reason, proposed_by, proposed_ms, needs_approval, decided_by, decided_ms, \
-     decision_reason, posted_ms, problem, version FROM corrections";
+     decision_reason, posted_ms, problem, version, order_id, pay_nano FROM corrections";
 
 pub(super) fn correction(db: &Db, id: CorrectionId) -> Result<Option<Correction>> {
     let row = db.query_one(&format!("{CORRECTION} WHERE id = ?1"), store_params![id.raw()])?;
@@ -46,6 +47,9 @@ pub(super) fn search(db: &Db, search: &CorrectionSearch) -> Result<Vec<Correctio
     }
     if let Some(request) = search.request {
         add("request = ?", request.raw().to_be_bytes().into());
+    }
+    if let Some(order) = search.order {
+        add("order_id = ?", order.raw().into());
     }
     if let Some(before) = search.before {
         add("id < ?", before.raw().into());
@@ -72,11 +76,20 @@ pub(super) fn by_reference_in(tx: &mut Tx<'_>, reference: &str) -> Result<Option
     row.as_ref().map(read).transpose()
 }
 
-/// What was moved for an account since a time, up or down, without a second person.
-pub(super) fn alone_in(tx: &mut Tx<'_>, account: AccountId, since_ms: i64) -> Result<Nano> {
-    let sql = "SELECT CAST(SUM(ABS(amount_nano)) AS BIGINT) FROM corrections WHERE account = ?1 \
-         AND proposed_ms > ?2 AND needs_approval = 0 AND state IN ('approved', 'posted')";
-    let row = tx.query_one(sql, store_params![account.raw(), since_ms])?;
+/// What was moved for an account since a time, up or down, without a second person, by corrections of these kinds.
+pub(super) fn alone_in(
+    tx: &mut Tx<'_>,
+    account: AccountId,
+    since_ms: i64,
+    kinds: &[CorrectionKind],
+) -> Result<Nano> {
+    let kinds: Vec<_> = kinds.iter().map(|kind| format!("'{}'", kind.as_str())).collect();
+    let sql = format!(
+        "SELECT CAST(SUM(ABS(amount_nano)) AS BIGINT) FROM corrections WHERE account = ?1 AND proposed_ms > ?2 \
+         AND needs_approval = 0 AND state IN ('approved', 'posted') AND kind IN ({})",
+        kinds.join(", ")
+    );
+    let row = tx.query_one(&sql, store_params![account.raw(), since_ms])?;
     let sum = row.map(|row| row.maybe(0, Row::int)).transpose()?.flatten();
     Ok(Nano(sum.unwrap_or(0)))
 }
@@ -102,10 +115,13 @@ pub(super) fn insert(tx: &mut Tx<'_>, correction: &Correction) -> Result<()> {
         correction.proposed_ms,
         correction.needs_approval,
         correction.version,
+        terms.order.map(|(order, _)| order.raw()),
+        terms.order.map(|(_, pay)| pay.0),
     ];
     let sql = "INSERT INTO corrections (id, kind, state, account, book, amount_nano, request, lot, lot_kind, \
-         priority, expires_ms, arrears, reference, reason, proposed_by, proposed_ms, needs_approval, version) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)";
+         priority, expires_ms, arrears, reference, reason, proposed_by, proposed_ms, needs_approval, version, \
+         order_id, pay_nano) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, \
+         ?18, ?19, ?20)";
     tx.execute(sql, params).map(drop)
 }
 
@@ -161,6 +177,7 @@ fn read(row: &Row) -> Result<Correction> {
             book: if row.int(4)? == 0 { Book::Live } else { Book::Test },
             amount: Nano(row.int(5)?),
             request: request.map(|bytes| RequestId::from_raw(u128::from_be_bytes(bytes))),
+            order: row.maybe(23, Row::id)?.map(OrderId::from_raw).zip(row.maybe(24, Row::int)?.map(Nano)),
             lot_kind,
             priority: small(row, 9)?,
             expires_ms: row.maybe(10, Row::int)?,

@@ -8,21 +8,26 @@
 //! correction cannot be cut into small ones; a reference stands for one correction for ever.
 //! Must never: move money before it is on disk who asked for it and, where that is needed, who agreed.
 
+use std::fmt;
 use std::sync::Arc;
 
-use ledger::{Command, CreditSource, Debits, Effect, LedgerError, Nano, Settled, Timestamp, Withdrawal};
+use ledger::{
+    Command, CreditSource, Debits, Effect, LedgerError, LotKind, Nano, Settled, Timestamp, Withdrawal,
+};
 
 use super::correction::{
     Correction, CorrectionDecision, CorrectionKind, CorrectionState, CorrectionTerms, person,
 };
 use super::correction_error::CorrectionError;
 use super::correction_store::{self as rows, CorrectionSearch};
-use super::orders::checked_reason;
+use super::error::FundingError;
+use super::orders::{Funding, checked_reason};
+use super::refund::RefundAsk;
 use crate::books::lookup::{self, StoredCall};
 use crate::books::{Books, BooksError};
 use crate::clock::{Clock, Entropy};
 use crate::directory::FieldError;
-use crate::id::{CorrectionId, LotId, RequestId};
+use crate::id::{CorrectionId, LotId, OrderId, RequestId};
 use crate::store::{Db, Projections, Tx};
 
 const DAY_MS: i64 = 86_400_000;
@@ -37,8 +42,29 @@ pub struct Corrections {
     projections: Projections,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
-    /// More for one account within a day needs a second person.
-    approval_above: Nano,
+    /// Makes refunds of orders.
+    funding: Arc<Funding>,
+    approval: ApprovalAbove,
+}
+
+/// What one person may move for one account within a day, in all, without a second one.
+#[derive(Clone, Copy, Debug)]
+pub struct ApprovalAbove {
+    /// By refunds of charges, compensation and adjustments.
+    pub corrections: Nano,
+    /// By plain credits and refunds of orders.
+    pub money: Nano,
+}
+
+impl ApprovalAbove {
+    /// The threshold of a kind, with the kinds that count together.
+    fn of(self, kind: CorrectionKind) -> (Nano, &'static [CorrectionKind]) {
+        use CorrectionKind::{Adjustment, Compensation, Credit, OrderRefund, Refund};
+        match kind {
+            Refund | Compensation | Adjustment => (self.corrections, &[Refund, Compensation, Adjustment]),
+            Credit | OrderRefund => (self.money, &[Credit, OrderRefund]),
+        }
+    }
 }
 
 /// A correction as it is asked for.
@@ -57,11 +83,11 @@ impl Corrections {
         db: Db,
         books: Arc<Books>,
         projections: Projections,
-        clock: Arc<dyn Clock>,
-        entropy: Arc<dyn Entropy>,
-        approval_above: Nano,
+        (clock, entropy): (Arc<dyn Clock>, Arc<dyn Entropy>),
+        funding: Arc<Funding>,
+        approval: ApprovalAbove,
     ) -> Self {
-        Corrections { db, books, projections, clock, entropy, approval_above }
+        Corrections { db, books, projections, clock, entropy, funding, approval }
     }
 
     /// What is left of a call's charge, with whose it is: the terms of a refund of all of it.
@@ -118,9 +144,10 @@ impl Corrections {
             return Ok((known, true));
         }
         let since_ms = proposal.proposed_ms.saturating_sub(DAY_MS);
-        let alone = rows::alone_in(tx, proposal.terms.account, since_ms)?;
+        let (above, kinds) = self.approval.of(proposal.terms.kind);
+        let alone = rows::alone_in(tx, proposal.terms.account, since_ms, kinds)?;
         let amount = Nano(proposal.terms.amount.0.saturating_abs());
-        proposal.needs_approval = alone.saturating_add(amount) > self.approval_above;
+        proposal.needs_approval = alone.saturating_add(amount) > above;
         if !proposal.needs_approval {
             proposal.state = CorrectionState::Approved;
         }
@@ -131,7 +158,9 @@ impl Corrections {
     /// What cannot be is said before anything is written down. The ledger has the last word.
     fn check(&self, terms: &CorrectionTerms) -> Result<(), CorrectionError> {
         let takes = terms.kind == CorrectionKind::Adjustment && terms.amount < Nano::ZERO;
-        if !terms.amount.is_positive() && !takes {
+        // What a dispute has taken already is not taken again, however much goes back to who paid.
+        let takes_nothing = terms.kind == CorrectionKind::OrderRefund && terms.amount == Nano::ZERO;
+        if !terms.amount.is_positive() && !takes && !takes_nothing {
             return Err(FieldError::new("amount", "must be above zero").into());
         }
         if terms.amount.0 == i64::MIN {
@@ -202,6 +231,9 @@ impl Corrections {
 
     /// Posts what is agreed, and has the correction say so. May be repeated at will.
     fn post(&self, correction: &Correction) -> Result<Correction, CorrectionError> {
+        if let (CorrectionKind::OrderRefund, Some(order)) = (correction.terms.kind, correction.terms.order) {
+            return self.send_back(correction, order);
+        }
         let command = self.command(correction)?;
         match self.books.execute_blocking(&command) {
             Ok(_) => self.posted(correction.id),
@@ -215,6 +247,30 @@ impl Corrections {
                 Err(refused(why))
             }
             Err(why) => Err(why.into()),
+        }
+    }
+
+    /// Has an order refunded. What the provider will not do now is the order's to tell; what cannot be ends the correction.
+    fn send_back(
+        &self,
+        correction: &Correction,
+        (order, pay): (OrderId, Nano),
+    ) -> Result<Correction, CorrectionError> {
+        let ask = RefundAsk {
+            amount: Some(pay),
+            reason: correction.reason.to_string(),
+            arrears: correction.terms.arrears,
+            actor: correction.proposed_by.to_string(),
+            correction: Some(correction.id),
+        };
+        match self.funding.refund(order, &ask) {
+            Ok(_) => self.posted(correction.id),
+            // Whether it is under way is not known now.
+            Err(why @ (FundingError::Books(_) | FundingError::Store(_))) => Err(why.into()),
+            Err(why) => {
+                self.failed(correction.id, &why)?;
+                Err(why.into())
+            }
         }
     }
 
@@ -236,6 +292,11 @@ impl Corrections {
                 Command::Refund { charge: self.charge(request)?, amount: terms.amount, reference }
             }
             (CorrectionKind::Refund, None) => return Err(FieldError::new("request", "is missing").into()),
+            (CorrectionKind::OrderRefund, _) => return Err(FieldError::new("order", "is missing").into()),
+            (CorrectionKind::Credit, _) if terms.lot_kind == LotKind::Purchased => {
+                credit(CreditSource::Payment)
+            }
+            (CorrectionKind::Credit, _) => credit(CreditSource::Promotion),
             (CorrectionKind::Compensation, _) => credit(CreditSource::Compensation),
             (CorrectionKind::Adjustment, _) if terms.amount.is_positive() => credit(CreditSource::Adjustment),
             (CorrectionKind::Adjustment, _) => Command::Withdraw {
@@ -266,7 +327,7 @@ impl Corrections {
         })
     }
 
-    fn failed(&self, id: CorrectionId, why: &LedgerError) -> Result<Correction, CorrectionError> {
+    fn failed(&self, id: CorrectionId, why: &dyn fmt::Display) -> Result<Correction, CorrectionError> {
         self.change(id, |correction| {
             if correction.state == CorrectionState::Approved {
                 correction.state = CorrectionState::Failed;

@@ -20,6 +20,10 @@ pub enum FundingError {
         amount: Nano,
         reason: String,
     },
+    /// So many orders of the account wait for their payment.
+    TooManyOpen {
+        open: u64,
+    },
     /// The order is not where the act could begin.
     WrongState {
         order: OrderId,
@@ -45,6 +49,7 @@ impl fmt::Display for FundingError {
             FundingError::NotFound => f.write_str("there is no such order"),
             FundingError::Invalid(why) => write!(f, "{} {}", why.field, why.reason),
             FundingError::AmountOutOfRange { amount, reason } => write!(f, "{amount}: {reason}"),
+            FundingError::TooManyOpen { open } => write!(f, "{open} orders wait for their payment"),
             FundingError::WrongState { order, state, action } => {
                 write!(f, "order {order} is {}: it is not possible to {action} it", state.as_str())
             }
@@ -67,6 +72,7 @@ impl std::error::Error for FundingError {
             FundingError::NotFound
             | FundingError::Invalid(_)
             | FundingError::AmountOutOfRange { .. }
+            | FundingError::TooManyOpen { .. }
             | FundingError::WrongState { .. }
             | FundingError::NotEnoughLeft { .. } => None,
         }

@@ -10,6 +10,7 @@
 //! Must never: move money but by a command of the ledger; believe a callback whose signature, merchant, order,
 //! amount or currency is not the order's; keep a secret of a provider anywhere but in the configuration.
 
+mod arrears;
 pub mod callback;
 mod check;
 mod code;
@@ -24,6 +25,7 @@ mod correction_store;
 mod corrections;
 mod dispute;
 mod error;
+mod mismatch;
 pub mod money;
 mod moves;
 mod order;
@@ -44,7 +46,7 @@ pub use codes::{BATCH_CODES_MAX, Codes, NewCodeBatch, Redeemer};
 pub use correction::{Correction, CorrectionDecision, CorrectionKind, CorrectionState, CorrectionTerms};
 pub use correction_error::CorrectionError;
 pub use correction_store::CorrectionSearch;
-pub use corrections::{Corrections, NewCorrection};
+pub use corrections::{ApprovalAbove, Corrections, NewCorrection};
 pub use error::FundingError;
 pub use order::{Dispute, DisputeStage, Order, OrderEvent, OrderState, Refund, RefundState};
 pub use orders::{Funding, NewOrder};

@@ -91,7 +91,8 @@ impl Funding {
         for dispute in self.store.disputes(order.id)? {
             let reference = dispute.reference();
             if dispute.stage.takes_money() {
-                self.withdraw(order, Withdrawal::Chargeback, dispute.credit, true, reference)?;
+                self.withdraw(order, Withdrawal::Chargeback, dispute.credit, true, reference.clone())?;
+                self.tell_arrears(order, &reference, dispute.at_ms)?;
             } else if dispute.stage == DisputeStage::Won && self.books.has_posted(&reference) {
                 self.give_back(order, dispute.returned, &format!("{}:won", reference.0))?;
             }

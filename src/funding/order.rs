@@ -2,7 +2,7 @@
 
 use ledger::{Nano, Reference};
 
-use crate::id::{AccountId, LotId, OrderEventId, OrderId};
+use crate::id::{AccountId, CorrectionId, LotId, OrderEventId, OrderId};
 
 /// Where an order stands. Which way it can go from there is [`OrderState::may_become`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -241,6 +241,8 @@ pub struct Refund {
     pub arrears: bool,
     /// The provider has sent it by itself; nobody here asked for it.
     pub elsewhere: bool,
+    /// The correction that asked for it.
+    pub correction: Option<CorrectionId>,
     pub reason: Box<str>,
     pub actor: Box<str>,
     pub provider_ref: Option<Box<str>>,

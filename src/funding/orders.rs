@@ -15,11 +15,13 @@ use super::settings::Settings;
 use super::store::{self, OrderStore, Search};
 use crate::books::{Books, BooksError};
 use crate::clock::{Clock, Entropy};
-use crate::directory::FieldError;
+use crate::directory::{Directory, FieldError};
 use crate::http_client::HttpClient;
 use crate::id::{AccountId, LotId, OrderId};
+use crate::notices::Notices;
+use crate::reconcile::ReconcileStore;
 use crate::secret::SecretBytes;
-use crate::store::{Db, StoreError, Tx};
+use crate::store::{Db, Tx};
 
 /// Spent after what was granted, among purchased lots in the middle.
 const LOT_PRIORITY: u8 = 100;
@@ -37,6 +39,10 @@ pub struct Funding {
     pub(super) entropy: Arc<dyn Entropy>,
     pub(super) settings: Settings,
     pub(super) http: HttpClient,
+    /// Where somebody has to look.
+    pub(super) cases: ReconcileStore,
+    pub(super) directory: Arc<Directory>,
+    pub(super) notices: Arc<Notices>,
     /// Held while money of a refund moves: the books must not be asked twice at once for one refund.
     pub(super) refunding: Mutex<()>,
     pub(super) forged: super::callback::ForgedBudget,
@@ -62,9 +68,10 @@ impl Funding {
     pub fn new(
         db: Db,
         books: Arc<Books>,
-        clock: Arc<dyn Clock>,
-        entropy: Arc<dyn Entropy>,
+        (clock, entropy): (Arc<dyn Clock>, Arc<dyn Entropy>),
         settings: Settings,
+        cases: ReconcileStore,
+        (directory, notices): (Arc<Directory>, Arc<Notices>),
         check_key: &SecretBytes,
     ) -> Self {
         Funding {
@@ -74,6 +81,9 @@ impl Funding {
             clock,
             entropy,
             settings,
+            cases,
+            directory,
+            notices,
             refunding: Mutex::new(()),
             forged: super::callback::ForgedBudget::default(),
             probe: Probe::new(check_key),
@@ -91,6 +101,11 @@ impl Funding {
 
     pub fn search(&self, search: &Search) -> Result<Vec<Order>, FundingError> {
         Ok(self.store.search(search)?)
+    }
+
+    /// How many orders of an account wait for their payment.
+    pub fn open_orders(&self, account: AccountId) -> Result<u64, FundingError> {
+        Ok(self.store.db.transaction(|tx| store::open_in(tx, account))?)
     }
 
     /// What an account's orders will credit that are being paid, or are paid and not credited yet.
@@ -119,9 +134,13 @@ impl Funding {
     pub fn create(&self, new: &NewOrder) -> Result<Order, FundingError> {
         let (provider, order) = self.quote(new)?;
         let event = self.event(&order, "created", "created", &new.actor);
-        self.store.db.transaction(|tx| -> Result<(), StoreError> {
+        self.store.db.transaction(|tx| -> Result<(), FundingError> {
+            let open = store::open_in(tx, order.account)?;
+            if open >= self.settings.open_orders_max {
+                return Err(FundingError::TooManyOpen { open });
+            }
             store::insert_order(tx, &order)?;
-            store::insert_event(tx, &event)
+            Ok(store::insert_event(tx, &event)?)
         })?;
         match provider.create(&self.http, &order, &self.settings.links) {
             Ok(payment) => self.offered(order.id, payment),
@@ -364,7 +383,7 @@ impl Funding {
         id: OrderId,
         change: impl Fn(&mut Tx<'_>, &mut Order) -> Result<OrderEvent, FundingError>,
     ) -> Result<Order, FundingError> {
-        self.store.db.transaction(|tx| {
+        let changed = self.store.db.transaction(|tx| {
             let mut order = store::order_in(tx, id)?.ok_or(FundingError::NotFound)?;
             let before = order.state;
             let event = change(tx, &mut order)?;
@@ -375,8 +394,13 @@ impl Funding {
             if order.state != before || !super::callback::is_one_too_many(tx, &event)? {
                 store::insert_event(tx, &event)?;
             }
-            Ok(order)
-        })
+            Ok((before, order))
+        });
+        let (before, order) = changed?;
+        if before == OrderState::AmountMismatch && order.state != before {
+            self.close_case(&order);
+        }
+        Ok(order)
     }
 
     pub(super) fn event(&self, order: &Order, kind: &str, effect: &str, actor: &str) -> OrderEvent {

@@ -14,7 +14,7 @@ use super::orders::{Funding, SYSTEM, checked_reason, wrong_state};
 use super::provider::{ProviderError, RefundAnswer, RefundTold};
 use super::store;
 use crate::directory::FieldError;
-use crate::id::OrderId;
+use crate::id::{CorrectionId, OrderId};
 use crate::store::Tx;
 
 /// A refund as it is asked for.
@@ -26,6 +26,8 @@ pub struct RefundAsk {
     /// What the account lacks is owed, instead of a refusal.
     pub arrears: bool,
     pub actor: String,
+    /// The correction that it is part of: it makes one refund, however often it asks.
+    pub correction: Option<CorrectionId>,
 }
 
 /// What a refund is made of beside its amount.
@@ -35,6 +37,7 @@ struct Made<'a> {
     arrears: bool,
     elsewhere: bool,
     number: Option<Box<str>>,
+    correction: Option<CorrectionId>,
 }
 
 impl Funding {
@@ -43,31 +46,60 @@ impl Funding {
     pub fn refund(&self, id: OrderId, ask: &RefundAsk) -> Result<Order, FundingError> {
         let reason = checked_reason(&ask.reason)?;
         let _one_at_a_time = self.refunding.lock();
+        let is_ours = |refund: &Refund| ask.correction.is_some() && refund.correction == ask.correction;
+        if self.store.refunds(id)?.iter().any(is_ours) {
+            return self.go_on(id);
+        }
         self.change_with(id, |tx, order| {
-            if !matches!(order.state, OrderState::Credited | OrderState::PartiallyRefunded) {
-                return Err(wrong_state(order, "refund"));
-            }
-            let left = order.pay.saturating_sub(order.refunded_pay);
-            let pay = ask.amount.unwrap_or(left);
-            if !pay.is_positive() || pay > left || money::to_minor(pay, &order.pay_currency).is_none() {
-                let left = money::text(left, &order.pay_currency);
-                return Err(
-                    FieldError::new("pay_amount", format!("must be above zero and at most {left}")).into()
-                );
-            }
-            let made =
-                Made { actor: &ask.actor, reason, arrears: ask.arrears, elsewhere: false, number: None };
+            let (pay, _) = self.refundable_in(tx, order, ask)?;
+            let made = Made {
+                actor: &ask.actor,
+                reason,
+                arrears: ask.arrears,
+                elsewhere: false,
+                number: None,
+                correction: ask.correction,
+            };
             let refund = self.new_refund(tx, order, pay, made)?;
-            let available = self.books.balance(book(order)).available;
-            if available < refund.credit && !ask.arrears {
-                return Err(FundingError::NotEnoughLeft { available, needed: refund.credit });
-            }
             let event = self.event(order, "refund", "refund_pending", &ask.actor);
             let pay = money::text(pay, &order.pay_currency);
             let detail = format!("refund {}: {pay} {}; {reason}", refund.n, order.pay_currency);
             Ok(OrderEvent { detail: Some(detail.into()), ..event })
         })?;
         self.go_on(id)
+    }
+
+    /// What a refund would send and take: of what was paid, and of what was credited.
+    pub fn refundable(&self, id: OrderId, ask: &RefundAsk) -> Result<(Nano, Nano), FundingError> {
+        self.store.db.transaction(|tx| {
+            let order = store::order_in(tx, id)?.ok_or(FundingError::NotFound)?;
+            self.refundable_in(tx, &order, ask)
+        })
+    }
+
+    fn refundable_in(
+        &self,
+        tx: &mut Tx<'_>,
+        order: &Order,
+        ask: &RefundAsk,
+    ) -> Result<(Nano, Nano), FundingError> {
+        if !matches!(order.state, OrderState::Credited | OrderState::PartiallyRefunded) {
+            return Err(wrong_state(order, "refund"));
+        }
+        let left = order.pay.saturating_sub(order.refunded_pay);
+        let pay = ask.amount.unwrap_or(left);
+        if !pay.is_positive() || pay > left || money::to_minor(pay, &order.pay_currency).is_none() {
+            let left = money::text(left, &order.pay_currency);
+            return Err(
+                FieldError::new("pay_amount", format!("must be above zero and at most {left}")).into()
+            );
+        }
+        let credit = Given::read(tx, order)?.next_credit(order, pay);
+        let available = self.books.balance(book(order)).available;
+        if available < credit && !ask.arrears {
+            return Err(FundingError::NotEnoughLeft { available, needed: credit });
+        }
+        Ok((pay, credit))
     }
 
     /// Says what became of a refund about which the provider's answer was lost.
@@ -175,6 +207,7 @@ impl Funding {
             credit: given.next_credit(order, pay),
             arrears: made.arrears,
             elsewhere: made.elsewhere,
+            correction: made.correction,
             reason: made.reason.into(),
             actor: made.actor.into(),
             provider_ref: made.number,
@@ -241,6 +274,9 @@ impl Funding {
             return Err(FundingError::NotEnoughLeft { available, needed });
         }
         taken?;
+        if refund.arrears {
+            self.tell_arrears(order, &refund.reference(), refund.at_ms)?;
+        }
         refund.state = RefundState::Withdrawn;
         self.change_with(order.id, |tx, order| {
             store::update_refund(tx, refund)?;
@@ -356,7 +392,14 @@ impl Funding {
 
 /// A refund that was made at the provider, and not from here.
 fn sent_there(provider: &str, number: Option<Box<str>>) -> Made<'_> {
-    Made { actor: provider, reason: "sent back at the provider", arrears: true, elsewhere: true, number }
+    Made {
+        actor: provider,
+        reason: "sent back at the provider",
+        arrears: true,
+        elsewhere: true,
+        number,
+        correction: None,
+    }
 }
 
 /// The refund that a provider tells of: by our number, or by the provider's; one that came back, and that the

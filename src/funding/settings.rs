@@ -22,6 +22,8 @@ pub struct Settings {
     pub rates: Vec<(String, u64)>,
     pub order_min: Nano,
     pub order_max: Nano,
+    /// Of one account.
+    pub open_orders_max: u64,
     pub order_ttl_ms: i64,
     pub poll_ms: i64,
     /// What is shown to who pays by bank transfer.
@@ -103,6 +105,7 @@ impl Settings {
             rates,
             order_min: amount(&payments.order_min),
             order_max: amount(&payments.order_max),
+            open_orders_max: u64::from(payments.open_orders_max),
             order_ttl_ms: i64::try_from(payments.order_ttl_ms).unwrap_or(i64::MAX),
             poll_ms: i64::try_from(payments.poll_ms).unwrap_or(i64::MAX),
             transfer_to: payments.transfer_to.as_deref().map(Into::into),

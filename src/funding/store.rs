@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 
 use super::order::{Dispute, DisputeStage, Order, OrderEvent, OrderState, Refund, RefundState};
 use crate::clock::{Clock, Entropy};
-use crate::id::{AccountId, LotId, OrderEventId, OrderId};
+use crate::id::{AccountId, CorrectionId, LotId, OrderEventId, OrderId};
 use crate::store::{Db, Result, Row, StoreError, Tx, Value};
 use crate::store_params;
 
@@ -19,6 +19,8 @@ pub struct Search {
     pub provider: Option<String>,
     /// Our number, or one of the provider's.
     pub reference: Option<String>,
+    /// As the provider names who paid (支付账号).
+    pub payer: Option<String>,
     /// Made at or after, and before: milliseconds since 1970.
     pub since_ms: Option<i64>,
     pub until_ms: Option<i64>,
@@ -35,7 +37,7 @@ const EVENT: &str = "SELECT id, order_id, provider, at_ms, kind, name, verdict, 
      FROM order_events";
 
 const REFUND: &str = "SELECT order_id, n, state, pay_nano, credit_nano, arrears, reason, actor, provider_ref, \
-     at_ms, done_ms, elsewhere FROM order_refunds";
+     at_ms, done_ms, elsewhere, correction FROM order_refunds";
 
 const DISPUTE: &str =
     "SELECT order_id, dispute, stage, pay_nano, credit_nano, returned_nano, at_ms FROM order_disputes";
@@ -91,6 +93,9 @@ impl OrderStore {
                 Ok(id) => add("id = ?", id.raw().into()),
                 Err(_) => add("(provider_ref = ? OR payment_ref = ?)", reference.into()),
             }
+        }
+        if let Some(payer) = &search.payer {
+            add("payer = ?", payer.into());
         }
         if let Some(since) = search.since_ms {
             add("created_ms >= ?", since.into());
@@ -301,6 +306,12 @@ pub(super) fn insert_event(tx: &mut Tx<'_>, event: &OrderEvent) -> Result<()> {
     tx.execute(sql, params).map(drop)
 }
 
+/// Orders of an account that wait for their payment.
+pub(super) fn open_in(tx: &mut Tx<'_>, account: AccountId) -> Result<u64> {
+    let sql = "SELECT COUNT(*) FROM orders WHERE account = ?1 AND state IN ('created', 'pending')";
+    tx.query_one(sql, store_params![account.raw()])?.map_or(Ok(0), |row| row.id(0))
+}
+
 pub(super) fn refunds_in(tx: &mut Tx<'_>, order: OrderId) -> Result<Vec<Refund>> {
     let rows = tx.query(&format!("{REFUND} WHERE order_id = ?1 ORDER BY n"), store_params![order.raw()])?;
     rows.iter().map(read_refund).collect()
@@ -320,9 +331,11 @@ pub(super) fn insert_refund(tx: &mut Tx<'_>, refund: &Refund) -> Result<()> {
         refund.at_ms,
         refund.done_ms,
         refund.elsewhere,
+        refund.correction.map(CorrectionId::raw),
     ];
     let sql = "INSERT INTO order_refunds (order_id, n, state, pay_nano, credit_nano, arrears, reason, actor, \
-         provider_ref, at_ms, done_ms, elsewhere) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
+         provider_ref, at_ms, done_ms, elsewhere, correction) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, \
+         ?12, ?13)";
     tx.execute(sql, params).map(drop)
 }
 
@@ -438,6 +451,7 @@ fn read_refund(row: &Row) -> Result<Refund> {
         at_ms: row.int(9)?,
         done_ms: row.maybe(10, Row::int)?,
         elsewhere: row.int(11)? != 0,
+        correction: row.maybe(12, Row::id)?.map(CorrectionId::from_raw),
     })
 }
 

@@ -66,6 +66,12 @@ events! {
         ["{available} {currency} are available to {subject}, less than the threshold of {threshold} {currency}. \
           Calls are refused when nothing is left.",
          "{subject} 的可用余额为 {available} {currency}，低于提醒阈值 {threshold} {currency}。余额用尽后调用会被拒绝。"];
+    /// Money was taken back that the account has spent (E4).
+    AccountInArrears "account_in_arrears":
+        ["The account owes {arrears} {currency}", "账户欠费：{arrears} {currency}"],
+        ["Money of order {order} was taken back ({reference}), and {subject} owes {arrears} {currency}. Calls are refused until that is \
+          paid; money that comes in pays it first.",
+         "订单 {order} 的款项已被收回（{reference}），{subject} 现欠费 {arrears} {currency}。结清前调用会被拒绝，新入账的金额先用于结清欠费。"];
     /// So much of a budget is used (I1).
     BudgetAlert "budget_alert":
         ["{percent}% of the {window} budget of {name} is used", "{name} 的{window}预算已使用 {percent}%"],
@@ -120,7 +126,7 @@ impl Event {
     /// Whether it tells amounts of its account's money.
     pub const fn tells_money(self) -> bool {
         match self {
-            Event::LowBalance | Event::BudgetAlert | Event::MonthlySummary => true,
+            Event::LowBalance | Event::AccountInArrears | Event::BudgetAlert | Event::MonthlySummary => true,
             Event::KeyStatusChanged
             | Event::KeyFrozen
             | Event::AppealDecided
@@ -136,7 +142,9 @@ impl Event {
             Event::KeyStatusChanged | Event::KeyFrozen | Event::AppealDecided | Event::LiveKeyFromBrowser => {
                 EventCategory::Keys
             }
-            Event::LowBalance | Event::BudgetAlert | Event::MonthlySummary => EventCategory::Money,
+            Event::LowBalance | Event::AccountInArrears | Event::BudgetAlert | Event::MonthlySummary => {
+                EventCategory::Money
+            }
             Event::ChannelCoolingDown | Event::UpstreamCreditLow => EventCategory::Channels,
         }
     }

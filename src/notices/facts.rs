@@ -50,6 +50,15 @@ pub enum Facts {
         threshold: Nano,
         currency: Box<str>,
     },
+    AccountInArrears {
+        #[serde(with = "decimal::money")]
+        arrears: Nano,
+        /// The order whose money was taken back.
+        order: Box<str>,
+        /// Under which name the ledger took it.
+        reference: Box<str>,
+        currency: Box<str>,
+    },
     BudgetAlert {
         name: Box<str>,
         window: Window,
@@ -123,6 +132,7 @@ impl Facts {
             Facts::AppealDecided { .. } => Event::AppealDecided,
             Facts::LiveKeyFromBrowser { .. } => Event::LiveKeyFromBrowser,
             Facts::LowBalance { .. } => Event::LowBalance,
+            Facts::AccountInArrears { .. } => Event::AccountInArrears,
             Facts::BudgetAlert { .. } => Event::BudgetAlert,
             Facts::ChannelCoolingDown { .. } => Event::ChannelCoolingDown,
             Facts::UpstreamCreditLow { .. } => Event::UpstreamCreditLow,
@@ -172,6 +182,12 @@ impl Facts {
             Facts::LowBalance { available, threshold, currency } => vec![
                 ("available", Value::Money(*available)),
                 ("threshold", Value::Money(*threshold)),
+                ("currency", text(currency)),
+            ],
+            Facts::AccountInArrears { arrears, order, reference, currency } => vec![
+                ("arrears", Value::Money(*arrears)),
+                ("order", text(order)),
+                ("reference", text(reference)),
                 ("currency", text(currency)),
             ],
             Facts::BudgetAlert { name, window, percent, used, limit, currency } => vec![
@@ -291,6 +307,12 @@ pub(super) mod tests {
             Facts::LowBalance {
                 available: Nano(1_500_000_000),
                 threshold: Nano(5_000_000_000),
+                currency: "USD".into(),
+            },
+            Facts::AccountInArrears {
+                arrears: Nano(60_000_000_000),
+                order: "ord_1".into(),
+                reference: "order:ord_1:dispute:dp_1".into(),
                 currency: "USD".into(),
             },
             Facts::BudgetAlert {

@@ -174,6 +174,13 @@ impl ReconcileStore {
         self.db.execute(sql, store_params![source, run, now_ms])
     }
 
+    /// An open case whose sides agree, by what somebody did elsewhere.
+    pub fn agreed(&self, source: &str, subject: &str, by: (&str, &str), now_ms: i64) -> Result<()> {
+        let sql = "UPDATE reconcile_cases SET state = 'gone', closed_ms = ?3, closed_by = ?4, reason = ?5 \
+             WHERE source = ?1 AND subject = ?2 AND state = 'open'";
+        self.db.execute(sql, store_params![source, subject, now_ms, by.0, by.1]).map(drop)
+    }
+
     /// Closes an open case. `false`: it is not open.
     pub fn close(&self, id: ReconcileCaseId, actor: &str, reason: &str, now_ms: i64) -> Result<bool> {
         let sql = "UPDATE reconcile_cases SET state = 'closed', closed_ms = ?2, closed_by = ?3, reason = ?4 \

@@ -48,7 +48,8 @@ pub const DIRECTORY: Part = Part {
 };
 pub const FUNDING: Part = Part {
     name: "funding",
-    migrations: migrations!("funding": 1 "0001_orders", 2 "0002_disputes", 3 "0003_codes", 4 "0004_corrections"),
+    migrations: migrations!("funding": 1 "0001_orders", 2 "0002_disputes", 3 "0003_codes", 4 "0004_corrections",
+        5 "0005_second_person"),
 };
 pub const IDEMPOTENCY: Part =
     Part { name: "idempotency", migrations: migrations!("idempotency": 1 "0001_answers") };

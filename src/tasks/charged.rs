@@ -60,7 +60,16 @@ impl Tasks {
         let row = call.as_ref().map(|call| (call.state, call.charge));
         let (ledger_state, ledger_charge) = ChargeState::of(money);
         let open = self.books.task_holds().iter().any(|(request, _)| *request == task.request);
-        let verdict = verdict(task, row, ledger_state, open);
+        let hold = money.iter().find_map(|effect| match effect {
+            Effect::Settled(settled) => Some(settled.hold),
+            _ => None,
+        });
+        // A refund is an entry of its own, behind the call's.
+        let refunded = hold.map_or(Nano::ZERO, |hold| self.books.refunded(hold));
+        let verdict = match verdict(task, row, ledger_state, open) {
+            Verdict::Charged if refunded.is_positive() => Verdict::Refunded,
+            verdict => verdict,
+        };
         let facts = vec![
             Fact {
                 source: "task",
@@ -86,9 +95,9 @@ impl Tasks {
                 charged: row.map(|(_, charge)| charge),
                 at: call.as_ref().map(|call| time_text(call.call.decided.facts.at_ms)),
             },
-            ledger_fact(task, money, ledger_charge, open),
+            ledger_fact(task, money, (ledger_charge, refunded), open),
         ];
-        let charged = row.map_or(Nano::ZERO, |(_, charge)| charge);
+        let charged = row.map_or(Nano::ZERO, |(_, charge)| charge.saturating_sub(refunded));
         let held = if open { task.hold } else { Nano::ZERO };
         let summary = summary(verdict, task, charged, currency, language);
         let (task, currency) = (task.id.to_string(), currency.to_owned());
@@ -112,13 +121,17 @@ fn verdict(task: &Task, row: Option<(ChargeState, Nano)>, ledger: ChargeState, o
     }
 }
 
-fn ledger_fact(task: &Task, money: &[Effect], charge: Nano, open: bool) -> Fact {
+fn ledger_fact(task: &Task, money: &[Effect], (charge, refunded): (Nano, Nano), open: bool) -> Fact {
     let hold = task.hold;
     let says = money.iter().rev().find_map(|effect| match effect {
         Effect::Settled(settled) => Some(format!("hold of {hold} settled at {}", settled.cost)),
         Effect::Released(released) => Some(format!("hold of {hold} released: {}", released.reason.as_str())),
         Effect::Refunded(refund) => Some(format!("refunded {}", ledger::total(&refund.credits))),
         _ => None,
+    });
+    let says = says.map(|says| match refunded.is_positive() {
+        true => format!("{says}; refunded {refunded}"),
+        false => says,
     });
     Fact {
         source: "ledger_record",

@@ -228,7 +228,7 @@ fn guess() -> String {
 }
 
 fn b2_guessing_is_slowed_down(backend: Backend) {
-    let desk = Desk::open(backend);
+    let mut desk = Desk::open(backend);
     let (ann, bob) = (desk.account("Ann"), desk.account("Bob"));
     let (_, codes) = batch(&desk, json!({"value": "1", "count": 2}));
     for _ in 0..10 {
@@ -237,6 +237,9 @@ fn b2_guessing_is_slowed_down(backend: Backend) {
     let stopped = redeem(&desk, &ann, &codes[0]);
     assert_refused(&stopped, "code_guesses_exceeded", 429);
     assert_eq!(stopped.head.header("retry-after"), Some("3600"), "{}", stopped.text());
+    // A start forgets nothing.
+    desk.restart();
+    assert_refused(&redeem(&desk, &ann, &codes[0]), "code_guesses_exceeded", 429);
     // Slips are no guesses, and others go on, until the address has tried too much.
     assert_refused(&redeem(&desk, &ann, "TGC-1"), "code_malformed", 400);
     redeem(&desk, &bob, &codes[0]).ok();

@@ -352,6 +352,17 @@ fn e4_a_chargeback_leaves_arrears_that_the_next_payment_clears(backend: Backend)
     let figures =
         || ["/available", "/owed", "/arrears", "/movements/chargebacks"].map(|at| scene.balance(at));
     assert_eq!(figures(), ["-60", "60", "60", "100"]);
+    // Its owner is told, once, however often the bank says it.
+    assert_eq!(scene.desk.providers.stripe_event("charge.dispute.updated", &dispute).status, 200);
+    let told = scene.desk.get(&format!("/api/notices?account={}", scene.account));
+    let told: Vec<_> = told["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|told| told["event"] == "account_in_arrears")
+        .collect();
+    assert_eq!(told.len(), 1, "{told:#?}");
+    assert_eq!((&told[0]["facts"]["arrears"], &told[0]["facts"]["order"]), (&json!("60"), &json!(order)));
     let refused = would();
     assert_eq!(refused["would"], "fail");
     assert!(
@@ -427,6 +438,8 @@ fn what_cannot_be_corrected_is_refused(backend: Backend) {
         assert_refused(&reply, "invalid_value", 400);
         assert_eq!(reply.json()["error"]["param"], field, "{body}: {}", reply.text());
     }
-    assert_eq!(scene.desk.get("/api/corrections")["data"], json!([]));
+    // The credit alone is written down.
+    let written = scene.desk.get("/api/corrections")["data"].clone();
+    assert_eq!((written.as_array().unwrap().len(), &written[0]["kind"]), (1, &json!("credit")), "{written:#}");
     assert_eq!(scene.balance("/available"), "9");
 }

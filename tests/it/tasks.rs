@@ -21,6 +21,7 @@ on_both_backends!(
     g2_a_cancelled_task_is_given_back,
     g2_a_task_whose_answer_was_lost_is_found_again,
     g4_a_task_beyond_the_cap_must_be_confirmed,
+    b3_a_charge_is_refunded_by_the_name_of_its_task,
 );
 
 const HOUR_MS: i64 = 3_600_000;
@@ -321,4 +322,33 @@ fn g4_a_task_beyond_the_cap_must_be_confirmed(backend: Backend) {
     let list: Vec<Value> =
         studio.get(&format!("/api/tasks?key={id}&state=succeeded"))["data"].as_array().unwrap().clone();
     assert_eq!(list.len(), 2);
+}
+
+fn b3_a_charge_is_refunded_by_the_name_of_its_task(backend: Backend) {
+    let studio = Studio::open(backend, "1");
+    let id = studio.submit("demo-video", "a cat", 4);
+    let refund = |more: serde_json::Value| {
+        let mut body = json!({"kind": "refund", "reason": "it shows a dog"});
+        body.as_object_mut().unwrap().extend(more.as_object().cloned().unwrap());
+        studio.post("/api/corrections", body)
+    };
+    // Nothing is charged yet.
+    let early = refund(json!({"task": id}));
+    assert_eq!((early.head.status, &early.json()["error"]["param"]), (400, &json!("request")));
+    studio.poll_after(2_000);
+    studio.poll_after(2_000);
+    assert_eq!(studio.told(&id), ["succeeded", "settled", "0.4"]);
+    let part = refund(json!({"task": id, "amount": "0.1"})).ok();
+    assert_eq!((&part["state"], &part["amount"]), (&json!("posted"), &json!("0.1")));
+    let receipt = studio.get(&format!("/api/requests/{}", part["request"].as_str().unwrap()));
+    assert_eq!((&receipt["charged"], &receipt["refunded"]), (&json!("0.4"), &json!("0.1")), "{receipt:#}");
+    let rest = refund(json!({"task": id})).ok();
+    assert_eq!((&rest["amount"], studio.balance()), (&json!("0.3"), ["1", "0"].map(String::from)));
+    let charged = studio.own(&format!("/v1/videos/{id}/charged"));
+    assert_eq!(charged["verdict"], "refunded", "{charged:#}");
+    assert_eq!(studio.get(&format!("/api/corrections?task={id}"))["data"].as_array().unwrap().len(), 2);
+    // It is one or the other, and there is nothing left.
+    let both = refund(json!({"task": id, "request": part["request"]}));
+    assert_eq!((both.head.status, &both.json()["error"]["param"]), (400, &json!("task")));
+    assert_eq!(refund(json!({"task": id})).head.status, 400);
 }

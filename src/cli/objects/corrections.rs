@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use crate::cli::{Context, Done};
 
 use super::args::put;
-use super::{ACCOUNT, CORRECTION, ORDER, answer, escaped};
+use super::{ACCOUNT, CORRECTION, ORDER, TASK, answer, escaped};
 
 #[derive(Debug, Subcommand)]
 pub enum Corrections {
@@ -44,7 +44,7 @@ pub struct ListArgs {
     /// Id or e-mail of an account.
     #[arg(long)]
     account: Option<String>,
-    /// refund, compensation or adjustment.
+    /// refund, compensation, adjustment, credit or order_refund.
     #[arg(long)]
     kind: Option<String>,
     /// pending, approved, posted, rejected or failed.
@@ -87,7 +87,7 @@ pub struct GiveArgs {
 /// Money that goes back: of a call's charge to the account, of an order to who paid.
 #[derive(Debug, Args)]
 pub struct Refund {
-    /// Id of a call (req_…) or of an order (ord_…).
+    /// Id of a call (req_…), of a task (task_…) or of an order (ord_…).
     of: String,
     /// Of an order, in the currency that was paid; default: all that is left.
     #[arg(long)]
@@ -112,7 +112,8 @@ pub fn refund(context: &mut Context, args: Refund) -> Done {
         format!("{}/{}/refund", ORDER.path, args.of)
     } else {
         put(&mut body, "kind", Some("refund"));
-        put(&mut body, "request", Some(args.of));
+        let named = if args.of.starts_with(TASK.prefix) { "task" } else { "request" };
+        put(&mut body, named, Some(args.of));
         put(&mut body, "amount", args.amount);
         put(&mut body, "reference", args.reference);
         CORRECTION.path.to_owned()

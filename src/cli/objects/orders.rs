@@ -100,6 +100,9 @@ pub struct ListArgs {
     /// Our number of an order, or one of the provider's.
     #[arg(long)]
     reference: Option<String>,
+    /// Who paid, as the provider names them.
+    #[arg(long)]
+    payer: Option<String>,
 }
 
 pub fn orders(context: &mut Context, command: Orders) -> Done {
@@ -142,7 +145,12 @@ fn list(context: &mut Context, args: ListArgs) -> Done {
     if let Some(account) = args.account {
         query += &format!("&account={}", ACCOUNT.id(&context.client()?, &account)?);
     }
-    let filters = [("state", args.state), ("provider", args.provider), ("reference", args.reference)];
+    let filters = [
+        ("state", args.state),
+        ("provider", args.provider),
+        ("reference", args.reference),
+        ("payer", args.payer),
+    ];
     for (name, value) in filters {
         if let Some(value) = value {
             query += &format!("&{name}={}", escaped(&value));
