@@ -48,6 +48,7 @@ mod orders;
 mod orders_back;
 mod orders_check;
 mod orders_china;
+mod orders_crash;
 mod orders_libraries;
 mod orders_random;
 mod orders_refunds;

@@ -10,7 +10,9 @@
 
 mod alipay;
 mod bill;
+mod dispute;
 mod epay;
+mod mute;
 mod send;
 mod statement;
 mod stripe;
@@ -33,13 +35,13 @@ use parking_lot::Mutex;
 use ring::hmac;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
-use tower::ServiceExt as _;
 
 use crate::clock::Clock;
 use crate::config::EpaySignature;
 use crate::funding::provider::rsa::{SigningKey, VerifyingKey};
 use crate::secret::Secret;
 
+pub use mute::Mute;
 pub use send::Sent;
 
 /// The private key of the simulated merchant. Known to everybody, as is [`provider_key`]: they are for a demo, where
@@ -195,6 +197,9 @@ struct World {
     /// Stripe's refunds, and whether new ones take their time.
     refunds: Vec<stripe::Refund>,
     slow_refunds: bool,
+    disputes: Vec<dispute::Dispute>,
+    /// What is next not answered at all.
+    mute: Option<mute::Waiting>,
 }
 
 impl World {
@@ -381,11 +386,12 @@ async fn serve(listener: std::net::TcpListener, site: Site) -> io::Result<()> {
         if site.hangs_up() {
             continue;
         }
-        let router = router.clone();
+        let (site, router) = (Arc::clone(&site), router.clone());
         tokio::spawn(async move {
             let service =
                 hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-                    router.clone().oneshot(request.map(axum::body::Body::new))
+                    let (site, router) = (Arc::clone(&site), router.clone());
+                    async move { mute::ask(&site, router, request.map(axum::body::Body::new)).await }
                 });
             let builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
             // A connection that fails is the caller's to notice.

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::bill::{Bill, yuan};
+use super::epay::Trade;
 use super::{Payments, World};
 use crate::funding::money;
 
@@ -15,6 +16,7 @@ impl Payments {
         let (utc, china) = (at.strftime("%Y-%m-%d %H:%M:%S"), china.strftime("%Y-%m-%d %H:%M:%S"));
         match provider {
             "stripe" => stripe(&world, &utc.to_string()),
+            "epay" => epay(&world, &china.to_string()),
             "alipay" => alipay(world.alipay.values(), &china.to_string()),
             "wechat" => wechat(world.wechat.values(), &china.to_string()),
             _ => None,
@@ -42,6 +44,22 @@ fn stripe(world: &World, at: &str) -> Option<String> {
         if session.refunded > 0 {
             row("refund", -session.refunded)?;
         }
+        if let Some(dispute) = world.disputes.iter().find(|dispute| dispute.payment == session.payment) {
+            row("dispute", -dispute.amount)?;
+            if dispute.won {
+                row("dispute_reversal", dispute.amount)?;
+            }
+        }
+    }
+    Some(out)
+}
+
+/// What a platform exports of its trades: each with what went back of it.
+fn epay(world: &World, at: &str) -> Option<String> {
+    let mut out = "trade_no,out_trade_no,type,money,refundmoney,endtime\n".to_owned();
+    for trade in world.trades.values().filter(|trade| trade.paid) {
+        let Trade { number, order, method, money, refunded, .. } = trade;
+        writeln!(out, "{number},{order},{method},{money},{},{at}", yuan(*refunded)).ok()?;
     }
     Some(out)
 }

@@ -58,11 +58,6 @@ impl Desk {
         Desk { station: Station::start(backend, clock, bound, settings), providers }
     }
 
-    /// Stops the gateway for good; nobody verifies what a test did to its books.
-    pub fn abandon(mut self) {
-        self.station.abandon();
-    }
-
     #[track_caller]
     pub fn account(&self, name: &str) -> String {
         self.post("/api/accounts", json!({"name": name})).ok()["id"].as_str().unwrap().to_owned()

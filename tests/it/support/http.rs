@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A request as bytes.
+#[derive(Clone)]
 pub struct Ask {
     method: &'static str,
     path: String,

@@ -6,6 +6,7 @@ pub mod child;
 pub mod demo;
 pub mod desk;
 pub mod history;
+pub mod house;
 pub mod http;
 pub mod library;
 pub mod load;

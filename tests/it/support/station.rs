@@ -81,11 +81,6 @@ impl Station {
         app.books.close_blocking();
     }
 
-    /// Stops the gateway for good; nobody verifies what a test did to its books.
-    pub fn abandon(&mut self) {
-        self.stop();
-    }
-
     /// Stops the gateway and starts it on what is on disk.
     pub fn restart(&mut self) {
         self.restart_after(|_| {});
