@@ -440,6 +440,10 @@ fn what_cannot_be_corrected_is_refused(backend: Backend) {
     }
     // The credit alone is written down.
     let written = scene.desk.get("/api/corrections")["data"].clone();
-    assert_eq!((written.as_array().unwrap().len(), &written[0]["kind"]), (1, &json!("credit")), "{written:#}");
+    assert_eq!(
+        (written.as_array().unwrap().len(), &written[0]["kind"]),
+        (1, &json!("credit")),
+        "{written:#}"
+    );
     assert_eq!(scene.balance("/available"), "9");
 }
