@@ -194,7 +194,7 @@ impl From<CorrectionError> for Problem {
             CorrectionError::SamePerson { correction } => {
                 Refusal::new(Code::SecondPersonRequired).param("correction", correction.to_string()).into()
             }
-            CorrectionError::Order(why) => why.into(),
+            CorrectionError::Order(why) => (*why).into(),
             CorrectionError::Books(why) => why.into(),
             CorrectionError::Store(why) => why.into(),
             CorrectionError::Lookup(why) => Problem::Internal(Box::new(why)),

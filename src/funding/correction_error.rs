@@ -42,7 +42,7 @@ pub enum CorrectionError {
         correction: CorrectionId,
     },
     /// A refund of an order.
-    Order(FundingError),
+    Order(Box<FundingError>),
     Books(BooksError),
     Store(StoreError),
     Lookup(LookupError),
@@ -79,7 +79,7 @@ impl fmt::Display for CorrectionError {
 impl std::error::Error for CorrectionError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            CorrectionError::Order(why) => Some(why),
+            CorrectionError::Order(why) => Some(&**why),
             CorrectionError::Books(why) => Some(why),
             CorrectionError::Store(why) => Some(why),
             CorrectionError::Lookup(why) => Some(why),
@@ -96,7 +96,7 @@ impl From<StoreError> for CorrectionError {
 
 impl From<FundingError> for CorrectionError {
     fn from(why: FundingError) -> Self {
-        CorrectionError::Order(why)
+        CorrectionError::Order(Box::new(why))
     }
 }
 
