@@ -109,7 +109,7 @@ fn edit(text: &str, at: usize, is_wanted: impl Fn(&str) -> bool, change: impl Fn
 
 /// Later than both sides can be by chance.
 fn four_weeks_on() -> String {
-    let at = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(28 * 24);
+    let at = super::audit::now() + jiff::SignedDuration::from_hours(28 * 24);
     at.strftime("%Y-%m-%d %H:%M:%S").to_string()
 }
 

@@ -41,7 +41,9 @@ fn books_torture_everything_adds_up_and_every_planted_fault_is_named() {
     world.complete_the_mix();
     world.come_to_rest();
     world.adds_up();
-    world.agrees_with_everybody();
+    for told in world.agrees_with_everybody() {
+        eprintln!("{told}");
+    }
     eprintln!("{steps} steps and all comparisons in {:.0} s", begun.elapsed().as_secs_f64());
     eprintln!("{:#?}", world.done);
     world.faults_are_named();
