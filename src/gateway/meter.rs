@@ -66,7 +66,7 @@ pub struct Metered {
 
 impl Meter {
     pub fn new(call: Rc<MeteredCall>) -> Self {
-        let delivered = Delivered::of(call.format, call.request.endpoint);
+        let delivered = Delivered::of(call.format, call.request.endpoint, call.request.choices);
         Meter {
             call,
             told: Told::default(),

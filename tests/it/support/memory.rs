@@ -6,7 +6,7 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 #[global_allocator]
 static COUNTING: Counting = Counting;
@@ -15,6 +15,7 @@ static COUNTING: Counting = Counting;
 const HEAD_BYTES: usize = size_of::<usize>();
 
 static BYTES: AtomicI64 = AtomicI64::new(0);
+static ALL: AtomicU64 = AtomicU64::new(0);
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
@@ -27,6 +28,13 @@ pub fn allocations<T>(work: impl FnOnce() -> T) -> (u64, T) {
     let before = ALLOCATIONS.get();
     let done = work();
     (ALLOCATIONS.get() - before, done)
+}
+
+/// Allocations that all other threads made while this one was at `work`.
+pub fn allocations_of_others(work: impl FnOnce()) -> u64 {
+    let before = ALL.load(Ordering::SeqCst);
+    let (own, ()) = allocations(work);
+    ALL.load(Ordering::SeqCst) - before - own
 }
 
 /// Bytes that the process has allocated now, with what the allocator itself adds to each piece.
@@ -45,6 +53,7 @@ fn count(place: *mut u8, sign: i64) {
 }
 
 fn note() {
+    ALL.fetch_add(1, Ordering::Relaxed);
     // A thread that ends frees its last pieces when its own counter is gone.
     let _gone = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
 }

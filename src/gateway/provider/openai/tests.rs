@@ -7,6 +7,8 @@ use super::{
     BodyTap, Delivered, EventKind, UpstreamFaultKind as Kind, classify, inspect_event, is_error_body,
 };
 use super::{retry_after, stream_fault, usage_from_body};
+use crate::gateway::convert::Format;
+use crate::gateway::facts::Endpoint;
 
 fn usage(entries: &[(TokenClass, u64)]) -> Option<Usage> {
     let mut usage = Usage::default();
@@ -174,6 +176,18 @@ fn delivered_text_is_what_the_model_made() {
     {
         delivered.push(broken);
     }
+}
+
+#[test]
+fn of_one_choice_only_the_choices_are_read() {
+    let mut delivered = Delivered::of(Format::OpenAi, Endpoint::ChatCompletions, 1);
+    delivered.push(br#"{"content":"no","choices":[{"index":0,"delta":{"content":"a]\"","x":[[{}]]}}],"seen":[{"content":"no"}]}"#);
+    delivered.push(
+        br#"{"choices":[{"delta":{"reasoning":"hm"}},{"index":9,"delta":{"content":"b"}}],"content":"no"}"#,
+    );
+    delivered.push(br#"{"choices":[{"delta":{"content":"c"},"name":"#);
+    let spoken = delivered.choices();
+    assert_eq!((spoken.len(), &*spoken[0].text, &*spoken[0].reasoning), (1, "a]\"bc", "hm"));
 }
 
 #[test]

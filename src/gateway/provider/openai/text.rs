@@ -19,6 +19,8 @@ pub struct Delivered {
     /// By the index of the choice, because their pieces come mixed.
     choices: Vec<Spoken>,
     shape: Shape,
+    /// One choice was asked for: whatever comes is part of it, and no event has to be parsed.
+    one_choice: bool,
     kept_bytes: usize,
     beyond_bytes: u64,
 }
@@ -72,8 +74,8 @@ struct Choice {
 }
 
 impl Delivered {
-    /// Of an answer at this endpoint.
-    pub fn of(format: Format, endpoint: Endpoint) -> Self {
+    /// Of an answer at this endpoint, of so many choices.
+    pub fn of(format: Format, endpoint: Endpoint, choices: u32) -> Self {
         let shape = match endpoint {
             _ if matches!(format, Format::Anthropic | Format::Gemini) => Shape::Blocks,
             Endpoint::Completions => Shape::Completion,
@@ -81,7 +83,7 @@ impl Delivered {
             Endpoint::Transcriptions => Shape::Transcript,
             _ => Shape::Chat,
         };
-        Delivered { shape, ..Delivered::default() }
+        Delivered { shape, one_choice: choices == 1, ..Delivered::default() }
     }
 
     /// Adds the text of an event or of a whole body; says how many bytes of
@@ -94,7 +96,11 @@ impl Delivered {
         if self.shape == Shape::Blocks {
             return self.push_text(0, json);
         }
-        let Some(from) = memmem::find(json, b"\"choices\"") else { return 0 };
+        const NAME: &[u8] = b"\"choices\"";
+        let Some(from) = memmem::find(json, NAME) else { return 0 };
+        if self.one_choice {
+            return self.push_text(0, list(json.get(from + NAME.len()..).unwrap_or_default()));
+        }
         match serde_json::from_slice::<Message<'_>>(json) {
             Ok(message) => message.choices.iter().map(|choice| self.push_choice(choice.get())).sum(),
             Err(_) => self.push_text(0, json.get(from..).unwrap_or_default()),
@@ -199,6 +205,30 @@ fn members(json: &[u8], mut visit: impl FnMut(&[u8], &[u8])) {
             rest = behind;
         }
     }
+}
+
+/// The list, or object, at the beginning of `json`, up to its closing bracket or to the end of what is there.
+fn list(json: &[u8]) -> &[u8] {
+    let (mut rest, mut depth) = (json, 0_u32);
+    while let Some(at) = rest.iter().position(|byte| matches!(byte, b'"' | b'[' | b'{' | b']' | b'}')) {
+        let behind = rest.get(at + 1..).unwrap_or_default();
+        rest = match rest.get(at) {
+            Some(b'"') => match next_string(rest) {
+                Some((_, behind)) => behind,
+                None => return json,
+            },
+            Some(b'[' | b'{') => {
+                depth = depth.saturating_add(1);
+                behind
+            }
+            _ if depth <= 1 => return json.get(..json.len() - behind.len()).unwrap_or(json),
+            _ => {
+                depth -= 1;
+                behind
+            }
+        };
+    }
+    json
 }
 
 /// The next JSON string, without its quotes, and what follows it.
