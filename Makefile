@@ -8,7 +8,6 @@ SHELL := /bin/bash
 # Cargo's own test runner where nextest is not installed.
 NEXTEST := $(shell cargo nextest --version >/dev/null 2>&1 && echo nextest run || echo test)
 FUZZ_SECONDS ?= 5
-TORTURE_ROUNDS ?= 200
 METERING_CALLS ?= 10000
 
 include bench/bench.mk
@@ -18,6 +17,7 @@ help:
 	@echo "make demo       build and start everything on the embedded database (DEMO_ARGS='--listen 127.0.0.1:8080')"
 	@echo "make test       every check: format, lints, tests on both stores, SDKs, fuzzing, short torture"
 	@echo "make torture    200 rounds of SIGKILL under load (TORTURE_ROUNDS, TORTURE_SEED)"
+	@echo "make torture-tasks  100 rounds of SIGKILL under a load of task submissions (TORTURE_ROUNDS, TORTURE_SEED)"
 	@echo "make metering   10,000 mixed calls, each held against its row of the upstream's bill (METERING_CALLS, METERING_SEED)"
 	@echo "make books-torture  ten thousand random movements of money, each step verified, all compared (BOOKS_STEPS)"
 	@echo "make bench      beside nginx and the direct upstream, some 5 minutes"
@@ -50,7 +50,7 @@ test-planted:
 test-fuzz:
 	fuzz/run.sh all $(FUZZ_SECONDS)
 
-.PHONY: torture metering fuzz
+.PHONY: torture torture-tasks metering fuzz
 metering: tools-test
 	METERING_CALLS=$(METERING_CALLS) cargo $(NEXTEST) --release --test it metering --no-capture
 
@@ -60,8 +60,13 @@ BOOKS_STEPS ?= 10000
 books-torture: tools-test
 	BOOKS_STEPS=$(BOOKS_STEPS) cargo $(NEXTEST) --release --test it books_torture
 
+torture: TORTURE_ROUNDS ?= 200
 torture: tools-test
-	TORTURE_ROUNDS=$(TORTURE_ROUNDS) cargo $(NEXTEST) --release --test it torture
+	TORTURE_ROUNDS=$(TORTURE_ROUNDS) cargo $(NEXTEST) --release --test it torture::s16
+
+torture-tasks: TORTURE_ROUNDS ?= 100
+torture-tasks: tools-test
+	TORTURE_ROUNDS=$(TORTURE_ROUNDS) cargo $(NEXTEST) --release --test it torture_tasks::g2
 
 fuzz: tools-build
 	fuzz/run.sh all $(FUZZ_SECONDS)

@@ -260,6 +260,7 @@ fn run_all(app: &App, actor: &str, full: bool, progress: &Progress) -> Ended {
         projections: &app.projections,
         directory: &app.directory,
         funding: &app.funding,
+        tasks: &app.tasks,
         currency: app.currency(),
         clock: &*app.clock,
         entropy: &*app.entropy,

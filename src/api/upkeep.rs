@@ -176,7 +176,8 @@ fn run_verify(app: &App, actor: &str, full: bool, progress: &Progress) -> Ended 
         return Ended::Failed("the books are closed".to_owned());
     }
     let (journal, projections, directory) = (&app.journal, &app.projections, &*app.directory);
-    let books = seal::Books { journal, projections, directory, shard: 0, actor };
+    let tasks = &app.tasks.owners();
+    let books = seal::Books { journal, projections, directory, tasks, shard: 0, actor };
     match seal::verify(&books, full, progress) {
         Ok(sealed) if sealed.stopped => Ended::Stopped(report_view(&sealed)),
         Ok(sealed) => Ended::Done(report_view(&sealed)),

@@ -233,6 +233,8 @@ config! {
         deadline_ms: u64 = 3_600_000, Between(1_000, 604_800_000);
         /// Time after which a task about whose submission the upstream's answer was lost is looked for there.
         unconfirmed_ms: u64 = 60_000, Between(100, 3_600_000);
+        /// Longest time that one look at a task takes. What a process that died was looking at waits for so long.
+        lease_ms: u64 = 60_000, Between(1_000, 600_000);
         /// Within this time, an identical submission gets the first one's task.
         duplicate_ms: u64 = 60_000, Between(0, 86_400_000);
     }

@@ -198,11 +198,12 @@ fn config(
 }
 
 /// What the environment may set for a demo.
-const OPEN_SETTINGS: [&str; 6] = [
+const OPEN_SETTINGS: [&str; 7] = [
     "TALLYGATE_LIMITS__",
     "TALLYGATE_HOLDS__",
     "TALLYGATE_RISK__",
     "TALLYGATE_UPSTREAM__",
+    "TALLYGATE_TASKS__",
     "TALLYGATE_SERVER__TRUSTED_PROXIES",
     "TALLYGATE_SERVER__WORKERS",
 ];

@@ -10,6 +10,7 @@ use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body_util::BodyExt;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::api::videos;
 use crate::books::lookup::{self, StoredCall};
 use crate::books::{BooksError, ChargeState};
 use crate::catalogue::{Code, Refusal};
@@ -138,10 +139,13 @@ impl Arrival {
         refusal.map(|refusal| self.addressee(sees_account_money).refusal(refusal))
     }
 
-    /// What there is to say of an answer that is not kept.
+    /// What there is to say of an answer that is not kept: the task that it told of, or the receipt.
     async fn receipt_instead(self, first: RequestId) -> Response<AnswerBody> {
         let (app, language) = (Arc::clone(&self.worker.gateway.app), self.language);
-        let receipt = tokio::task::spawn_blocking(move || receipt::for_caller(&app, first, language));
+        let receipt = tokio::task::spawn_blocking(move || match app.tasks.made_by(first) {
+            Ok(Some(task)) => Some(videos::view(&task, app.currency()).to_string().into()),
+            Ok(None) | Err(_) => receipt::for_caller(&app, first, language),
+        });
         match receipt.await {
             Ok(Some(receipt)) => {
                 let json = HeaderValue::from_static("application/json");
@@ -157,6 +161,14 @@ impl Arrival {
 
 /// What the books say of an earlier request.
 fn known_of(app: &crate::app::App, request: RequestId) -> Known {
+    match app.tasks.made_by(request) {
+        Ok(Some(_)) => return Known::Made,
+        Ok(None) => {}
+        Err(why) => {
+            tracing::error!(%why, %request, "the task of an earlier request could not be read");
+            return Known::Running;
+        }
+    }
     match lookup::call(&app.books, &app.projections, request) {
         Ok(None) => Known::Nothing,
         Ok(Some(StoredCall { state, .. })) => match state {

@@ -71,6 +71,8 @@ pub enum Known {
     /// It was refused, or its hold was given back.
     Free,
     Charged,
+    /// It made a task, which can be shown.
+    Made,
 }
 
 /// How a request stands to those before it under its name.
@@ -85,7 +87,7 @@ pub enum Begun {
     Reused {
         first: RequestId,
     },
-    /// It was answered; `None`: the answer is not kept, the receipt is all there is.
+    /// It was answered; `None`: the answer is not kept, the receipt or the task is all there is.
     Answered {
         first: RequestId,
         answer: Option<Answer>,
@@ -192,7 +194,7 @@ impl Idempotency {
             return Ok(Begun::Running { first });
         }
         let is_lost = match known(first) {
-            Known::Charged => return Ok(Begun::Answered { first, answer: None }),
+            Known::Charged | Known::Made => return Ok(Begun::Answered { first, answer: None }),
             Known::Running => false,
             Known::Nothing => now_ms - kept.begun_ms > LOST_AFTER_MS,
             Known::Free => true,

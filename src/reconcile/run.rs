@@ -24,6 +24,7 @@ use crate::funding::Funding;
 use crate::id::ReconcileCaseId;
 use crate::job::Progress;
 use crate::store::{JournalReader, Projections, StoreError};
+use crate::tasks::Tasks;
 
 /// What a run reads.
 pub struct Parts<'a> {
@@ -31,6 +32,7 @@ pub struct Parts<'a> {
     pub projections: &'a Projections,
     pub directory: &'a Directory,
     pub funding: &'a Funding,
+    pub tasks: &'a Tasks,
     /// Of the ledger.
     pub currency: &'a str,
     pub clock: &'a dyn Clock,
@@ -190,7 +192,14 @@ fn books(
     let mut keeper = Keeper::new(store, parts, "books", run);
     let (journal, projections, directory) = (parts.journal, parts.projections, parts.directory);
     let verified = seal::verify(
-        &seal::Books { journal, projections, directory, shard: 0, actor: parts.actor },
+        &seal::Books {
+            journal,
+            projections,
+            directory,
+            tasks: &parts.tasks.owners(),
+            shard: 0,
+            actor: parts.actor,
+        },
         full,
         progress,
     )?;

@@ -14,6 +14,8 @@
 mod charged;
 mod claim;
 mod error;
+mod looks;
+mod owners;
 mod poll;
 mod service;
 mod settle;
@@ -24,6 +26,7 @@ pub mod upstream;
 pub use charged::{Charged, Fact, Verdict};
 pub use claim::Claim;
 pub use error::TaskError;
+pub use owners::Owners;
 pub use poll::Poller;
 pub use service::{Accepted, Place, Settings, Tasks};
 pub use store::Search;

@@ -14,8 +14,6 @@ use super::upstream::{Found, News, Speech};
 /// Tasks that are looked at in one go, so many of them at a time.
 const BATCH: u32 = 128;
 const AT_A_TIME: usize = 8;
-/// A look takes no longer: whoever has a task for a look has it for so long.
-const LEASE_MS: i64 = 60_000;
 /// How often the poller looks for tasks that are due, at the most.
 const TICK: Duration = Duration::from_millis(500);
 
@@ -45,7 +43,9 @@ impl Tasks {
         if task.is_unsettled() {
             return self.follow(task);
         }
-        let lease = self.clock.now_ms().saturating_add(LEASE_MS);
+        // One that is being submitted or cancelled is looked at after.
+        let Some(_look) = self.looks.try_take(task.id) else { return Ok(task) };
+        let lease = self.clock.now_ms().saturating_add(self.settings.lease_ms);
         if task.state.is_final() || !self.store.lease(&mut task, lease)? {
             // Another poller has it.
             return Ok(task);
@@ -110,7 +110,11 @@ impl Tasks {
     fn look_for(&self, task: Task) -> Result<Task, TaskError> {
         let channel = self.channel(&task)?;
         let reply = self.ask(&task, &channel, Speech.look_up())?;
+        // Of several that are alike, each must get a name of its own.
+        let _naming = self.naming.lock();
         match Speech.found(&task, reply.status, &reply.body) {
+            // A name may be of one that is alike and is just being submitted.
+            Found::These(_) if self.looks.is_any_on_its_way(&self.store.unnamed_like(&task)?) => Ok(task),
             Found::These(names) => {
                 for name in names {
                     if !self.store.is_taken(task.channel, &name)? {

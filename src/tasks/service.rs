@@ -5,9 +5,12 @@ use std::sync::Arc;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
 use http::{HeaderName, HeaderValue};
 use ledger::{Nano, ReleaseReason};
+use parking_lot::Mutex;
 
 use super::claim::{Claim, Claims};
 use super::error::TaskError;
+use super::looks::Looks;
+use super::owners::Owners;
 use super::store::{self, Search, TaskStore};
 use super::task::{Failure, Task, TaskMoney, TaskState, Wish};
 use super::upstream::{News, Product, Question, Speech, Submission, Taken};
@@ -33,6 +36,8 @@ pub struct Settings {
     pub deadline_ms: i64,
     /// Time until a task whose upstream's name was not learnt is looked for there.
     pub unconfirmed_ms: i64,
+    /// Whoever looks at a task has it for so long.
+    pub lease_ms: i64,
     pub duplicate_ms: i64,
 }
 
@@ -45,6 +50,7 @@ impl Settings {
             poll_ms_max: ms(tasks.poll_ms_max),
             deadline_ms: ms(tasks.deadline_ms),
             unconfirmed_ms: ms(tasks.unconfirmed_ms),
+            lease_ms: ms(tasks.lease_ms),
             duplicate_ms: ms(tasks.duplicate_ms),
         }
     }
@@ -61,6 +67,9 @@ pub struct Tasks {
     pub(super) settings: Settings,
     http: HttpClient,
     claims: Arc<Claims>,
+    pub(super) looks: Arc<Looks>,
+    /// Held while a name that was found at an upstream becomes a task's.
+    pub(super) naming: Mutex<()>,
 }
 
 /// Where a result is fetched from.
@@ -115,7 +124,14 @@ impl Tasks {
             settings,
             http,
             claims: Arc::default(),
+            looks: Arc::default(),
+            naming: Mutex::default(),
         }
+    }
+
+    /// Whose the holds of tasks are, for `verify`.
+    pub fn owners(&self) -> Owners {
+        Owners::new(self.store.db.clone(), Arc::clone(&self.clock))
     }
 
     pub fn new_id(&self) -> TaskId {
@@ -160,6 +176,8 @@ impl Tasks {
     /// Asks the upstream to make it. An error says that it will not, and that nothing is charged; a task that the
     /// upstream may or may not have comes back as it is, and is the poller's to find.
     pub fn submit(&self, task: &Task, submission: &Submission) -> Result<Task, TaskError> {
+        // Until it is answered, nobody looks for it.
+        let _on_its_way = self.looks.on_its_way(task.id);
         let taken = match self.say(task, submission) {
             Ok(taken) => taken,
             Err(why) => {
@@ -227,6 +245,12 @@ impl Tasks {
         Ok(self.store.of_request(request)?)
     }
 
+    /// The task that a call told its caller of, or would have. One that no upstream has taken is none.
+    pub fn made_by(&self, request: RequestId) -> Result<Option<Task>, TaskError> {
+        let task = self.store.of_request(request)?;
+        Ok(task.filter(|task| task.state != TaskState::Failed || task.submitted_ms.is_some()))
+    }
+
     pub fn search(&self, search: &Search) -> Result<Vec<Task>, TaskError> {
         self.store.search(search)?.into_iter().map(|task| self.follow(task)).collect()
     }
@@ -234,6 +258,8 @@ impl Tasks {
     /// Cancels a task that runs. One that turns out to be finished stays so; one that its upstream does not let go
     /// of runs on.
     pub fn cancel(&self, id: TaskId) -> Result<Task, TaskError> {
+        // What somebody learns of it at this moment comes first.
+        let _look = self.looks.take(id);
         let task = self.get(id)?;
         if task.state.is_final() {
             return Ok(task);

@@ -54,10 +54,12 @@ impl TaskStore {
             .transpose()
     }
 
-    /// The newest task of the key with this body since then.
+    /// The newest task of the key with this body since then. What no upstream has taken, and what its owner deleted, is
+    /// no answer to anybody who wants it.
     pub fn twin(&self, key: KeyId, fingerprint: u128, since_ms: i64) -> Result<Option<Task>> {
         let sql = format!(
-            "{TASK} WHERE api_key = ?1 AND fingerprint = ?2 AND created_ms >= ?3 ORDER BY created_ms DESC LIMIT 1"
+            "{TASK} WHERE api_key = ?1 AND fingerprint = ?2 AND created_ms >= ?3 AND deleted_ms IS NULL \
+             AND NOT (state = 'failed' AND submitted_ms IS NULL) ORDER BY created_ms DESC LIMIT 1"
         );
         let params = store_params![key.raw(), fingerprint.to_be_bytes(), since_ms];
         self.db.query_one(&sql, params)?.as_ref().map(read_task).transpose()
@@ -67,6 +69,14 @@ impl TaskStore {
     pub fn is_taken(&self, channel: ChannelId, upstream_id: &str) -> Result<bool> {
         let sql = "SELECT id FROM tasks WHERE channel = ?1 AND upstream_id = ?2";
         Ok(self.db.query_one(sql, store_params![channel.raw(), upstream_id])?.is_some())
+    }
+
+    /// Tasks with the same prompt that have no name at the channel's upstream yet.
+    pub fn unnamed_like(&self, task: &Task) -> Result<Vec<TaskId>> {
+        let sql = "SELECT id FROM tasks WHERE state = 'queued' AND channel = ?1 AND prompt_hash = ?2 \
+             AND upstream_id IS NULL";
+        let params = store_params![task.channel.raw(), task.wish.prompt_hash];
+        self.db.query(sql, &params)?.iter().map(|row| Ok(TaskId::from_raw(row.id(0)?))).collect()
     }
 
     pub fn search(&self, search: &Search) -> Result<Vec<Task>> {

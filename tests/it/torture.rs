@@ -12,13 +12,13 @@ const ROUNDS: u64 = 8;
 /// Of so many rounds, the last ends by SIGTERM, and one is killed once more while it recovers.
 const CYCLE: u64 = 8;
 
-fn setting(name: &str) -> Option<u64> {
+pub fn setting(name: &str) -> Option<u64> {
     std::env::var(name)
         .ok()
         .map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text}")))
 }
 
-fn any_seed() -> u64 {
+pub fn any_seed() -> u64 {
     let mut seed = [0; 4];
     ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut seed).unwrap();
     u64::from(u32::from_le_bytes(seed))

@@ -1,6 +1,7 @@
 //! `verify` finds each broken invariant by its number, and nothing else; it goes on from its seal (B5).
 
 use std::path::Path;
+use std::sync::Arc;
 
 use ledger::{
     AccountId, ChargeRecord, Command, Debit, Effect, Held, HoldId, HoldOwner, Nano, Reference, Timestamp,
@@ -11,11 +12,13 @@ use tallygate::bench::history;
 use tallygate::books::Record;
 use tallygate::books::encoding::{Buffers, decode_batch};
 use tallygate::books::verify::{self, Report};
+use tallygate::clock::SystemClock;
 use tallygate::gateway::facts::Ending;
 use tallygate::id::RequestId;
 use tallygate::job::Progress;
 use tallygate::store::chain::{Header, Link, seal};
 use tallygate::store::{self, StoreConfig};
+use tallygate::tasks::Owners;
 
 use crate::support::app::TestApp;
 
@@ -56,7 +59,8 @@ fn refund(app: &TestApp, request: &str, amount: Nano) {
 
 fn verified(folder: &Path) -> Report {
     let stores = store::open(&StoreConfig::embedded(folder)).unwrap();
-    verify::verify(&stores.journal.reader(), &stores.projections, 0, &mut |_| {}).unwrap()
+    let tasks = Owners::new(stores.tasks, Arc::new(SystemClock));
+    verify::verify(&stores.journal.reader(), &stores.projections, Some(&tasks), 0, &mut |_| {}).unwrap()
 }
 
 /// Number, time, epoch, effects and facts of a batch.
@@ -161,26 +165,38 @@ fn i2_a_checkpoint_that_is_not_the_journals() {
     finds(folder.path(), "I2", "checkpoint");
 }
 
-#[test]
-fn i3_a_hold_whose_process_is_gone() {
-    let folder = world();
+/// A hold of this owner among the first records.
+fn plant_hold(folder: &Path, owner: HoldOwner) {
     let hold = Held {
         hold: HoldId(7),
         account: AccountId(7),
         at: Timestamp(0),
         amount: Nano::ZERO,
         overdraft: Nano::ZERO,
-        owner: HoldOwner::Process(1),
+        owner,
         debits: Default::default(),
         layers: Default::default(),
     };
     let mut first = true;
-    rewrite(folder.path(), |_, records| {
+    rewrite(folder, |_, records| {
         if std::mem::take(&mut first) {
             records.push(Record { effects: vec![Effect::Held(hold.clone())], call: None });
         }
     });
+}
+
+#[test]
+fn i3_a_hold_whose_process_is_gone() {
+    let folder = world();
+    plant_hold(folder.path(), HoldOwner::Process(1));
     finds(folder.path(), "I3", "a process that is gone");
+}
+
+#[test]
+fn i3_a_hold_whose_task_has_no_row() {
+    let folder = world();
+    plant_hold(folder.path(), HoldOwner::Task(7));
+    finds(folder.path(), "I3", "which has no row");
 }
 
 #[test]
@@ -366,10 +382,10 @@ fn a_run_that_is_stopped_goes_on_where_it_ended() {
     let (journal, projections) = (stores.journal.reader(), &stores.projections);
     let progress = Progress::default();
     progress.stop();
-    let first = verify::run(&journal, projections, 0, None, &progress).unwrap();
+    let first = verify::run(&journal, projections, None, 0, None, &progress).unwrap();
     assert!(first.stopped && first.report.is_clean() && first.report.batches < written.batches);
     let from = first.verified.expect("clean so far");
-    let rest = verify::run(&journal, projections, 0, Some(from), &Progress::default()).unwrap();
+    let rest = verify::run(&journal, projections, None, 0, Some(from), &Progress::default()).unwrap();
     assert!(rest.report.is_clean(), "{:#?}", rest.report.findings);
     assert_eq!(rest.report.from, first.report.through + 1);
     assert_eq!(first.report.effects + rest.report.effects, written.effects);

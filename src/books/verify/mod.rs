@@ -9,6 +9,7 @@
 //! earlier one has sealed ([`seal`]).
 
 mod calls;
+mod owners;
 mod reading;
 pub mod seal;
 
@@ -24,6 +25,8 @@ use crate::store::{JournalReader, Projections, StoreError};
 
 use super::encoding::{self, Checkpoint, StoredRecord, Totals, Verified};
 use super::projector::{CHECKPOINT, ChargeState};
+
+pub use owners::{TaskRow, TaskRows};
 
 use calls::{Comparison, EndedCall, Refund, Told};
 use reading::Parsed;
@@ -94,14 +97,16 @@ const BATCHES_PER_CHECK: u64 = 4_096;
 /// Calls that are compared with the request log at once.
 const CALLS_AT_ONCE: usize = 65_536;
 
-/// Verifies everything. `progress` is told the number of batches read. Blocks on the store.
+/// Verifies everything. `tasks`: whose rows the holds of tasks belong to; `None`: nobody is asked about them. `progress` is
+/// told the number of batches read. Blocks on the store.
 pub fn verify(
     journal: &JournalReader,
     projections: &Projections,
+    tasks: Option<&dyn TaskRows>,
     shard: u32,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Report, StoreError> {
-    let run = run(journal, projections, shard, None, &Progress::default())?;
+    let run = run(journal, projections, tasks, shard, None, &Progress::default())?;
     progress(run.report.through);
     Ok(run.report)
 }
@@ -110,6 +115,7 @@ pub fn verify(
 pub fn run(
     journal: &JournalReader,
     projections: &Projections,
+    tasks: Option<&dyn TaskRows>,
     shard: u32,
     from: Option<Verified>,
     progress: &Progress,
@@ -134,6 +140,10 @@ pub fn run(
         joined(reader)?;
         joined(log)
     })?;
+    // Far behind, most holds have ended since.
+    if let Some(tasks) = tasks.filter(|_| !progress.is_stopped()) {
+        verifier.check_task_owners(tasks, journal, shard)?;
+    }
     verifier.finish(projections, comparison, whole, progress.is_stopped())
 }
 
@@ -287,6 +297,21 @@ impl Verifier {
         for hold in orphans {
             self.find("I3", format!("{} is held by a process that is gone", encoding::request_of(hold)));
         }
+    }
+
+    /// I3: a task lives until its hold has an end.
+    fn check_task_owners(
+        &mut self,
+        tasks: &dyn TaskRows,
+        journal: &JournalReader,
+        shard: u32,
+    ) -> Result<(), StoreError> {
+        for (hold, what) in owners::orphans(&self.ledger, tasks, journal, (shard, self.last.n))? {
+            if !self.astray.contains(&hold) {
+                self.find("I3", what);
+            }
+        }
+        Ok(())
     }
 
     fn finish(

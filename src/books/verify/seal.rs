@@ -14,7 +14,7 @@ use crate::job::Progress;
 use crate::store::chain::sha256;
 use crate::store::{JournalReader, Projections, StoreError};
 
-use super::{Finding, Report, Run, run};
+use super::{Finding, Report, Run, TaskRows, run};
 use crate::books::encoding::{self, Verified};
 
 /// Name of the seal among the checkpoints, and kind of its note in the audit log.
@@ -26,6 +26,7 @@ pub struct Books<'a> {
     pub journal: &'a JournalReader,
     pub projections: &'a Projections,
     pub directory: &'a Directory,
+    pub tasks: &'a dyn TaskRows,
     pub shard: u32,
     /// Written beside the seal.
     pub actor: &'a str,
@@ -84,7 +85,7 @@ pub fn verify(books: &Books<'_>, full: bool, progress: &Progress) -> Result<Seal
     let (from, broken) = if full { (None, None) } else { load(books)? };
     let audited = from.as_ref().map(|verified| verified.totals.audit);
     let Run { mut report, stopped, verified } =
-        run(books.journal, books.projections, books.shard, from, progress)?;
+        run(books.journal, books.projections, Some(books.tasks), books.shard, from, progress)?;
     if let Some(what) = broken.clone() {
         report.find(Finding { invariant: "seal", batch: 0, what });
     }

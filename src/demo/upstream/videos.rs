@@ -242,9 +242,13 @@ impl Server {
 
     fn delete_video(&self, id: &str) -> Response<Body> {
         let mut jobs = self.jobs.lock();
-        // What is being billed is done.
         match jobs.of(id).map(|job| job.state) {
-            None | Some(State::Ending) => not_found(id),
+            None => not_found(id),
+            // It is done, and its row of the bill is being written.
+            Some(State::Ending) => {
+                let message = format!("Video with id '{id}' is being completed.");
+                json(StatusCode::CONFLICT, &wire::error("invalid_request_error", None, None, &message))
+            }
             Some(_) => {
                 jobs.0.retain(|_, job| job.id != id);
                 json(StatusCode::OK, &json!({"id": id, "object": "video.deleted", "deleted": true}))

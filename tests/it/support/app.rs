@@ -393,7 +393,8 @@ impl Drop for TestApp {
             return;
         }
         app.books.close_blocking();
-        let report = verify(&app.journal, &app.projections, 0, &mut |_| {}).unwrap();
+        let report =
+            verify(&app.journal, &app.projections, Some(&app.tasks.owners()), 0, &mut |_| {}).unwrap();
         assert!(report.is_clean(), "the books are wrong: {:#?}", report.findings);
         drop(app);
         secrets::assert_none_below(self.backend.folder(), &[ADMIN_TOKEN]);

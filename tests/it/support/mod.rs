@@ -18,3 +18,4 @@ pub mod receiver;
 pub mod secrets;
 pub mod station;
 pub mod studio;
+pub mod submissions;

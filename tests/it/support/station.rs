@@ -130,8 +130,9 @@ impl Drop for Station {
             return;
         }
         let (journal, projections) = (self.app().journal.clone(), self.app().projections.clone());
+        let tasks = self.app().tasks.owners();
         self.stop();
-        let report = verify(&journal, &projections, 0, &mut |_| {}).unwrap();
+        let report = verify(&journal, &projections, Some(&tasks), 0, &mut |_| {}).unwrap();
         assert!(report.is_clean(), "the books are wrong: {:#?}", report.findings);
         secrets::assert_none_below(self.backend.folder(), &[ADMIN_TOKEN]);
     }
