@@ -76,7 +76,7 @@ impl TaskStore {
         let sql = "SELECT id FROM tasks WHERE state = 'queued' AND channel = ?1 AND prompt_hash = ?2 \
              AND upstream_id IS NULL";
         let params = store_params![task.channel.raw(), task.wish.prompt_hash];
-        self.db.query(sql, &params)?.iter().map(|row| Ok(TaskId::from_raw(row.id(0)?))).collect()
+        self.db.query(sql, params)?.iter().map(|row| Ok(TaskId::from_raw(row.id(0)?))).collect()
     }
 
     pub fn search(&self, search: &Search) -> Result<Vec<Task>> {
