@@ -69,7 +69,7 @@ pub(super) struct Server {
     prefixes: Mutex<PrefixCache>,
     /// Calls of `demo-unstable` so far.
     turns: AtomicUsize,
-    pub(super) jobs: Mutex<Jobs>,
+    pub(super) jobs: Arc<Mutex<Jobs>>,
 }
 
 /// Takes connections until dropped.
@@ -97,7 +97,7 @@ pub(super) async fn accept(listener: TcpListener, server: Arc<Server>) {
 
 impl Server {
     pub fn new(key: Secret, bill: Bill) -> Self {
-        Self { key, bill, prefixes: Mutex::default(), turns: AtomicUsize::new(0), jobs: Mutex::default() }
+        Self { key, bill, prefixes: Mutex::default(), turns: AtomicUsize::new(0), jobs: Arc::default() }
     }
 
     async fn route(self: Arc<Self>, request: Request<Incoming>, reset: Arc<AtomicBool>) -> Response<Body> {

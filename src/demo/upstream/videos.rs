@@ -6,6 +6,7 @@
 //! `#lost` (the answer to its submission is a gateway's that gave up).
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -220,13 +221,17 @@ impl Server {
         if job.state != State::Ending || before == State::Ending {
             return json(StatusCode::OK, &job.view());
         }
-        let billed = self.bill.append(job.item()).await;
-        let mut jobs = self.jobs.lock();
-        match jobs.of(id) {
-            Some(job) if billed => {
-                job.state = State::Done;
-                json(StatusCode::OK, &job.view())
-            }
+        // It goes on if the caller leaves: a job whose row is written is done.
+        let (jobs, written, name) = (Arc::clone(&self.jobs), self.bill.enqueue(job.item()), id.to_owned());
+        let ended = tokio::spawn(async move {
+            let billed = written.await.unwrap_or(false);
+            let mut jobs = jobs.lock();
+            let job = jobs.of(&name).filter(|_| billed)?;
+            job.state = State::Done;
+            Some(job.view())
+        });
+        match ended.await {
+            Ok(Some(view)) => json(StatusCode::OK, &view),
             _ => not_found(id),
         }
     }

@@ -385,7 +385,7 @@ fn of_ledger(demo: &Demo, account: &str, rows: &[Value], all: &[Value], counts: 
         assert_eq!(balance["held"], "0", "{book}: {balance:#}");
     }
     let of_task: HashSet<&str> = all.iter().map(|task| text(task, "request_id")).collect();
-    for row in rows.iter().filter(|row| row["endpoint"] == "/videos" && row["charge_state"] != "none") {
+    for row in rows.iter().filter(|row| row["endpoint"] == "videos" && row["charge_state"] != "none") {
         if !of_task.contains(text(row, "id")) {
             assert_eq!(
                 (&row["charge_state"], &row["ending"]),
