@@ -49,8 +49,16 @@ impl World {
         self.house.order(&account, provider, &amount)
     }
 
+    /// Pays an order whose callback is lost: the poller finds it.
+    pub fn order_without_callback(&mut self, provider: &'static str) {
+        let order = self.new_order(provider);
+        self.count("callback lost");
+        self.pay(&order, &Play { lost: true, ..Play::default() });
+    }
+
     fn pay(&mut self, order: &str, play: &Play) {
         self.house.providers.pay(order, play).expect("the provider knows the order");
+        self.sent.insert(order.to_owned());
     }
 
     fn complete(&mut self, order: &str) {

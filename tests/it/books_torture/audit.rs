@@ -63,6 +63,12 @@ impl World {
             self.settle_refund(order["id"].as_str().unwrap());
         }
         let house = &self.house;
+        // The provider's statement has what was paid, also if its callback was lost and the poller has not yet asked.
+        let waiting =
+            || ["pending", "expired"].map(|state| house.all(&format!("/api/orders?state={state}"))).concat();
+        wait_until("every order that was paid at its provider is known as paid", || {
+            !waiting().iter().any(|order| self.sent.contains(order["id"].as_str().unwrap()))
+        });
         wait_until("no order is on its way, and every end of credit is written off", || {
             let none = |state: &str| house.all(&format!("/api/orders?state={state}")).is_empty();
             let balance = |account: &String| house.get(&format!("/api/accounts/{account}/balance"));

@@ -6,7 +6,7 @@ use serde_json::json;
 use tallygate::demo::payments::{Mute, Play};
 
 use super::acts::asked;
-use super::world::World;
+use super::world::{CALLING, World};
 use crate::support::demo::wait_until;
 use crate::support::house::ask_at;
 use crate::support::http::Ask;
@@ -46,7 +46,7 @@ impl World {
     }
 
     fn crash_in_a_payment(&mut self) {
-        let provider = self.pick(&["stripe", "epay", "alipay", "wechat"]).unwrap();
+        let provider = self.pick(&CALLING).unwrap();
         let order = self.new_order(provider);
         let (moment, paid) = (self.moment(), order.clone());
         self.house.crash_during(moment, move |providers, _| {

@@ -1,6 +1,6 @@
 //! The gateway, those who pay, and what the test remembers of them: no amounts, which are asked for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 use tallygate::clock::{Clock as _, SystemClock};
@@ -9,6 +9,8 @@ use crate::support::house::House;
 use crate::support::load::Dice;
 
 pub const PROVIDERS: [&str; 5] = ["stripe", "epay", "alipay", "wechat", "transfer"];
+/// Those that call back.
+pub const CALLING: [&str; 4] = ["stripe", "epay", "alipay", "wechat"];
 /// Of each provider that gives a statement there are so many paid orders to plant faults in.
 const PAID_MIN: usize = 6;
 const CHARGED_MIN: usize = 10;
@@ -21,6 +23,8 @@ pub struct World {
     pub keys: Vec<String>,
     /// Access token of the second person.
     pub second: String,
+    /// Orders that a payer has paid at their provider, whether or not it called back.
+    pub sent: BTreeSet<String>,
     /// Orders that were seen as credited, with their provider.
     pub paid: Vec<(String, &'static str)>,
     /// Orders at Stripe whose payer's bank took the money.
@@ -52,6 +56,7 @@ impl World {
             keys: accounts.iter().map(key).collect(),
             second: house.operator("the second person"),
             accounts,
+            sent: BTreeSet::new(),
             paid: Vec::new(),
             disputed: Vec::new(),
             charged: Vec::new(),
@@ -108,6 +113,9 @@ impl World {
         }
         while self.charged.len() < CHARGED_MIN {
             self.call();
+        }
+        for provider in CALLING {
+            self.order_without_callback(provider);
         }
     }
 }
