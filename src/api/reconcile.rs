@@ -11,7 +11,9 @@ use crate::hex;
 use crate::id::ReconcileCaseId;
 use crate::job::{Ended, Progress};
 use crate::reconcile::import::{self, Content};
-use crate::reconcile::{Case, Format, Import, ImportError, NewImport, Parts, Report, SourceReport, run};
+use crate::reconcile::{
+    Asked, Case, Format, Import, ImportError, NewImport, Parts, Report, SourceReport, run,
+};
 
 use super::access::{self, Access, Principal};
 use super::problem::Problem;
@@ -49,8 +51,9 @@ static RUN: Shape = Shape {
             "report",
             Kind::Any,
             Nullable,
-            "Of a comparison: clean, sources with their counts and differences by kind, open_cases. Of an import: what was \
-             imported. Of a file that was refused: refused with line and reason"
+            "Of a comparison: clean, sources with their counts and differences by kind, open_cases, goes_on (it was the rest \
+             of one that was interrupted; all that both found is told). Of an import: what was imported. Of a file that was \
+             refused: refused with line and reason"
         ),
         field!("error", Kind::Text, Nullable, "Why it could not be done"),
     ],
@@ -58,7 +61,10 @@ static RUN: Shape = Shape {
 
 static RUN_INPUT: Shape = Shape {
     name: "ReconcileInput",
-    fields: &[field!("full", Kind::Bool, Optional, "Read the journal from its first batch on")],
+    fields: &[
+        field!("full", Kind::Bool, Optional, "Read the journal from its first batch on"),
+        field!("anew", Kind::Bool, Optional, "Not the rest of one that was interrupted within the last day"),
+    ],
 };
 
 static NOTHING: Shape = Shape { name: "ReconcileStop", fields: &[] };
@@ -174,7 +180,7 @@ pub static ROUTES: &[Route] = &[
     Route::post(
         "/api/reconcile/stop",
         "stopReconcile",
-        "Ends the comparison or the import",
+        "Ends the comparison, which then goes on from there, or the import, of which nothing is kept",
         &NOTHING,
         &RUN,
         stop,
@@ -233,8 +239,9 @@ fn get(call: &Call<'_>) -> Result<Reply, Problem> {
 
 fn start(call: &Call<'_>) -> Result<Reply, Problem> {
     let (app, actor) = (Arc::clone(call.app), call.actor());
-    let full = call.fields().boolean("full").unwrap_or(false);
-    begin(call, move |progress| run_all(&app, &actor, full, progress))
+    let told = |name: &str| call.fields().boolean(name).unwrap_or(false);
+    let asked = Asked { full: told("full"), anew: told("anew") };
+    begin(call, move |progress| run_all(&app, &actor, asked, progress))
 }
 
 fn stop(call: &Call<'_>) -> Result<Reply, Problem> {
@@ -251,7 +258,7 @@ fn begin(call: &Call<'_>, work: impl FnOnce(&Progress) -> Ended + Send + 'static
     }
 }
 
-fn run_all(app: &App, actor: &str, full: bool, progress: &Progress) -> Ended {
+fn run_all(app: &App, actor: &str, asked: Asked, progress: &Progress) -> Ended {
     if app.books.flush_blocking().is_err() {
         return Ended::Failed("the books are closed".to_owned());
     }
@@ -266,8 +273,9 @@ fn run_all(app: &App, actor: &str, full: bool, progress: &Progress) -> Ended {
         entropy: &*app.entropy,
         folder: &app.config.store.data_dir,
         actor,
+        progress,
     };
-    match run::run(&app.reconcile, &parts, full, progress) {
+    match run::run(&app.reconcile, &parts, asked) {
         Ok(report) if report.stopped => Ended::Stopped(report_view(&report)),
         Ok(report) => Ended::Done(report_view(&report)),
         Err(error) => {
@@ -281,6 +289,7 @@ fn report_view(report: &Report) -> Value {
     json!({
         "clean": report.sources.iter().all(|source| source.differences.is_empty()),
         "stopped": report.stopped,
+        "goes_on": report.goes_on,
         "sources": report.sources.iter().map(source_view).collect::<Vec<_>>(),
         "open_cases": report.open_cases,
     })

@@ -15,6 +15,9 @@ pub struct ReconcileArgs {
     /// Read the journal from its first batch on.
     #[arg(long)]
     full: bool,
+    /// Begin anew, not where the last comparison was interrupted.
+    #[arg(long)]
+    anew: bool,
     #[command(subcommand)]
     command: Option<Reconcile>,
 }
@@ -84,7 +87,7 @@ const FORMATS: &[(&str, &str)] = &[("NAME", "name"), ("SIDE", "side"), ("JOIN", 
 
 pub fn reconcile(context: &mut Context, args: ReconcileArgs) -> Done {
     match args.command {
-        None => compare(context, args.full),
+        None => compare(context, &json!({"full": args.full, "anew": args.anew})),
         Some(Reconcile::Import(import)) => import_file(context, &import),
         Some(Reconcile::Formats) => list(context, "/api/reconcile/formats?limit=1000", FORMATS),
         Some(Reconcile::Imports) => list(context, "/api/reconcile/imports?limit=1000", IMPORTS),
@@ -122,10 +125,15 @@ fn list(context: &mut Context, path: &str, columns: &[(&str, &str)]) -> Done {
     }
 }
 
-fn compare(context: &mut Context, full: bool) -> Done {
+fn compare(context: &mut Context, asked: &Value) -> Done {
     let client = context.client()?;
-    let long = Long { path: "/api/reconcile", standing: "/api/reconcile", what: "reconcile" };
-    let report = watch::run(context, &client, &long, &json!({"full": full}))?;
+    let long = Long {
+        path: "/api/reconcile",
+        standing: "/api/reconcile",
+        what: "reconcile",
+        then: "the next run goes on from there",
+    };
+    let report = watch::run(context, &client, &long, asked)?;
     show(context, &report)?;
     Ok(match (report["clean"] == true, report["stopped"] == true) {
         (false, _) => Exit::No,
@@ -151,7 +159,12 @@ fn import_file(context: &mut Context, args: &ImportArgs) -> Done {
     put(&mut body, "scope", args.scope.as_deref());
     put(&mut body, "from", args.from.as_deref());
     put(&mut body, "until", args.until.as_deref());
-    let long = Long { path: "/api/reconcile/imports", standing: "/api/reconcile", what: "import" };
+    let long = Long {
+        path: "/api/reconcile/imports",
+        standing: "/api/reconcile",
+        what: "import",
+        then: "nothing of the file is kept",
+    };
     let report = watch::run(context, &client, &long, &Value::Object(body))?;
     if let Some(reason) = report["refused"]["reason"].as_str() {
         if context.json {

@@ -22,7 +22,12 @@ pub struct VerifyArgs {
 /// Interrupted, it ends in order, and the next run goes on from there.
 pub fn verify(context: &mut Context, args: &VerifyArgs) -> Done {
     let client = context.client()?;
-    let long = Long { path: "/api/verify", standing: "/api/verify", what: "verify" };
+    let long = Long {
+        path: "/api/verify",
+        standing: "/api/verify",
+        what: "verify",
+        then: "without --full the next run goes on from there",
+    };
     let report = watch::run(context, &client, &long, &json!({"full": args.full}))?;
     match context.json {
         true => context.out.json(&report)?,

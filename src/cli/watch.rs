@@ -19,6 +19,8 @@ pub struct Long {
     pub path: &'static str,
     pub standing: &'static str,
     pub what: &'static str,
+    /// What becomes of it once it is interrupted.
+    pub then: &'static str,
 }
 
 /// Starts it and waits for its report.
@@ -31,7 +33,7 @@ pub fn run(context: &mut Context, client: &Client, long: &Long, body: &Value) ->
     while standing["state"] == "running" {
         if client.pause(look, &mut interrupt) {
             shown.end(context);
-            writeln!(context.out.err(), "{}: stopping; the next run goes on from there", long.what)?;
+            writeln!(context.out.err(), "{}: stopping; {}", long.what, long.then)?;
             client.post(&format!("{}/stop", long.standing), &json!({}))?;
         }
         look = (look * 2).min(LOOK);

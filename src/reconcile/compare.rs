@@ -7,12 +7,14 @@ use std::io;
 
 use hashbrown::HashMap;
 use ledger::Nano;
+use serde::{Deserialize, Serialize};
 
 use super::row::{Class, Row};
 use super::sort::Sorted;
 
 /// What is different. The names are stable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// One side has a row that the other side does not have.
     RowMissing,
@@ -113,7 +115,7 @@ impl Rules {
 }
 
 /// What a walk came to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     pub ours: u64,
     pub theirs: u64,
@@ -125,41 +127,77 @@ pub struct Counts {
 /// Rows without a partner that may be found by their other name.
 const ALIASES_MAX: usize = 100_000;
 
-/// Walks through both sides. `found` is told each difference; `walked` how many rows were seen, and may stop the walk.
-pub fn compare(
-    mut ours: Sorted,
-    mut theirs: Sorted,
-    rules: &Rules,
-    found: &mut dyn FnMut(Difference) -> io::Result<()>,
-    walked: &mut dyn FnMut(u64) -> bool,
-) -> io::Result<Counts> {
-    let mut counts = Counts::default();
-    let mut lonely = Lonely::default();
-    loop {
-        let key = match (ours.peek(), theirs.peek()) {
-            (None, None) => break,
-            (Some(one), None) | (None, Some(one)) => one.key.clone(),
-            (Some(one), Some(other)) => (&one.key).min(&other.key).clone(),
-        };
-        let (our_rows, their_rows) = (ours.take_key(&key)?, theirs.take_key(&key)?);
-        counts.ours += our_rows.len() as u64;
-        counts.theirs += their_rows.len() as u64;
-        one_key(
-            &our_rows,
-            &their_rows,
-            rules,
-            &mut counts,
-            &mut |difference| match lonely.keep(difference) {
-                Some(difference) => found(difference),
-                None => Ok(()),
-            },
-        )?;
-        if !walked(counts.ours + counts.theirs) {
-            return Ok(counts);
+/// A walk through both sides, which may be interrupted and go on later.
+#[derive(Default)]
+pub struct Walk {
+    pub counts: Counts,
+    /// The last key that was compared: the rows up to it need not come again.
+    pub after: Option<Box<str>>,
+    lonely: Lonely,
+}
+
+impl Walk {
+    /// A walk that had come so far.
+    pub fn going_on(counts: Counts, after: Option<Box<str>>, waiting: Waiting) -> Self {
+        let kept = waiting.ours.len() + waiting.theirs.len();
+        let mut ours: HashMap<Box<str>, Vec<Row>> = HashMap::new();
+        for row in waiting.ours {
+            ours.entry(row.alias.clone()).or_default().push(row);
         }
+        let lonely = Lonely { ours, theirs: waiting.theirs, kept };
+        Walk { counts, after, lonely }
     }
-    lonely.pair(rules, &mut counts, found)?;
-    Ok(counts)
+
+    /// Compares all that is behind the last key. `found` is told each difference; `walked` how many rows were seen, and may
+    /// stop the walk: then it is `false`, and goes on from there another time.
+    pub fn compare(
+        &mut self,
+        mut ours: Sorted,
+        mut theirs: Sorted,
+        rules: &Rules,
+        found: &mut dyn FnMut(Difference) -> io::Result<()>,
+        walked: &mut dyn FnMut(u64) -> bool,
+    ) -> io::Result<bool> {
+        let Walk { counts, after, lonely } = self;
+        loop {
+            let key = match (ours.peek(), theirs.peek()) {
+                (None, None) => break,
+                (Some(one), None) | (None, Some(one)) => one.key.clone(),
+                (Some(one), Some(other)) => (&one.key).min(&other.key).clone(),
+            };
+            let (our_rows, their_rows) = (ours.take_key(&key)?, theirs.take_key(&key)?);
+            counts.ours += our_rows.len() as u64;
+            counts.theirs += their_rows.len() as u64;
+            one_key(
+                &our_rows,
+                &their_rows,
+                rules,
+                counts,
+                &mut |difference| match lonely.keep(difference) {
+                    Some(difference) => found(difference),
+                    None => Ok(()),
+                },
+            )?;
+            *after = Some(key);
+            if !walked(counts.ours + counts.theirs) {
+                return Ok(false);
+            }
+        }
+        std::mem::take(lonely).pair(rules, counts, found)?;
+        Ok(true)
+    }
+
+    /// What an interrupted walk would still look for.
+    pub fn into_waiting(self) -> Waiting {
+        Waiting { ours: self.lonely.ours.into_values().flatten().collect(), theirs: self.lonely.theirs }
+    }
+}
+
+/// Rows without a partner that may yet be found by their other name, of both sides.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Waiting {
+    pub ours: Vec<Row>,
+    pub theirs: Vec<Row>,
 }
 
 /// Rows that are alone under their key but have another name.
@@ -360,4 +398,74 @@ fn missing_of_theirs(
     let charged = row.class == Class::Cost && row.charged.is_positive();
     let kind = if charged { Kind::ChargedWithoutAnswer } else { Kind::RowMissing };
     found(Difference::new(kind, Some(row), None))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reconcile::sort::Sorter;
+
+    fn row(key: &str, alias: &str, nano: i64) -> Row {
+        Row {
+            alias: alias.into(),
+            name: key.into(),
+            ..Row::new(key, Class::Cost, Some(Nano(nano)), "USD", 0)
+        }
+    }
+
+    /// Walks in portions of so many keys, each as a run of its own.
+    fn walked(ours: &[Row], theirs: &[Row], keys_at_once: u64) -> (Counts, Vec<String>) {
+        let folder = tempfile::tempdir().unwrap();
+        let rules = Rules { late_ms: 1, covered: (i64::MIN, i64::MAX), edge_ms: 0 };
+        let (mut counts, mut after, mut waiting) = (Counts::default(), None::<Box<str>>, Waiting::default());
+        let mut found = Vec::new();
+        loop {
+            let sorted = |rows: &[Row]| {
+                let mut sorter = Sorter::new(folder.path()).behind(after.as_deref());
+                rows.iter().for_each(|row| sorter.push(row.clone()).unwrap());
+                sorter.sorted().unwrap()
+            };
+            let (ours, theirs) = (sorted(ours), sorted(theirs));
+            let mut walk = Walk::going_on(counts, after, waiting);
+            let mut left = keys_at_once;
+            let mut note = |difference: Difference| {
+                let key = &difference.row().unwrap().key;
+                found.push(format!("{} {key}", difference.kind.as_str()));
+                Ok(())
+            };
+            let done = walk.compare(ours, theirs, &rules, &mut note, &mut |_| {
+                left -= 1;
+                left > 0
+            });
+            if done.unwrap() {
+                found.sort();
+                return (walk.counts, found);
+            }
+            (counts, after) = (walk.counts, walk.after.clone());
+            waiting = walk.into_waiting();
+        }
+    }
+
+    #[test]
+    fn b7_a_walk_comes_to_the_same_wherever_it_is_interrupted() {
+        // Under one key; by another name, ours first and theirs first; twice; other money; on one side alone.
+        let ours = [row("a", "", 1), row("b", "x", 2), row("z", "y", 3), row("d", "", 4), row("e", "", 5)];
+        let theirs = [
+            row("a", "", 1),
+            row("a", "", 1),
+            row("y1", "x", 2),
+            row("c", "y", 3),
+            row("d", "", 40),
+            row("f", "w", 6),
+            row("g", "", 7),
+        ];
+        let whole = walked(&ours, &theirs, u64::MAX);
+        assert_eq!(whole.0, Counts { ours: 5, theirs: 7, matched: 3, awaited: 0 });
+        let wanted =
+            ["amount_differs d", "never_admitted f", "never_admitted g", "row_doubled a", "row_missing e"];
+        assert_eq!(whole.1, wanted);
+        for keys_at_once in 1..10 {
+            assert_eq!(walked(&ours, &theirs, keys_at_once), whole, "{keys_at_once} keys at once");
+        }
+    }
 }

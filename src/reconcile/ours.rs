@@ -27,9 +27,11 @@ fn class_of(moved: Moved) -> Class {
     }
 }
 
-fn keep(sorter: &mut Sorter, row: Row) -> Result<ControlFlow<()>> {
+/// Takes a row in, and says whether more are wanted.
+pub(super) fn keep(parts: &Parts<'_>, sorter: &mut Sorter, row: Row) -> Result<ControlFlow<()>> {
     sorter.push(row).map_err(|why| StoreError::other("rows cannot be sorted").caused_by(why))?;
-    Ok(ControlFlow::Continue(()))
+    parts.progress.add(1);
+    Ok(if parts.progress.is_stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
 }
 
 /// What moved at a payment provider, by our orders.
@@ -52,7 +54,7 @@ pub(super) fn payments(
         // An order that a provider never named is found by our number, or not at all.
         let key = key.unwrap_or_else(|| settled.order.to_string().into());
         let row = Row::new(key, class_of(settled.moved), Some(pay), &settled.currency, settled.at_ms);
-        keep(to, Row { name: settled.order.to_string().into(), ..row })
+        keep(parts, to, Row { name: settled.order.to_string().into(), ..row })
     })
 }
 
@@ -63,7 +65,7 @@ pub(super) fn postings_of_orders(parts: &Parts<'_>, to: &mut Sorter) -> Result<(
         let Some((amount, reference)) = posted else { return Ok(ControlFlow::Continue(())) };
         let row = Row::new(reference, class_of(moved), Some(amount), parts.currency, at_ms);
         let account = account.in_book(ledger::Book::Live).0.to_string().into();
-        keep(to, Row { account, name: order.to_string().into(), optional: uncertain, ..row })
+        keep(parts, to, Row { account, name: order.to_string().into(), optional: uncertain, ..row })
     })
 }
 
@@ -77,7 +79,7 @@ pub(super) fn movements_of_orders(parts: &Parts<'_>, to: &mut Sorter) -> Result<
         let amount = Some(Nano(row.int(2)?));
         let account = row.id(0)?.to_string().into();
         let moved = Row::new(reference, class, amount, parts.currency, row.int(1)?);
-        keep(to, Row { account, name: format!("ledger {reference}").into(), ..moved })
+        keep(parts, to, Row { account, name: format!("ledger {reference}").into(), ..moved })
     })
 }
 
@@ -115,7 +117,7 @@ pub(super) fn attempts(
             let at_ms = call.decided.facts.at_ms.saturating_add((attempt.started_us / 1_000) as i64);
             let row = attempt_row(request, at, attempt, charged, at_ms, parts.currency);
             let row = if join == Join::Day { of_day(row) } else { row };
-            if keep(to, row)?.is_break() {
+            if keep(parts, to, row)?.is_break() {
                 return Ok(ControlFlow::Break(()));
             }
         }
@@ -169,28 +171,30 @@ fn each_call(parts: &Parts<'_>, from_ms: i64, until_ms: i64, each: &mut EachCall
     })
 }
 
-/// Calls that were charged although nothing came of them.
+/// Calls that were charged, behind one by its id. `each` is told of every one, with a row if nothing came of it.
 pub(super) fn charged_without_answer(
     parts: &Parts<'_>,
-    found: &mut dyn FnMut(Row) -> Result<ControlFlow<()>>,
+    after: Option<&str>,
+    each: &mut dyn FnMut(RequestId, Option<Row>) -> Result<ControlFlow<()>>,
 ) -> Result<()> {
-    let sql = "SELECT id, charge, facts, at_ms FROM requests WHERE charge > 0 ORDER BY id";
-    parts.projections.db().query_each(sql, &[], |row: StoreRow| {
+    let after = after.and_then(|id| id.parse::<RequestId>().ok()).map_or(0, RequestId::raw);
+    let sql = "SELECT id, charge, facts, at_ms FROM requests WHERE id > ?1 AND charge > 0 ORDER BY id";
+    parts.projections.db().query_each(sql, store_params![after.to_be_bytes()], |row: StoreRow| {
         let call = encoding::decode_call(row.blob(2)?).map_err(|why| {
             StoreError::corrupt("a row of the request log cannot be understood").caused_by(why)
         })?;
         let answered = call.outcome.as_deref().is_some_and(|outcome| {
             !matches!(outcome.ending, Ending::UpstreamFailed | Ending::GatewayFault | Ending::ProcessDied)
         });
+        let id = RequestId::from_raw(u128::from_be_bytes(row.bytes(0)?));
         if answered {
-            return Ok(ControlFlow::Continue(()));
+            return each(id, None);
         }
-        let id = RequestId::from_raw(u128::from_be_bytes(row.bytes(0)?)).to_string();
         let charged = Nano(row.int(1)?);
-        let mut found_row = Row::new(id.clone(), Class::Cost, Some(charged), parts.currency, row.int(3)?);
-        found_row.name = id.into();
-        found_row.charged = charged;
-        found(found_row)
+        let mut found = Row::new(id.to_string(), Class::Cost, Some(charged), parts.currency, row.int(3)?);
+        found.name = id.to_string().into();
+        found.charged = charged;
+        each(id, Some(found))
     })
 }
 

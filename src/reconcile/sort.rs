@@ -32,6 +32,8 @@ pub struct Sorter {
     bytes_max: usize,
     runs: Vec<File>,
     count: u64,
+    /// Rows up to this key were compared before.
+    after: Option<Box<str>>,
 }
 
 impl Sorter {
@@ -48,10 +50,19 @@ impl Sorter {
             bytes_max,
             runs: Vec::new(),
             count: 0,
+            after: None,
         }
     }
 
+    /// Leaves out the rows up to a key.
+    pub fn behind(self, after: Option<&str>) -> Self {
+        Sorter { after: after.map(Into::into), ..self }
+    }
+
     pub fn push(&mut self, row: Row) -> io::Result<()> {
+        if self.after.as_ref().is_some_and(|after| row.key <= *after) {
+            return Ok(());
+        }
         self.bytes += row.weight();
         self.count += 1;
         self.rows.push(row);

@@ -132,12 +132,6 @@ impl ReconcileStore {
         row.map(|row| Ok(serde_json::from_str(row.text(0)?).unwrap_or(Value::Null))).transpose()
     }
 
-    /// Number of the next run.
-    pub fn next_run(&self) -> Result<u64> {
-        let sql = "SELECT COALESCE(MAX(seen_run), 0) FROM reconcile_cases";
-        Ok(self.db.query_one(sql, &[])?.map_or(Ok(0), |row| row.id(0))? + 1)
-    }
-
     /// Opens a case, or sees an open one again with its rows as they are now. One that somebody closed stays closed; one
     /// that closed by itself opens again.
     pub fn see(&self, cases: &[Case]) -> Result<()> {

@@ -58,7 +58,7 @@ pub const PROJECTIONS: Part = Part {
     migrations: migrations!("projections": 1 "0001_projections", 2 "0002_balances"),
 };
 pub const RECONCILE: Part =
-    Part { name: "reconcile", migrations: migrations!("reconcile": 1 "0001_reconcile") };
+    Part { name: "reconcile", migrations: migrations!("reconcile": 1 "0001_reconcile", 2 "0002_runs") };
 pub const TASKS: Part = Part { name: "tasks", migrations: migrations!("tasks": 1 "0001_tasks") };
 
 /// Every part.

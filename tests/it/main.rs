@@ -38,6 +38,7 @@ mod gateway_rate;
 mod gateway_stream;
 mod gateway_tenants;
 mod idempotency;
+mod interrupt;
 mod ladder;
 mod master_key;
 mod metering;

@@ -26,6 +26,7 @@ pub fn rotate(context: &mut Context, key_env: Option<&str>, key_stdin: bool) -> 
         path: "/api/master-key/rotation",
         standing: "/api/master-key/rotation",
         what: "rotate-master-key",
+        then: "the next run goes on from there",
     };
     let report = watch::run(context, &client, &long, &Value::Object(body))?;
     answer(context, &report)?;

@@ -19,3 +19,4 @@ pub mod secrets;
 pub mod station;
 pub mod studio;
 pub mod submissions;
+pub mod terminal;
