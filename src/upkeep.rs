@@ -1,5 +1,6 @@
-//! What is done by itself from time to time: ends of credit are written off, a turn to a new master
-//! key goes on, upstreams are asked what is left of the credit there, and money whose way was cut off by a failure goes on.
+//! What is done by itself from time to time: ends of credit are written off, a turn to a new master key goes on,
+//! upstreams are asked what is left of the credit there, money whose way was cut off by a failure goes on, and cases
+//! whose corrections are posted are closed.
 //!
 //! Must never: do anything that is not done the same way, and as well, by the next start.
 
@@ -8,6 +9,7 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use crate::app::App;
+use crate::reconcile::{correct, entry};
 
 const TICK: Duration = Duration::from_secs(1);
 /// What was cut off is looked for in every so many ticks.
@@ -66,5 +68,9 @@ fn tick(app: &App, ticks: u32) {
     }
     if let Err(why) = app.corrections.repair() {
         tracing::warn!(%why, "corrections could not be looked at");
+    }
+    let books = entry::Books { funding: &app.funding, corrections: &app.corrections };
+    if let Err(why) = correct::settle_all(&app.reconcile, &books, app.clock.now_ms()) {
+        tracing::warn!(%why, "cases whose corrections are posted could not be closed");
     }
 }

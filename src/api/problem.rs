@@ -9,6 +9,7 @@ use crate::catalogue::{Code, Refusal, Value};
 use crate::directory::{DirectoryError, FieldError};
 use crate::funding::{CodeError, CorrectionError, FundingError};
 use crate::master_key::TurnError;
+use crate::reconcile::correct::CorrectError;
 use crate::store::{StoreError, StoreErrorKind};
 use crate::tasks::TaskError;
 
@@ -160,6 +161,19 @@ impl From<CodeError> for Problem {
             }
             CodeError::Books(why) => why.into(),
             CodeError::Store(why) => why.into(),
+        }
+    }
+}
+
+impl From<CorrectError> for Problem {
+    fn from(error: CorrectError) -> Self {
+        match error {
+            CorrectError::NotFound => Problem::NotFound,
+            CorrectError::Correction(why) => why.into(),
+            CorrectError::NothingToPost => FieldError::new("proposal", error.to_string()).into(),
+            CorrectError::NotOpen | CorrectError::Waiting(_) => {
+                FieldError::new("state", error.to_string()).into()
+            }
         }
     }
 }

@@ -7,12 +7,14 @@ use serde_json::{Value, json};
 use crate::app::App;
 use crate::directory::FieldError;
 use crate::explain::time_text;
+use crate::funding::CorrectionTerms;
 use crate::hex;
 use crate::id::ReconcileCaseId;
 use crate::job::{Ended, Progress};
 use crate::reconcile::import::{self, Content};
 use crate::reconcile::{
-    Asked, Case, Format, Import, ImportError, NewImport, Parts, Report, SourceReport, run,
+    Asked, Case, CaseState, Format, Import, ImportError, NewImport, Parts, Report, SourceReport, correct,
+    entry, run,
 };
 
 use super::access::{self, Access, Principal};
@@ -122,6 +124,31 @@ static IMPORT_INPUT: Shape = Shape {
     ],
 };
 
+static ENTRY: Shape = Shape {
+    name: "ReconcileEntry",
+    fields: &[
+        field!("kind", Kind::OneOf(&["refund", "adjustment"]), Required, "What kind of correction"),
+        field!("account", Kind::Text, Required, "Of whom"),
+        field!("amount", Kind::Money, Required, "Negative: it takes"),
+        field!("currency", Kind::Text, Required, "Ledger currency"),
+        field!("request", Kind::Text, Nullable, "The call whose charge is refunded"),
+        field!("arrears", Kind::Bool, Required, "What the account lacks is owed"),
+    ],
+};
+
+static MADE: Shape = Shape {
+    name: "ReconcileCorrection",
+    fields: &[
+        field!("id", Kind::Text, Required, "Id of the correction"),
+        field!(
+            "state",
+            Kind::OneOf(&["pending", "approved", "posted", "rejected", "failed"]),
+            Required,
+            "pending: it waits for a second person, at the correction"
+        ),
+    ],
+};
+
 static CASE: Shape = Shape {
     name: "ReconcileCase",
     fields: &[
@@ -138,12 +165,30 @@ static CASE: Shape = Shape {
         field!("ours", Kind::Any, Nullable, "Our row"),
         field!("theirs", Kind::Any, Nullable, "Theirs; with the values of the file where one case is shown"),
         field!("cause", Kind::Text, Required, "What is likely to be the cause"),
-        field!("proposal", Kind::Any, Nullable, "What would put it right; it is never done by itself"),
+        field!(
+            "proposal",
+            Kind::Any,
+            Nullable,
+            "What would put it right: an action of docs/reconcile.md with its order, call, account or amount; it is never \
+             done by itself"
+        ),
+        field!(
+            "entries",
+            Kind::List(&Kind::Object(&ENTRY)),
+            Nullable,
+            "Where one case is shown: the corrections that would be made of it now; none: the books cannot put it right"
+        ),
+        field!("corrections", Kind::List(&Kind::Object(&MADE)), Required, "Those that were made of it"),
         field!("opened_at", Kind::Time, Required, "When it was first seen"),
         field!("closed_at", Kind::Time, Nullable, "When it was closed, or seen no more"),
         field!("closed_by", Kind::Text, Nullable, "Who closed it"),
         field!("reason", Kind::Text, Nullable, "Why"),
     ],
+};
+
+static CORRECT_INPUT: Shape = Shape {
+    name: "ReconcileCorrect",
+    fields: &[field!("reason", Kind::Text, Required, "Why; stays with the corrections and the case")],
 };
 
 static CLOSE_INPUT: Shape = Shape {
@@ -222,6 +267,15 @@ pub static ROUTES: &[Route] = &[
         get_case,
     )
     .access(Access::OPERATORS_READ),
+    Route::post(
+        "/api/reconcile/cases/{id}/correct",
+        "correctReconcileCase",
+        "Makes the corrections that a case proposes, with the approval that they need; posted, they close it",
+        &CORRECT_INPUT,
+        &CASE,
+        correct_case,
+    )
+    .access(Access::MONEY_MOVES),
     Route::post(
         "/api/reconcile/cases/{id}/close",
         "closeReconcileCase",
@@ -427,11 +481,18 @@ fn list_cases(call: &Call<'_>) -> Result<Reply, Problem> {
     let rows = call.app.reconcile.cases(&narrow, call.query_parsed::<u64>("cursor")?, limit)?;
     let full = rows.len() as u64 == u64::from(limit);
     let next = rows.last().filter(|_| full).map(|row| row.id.raw().to_string());
-    Ok(Reply::page(rows.iter().map(case_view).collect(), next))
+    let rows: Result<_, Problem> = rows.iter().map(|case| case_view(call, case)).collect();
+    Ok(Reply::page(rows?, next))
 }
 
-fn case_view(case: &Case) -> Value {
-    json!({
+fn books_of<'a>(call: &'a Call<'_>) -> entry::Books<'a> {
+    entry::Books { funding: &call.app.funding, corrections: &call.app.corrections }
+}
+
+fn case_view(call: &Call<'_>, case: &Case) -> Result<Value, Problem> {
+    let made = correct::made_of(&books_of(call), case)?;
+    let made = made.iter().map(|made| json!({"id": made.id, "state": made.state.as_str()}));
+    Ok(json!({
         "id": case.id,
         "source": case.source,
         "kind": case.kind.as_str(),
@@ -441,10 +502,23 @@ fn case_view(case: &Case) -> Value {
         "theirs": case.theirs,
         "cause": case.cause,
         "proposal": case.proposal,
+        "entries": null,
+        "corrections": made.collect::<Vec<_>>(),
         "opened_at": time_text(case.opened_ms),
         "closed_at": case.closed_ms.map(time_text),
         "closed_by": case.closed_by,
         "reason": case.reason,
+    }))
+}
+
+fn entry_view(call: &Call<'_>, terms: &CorrectionTerms) -> Value {
+    json!({
+        "kind": terms.kind.as_str(),
+        "account": terms.account,
+        "amount": terms.amount.to_string(),
+        "currency": call.app.currency(),
+        "request": terms.request,
+        "arrears": terms.arrears,
     })
 }
 
@@ -458,7 +532,29 @@ fn get_case(call: &Call<'_>) -> Result<Reply, Problem> {
         let values = call.app.reconcile.body(import, line)?;
         row.insert("values".to_owned(), values.unwrap_or(Value::Null));
     }
-    Ok(Reply::ok(case_view(&case)))
+    let entries = match case.state {
+        CaseState::Open => entry::entries(&books_of(call), &case)?,
+        CaseState::Closed | CaseState::Gone => Vec::new(),
+    };
+    let mut view = case_view(call, &case)?;
+    view["entries"] = entries.iter().map(|terms| entry_view(call, terms)).collect();
+    Ok(Reply::ok(view))
+}
+
+/// Who did what to a case, and why, is on record before anything moves.
+fn note(call: &Call<'_>, id: ReconcileCaseId, action: &str, reason: &str) -> Result<(), Problem> {
+    let note = json!({"case": id, "action": action, "reason": reason});
+    Ok(call.app.directory.note(&call.actor(), "reconcile_note", 0, &note)?)
+}
+
+fn correct_case(call: &Call<'_>) -> Result<Reply, Problem> {
+    let id = call.path_id::<ReconcileCaseId>("id")?;
+    let reason = call.fields().text("reason").unwrap_or_default();
+    call.app.reconcile.case(id)?.ok_or(Problem::NotFound)?;
+    note(call, id, "correct", reason)?;
+    let now_ms = call.app.clock.now_ms();
+    correct::correct(&call.app.reconcile, &books_of(call), id, &call.actor(), reason, now_ms)?;
+    get_case(call)
 }
 
 fn close_case(call: &Call<'_>) -> Result<Reply, Problem> {
@@ -468,6 +564,7 @@ fn close_case(call: &Call<'_>) -> Result<Reply, Problem> {
         return Err(FieldError::new("reason", "must have from 1 to 500 bytes").into());
     }
     call.app.reconcile.case(id)?.ok_or(Problem::NotFound)?;
+    note(call, id, "close", reason)?;
     if !call.app.reconcile.close(id, &call.actor(), reason, call.app.clock.now_ms())? {
         return Err(FieldError::new("state", "the case is not open").into());
     }

@@ -42,6 +42,13 @@ pub enum Reconcile {
     },
     /// One difference with both sides' rows.
     Show { case: String },
+    /// Make the corrections that a case proposes; posted, they close it.
+    Correct {
+        case: String,
+        /// Why; stays with the corrections and the case.
+        #[arg(long)]
+        reason: String,
+    },
     /// Close a case.
     Close {
         case: String,
@@ -103,14 +110,50 @@ pub fn reconcile(context: &mut Context, args: ReconcileArgs) -> Done {
         }
         Some(Reconcile::Show { case }) => {
             let case = context.client()?.get(&format!("/api/reconcile/cases/{case}"))?;
-            show(context, &case)
+            show_case(context, &case)
+        }
+        Some(Reconcile::Correct { case, reason }) => {
+            let path = format!("/api/reconcile/cases/{case}/correct");
+            let case = context.client()?.post(&path, &json!({"reason": reason}))?;
+            show_case(context, &case)
         }
         Some(Reconcile::Close { case, reason }) => {
             let path = format!("/api/reconcile/cases/{case}/close");
             let case = context.client()?.post(&path, &json!({"reason": reason}))?;
-            show(context, &case)
+            show_case(context, &case)
         }
     }
+}
+
+/// A case, and for people what to do next.
+fn show_case(context: &mut Context, case: &Value) -> Done {
+    show(context, case)?;
+    match next_step(case).filter(|_| !context.json) {
+        Some(step) => context.out.text(&format!("\nnext: {step}")),
+        None => Ok(Exit::Fine),
+    }
+}
+
+fn next_step(case: &Value) -> Option<String> {
+    if case["state"] != "open" {
+        return None;
+    }
+    let id = case["id"].as_str()?;
+    let made = case["corrections"].as_array()?;
+    if let Some(waiting) =
+        made.iter().find(|made| made["state"] == "pending").and_then(|made| made["id"].as_str())
+    {
+        return Some(format!("another person: tallygate corrections approve {waiting} --reason …"));
+    }
+    if case["entries"].as_array().is_some_and(|entries| !entries.is_empty()) {
+        return Some(format!("tallygate reconcile correct {id} --reason …"));
+    }
+    let order = case["proposal"]["order"].as_str().filter(|order| order.starts_with("ord_"));
+    Some(match (case["proposal"]["action"].as_str()?, order) {
+        ("complete_order", Some(order)) => format!("tallygate orders complete {order} --reason …"),
+        ("look_at_books", _) => "tallygate verify --full".to_owned(),
+        _ => format!("once it is looked into: tallygate reconcile close {id} --reason …"),
+    })
 }
 
 fn show(context: &mut Context, value: &Value) -> Done {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::compare::{Difference, Kind};
 use super::row::{Class, Row};
 use crate::explain::time_text;
-use crate::id::ReconcileCaseId;
+use crate::id::{CorrectionId, ReconcileCaseId};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CaseState {
@@ -45,8 +45,10 @@ pub struct Case {
     pub ours: Option<Value>,
     pub theirs: Option<Value>,
     pub cause: String,
-    /// An entry that would put it right. It is never posted by itself.
+    /// What would put it right. It is never done by itself.
     pub proposal: Option<Value>,
+    /// Corrections that were made of it.
+    pub corrections: Vec<CorrectionId>,
     pub opened_ms: i64,
     pub seen_run: u64,
     pub closed_ms: Option<i64>,
@@ -153,55 +155,116 @@ pub fn cause(place: Place, difference: &Difference) -> &'static str {
     }
 }
 
-/// What would put it right, for somebody to decide.
-pub fn proposal(place: Place, difference: &Difference) -> Option<Value> {
+/// What would put it right, for somebody to decide. The actions are listed in docs/reconcile.md; some are corrections of
+/// the books, which [`super::entry`] works out.
+pub fn proposal(place: Place, difference: &Difference) -> Value {
+    let Some(row) = difference.row() else { return json!({"action": "look_at_books"}) };
+    match place {
+        Place::Payments => of_payments(difference, row),
+        Place::Upstream => of_upstream(difference, row),
+        Place::Books => of_books(difference, row),
+    }
+}
+
+fn amount(row: Option<&Row>) -> Nano {
+    row.and_then(|row| row.amount).unwrap_or_default()
+}
+
+/// What they have more than we have.
+fn more(difference: &Difference) -> Nano {
+    Nano(amount(difference.theirs.as_ref()).0.saturating_sub(amount(difference.ours.as_ref()).0))
+}
+
+fn size(amount: Nano) -> Nano {
+    Nano(amount.0.saturating_abs())
+}
+
+fn of_payments(difference: &Difference, row: &Row) -> Value {
+    let order = difference.ours.as_ref().map_or(&row.key, |ours| &ours.name);
+    let of_order = |action: &str, amount: Nano| json!({"action": action, "order": &**order, "amount": amount.to_string(), "currency": &*row.currency});
+    let theirs = difference.theirs.is_some();
+    match (difference.kind, row.class) {
+        (Kind::RowMissing, Class::Payment) if theirs => of_order("complete_order", size(amount(Some(row)))),
+        // A dispute that was won comes back.
+        (Kind::RowMissing | Kind::RefundWithoutCharge, _) if theirs => {
+            of_order("take_back", amount(Some(row)))
+        }
+        (Kind::RowDoubled, Class::Payment) if theirs => {
+            of_order("refund_at_provider", size(amount(Some(row))))
+        }
+        (Kind::RowDoubled, _) if theirs => of_order("take_back", amount(Some(row))),
+        (Kind::AmountDiffers, _) => of_order("adjust_order", more(difference)),
+        (Kind::SignDiffers, _) => of_order("ask_for_new_file", size(amount(Some(row)))),
+        (Kind::CurrencyDiffers, _) => of_order("use_other_mapping", size(amount(Some(row)))),
+        (Kind::Late, _) => of_order("look_at_clocks", size(amount(Some(row)))),
+        _ => of_order("look_at_provider", size(amount(Some(row)))),
+    }
+}
+
+fn of_upstream(difference: &Difference, row: &Row) -> Value {
+    let request = if row.alias.is_empty() { &row.name } else { &row.alias };
+    let of_call = |action: &str, amount: Nano| json!({"action": action, "request": &**request, "amount": amount.to_string(), "currency": &*row.currency});
+    match difference.kind {
+        Kind::ChargedWithoutAnswer => of_call("refund_charge", row.charged),
+        Kind::NeverAdmitted => of_call("bear_cost", size(amount(Some(row)))),
+        Kind::AmountDiffers | Kind::SignDiffers => of_call("bear_cost", more(difference)),
+        Kind::RowDoubled => of_call("claim_at_upstream", size(amount(Some(row)))),
+        Kind::CurrencyDiffers => of_call("use_other_mapping", size(amount(Some(row)))),
+        Kind::Late => of_call("look_at_clocks", size(amount(Some(row)))),
+        _ => of_call("wait_for_bill", size(amount(Some(row)))),
+    }
+}
+
+/// Ours is what the order says, theirs what the ledger has posted.
+fn of_books(difference: &Difference, row: &Row) -> Value {
     let (ours, theirs) = (difference.ours.as_ref(), difference.theirs.as_ref());
-    let amount = |row: Option<&Row>| row.and_then(|row| row.amount).unwrap_or_default();
-    let more = Nano(amount(theirs).0.saturating_sub(amount(ours).0));
-    let row = difference.row()?;
-    let order = ours.map_or(&*row.key, |row| &*row.name);
-    let plus = |amount: Nano| Nano(amount.0.saturating_abs()).to_string();
-    Some(match (place, difference.kind, row.class) {
-        (Place::Payments, Kind::RowMissing, Class::Payment) if theirs.is_some() => {
-            json!({"action": "complete_order", "order": order, "amount": plus(amount(theirs)), "currency": &*row.currency})
+    let of_account = |account: &str, amount: Nano| json!({"action": "adjust_account", "account": account, "amount": amount.to_string(), "reference": &*row.key});
+    match (difference.kind, ours, theirs) {
+        (Kind::ChargedWithoutAnswer, ..) => {
+            json!({"action": "refund_charge", "request": &*row.name, "amount": row.charged.to_string()})
         }
-        (Place::Payments, Kind::RowMissing | Kind::RefundWithoutCharge, Class::Refund)
-            if theirs.is_some() =>
-        {
-            json!({"action": "order_refund", "order": order, "amount": plus(amount(theirs)), "currency": &*row.currency})
-        }
-        (Place::Payments, Kind::RowMissing | Kind::RefundWithoutCharge, Class::Dispute)
-            if theirs.is_some() =>
-        {
-            json!({"action": "chargeback", "order": order, "amount": plus(amount(theirs)), "currency": &*row.currency})
-        }
-        (Place::Payments, Kind::RowDoubled, Class::Payment) if theirs.is_some() => {
-            json!({"action": "refund_at_provider", "order": order, "amount": plus(amount(theirs)), "currency": &*row.currency})
-        }
-        (Place::Payments, Kind::AmountDiffers | Kind::SignDiffers, _) => {
-            json!({"action": "adjustment", "order": order, "amount": more.to_string(), "currency": &*row.currency})
-        }
-        (Place::Upstream, Kind::NeverAdmitted, _) => {
-            json!({"action": "accrue_upstream_cost", "amount": plus(amount(theirs)), "currency": &*row.currency})
-        }
-        (Place::Upstream, Kind::AmountDiffers | Kind::SignDiffers, _) => {
-            json!({"action": "accrue_upstream_cost", "request": &*row.alias, "amount": more.to_string(), "currency": &*row.currency})
-        }
-        (_, Kind::ChargedWithoutAnswer, _) => {
-            let request = if row.alias.is_empty() { &row.name } else { &row.alias };
-            json!({"action": "refund_charge", "request": &**request, "amount": row.charged.to_string()})
-        }
-        (Place::Books, Kind::RowMissing, Class::Payment) if ours.is_some() => {
-            json!({"action": "credit", "order": order, "amount": plus(amount(ours)), "reference": &*row.key})
+        (Kind::AccountDiffers, Some(ours), Some(theirs)) => {
+            let amount = amount(Some(theirs)).to_string();
+            json!({"action": "move_between_accounts", "from": &*theirs.account, "to": &*ours.account, "amount": amount, "reference": &*row.key})
         }
         (
-            Place::Books,
-            Kind::AmountDiffers | Kind::SignDiffers,
-            Class::Payment | Class::Refund | Class::Dispute,
-        ) => {
-            let owed = Nano(more.0.saturating_neg());
-            json!({"action": "adjustment", "account": &*row.account, "amount": owed.to_string()})
+            Kind::RowMissing
+            | Kind::AmountDiffers
+            | Kind::SignDiffers
+            | Kind::RowDoubled
+            | Kind::RefundWithoutCharge,
+            ..,
+        ) => of_account(&row.account, Nano(more(difference).0.saturating_neg())),
+        (Kind::Late, ..) => json!({"action": "look_at_clocks", "reference": &*row.key}),
+        _ => json!({"action": "look_at_books", "reference": &*row.key}),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every difference that can be has a cause and something to do, and both are in the published table.
+    #[test]
+    fn b7_every_difference_has_a_cause_and_a_proposal() {
+        let table = include_str!("../../docs/reconcile.md");
+        let row =
+            |class| Some(Row { account: "acc_1".into(), ..Row::new("k", class, Some(Nano(5)), "USD", 0) });
+        for place in [Place::Books, Place::Payments, Place::Upstream] {
+            for kind in Kind::ALL {
+                assert!(table.contains(&format!("| `{}` |", kind.as_str())), "{}", kind.as_str());
+                for class in Class::ALL {
+                    for (ours, theirs) in
+                        [(row(class), None), (None, row(class)), (row(class), row(class)), (None, None)]
+                    {
+                        let difference = Difference { kind, ours, theirs };
+                        assert!(!cause(place, &difference).is_empty());
+                        let proposal = proposal(place, &difference);
+                        let action = proposal["action"].as_str().unwrap();
+                        assert!(table.contains(&format!("| `{action}` |")), "{action} is not in the table");
+                    }
+                }
+            }
         }
-        _ => return None,
-    })
+    }
 }

@@ -97,8 +97,9 @@ impl<'a> Keeper<'a> {
         let shown = json!({"invariant": finding.invariant, "batch": finding.batch, "what": finding.what});
         let subject = format!("{} in batch {}", finding.invariant, finding.batch);
         let difference = Difference { kind, ours: None, theirs: None };
-        let (cause, proposal) = (cases::cause(Place::Books, &difference).to_owned(), None);
-        self.add(kind, subject, Some(shown), None, cause, proposal)
+        let (cause, proposal) =
+            (cases::cause(Place::Books, &difference), cases::proposal(Place::Books, &difference));
+        self.add(kind, subject, Some(shown), None, cause.to_owned(), proposal)
     }
 
     pub fn keep(&mut self, difference: &Difference) -> Result<(), StoreError> {
@@ -116,7 +117,7 @@ impl<'a> Keeper<'a> {
         ours: Option<Value>,
         theirs: Option<Value>,
         cause: String,
-        proposal: Option<Value>,
+        proposal: Value,
     ) -> Result<(), StoreError> {
         *self.step.report.differences.entry(kind).or_default() += 1;
         if self.step.kept >= CASES_MAX {
@@ -139,7 +140,8 @@ impl<'a> Keeper<'a> {
             ours,
             theirs,
             cause,
-            proposal,
+            proposal: Some(proposal),
+            corrections: Vec::new(),
             opened_ms: self.parts.clock.now_ms(),
             seen_run: self.going.run,
             closed_ms: None,

@@ -8,11 +8,13 @@
 //!
 //! Promises: a file is imported whole or not at all, and once; amounts are compared to the nano-unit; memory does not grow
 //! with the rows; a case keeps its identity from run to run and is closed when the sides agree.
-//! Must never: move money. What it proposes is for somebody to decide.
+//! Must never: move money by itself. What it proposes is for somebody to decide, who may have it corrected ([`correct`]).
 
 mod books;
 pub mod cases;
 pub mod compare;
+pub mod correct;
+pub mod entry;
 mod files;
 pub mod format;
 pub mod import;

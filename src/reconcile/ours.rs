@@ -12,7 +12,7 @@ use crate::books::encoding;
 use crate::books::verify::Finding;
 use crate::funding::{Moved, Settled};
 use crate::gateway::facts::{Attempt, CallRecord, CostBasis, Ending};
-use crate::id::{OrderId, RequestId};
+use crate::id::{AccountId, OrderId, RequestId};
 use crate::store::{Result, Row as StoreRow, StoreError};
 use crate::store_params;
 
@@ -64,7 +64,7 @@ pub(super) fn postings_of_orders(parts: &Parts<'_>, to: &mut Sorter) -> Result<(
         let Settled { order, account, moved, at_ms, posted, uncertain, .. } = settled;
         let Some((amount, reference)) = posted else { return Ok(ControlFlow::Continue(())) };
         let row = Row::new(reference, class_of(moved), Some(amount), parts.currency, at_ms);
-        let account = account.in_book(ledger::Book::Live).0.to_string().into();
+        let account = account_name(account.in_book(ledger::Book::Live));
         keep(parts, to, Row { account, name: order.to_string().into(), optional: uncertain, ..row })
     })
 }
@@ -77,10 +77,16 @@ pub(super) fn movements_of_orders(parts: &Parts<'_>, to: &mut Sorter) -> Result<
         let reference = row.text(3)?;
         let Some(class) = class_of_reference(reference) else { return Ok(ControlFlow::Continue(())) };
         let amount = Some(Nano(row.int(2)?));
-        let account = row.id(0)?.to_string().into();
+        let account = account_name(ledger::AccountId(row.id(0)?));
         let moved = Row::new(reference, class, amount, parts.currency, row.int(1)?);
         keep(parts, to, Row { account, name: format!("ledger {reference}").into(), ..moved })
     })
+}
+
+/// An account as people know it; orders are of its live book.
+fn account_name(book: ledger::AccountId) -> Box<str> {
+    let id = AccountId::from(book);
+    if book.book() == ledger::Book::Live { id.to_string().into() } else { format!("{id} (test)").into() }
 }
 
 /// An operator may credit under a name that only looks like an order's.

@@ -11,7 +11,7 @@ use super::format::{Join, Side};
 use super::import::Import;
 use super::read::FileRow;
 use super::row::{Class, Row};
-use crate::id::{ReconcileCaseId, ReconcileImportId};
+use crate::id::{CorrectionId, ReconcileCaseId, ReconcileImportId};
 use crate::store::{Db, Result, Row as StoreRow, StoreError, Tx, Value as StoreValue};
 use crate::store_params;
 
@@ -28,7 +28,7 @@ const ROW_COLUMNS: usize = 11;
 const IMPORT: &str = "SELECT id, side, scope, format, join_by, file, sha256, bytes, row_count, from_ms, until_ms, \
      at_ms, actor, said FROM reconcile_imports";
 const CASE: &str = "SELECT id, source, kind, subject, state, ours, theirs, cause, proposal, opened_ms, seen_run, \
-     closed_ms, closed_by, reason FROM reconcile_cases";
+     closed_ms, closed_by, reason, corrections FROM reconcile_cases";
 
 impl ReconcileStore {
     pub fn new(db: Db) -> Self {
@@ -182,6 +182,19 @@ impl ReconcileStore {
         Ok(self.db.execute(sql, store_params![id.raw(), now_ms, actor, reason])? == 1)
     }
 
+    /// Corrections that were made of a case, all of them.
+    pub fn corrected(&self, id: ReconcileCaseId, corrections: &[CorrectionId]) -> Result<()> {
+        let names: Vec<_> = corrections.iter().map(CorrectionId::to_string).collect();
+        let sql = "UPDATE reconcile_cases SET corrections = ?2 WHERE id = ?1";
+        self.db.execute(sql, store_params![id.raw(), names.join(" ")]).map(drop)
+    }
+
+    /// Open cases that have corrections.
+    pub fn being_corrected(&self) -> Result<Vec<ReconcileCaseId>> {
+        let sql = "SELECT id FROM reconcile_cases WHERE state = 'open' AND corrections <> ''";
+        self.db.query(sql, &[])?.iter().map(|row| Ok(ReconcileCaseId::from_raw(row.id(0)?))).collect()
+    }
+
     pub fn case(&self, id: ReconcileCaseId) -> Result<Option<Case>> {
         let row = self.db.query_one(&format!("{CASE} WHERE id = ?1"), store_params![id.raw()])?;
         row.as_ref().map(read_case).transpose()
@@ -286,5 +299,6 @@ fn read_case(row: &StoreRow) -> Result<Case> {
         closed_ms: row.maybe(11, StoreRow::int)?,
         closed_by: text(12)?,
         reason: text(13)?,
+        corrections: row.text(14)?.split_whitespace().filter_map(|id| id.parse().ok()).collect(),
     })
 }

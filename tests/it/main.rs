@@ -55,6 +55,7 @@ mod orders_random;
 mod orders_refunds;
 mod orders_stripe;
 mod reconcile;
+mod reconcile_cases;
 mod reconcile_files;
 mod sdk;
 mod second_person;

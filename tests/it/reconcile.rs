@@ -29,6 +29,7 @@ pub fn some_case(app: &App) -> String {
         theirs: None,
         cause: "a test".into(),
         proposal: None,
+        corrections: Vec::new(),
         opened_ms: 0,
         seen_run: 1,
         closed_ms: None,

@@ -16,3 +16,6 @@ CREATE TABLE reconcile_steps (
     waiting {bytes} NOT NULL,
     PRIMARY KEY (run, source)
 ){key_table};
+
+-- Corrections that were made of a case, by their ids, a blank between two.
+ALTER TABLE reconcile_cases ADD COLUMN corrections TEXT NOT NULL DEFAULT '';
