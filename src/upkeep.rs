@@ -1,6 +1,6 @@
 //! What is done by itself from time to time: ends of credit are written off, a turn to a new master key goes on,
-//! upstreams are asked what is left of the credit there, money whose way was cut off by a failure goes on, and cases
-//! whose corrections are posted are closed.
+//! upstreams are asked what is left of the credit there, money whose way was cut off by a failure goes on, cases whose
+//! corrections are posted are closed, and what is too old is forgotten.
 //!
 //! Must never: do anything that is not done the same way, and as well, by the next start.
 
@@ -14,6 +14,9 @@ use crate::reconcile::{correct, entry};
 const TICK: Duration = Duration::from_secs(1);
 /// What was cut off is looked for in every so many ticks.
 const REPAIR_TICKS: u32 = 30;
+/// What is too old is forgotten in every so many ticks, and at the start.
+const FORGET_TICKS: u32 = 3_600;
+const DAY_MS: i64 = 86_400_000;
 
 /// The threads that do it, until it is dropped. Upstreams are asked by one of their own: they may be slow.
 pub struct Upkeep(#[expect(dead_code, reason = "dropping them ends the threads")] [Sender<()>; 2]);
@@ -52,6 +55,9 @@ fn watch_credit(app: Arc<App>) -> std::io::Result<Sender<()>> {
 }
 
 fn tick(app: &App, ticks: u32) {
+    if ticks.is_multiple_of(FORGET_TICKS) {
+        forget(app);
+    }
     match app.books.expire_due() {
         Ok(0) => {}
         Ok(lots) => tracing::info!(lots, "wrote off credit whose end had come"),
@@ -72,5 +78,17 @@ fn tick(app: &App, ticks: u32) {
     let books = entry::Books { funding: &app.funding, corrections: &app.corrections };
     if let Err(why) = correct::settle_all(&app.reconcile, &books, app.clock.now_ms()) {
         tracing::warn!(%why, "cases whose corrections are posted could not be closed");
+    }
+}
+
+fn forget(app: &App) {
+    let days = i64::from(app.config.retention.notices_days);
+    if days == 0 {
+        return;
+    }
+    match app.notices.forget_before(app.clock.now_ms().saturating_sub(days * DAY_MS)) {
+        Ok(0) => {}
+        Ok(notices) => tracing::info!(notices, "forgot notices that were older than they are kept"),
+        Err(why) => tracing::warn!(%why, "old notices could not be forgotten"),
     }
 }

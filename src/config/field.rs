@@ -295,6 +295,8 @@ macro_rules! text_rules {
 }
 
 text_rules! {
+    /// What is told once a month is looked up for two of them.
+    DaysKept of u32 as "0, or 62 to 3650" = |days| *days == 0 || (62..=3_650).contains(days);
     /// An address that links can be built on.
     HttpUrl of Option<String> as "an address that begins with http:// or https://" = |value| {
         value.as_deref().is_none_or(|url| {

@@ -25,7 +25,7 @@ pub use print::{reference, sample};
 
 use crate::secret::Secret;
 use field::{
-    Any, Between, Decimal, HexKey, HostName, HttpUrl, Letters, LongEnough, MailFrom, PostgresUrl,
+    Any, Between, DaysKept, Decimal, HexKey, HostName, HttpUrl, Letters, LongEnough, MailFrom, PostgresUrl,
     RsaPrivateKey, RsaPublicKey, RsaPublicKeys, SealKey, TimeZone,
 };
 use schema::config;
@@ -85,6 +85,11 @@ config! {
     alerts: Alerts {
         /// Percent of a budget from which on its use is told, and again at 100. 0: never.
         budget_percent: u32 = 80, Between(0, 100);
+    }
+    /// How long is kept what is not needed for ever.
+    retention: Retention {
+        /// Notices, with their delivery logs. 0: for ever.
+        notices_days: u32 = 395, DaysKept;
     }
     /// What a key must not do: a key that does is frozen, with the evidence, until an appeal or an operator lifts that.
     risk: Risk {

@@ -62,7 +62,7 @@ fn unknown_settings_are_refused_with_their_place() {
         "TALLYGATE_LIMITS__BODY_BYTES: there is no setting limits.body_bytes",
         "tallygate.toml:1: listen must be inside of a section, such as [server]",
         "tallygate.toml:3: there is no setting server.lisen; did you mean server.listen?",
-        "tallygate.toml:4: there is no section [servers]; known: server, tls, store, limits, alerts, risk, upstream, holds, \
+        "tallygate.toml:4: there is no section [servers]; known: server, tls, store, limits, alerts, retention, risk, upstream, holds, \
          ledger, payments, tasks, log, mail, admin, secrets",
         "tallygate.toml:6: log.level: expected error, warn, info, debug, trace",
         "tallygate.toml:7: log.format: expected a text in quotes",

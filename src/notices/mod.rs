@@ -11,6 +11,7 @@ mod changes;
 mod event;
 mod facts;
 mod mail;
+mod retention;
 mod stored;
 mod webhook;
 mod worker;

@@ -45,6 +45,7 @@ mod metering;
 mod nodes;
 mod notices;
 mod notices_api;
+mod notices_retention;
 mod orders;
 mod orders_back;
 mod orders_check;
