@@ -117,3 +117,24 @@ pub fn routes() -> impl Iterator<Item = &'static Route> {
     let own = own::ROUTES.into_iter().chain(videos::ROUTES).chain(billing::ROUTES).chain(OWN);
     MANAGEMENT.iter().copied().chain(own).flatten()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gateway::identify::{Destination, destination};
+
+    /// An address of the table below the version segment is one that the gateway hands on.
+    #[test]
+    fn every_address_of_a_caller_is_reached_through_the_gateway() {
+        let own: Vec<_> = routes().filter(|route| route.path.contains("/v1/")).collect();
+        assert!(own.len() > 10);
+        for route in own {
+            let path = route.path.replace("{id}", "some_1");
+            assert!(!path.contains('{'), "{path}");
+            let method = http::Method::from_bytes(route.method.as_str().as_bytes()).unwrap();
+            let to = destination(&method, &path, "http://gateway.test");
+            let is_handed_on = matches!(to, Ok(Destination::Elsewhere | Destination::Content(_)));
+            assert!(is_handed_on, "{path} is not served: {to:?}");
+        }
+    }
+}

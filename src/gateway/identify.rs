@@ -32,7 +32,8 @@ pub enum Destination {
 }
 
 /// Below the version segment: what the caller may ask about itself. Served elsewhere.
-const SELF_SERVICE: [&str; 5] = ["key", "requests/", "simulate", "dashboard/", "videos/"];
+const SELF_SERVICE: [&str; 7] =
+    ["key", "requests/", "simulate", "dashboard/", "statement", "topups/", "videos/"];
 const CALLS: [Endpoint; 12] = [
     Endpoint::ChatCompletions,
     Endpoint::Messages,
