@@ -105,6 +105,12 @@ pub struct Rules {
 }
 
 impl Rules {
+    /// Whether a row of this time may be in the other side's files under another name.
+    fn is_near(&self, row: &Row) -> bool {
+        let (from, until) = self.covered;
+        row.at_ms >= from.saturating_sub(NEAR_MS) && row.at_ms <= until.saturating_add(NEAR_MS)
+    }
+
     /// Whether a row of this time can be expected on the other side.
     fn expects(&self, row: &Row) -> bool {
         let (from, until) = self.covered;
@@ -124,6 +130,8 @@ pub struct Counts {
     pub awaited: u64,
 }
 
+/// Clocks of both sides are not further apart.
+const NEAR_MS: i64 = 3_600_000;
 /// Rows without a partner that may be found by their other name.
 const ALIASES_MAX: usize = 100_000;
 
@@ -168,16 +176,7 @@ impl Walk {
             let (our_rows, their_rows) = (ours.take_key(&key)?, theirs.take_key(&key)?);
             counts.ours += our_rows.len() as u64;
             counts.theirs += their_rows.len() as u64;
-            one_key(
-                &our_rows,
-                &their_rows,
-                rules,
-                counts,
-                &mut |difference| match lonely.keep(difference) {
-                    Some(difference) => found(difference),
-                    None => Ok(()),
-                },
-            )?;
+            one_key(&our_rows, &their_rows, rules, counts, lonely, found)?;
             *after = Some(key);
             if !walked(counts.ours + counts.theirs) {
                 return Ok(false);
@@ -209,23 +208,28 @@ struct Lonely {
 }
 
 impl Lonely {
-    /// Keeps a difference for later if its row may yet find a partner, else gives it back.
-    fn keep(&mut self, difference: Difference) -> Option<Difference> {
-        let row = match (&difference.ours, &difference.theirs) {
-            (Some(row), None) | (None, Some(row)) => row,
-            _ => return Some(difference),
-        };
-        let alone =
-            matches!(difference.kind, Kind::RowMissing | Kind::NeverAdmitted | Kind::ChargedWithoutAnswer);
-        if row.alias.is_empty() || !alone || self.kept >= ALIASES_MAX {
-            return Some(difference);
+    /// Whether a row of ours is kept for later, since it may yet find a partner. Whether one is expected does not matter
+    /// here: what an upstream need not bill it may have billed.
+    fn keeps_ours(&mut self, row: &Row, rules: &Rules) -> bool {
+        let keeps = self.keeps(row) && rules.is_near(row);
+        if keeps {
+            self.kept += 1;
+            self.ours.entry(row.alias.clone()).or_default().push(row.clone());
         }
-        self.kept += 1;
-        match (difference.ours, difference.theirs) {
-            (Some(row), _) => self.ours.entry(row.alias.clone()).or_default().push(row),
-            (None, row) => self.theirs.extend(row),
+        keeps
+    }
+
+    fn keeps_theirs(&mut self, row: &Row) -> bool {
+        let keeps = self.keeps(row);
+        if keeps {
+            self.kept += 1;
+            self.theirs.push(row.clone());
         }
-        None
+        keeps
+    }
+
+    fn keeps(&self, row: &Row) -> bool {
+        !row.alias.is_empty() && self.kept < ALIASES_MAX
     }
 
     fn pair(
@@ -254,6 +258,7 @@ fn one_key(
     theirs: &[Row],
     rules: &Rules,
     counts: &mut Counts,
+    lonely: &mut Lonely,
     found: &mut dyn FnMut(Difference) -> io::Result<()>,
 ) -> io::Result<()> {
     // Money came at all, by either side.
@@ -261,7 +266,7 @@ fn one_key(
     for class in Class::ALL {
         let ours: Vec<_> = ours.iter().filter(|row| row.class == class).collect();
         let theirs: Vec<_> = theirs.iter().filter(|row| row.class == class).collect();
-        group(&ours, &theirs, paid, rules, counts, found)?;
+        group(&ours, &theirs, paid, rules, counts, lonely, found)?;
     }
     Ok(())
 }
@@ -273,6 +278,7 @@ fn group(
     paid: bool,
     rules: &Rules,
     counts: &mut Counts,
+    lonely: &mut Lonely,
     found: &mut dyn FnMut(Difference) -> io::Result<()>,
 ) -> io::Result<()> {
     if ours.len() != theirs.len() && same_sums(ours, theirs) {
@@ -314,10 +320,14 @@ fn group(
     for (own, row) in left_pairs.iter().zip(right_pairs) {
         pair(own, row, rules, counts, found)?;
     }
-    left_rest.iter().try_for_each(|row| missing_of_theirs(row, rules, counts, found))?;
+    let left_rest = left_rest.iter().filter(|row| !lonely.keeps_ours(row, rules));
+    left_rest.into_iter().try_for_each(|row| missing_of_theirs(row, rules, counts, found))?;
     right_rest.iter().try_for_each(|row| {
         let without_charge = row.class != Class::Payment && row.class != Class::Cost && !paid;
-        found(Difference::new(missing_of_ours(row, without_charge), None, Some(row)))
+        match missing_of_ours(row, without_charge) {
+            Kind::RowMissing | Kind::NeverAdmitted if lonely.keeps_theirs(row) => Ok(()),
+            kind => found(Difference::new(kind, None, Some(row))),
+        }
     })
 }
 
@@ -444,6 +454,17 @@ mod tests {
             (counts, after) = (walk.counts, walk.after.clone());
             waiting = walk.into_waiting();
         }
+    }
+
+    /// S46: what need not be billed, or is near the end of the file, is matched by its other name if it was billed all the same.
+    #[test]
+    fn s46_a_row_that_need_not_be_billed_is_found_by_its_other_name() {
+        let optional = Row { optional: true, ..row("req_1#1", "req_1", 1) };
+        let theirs = [row("up_1", "req_1", 1)];
+        let (counts, found) = walked(std::slice::from_ref(&optional), &theirs, u64::MAX);
+        assert_eq!((counts.matched, counts.awaited, found.len()), (1, 0, 0), "{found:?}");
+        let (counts, found) = walked(&[optional], &[], u64::MAX);
+        assert_eq!((counts.matched, counts.awaited, found.len()), (0, 1, 0), "{found:?}");
     }
 
     #[test]
