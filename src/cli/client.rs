@@ -9,6 +9,7 @@ use http_body_util::BodyExt as _;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::UnixStream;
+use tokio::signal::unix::{SignalKind, signal};
 use tower::ServiceExt as _;
 
 use crate::api::{self, Principal};
@@ -74,10 +75,16 @@ impl Client {
         self.runtime.block_on(super::watch::pause(time, interrupt))
     }
 
-    /// Writes an answer out as it comes, whatever its length.
-    pub fn download(&self, path: &str, out: &mut dyn std::io::Write) -> Result<(), Failure> {
+    /// Writes an answer out as it comes, whatever its length; `told` hears of the bytes so far. An interrupt ends it.
+    pub fn download(
+        &self,
+        path: &str,
+        out: &mut dyn std::io::Write,
+        told: &mut dyn FnMut(u64),
+    ) -> Result<(), Failure> {
         let request = self.request("GET", path, None)?;
         self.runtime.block_on(async {
+            let mut interrupt = signal(SignalKind::interrupt())?;
             let response = self.response(request).await?;
             let status = response.status().as_u16();
             let mut body = response.into_body();
@@ -85,11 +92,19 @@ impl Client {
                 let bytes = to_bytes(body, usize::MAX).await.map_err(Failure::unanswered)?;
                 return Err(refused(status, &serde_json::from_slice(&bytes).unwrap_or(Value::Null)));
             }
-            while let Some(frame) = body.frame().await {
+            let mut written = 0;
+            loop {
+                let frame = tokio::select! {
+                    frame = body.frame() => frame,
+                    _ = interrupt.recv() => return Err(Failure::unanswered("interrupted: what came is not whole")),
+                };
+                let Some(frame) = frame else { return Ok(out.flush()?) };
                 let frame = frame.map_err(Failure::unanswered)?;
-                out.write_all(frame.data_ref().map(|bytes| &**bytes).unwrap_or_default())?;
+                let bytes = frame.data_ref().map(|bytes| &**bytes).unwrap_or_default();
+                out.write_all(bytes)?;
+                written += bytes.len() as u64;
+                told(written);
             }
-            Ok(out.flush()?)
         })
     }
 

@@ -30,6 +30,11 @@ impl Output {
         &mut *self.err
     }
 
+    /// Answers and complaints.
+    pub fn both(&mut self) -> (&mut dyn Write, &mut dyn Write) {
+        (&mut *self.out, &mut *self.err)
+    }
+
     pub fn text(&mut self, text: &str) -> Done {
         self.line(text.trim_end())?;
         Ok(Exit::Fine)

@@ -161,7 +161,15 @@ fn show(context: &mut Context, value: &Value) -> Done {
 }
 
 fn list(context: &mut Context, path: &str, columns: &[(&str, &str)]) -> Done {
-    let page = context.client()?.get(path)?;
+    let client = context.client()?;
+    let mut page = client.get(path)?;
+    while let Some(cursor) = page["next_cursor"].as_str() {
+        let mut next = client.get(&format!("{path}&cursor={cursor}"))?;
+        if let (Some(all), Some(more)) = (page["data"].as_array_mut(), next["data"].as_array_mut()) {
+            all.append(more);
+        }
+        page["next_cursor"] = next["next_cursor"].take();
+    }
     match context.json {
         true => context.out.json(&page),
         false => context.out.table(page["data"].as_array().map_or(&[][..], Vec::as_slice), columns),

@@ -1,8 +1,13 @@
 //! `statement`: what an account had, what moved, and what it has.
 
+use std::fs::File;
+use std::io::{BufWriter, IsTerminal as _, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
 use super::objects::{ACCOUNT, escaped};
 use super::print::cell;
-use super::{Client, Context, Done, Exit, Failure};
+use super::{Client, Context, Done, Exit};
 
 /// Which books of an account, and when.
 #[derive(Debug, clap::Args)]
@@ -41,6 +46,9 @@ pub struct StatementArgs {
     /// Every movement, in this format; default: the sums alone, for people.
     #[arg(long, value_parser = ["json", "csv"])]
     format: Option<String>,
+    /// Into this file, which is there whole or not at all.
+    #[arg(long, value_name = "FILE", requires = "format")]
+    output: Option<PathBuf>,
 }
 
 pub fn statement(context: &mut Context, args: &StatementArgs) -> Done {
@@ -48,7 +56,10 @@ pub fn statement(context: &mut Context, args: &StatementArgs) -> Done {
     let account = ACCOUNT.id(&client, &args.account)?;
     let (path, query) = (format!("/api/accounts/{account}/statement"), args.period.query());
     match args.format.as_deref() {
-        Some(format) => save(context, &client, &format!("{path}{query}&format={format}")),
+        Some(format) => {
+            let path = format!("{path}{query}&format={format}");
+            save(context, &client, &path, args.output.as_deref())
+        }
         None => {
             let summary = client.get(&format!("{path}/summary{query}"))?;
             match context.json {
@@ -71,6 +82,9 @@ pub struct CostsArgs {
     /// A file instead of a table; focus is for FinOps tools.
     #[arg(long, value_parser = ["csv", "focus"])]
     format: Option<String>,
+    /// Into this file, which is there whole or not at all.
+    #[arg(long, value_name = "FILE", requires = "format")]
+    output: Option<PathBuf>,
 }
 
 pub fn costs(context: &mut Context, args: &CostsArgs) -> Done {
@@ -78,12 +92,12 @@ pub fn costs(context: &mut Context, args: &CostsArgs) -> Done {
     let account = ACCOUNT.id(&client, &args.account)?;
     let query = format!("{}&account={account}", args.period.query());
     let by = format!("&by={}", escaped(&args.by));
-    match args.format.as_deref() {
-        Some("focus") => return save(context, &client, &format!("/api/reports/focus{query}")),
-        Some(format) => {
-            return save(context, &client, &format!("/api/reports/costs{query}{by}&format={format}"));
-        }
-        None => {}
+    let file = args.format.as_deref().map(|format| match format {
+        "focus" => format!("/api/reports/focus{query}"),
+        format => format!("/api/reports/costs{query}{by}&format={format}"),
+    });
+    if let Some(path) = file {
+        return save(context, &client, &path, args.output.as_deref());
     }
     let report = client.get(&format!("/api/reports/costs{query}{by}"))?;
     if context.json {
@@ -106,8 +120,56 @@ pub fn costs(context: &mut Context, args: &CostsArgs) -> Done {
     }
 }
 
-/// To the standard output, as it comes.
-pub fn save(context: &mut Context, client: &Client, path: &str) -> Result<Exit, Failure> {
-    client.download(path, context.out.out())?;
-    Ok(Exit::Fine)
+/// To the standard output as it comes, or into a file that is there whole or not at all.
+fn save(context: &mut Context, client: &Client, path: &str, file: Option<&Path>) -> Done {
+    let (out, err) = context.out.both();
+    let is_shown = std::io::stderr().is_terminal() && (file.is_some() || !std::io::stdout().is_terminal());
+    let mut came = Came::new(err, is_shown);
+    let Some(file) = file else {
+        let done = client.download(path, out, &mut |bytes| came.show(bytes));
+        came.end();
+        return done.map(|()| Exit::Fine);
+    };
+    let mut part = file.to_owned().into_os_string();
+    part.push(".part");
+    let mut to = BufWriter::new(File::create(&part)?);
+    let done = client.download(path, &mut to, &mut |bytes| came.show(bytes));
+    came.end();
+    let done = done.and_then(|()| {
+        to.get_ref().sync_all()?;
+        Ok(std::fs::rename(&part, file)?)
+    });
+    if done.is_err() {
+        std::fs::remove_file(&part)?;
+    }
+    done.map(|()| Exit::Fine)
+}
+
+/// Time between two looks at how much came.
+const LOOK: Duration = Duration::from_millis(150);
+
+/// How much came, on a terminal that shows nothing else.
+struct Came<'e> {
+    err: &'e mut dyn Write,
+    is_shown: bool,
+    last: Instant,
+}
+
+impl<'e> Came<'e> {
+    fn new(err: &'e mut dyn Write, is_shown: bool) -> Self {
+        Came { err, is_shown, last: Instant::now() }
+    }
+
+    fn show(&mut self, bytes: u64) {
+        if self.is_shown && self.last.elapsed() >= LOOK {
+            self.last = Instant::now();
+            let _shown = write!(self.err, "\r\x1b[K{} KiB", bytes >> 10).and_then(|()| self.err.flush());
+        }
+    }
+
+    fn end(&mut self) {
+        if self.is_shown {
+            let _shown = write!(self.err, "\r\x1b[K");
+        }
+    }
 }

@@ -12,6 +12,7 @@ use tallygate::job::Progress;
 use tallygate::reconcile::{Asked, Parts, Report, run};
 
 use crate::on_both_backends;
+use crate::statements_scale::write_month;
 use crate::support::app::TestApp;
 use crate::support::backend::Backend;
 use crate::support::demo::{Demo, wait_until};
@@ -150,6 +151,42 @@ fn b7_a_comparison_whose_process_dies_goes_on_too() {
     assert_eq!(child.wait().unwrap().code(), None, "it ended by itself before it could be killed");
     let (exit, rest) = answer(program(&data, &["reconcile"]));
     assert_eq!((exit, &rest["goes_on"], &rest["clean"]), (Some(0), &Value::Bool(true), &Value::Bool(true)));
+}
+
+/// A month with so many charges that its statement takes a while.
+const CHARGES: i64 = 150_000;
+
+#[test]
+fn b6_a_statement_that_is_interrupted_leaves_no_file() {
+    let app = TestApp::new();
+    let account = app.account("one");
+    let book = account.parse::<tallygate::id::AccountId>().unwrap().live_book();
+    write_month(&app, book, CHARGES);
+    let folder = app.into_folder();
+    let file = folder.path().join("statement.csv");
+    let export = || {
+        let path = file.to_str().unwrap();
+        let args = ["statement", &account, "--period", "2026-10", "--format", "csv", "--output", path];
+        let mut command = program(folder.path(), &args);
+        command.env("TALLYGATE_SECRETS__MASTER_KEY", "07".repeat(32));
+        command
+    };
+    let mut terminal = Terminal::run(&export());
+    terminal.wait_for(" KiB");
+    terminal.interrupt();
+    let (exit, shown) = terminal.end();
+    assert_eq!(exit, Some(3), "{shown}");
+    assert!(shown.contains("interrupted: what came is not whole"), "{shown}");
+    let left = || {
+        let names = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        names.filter(|name| name.to_string_lossy().starts_with("statement")).collect::<Vec<_>>()
+    };
+    assert!(left().is_empty(), "{:?}", left());
+    assert!(export().status().unwrap().success());
+    let written = std::fs::read_to_string(&file).unwrap();
+    assert_eq!(written.lines().filter(|line| line.starts_with("line,")).count() as i64, CHARGES);
+    assert!(written.lines().last().unwrap().starts_with("closing,"));
+    assert_eq!(left().len(), 1);
 }
 
 /// Compares, or goes on, until a moment or the end.

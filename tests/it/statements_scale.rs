@@ -23,7 +23,7 @@ const ROWS_AT_ONCE: i64 = 5_000;
 const SHARD: u32 = 7;
 
 /// A month with so many charges, one in each row: as many rows as there can be.
-fn write_month(app: &TestApp, book: u64, rows: i64) {
+pub fn write_month(app: &TestApp, book: u64, rows: i64) {
     let balance = |at_ms: i64, seq: u64, balance: i64| BalanceRow {
         account: book,
         at_ms,

@@ -94,6 +94,9 @@ pub struct AccountFields {
     /// Tell when the balance falls below this; none: never.
     #[arg(long, value_name = "AMOUNT")]
     low_balance_alert: Option<String>,
+    /// What its invoices (发票) need, such as title=… and tax_number=…; replaces all; none clears them.
+    #[arg(long, value_name = "NAME=TEXT")]
+    invoice: Vec<String>,
     /// Id or name of the organization that it stands under; none clears it.
     #[arg(long)]
     organization: Option<String>,
@@ -133,10 +136,23 @@ impl AccountFields {
         put(&mut body, "callers_see_account_money", self.callers_see_account_money);
         put_or_clear(&mut body, "remark", self.remark);
         put_or_clear(&mut body, "low_balance_alert", self.low_balance_alert);
+        put(&mut body, "invoice", invoice(&self.invoice)?);
         put_found(&mut body, "organization", self.organization, organization)?;
         self.switches.put(&mut body);
         Ok(body)
     }
+}
+
+/// `None`: nothing was said about it.
+fn invoice(said: &[String]) -> Result<Option<Body>, Failure> {
+    let fields = said.iter().filter(|field| *field != "none").map(|field| {
+        let (name, text) = field
+            .split_once('=')
+            .ok_or_else(|| Failure::usage(format!("--invoice: {field} is no NAME=TEXT")))?;
+        Ok((name.to_owned(), Value::from(text)))
+    });
+    let fields: Result<Body, Failure> = fields.collect();
+    Ok((!said.is_empty()).then_some(fields?))
 }
 
 #[derive(Debug, Subcommand)]
