@@ -3,17 +3,23 @@
 //! The body is OpenAI's error object, extended, with the members of RFC 9457 at the top level, so
 //! that the official SDKs, problem-details clients and people all read the same answer.
 
+mod anthropic;
+mod body;
+mod gemini;
+
 use bytes::Bytes;
 use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use ledger::Nano;
-use serde::Serialize;
 
 use super::code::{Code, Phrase};
 use super::language::Language;
-use super::refusal::{LimitView, Refusal};
-use super::text::{fill, rfc3339, seconds};
+use super::refusal::Refusal;
+use super::text::{fill, seconds};
 use crate::id::RequestId;
+
+use anthropic::AnthropicBody;
+use body::{Amount, Body, ErrorObject, LimitObject};
+use gemini::GeminiBody;
 
 /// The wire format that the caller speaks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -121,174 +127,6 @@ impl Refusal {
     }
 }
 
-#[derive(Serialize)]
-struct Body<'a> {
-    error: ErrorObject<'a>,
-    #[serde(rename = "type")]
-    doc_url: &'a str,
-    title: &'static str,
-    status: u16,
-    detail: &'a str,
-    instance: Option<&'a str>,
-}
-
-#[derive(Serialize)]
-struct ErrorObject<'a> {
-    message: &'a str,
-    #[serde(rename = "type")]
-    error_type: &'static str,
-    param: Option<&'a str>,
-    code: Code,
-    layer: &'a str,
-    fault: &'static str,
-    retryable: bool,
-    charged: Amount,
-    limit: Option<LimitObject<'a>>,
-    hint: String,
-    request_id: RequestId,
-    doc_url: &'a str,
-    why_url: Option<&'a str>,
-}
-
-/// Anthropic's error object, extended in the same way. Its `type` at the top is its own, so that RFC 9457's is left
-/// out.
-#[derive(Serialize)]
-struct AnthropicBody<'a> {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    error: ErrorObject<'a>,
-    request_id: RequestId,
-    title: &'static str,
-    status: u16,
-    detail: &'a str,
-    instance: Option<&'a str>,
-}
-
-impl<'a> AnthropicBody<'a> {
-    fn of(body: Body<'a>) -> Self {
-        let Body { error, title, status, detail, instance, .. } = body;
-        // Anthropic's API reference, "Errors".
-        let error_type = match status {
-            401 => "authentication_error",
-            402 => "billing_error",
-            403 => "permission_error",
-            404 => "not_found_error",
-            413 => "request_too_large",
-            429 => "rate_limit_error",
-            503 => "overloaded_error",
-            504 => "timeout_error",
-            500.. => "api_error",
-            _ => "invalid_request_error",
-        };
-        let request_id = error.request_id;
-        let error = ErrorObject { error_type, ..error };
-        AnthropicBody { kind: "error", error, request_id, title, status, detail, instance }
-    }
-}
-
-/// Gemini's error object: a status of Google's, and the catalogue's code as the reason of its first detail.
-#[derive(Serialize)]
-struct GeminiBody<'a> {
-    error: GeminiError<'a>,
-}
-
-#[derive(Serialize)]
-struct GeminiError<'a> {
-    code: u16,
-    message: &'a str,
-    status: &'static str,
-    details: [GeminiDetail<'a>; 1],
-}
-
-#[derive(Serialize)]
-struct GeminiDetail<'a> {
-    #[serde(rename = "@type")]
-    kind: &'static str,
-    reason: Code,
-    domain: &'static str,
-    #[serde(flatten)]
-    error: ErrorObject<'a>,
-}
-
-impl<'a> GeminiBody<'a> {
-    fn of(body: Body<'a>) -> Self {
-        let status = match body.status {
-            401 => "UNAUTHENTICATED",
-            402 => "FAILED_PRECONDITION",
-            403 => "PERMISSION_DENIED",
-            404 => "NOT_FOUND",
-            409 => "ABORTED",
-            429 => "RESOURCE_EXHAUSTED",
-            500 | 502 => "INTERNAL",
-            503 => "UNAVAILABLE",
-            408 | 504 => "DEADLINE_EXCEEDED",
-            _ => "INVALID_ARGUMENT",
-        };
-        let kind = "type.googleapis.com/google.rpc.ErrorInfo";
-        let detail = GeminiDetail { kind, reason: body.error.code, domain: "tallygate", error: body.error };
-        GeminiBody {
-            error: GeminiError { code: body.status, message: body.detail, status, details: [detail] },
-        }
-    }
-}
-
-/// An amount as decimal text.
-struct Amount(Nano);
-
-impl Serialize for Amount {
-    fn serialize<S: serde::Serializer>(&self, into: S) -> Result<S::Ok, S::Error> {
-        into.collect_str(&self.0)
-    }
-}
-
-#[derive(Serialize)]
-#[serde(untagged)]
-enum LimitObject<'a> {
-    Whole {
-        scope: &'a str,
-        id: Option<&'a str>,
-        window: Option<&'a str>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        limit: Option<Amount>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        used: Option<Amount>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        available: Option<Amount>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        held: Option<Amount>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        needed: Option<Amount>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        short_by: Option<Amount>,
-        resets_at: Option<String>,
-        origin: Option<&'a str>,
-    },
-    /// For callers who may not see another layer's money.
-    Guarded { scope: &'a str, needed: Option<Amount>, resets_at: Option<String> },
-}
-
-impl<'a> LimitObject<'a> {
-    fn of(view: &'a LimitView, amounts_visible: bool) -> Self {
-        let (scope, resets_at) = (view.scope.as_ref(), view.resets_at_ms.map(rfc3339));
-        if !amounts_visible {
-            return Self::Guarded { scope, needed: view.needed.map(Amount), resets_at };
-        }
-        Self::Whole {
-            scope,
-            id: view.id.as_deref(),
-            window: view.window.as_deref(),
-            limit: view.limit.map(Amount),
-            used: view.used.map(Amount),
-            available: view.available.map(Amount),
-            held: view.held.map(Amount),
-            needed: view.needed.map(Amount),
-            short_by: view.short_by.map(Amount),
-            resets_at,
-            origin: view.origin.as_deref(),
-        }
-    }
-}
-
 fn body(refusal: &Refusal, context: &RenderContext<'_>) -> Vec<u8> {
     let (code, language) = (refusal.code, context.language);
     let root = context.public_url.trim_end_matches('/');
@@ -332,7 +170,8 @@ fn body(refusal: &Refusal, context: &RenderContext<'_>) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalogue::Value;
+    use crate::catalogue::{LimitView, Value};
+    use ledger::Nano;
     use serde_json::{Value as Json, json};
     use std::collections::BTreeSet;
 
