@@ -66,6 +66,7 @@ impl Funding {
             closed_ms: None,
             closed_by: None,
             reason: None,
+            corrections: Vec::new(),
         };
         self.cases.see(&[case])
     }

@@ -87,6 +87,7 @@ fn adjusted(account: AccountId, amount: Nano) -> CorrectionTerms {
         book: Book::Live,
         amount,
         request: None,
+        order: None,
         lot_kind: LotKind::Purchased,
         priority: PRIORITY,
         expires_ms: None,
