@@ -191,9 +191,11 @@ impl App {
             tracing::info!(repaired, "corrections that were agreed are in the ledger now");
         }
         let idempotency = Idempotency::new(stores.idempotency, Arc::clone(&keyring), clock.clone());
+        let results = Arc::new(tasks::Results::new(stores.tasks.clone(), Arc::clone(&keyring)));
         let parts = master_key::Parts {
             db: stores.directory,
             keyring,
+            results: Arc::clone(&results),
             directory: Arc::clone(&directory),
             idempotency: Arc::clone(&idempotency),
             clock: clock.clone(),
@@ -207,6 +209,7 @@ impl App {
             Arc::clone(&books),
             stores.projections.clone(),
             Arc::clone(&directory),
+            results,
             (clock.clone(), entropy.clone()),
             tasks::Settings::from_config(&config),
         );

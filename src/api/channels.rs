@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::channel_credit::Seen;
 use crate::directory::{
-    Channel, ChannelStatus, CostPrice, CreditCheck, DirectoryError, FieldError, Versioned, decimal,
+    Channel, ChannelStatus, CostPrice, CreditCheck, DirectoryError, FieldError, TaskApi, Versioned, decimal,
 };
 use crate::explain::time_text;
 use crate::gateway::channel_test;
@@ -27,6 +27,8 @@ const ENVIRONMENT: Kind = Kind::OneOf(&["live", "test"]);
 const CAP_FIELDS: Kind = Kind::OneOf(&["max_completion_tokens", "max_tokens"]);
 const LIMIT: Kind = Kind::Integer { min: 1, max: 1_000_000 };
 const WEIGHT: Kind = Kind::Integer { min: 0, max: 1_000_000 };
+const KEPT: Kind = Kind::Integer { min: 1, max: 31_536_000 };
+const TASK_STATE: Kind = Kind::OneOf(&["queued", "running", "succeeded", "failed", "cancelled"]);
 const PRIORITY: Kind = Kind::Integer { min: -1_000_000, max: 1_000_000 };
 
 static COST_PRICE: Shape = Shape {
@@ -113,8 +115,71 @@ static CHANNEL: Shape = Shape {
             "What it bills for single models"
         ),
         field!("credit", Kind::Object(&CREDIT), Nullable, "How its credit is watched; null: it is not"),
+        field!(
+            "task_api",
+            Kind::Object(&TASK_API),
+            Nullable,
+            "How it speaks of tasks; null: as OpenAI's APIs do"
+        ),
         field!("created_at", Kind::Time, Required, "When it was made"),
         field!("version", COUNT, Required, "Name it in a change to be told of a conflict"),
+    ],
+};
+
+const METHOD: Kind = Kind::OneOf(&["GET", "POST", "PUT", "DELETE"]);
+
+static ASKED: Shape = Shape {
+    name: "TaskQuestion",
+    fields: &[
+        field!("method", METHOD, Optional, "Default: POST; of a poll without a body GET"),
+        field!("path", Kind::Text, Required, "Below base_url; {id}: the upstream's name of the task"),
+        field!("headers", Kind::Map(&Kind::Text), Optional, "Beside those of every question"),
+        field!("body", Kind::Any, Optional, "A template: an object of JSON"),
+    ],
+};
+
+static MAPPING: Shape = Shape {
+    name: "TaskMapping",
+    fields: &[
+        field!("submit", Kind::Object(&ASKED), Required, "How a task is submitted"),
+        field!(
+            "id",
+            Kind::Text,
+            Required,
+            "Place of the upstream's name of it: a JSON pointer, as those below"
+        ),
+        field!("poll", Kind::Object(&ASKED), Required, "How it is asked about"),
+        field!("cancel", Kind::Object(&ASKED), Optional, "How it is cancelled; default: it cannot be"),
+        field!("state", Kind::Text, Required, "Place of where it stands"),
+        field!("states", Kind::Map(&TASK_STATE), Required, "The upstream's words for that"),
+        field!("progress", Kind::Text, Optional, "Place of the percent that are done"),
+        field!(
+            "results",
+            Kind::List(&Kind::Text),
+            Required,
+            "Places of the addresses of what was made; * stands for every element of a list"
+        ),
+        field!("expires_at", Kind::Text, Optional, "Place of when they are no longer there"),
+        field!("kept_seconds", KEPT, Optional, "For how long they are, where nothing tells; default: 3600"),
+        field!("failure_code", Kind::Text, Optional, "Place of a word for why it failed"),
+        field!("failure_message", Kind::Text, Optional, "Place of the reason in words"),
+        field!("used", Kind::Text, Optional, "Place of how many seconds, or pictures, were made"),
+        field!("cost", Kind::Text, Optional, "Place of what the upstream bills, in the ledger currency"),
+    ],
+};
+
+static TASK_API: Shape = Shape {
+    name: "TaskApi",
+    fields: &[
+        field!("credential_header", Kind::Text, Optional, "Where the key goes; default: authorization"),
+        field!(
+            "credential_prefix",
+            Kind::Text,
+            Optional,
+            "What stands before it; default: Bearer in authorization, else nothing"
+        ),
+        field!("video", Kind::Object(&MAPPING), Optional, "How it makes videos; default: as OpenAI does"),
+        field!("image", Kind::Object(&MAPPING), Optional, "How it makes pictures; default: as OpenAI does"),
     ],
 };
 
@@ -260,6 +325,12 @@ pub static CHANNEL_INPUT: Shape = Shape {
             "How the upstream tells what is left of the platform's credit there, and when that is too little; null: it is \
              not asked"
         ),
+        field!(
+            "task_api",
+            Kind::Object(&TASK_API),
+            OptionalNullable,
+            "How it speaks of tasks, where that is in no known way; null: as OpenAI's APIs do"
+        ),
         field!("version", COUNT, Optional, "In a change: the version that was seen"),
     ],
 };
@@ -326,6 +397,7 @@ impl Resource for Channel {
             "cost_share": channel.cost_share_ppm.map(decimal::multiplier_text),
             "cost_prices": channel.cost_prices,
             "credit": channel.credit,
+            "task_api": channel.task_api,
             "created_at": channel.created_at,
             "version": stored.version,
         })
@@ -489,6 +561,11 @@ pub fn apply(channel: &mut Channel, fields: &Fields<'_>) -> Result<(), Directory
     }
     if let Some(proxy) = fields.nullable_text("proxy") {
         channel.proxy = proxy.map(Into::into);
+    }
+    match fields.value("task_api") {
+        None => {}
+        Some(Value::Null) => channel.task_api = None,
+        Some(api) => channel.task_api = Some(Box::new(shape::named::<TaskApi>("task_api", api)?)),
     }
     apply_limits(channel, fields)?;
     apply_costs(channel, fields)

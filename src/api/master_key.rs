@@ -76,7 +76,7 @@ static INPUT: Shape = Shape {
 static RESEALED: Shape = Shape {
     name: "MasterKeyResealed",
     fields: &[
-        field!("sealed_anew", COUNT, Required, "Objects and kept answers"),
+        field!("sealed_anew", COUNT, Required, "Objects, kept answers and results of tasks"),
         field!("old_key_forgotten", Kind::Bool, Required, "False: it is still needed by somebody"),
     ],
 };

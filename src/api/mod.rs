@@ -18,6 +18,7 @@ mod corrections;
 mod credits;
 mod download;
 mod groups;
+pub mod images;
 mod import;
 mod keys;
 mod limits;
@@ -50,6 +51,7 @@ pub mod videos;
 
 pub use access::Principal;
 pub use credits::book;
+pub use images::shown as shown_task;
 pub use problem::Problem;
 pub use route::Route;
 pub use serve::{ApiError, Site, identify, language_of, router};
@@ -114,7 +116,8 @@ static OWN: [&[Route]; 2] = [&statements::OWN_ROUTES, &topups::OWN_ROUTES];
 
 /// Every route of the JSON interface.
 pub fn routes() -> impl Iterator<Item = &'static Route> {
-    let own = own::ROUTES.into_iter().chain(videos::ROUTES).chain(billing::ROUTES).chain(OWN);
+    let lanes = videos::ROUTES.into_iter().chain(images::ROUTES);
+    let own = own::ROUTES.into_iter().chain(lanes).chain(billing::ROUTES).chain(OWN);
     MANAGEMENT.iter().copied().chain(own).flatten()
 }
 

@@ -224,7 +224,8 @@ impl From<TaskError> for Problem {
             TaskError::Books(why) => why.into(),
             TaskError::Store(why) => why.into(),
             TaskError::Lookup(why) => Problem::Internal(Box::new(why)),
-            error @ (TaskError::Refused(_) | TaskError::Channel(_) | TaskError::Http(_)) => {
+            TaskError::Sealed(why) => Problem::Internal(Box::new(why)),
+            error @ (TaskError::Channel(_) | TaskError::Http(_)) => {
                 tracing::warn!(%error, "an upstream could not be asked about a task");
                 Refusal::new(Code::UpstreamError).param("model", "–").into()
             }

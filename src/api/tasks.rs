@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::directory::FieldError;
 use crate::explain::time_text;
+use crate::gateway::facts::Attempt;
 use crate::id::{KeyId, TaskId};
 use crate::tasks::{Search, Task, TaskState};
 
@@ -32,11 +33,13 @@ static TASK: Shape = Shape {
         field!("environment", Kind::OneOf(&["live", "test"]), Required, "Whose books it posts to"),
         field!("key", Kind::Text, Required, "Whose key submitted it"),
         field!("project", Kind::Text, Nullable, "What the key belonged to then"),
-        field!("type", Kind::OneOf(&["video"]), Required, "What is made"),
+        field!("type", Kind::OneOf(&["video", "image"]), Required, "What is made"),
         field!("model", Kind::Text, Required, "As it was asked for"),
         field!("ratio", Kind::Text, Nullable, "Width to height (比例)"),
         field!("resolution", Kind::Text, Nullable, "Width and height (分辨率)"),
-        field!("duration_seconds", COUNT, Required, "As it was asked for (时长)"),
+        field!("quality", Kind::Text, Nullable, "Of pictures, as it was asked for"),
+        field!("duration_seconds", COUNT, Required, "Of a video, as it was asked for (时长); 0: it has none"),
+        field!("images", COUNT, Required, "How many pictures were asked for; 0: it is a video"),
         field!(
             "reference_hashes",
             Kind::List(&Kind::Text),
@@ -61,7 +64,13 @@ static TASK: Shape = Shape {
         field!("money", MONEY, Required, "What became of the hold"),
         field!("charged", Kind::Money, Required, "What was charged"),
         field!("currency", Kind::Text, Required, "Ledger currency"),
-        field!("attempts", COUNT, Required, "How often the upstream was asked to make it"),
+        field!("attempts", COUNT, Required, "How many upstreams were asked to make it"),
+        field!(
+            "tried",
+            Kind::List(&Kind::Any),
+            Nullable,
+            "Attempts that have ended: channel, status, fault, cost; for operators"
+        ),
         field!("duplicates", COUNT, Required, "Identical submissions that were answered with it"),
         field!("polls", COUNT, Required, "How often the upstream was asked about it"),
         field!("next_poll_at", Kind::Time, Nullable, "When the upstream is asked next"),
@@ -142,6 +151,17 @@ pub static ROUTES: &[Route] = &[
     .access(Access::KEY_CHANGES),
 ];
 
+fn attempt(attempt: &Attempt) -> Value {
+    json!({
+        "channel": attempt.channel,
+        "credential": attempt.credential,
+        "status": attempt.status,
+        "fault": attempt.fault,
+        "cost": attempt.cost.map(|cost| cost.to_string()),
+        "cost_basis": attempt.cost_basis.as_str(),
+    })
+}
+
 fn view(call: &Call<'_>, task: &Task) -> Value {
     // Where it was sent to, and what that is called there, is the operator's.
     let shown = call.own_account().is_none();
@@ -157,7 +177,9 @@ fn view(call: &Call<'_>, task: &Task) -> Value {
         "model": task.model,
         "ratio": wish.ratio(),
         "resolution": wish.resolution,
+        "quality": wish.quality,
         "duration_seconds": wish.duration_ms / 1_000,
+        "images": wish.images,
         "reference_hashes": wish.reference_hashes,
         "state": task.state.as_str(),
         "progress": task.progress,
@@ -165,7 +187,7 @@ fn view(call: &Call<'_>, task: &Task) -> Value {
         "channel": shown.then_some(task.channel),
         "upstream_model": shown.then_some(&task.upstream_model),
         "upstream_id": task.upstream_id,
-        "download_url": (task.state == TaskState::Succeeded).then(|| format!("/v1/videos/{}/content", task.id)),
+        "download_url": (task.state == TaskState::Succeeded).then(|| format!("/v1/{}/{}/content", task.wish.kind.lane().path(), task.id)),
         "result_expires_at": task.result_expires_ms.map(time_text),
         "price": task.price,
         "hold": task.hold.to_string(),
@@ -173,6 +195,7 @@ fn view(call: &Call<'_>, task: &Task) -> Value {
         "charged": task.charged.to_string(),
         "currency": call.app.currency(),
         "attempts": task.attempts,
+        "tried": shown.then(|| task.tried.iter().map(attempt).collect::<Vec<_>>()),
         "duplicates": task.duplicates,
         "polls": task.polls,
         "next_poll_at": task.poll_ms.map(time_text),

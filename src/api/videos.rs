@@ -1,14 +1,16 @@
 //! Videos in the shape of OpenAI's API, for the key that submitted them: get, list, delete, estimate, "was I
-//! charged?". Submitting goes the way of every call (`gateway/submit.rs`).
+//! charged?". Submitting goes the way of every call (`gateway/submit.rs`). Pictures have a lane of the same kind
+//! (`images.rs`).
 //!
 //! Passes rungs 1 and 2 alone, so that a key which may submit nothing any more still sees what became of its tasks.
 
+use ledger::Unit;
 use serde_json::{Value, json};
 
 use crate::directory::FieldError;
 use crate::explain::estimate;
 use crate::id::TaskId;
-use crate::tasks::{Search, Task, TaskState};
+use crate::tasks::{Search, Task, TaskKind, TaskState};
 
 use super::own::asking;
 use super::problem::Problem;
@@ -67,17 +69,24 @@ static DELETED: Shape = Shape {
 
 static ESTIMATE_INPUT: Shape = Shape { name: "VideoRequest", fields: &[] };
 
-static ESTIMATE: Shape = Shape {
-    name: "VideoEstimate",
+pub(super) static ESTIMATE: Shape = Shape {
+    name: "TaskEstimate",
     fields: &[
         field!("model", Kind::Text, Required, "As it was asked for"),
-        field!("seconds", COUNT, Required, "Its length"),
-        field!("size", Kind::Text, Nullable, "Width and height"),
+        field!("seconds", COUNT, Optional, "Of a video: its length"),
+        field!("images", COUNT, Optional, "Of pictures: how many"),
+        field!("size", Kind::Text, Nullable, "Width and height; null: left to the upstream"),
+        field!("quality", Kind::Text, Nullable, "Of pictures; null: left to the upstream"),
         field!("cost_max", Kind::Money, Required, "What would be held, and the most that could be charged"),
         field!("currency", Kind::Text, Required, "Ledger currency"),
         field!("price", Kind::Text, Required, "The price version that would be frozen"),
         field!("price_version", COUNT, Required, "Counts from 1 for each model"),
-        field!("per_second", Kind::Money, Required, "Of this size"),
+        field!(
+            "per_unit",
+            Kind::Money,
+            Nullable,
+            "Of one second or one picture of this size and quality; null: it is sold by tokens"
+        ),
         field!("multiplier", Kind::Multiplier, Required, "Of the dearest group that may serve it"),
         field!("task_cost_cap", Kind::Money, Nullable, "null: there is none"),
         field!(
@@ -96,7 +105,7 @@ static ESTIMATE: Shape = Shape {
     ],
 };
 
-static LIST: [Param; 3] = [
+pub(super) static LIST: [Param; 3] = [
     Param { name: "after", about: "last_id of the page before" },
     Param { name: "limit", about: "Rows, from 1 to 100; default 20" },
     Param { name: "order", about: "asc or desc; default desc" },
@@ -139,48 +148,75 @@ pub static ROUTES: [&[Route]; 5] =
 
 /// A task as OpenAI's API shows a video.
 pub fn view(task: &Task, currency: &str) -> Value {
-    let status = match task.state {
-        TaskState::Queued => "queued",
-        TaskState::Running => "in_progress",
-        TaskState::Succeeded => "completed",
-        TaskState::Failed | TaskState::Cancelled | TaskState::Expired => "failed",
-    };
-    let completed_ms = task.ended_ms.filter(|_| task.state == TaskState::Succeeded);
+    let used_ms = task.used.map(|used| used.usage.units(Unit::Second));
     json!({
         "id": task.id,
         "object": "video",
         "model": task.model,
-        "status": status,
+        "status": status(task),
         "progress": task.progress,
         "created_at": task.created_ms / 1_000,
-        "completed_at": completed_ms.map(|ms| ms / 1_000),
+        "completed_at": completed_at(task),
         "expires_at": task.result_expires_ms.map(|ms| ms / 1_000),
-        "seconds": (task.used_ms.unwrap_or(task.wish.duration_ms) / 1_000).to_string(),
+        "seconds": (used_ms.unwrap_or(task.wish.duration_ms) / 1_000).to_string(),
         "size": task.wish.resolution,
         "remixed_from_video_id": null,
-        "error": task.failure.as_ref().map(|failure| json!({"code": failure.code, "message": failure.text})),
-        "tallygate": {
-            "request_id": task.request,
-            "money": task.money.as_str(),
-            "hold": task.hold.to_string(),
-            "charged": task.charged.to_string(),
-            "currency": currency,
-        },
+        "error": error(task),
+        "tallygate": money(task, currency),
     })
 }
 
-/// One of the asking key's own tasks. Anybody else's is not found, and nobody is told that it exists.
-fn own(call: &Call<'_>) -> Result<Task, Problem> {
+pub(super) fn status(task: &Task) -> &'static str {
+    match task.state {
+        TaskState::Queued => "queued",
+        TaskState::Running => "in_progress",
+        TaskState::Succeeded => "completed",
+        TaskState::Failed | TaskState::Cancelled | TaskState::Expired => "failed",
+    }
+}
+
+/// Seconds since 1970.
+pub(super) fn completed_at(task: &Task) -> Option<i64> {
+    task.ended_ms.filter(|_| task.state == TaskState::Succeeded).map(|ms| ms / 1_000)
+}
+
+pub(super) fn error(task: &Task) -> Option<Value> {
+    task.failure.as_ref().map(|failure| json!({"code": failure.code, "message": failure.text}))
+}
+
+/// What only this gateway tells of a task.
+pub(super) fn money(task: &Task, currency: &str) -> Value {
+    json!({
+        "request_id": task.request,
+        "money": task.money.as_str(),
+        "hold": task.hold.to_string(),
+        "charged": task.charged.to_string(),
+        "currency": currency,
+    })
+}
+
+/// One of the asking key's own tasks of this kind. Anybody else's is not found, and nobody is told that it exists.
+pub(super) fn own(call: &Call<'_>, kind: TaskKind) -> Result<Task, Problem> {
     let key = asking(call)?;
     let task = call.app.tasks.get(call.path_id::<TaskId>("id")?)?;
-    if task.key == key.id && task.deleted_ms.is_none() { Ok(task) } else { Err(Problem::NotFound) }
+    let is_there = task.key == key.id && task.deleted_ms.is_none() && task.wish.kind == kind;
+    if is_there { Ok(task) } else { Err(Problem::NotFound) }
 }
 
 fn get(call: &Call<'_>) -> Result<Reply, Problem> {
-    Ok(Reply::ok(view(&own(call)?, call.app.currency())))
+    Ok(Reply::ok(view(&own(call, TaskKind::Video)?, call.app.currency())))
 }
 
 fn list(call: &Call<'_>) -> Result<Reply, Problem> {
+    list_of(call, TaskKind::Video, view)
+}
+
+/// The asking key's own tasks of this kind.
+pub(super) fn list_of(
+    call: &Call<'_>,
+    kind: TaskKind,
+    view: impl Fn(&Task, &str) -> Value,
+) -> Result<Reply, Problem> {
     let key = asking(call)?;
     let limit = call.query_parsed::<u32>("limit")?.unwrap_or(20);
     if !(1..=100).contains(&limit) {
@@ -195,6 +231,7 @@ fn list(call: &Call<'_>) -> Result<Reply, Problem> {
     let search = Search {
         account: Some(key.account),
         key: Some(key.id),
+        kind: Some(kind),
         visible: true,
         before: after.filter(|_| !oldest_first),
         after: after.filter(|_| oldest_first),
@@ -216,17 +253,30 @@ fn list(call: &Call<'_>) -> Result<Reply, Problem> {
 }
 
 fn delete(call: &Call<'_>) -> Result<Reply, Problem> {
-    let task = own(call)?;
+    delete_of(call, TaskKind::Video, "video.deleted")
+}
+
+pub(super) fn delete_of(call: &Call<'_>, kind: TaskKind, object: &str) -> Result<Reply, Problem> {
+    let task = own(call, kind)?;
     let task = call.app.tasks.delete(task.id)?;
     let deleted = task.deleted_ms.is_some();
-    Ok(Reply::ok(json!({"id": task.id, "object": "video.deleted", "deleted": deleted})))
+    Ok(Reply::ok(json!({"id": task.id, "object": object, "deleted": deleted})))
 }
 
 fn estimate(call: &Call<'_>) -> Result<Reply, Problem> {
+    estimate_of(call, TaskKind::Video)
+}
+
+pub(super) fn estimate_of(call: &Call<'_>, kind: TaskKind) -> Result<Reply, Problem> {
     let key = asking(call)?;
-    Reply::of(&estimate::video(call.app, &key, &call.raw, call.address).map_err(Problem::Refused)?)
+    let estimate = estimate::task(call.app, &key, kind, &call.raw, call.address);
+    Reply::of(&estimate.map_err(Problem::Refused)?)
 }
 
 fn charged(call: &Call<'_>) -> Result<Reply, Problem> {
-    Reply::of(&call.app.tasks.charged(&own(call)?, call.app.currency(), call.language)?)
+    charged_of(call, TaskKind::Video)
+}
+
+pub(super) fn charged_of(call: &Call<'_>, kind: TaskKind) -> Result<Reply, Problem> {
+    Reply::of(&call.app.tasks.charged(&own(call, kind)?, call.app.currency(), call.language)?)
 }

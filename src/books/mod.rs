@@ -472,11 +472,16 @@ impl State {
     }
 
     /// What the upstreams of a call are expected to bill, of all its attempts.
-    fn accrue(&mut self, held: &Held, amount: Nano, now: Timestamp) -> Result<Option<Effect>, BooksError> {
+    fn accrue(
+        &mut self,
+        (account, hold): (AccountId, HoldId),
+        amount: Nano,
+        now: Timestamp,
+    ) -> Result<Option<Effect>, BooksError> {
         if amount == Nano::ZERO {
             return Ok(None);
         }
-        let command = Command::AccrueUpstreamCost { account: held.account, hold: held.hold, amount };
+        let command = Command::AccrueUpstreamCost { account, hold, amount };
         self.ledger.execute(&command, now).map(Some).map_err(BooksError::Refused)
     }
 }
@@ -520,7 +525,7 @@ impl Held {
             state.meters.end(slot, outcome.usage.tokens.iter().sum());
         }
         let effect = state.ledger.execute(command, now).map_err(BooksError::Refused)?;
-        let cost = state.accrue(self, outcome.upstream_cost(), now)?;
+        let cost = state.accrue((self.account, self.hold), outcome.upstream_cost(), now)?;
         let ticket = state.finish(self, effect.clone(), cost, outcome);
         drop(state);
         self.shared.work.notify_one();

@@ -52,8 +52,10 @@ impl Books {
             return Err(BooksError::Stopped);
         }
         let effect = state.ledger.execute(&command, now).map_err(BooksError::Refused)?;
+        let cost = state.accrue((effect.account(), hold), outcome.upstream_cost(), now)?;
+        let effects = std::iter::once(effect.clone()).chain(cost).collect();
         let call = decided.map(|decided| CallRecord { decided, outcome: Some(Box::new(outcome)) });
-        let ticket = state.push(Record { effects: vec![effect.clone()], call });
+        let ticket = state.push(Record { effects, call });
         drop(state);
         self.shared.work.notify_one();
         Ok((effect, ticket))

@@ -242,6 +242,8 @@ config! {
         lease_ms: u64 = 60_000, Between(1_000, 600_000);
         /// Within this time, an identical submission gets the first one's task.
         duplicate_ms: u64 = 60_000, Between(0, 86_400_000);
+        /// Time for which results are kept that came with an upstream's answer: pictures.
+        result_kept_ms: u64 = 86_400_000, Between(60_000, 2_592_000_000);
     }
     /// What the server writes about itself.
     log: Log {

@@ -128,6 +128,9 @@ const IMAGES: &[Endpoint] = &[Endpoint::ImageGenerations, Endpoint::ImageEdits];
 const SPEECH: &[Endpoint] = &[Endpoint::Speech];
 const TRANSCRIPTIONS: &[Endpoint] = &[Endpoint::Transcriptions];
 const VIDEOS: &[Endpoint] = &[Endpoint::Videos];
+/// Of an upstream that speaks of its tasks in a way of its own.
+pub const STUDIO_VIDEO: &str = "demo-studio-video";
+pub const STUDIO_IMAGE: &str = "demo-studio-image";
 const MODERATIONS: &[Endpoint] = &[Endpoint::Moderations];
 
 /// $0.25 in, $0.025 cached, $2 out.
@@ -160,7 +163,7 @@ const FILM: &[UnitRow] =
     &[row(Unit::Second, 100_000_000), UnitRow { size: Some("1792x1024"), ..row(Unit::Second, 500_000_000) }];
 
 /// The models that the simulated upstream serves, each at the endpoints of its own format.
-pub const MODELS: [DemoModel; 28] = [
+pub const MODELS: [DemoModel; 30] = [
     DemoModel { max_output_tokens: 128_000, context_tokens: 400_000, ..model("gpt-5-mini", MINI) },
     DemoModel {
         max_output_tokens: 8_192,
@@ -205,6 +208,8 @@ pub const MODELS: [DemoModel; 28] = [
     sold_by("demo-video", VIDEOS, FILM),
     sold_by("demo-video-fail", VIDEOS, FILM),
     sold_by("demo-video-stuck", VIDEOS, FILM),
+    sold_by(STUDIO_VIDEO, VIDEOS, FILM),
+    sold_by(STUDIO_IMAGE, &[Endpoint::Images], PICTURES),
 ];
 
 /// Tokens of one picture and of one recording, at the most.

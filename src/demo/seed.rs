@@ -12,7 +12,7 @@ use crate::directory::{
     AccountKind, Allowance, CapField, Channel, DirectoryError, Environment, FieldError, Group, Key, KeyOrder,
     KeyStatus, Limit, Member, Metric, Model, Organization, Origin, Policy, PolicyDocument, Price, Project,
     ProjectStatus, ProviderKind, RateLimit, RateMetric, Schedule, StatusNote, StatusOrigin, StatusReason,
-    Switch, UnitPrice, Window, decimal,
+    Switch, TaskApi, UnitPrice, Window, decimal,
 };
 use crate::explain::usable;
 use crate::gateway::ladder::{self, Caller};
@@ -21,15 +21,19 @@ use crate::keytext;
 use crate::secret::Secret;
 
 use super::keys::{DemoAccount, DemoKey, KEYS, Seed};
-use super::prices::{AUDIO_SECONDS_MAX, AUDIO_TOKENS_MAX, IMAGE_TOKENS_MAX, MODELS, UnitRow};
+use super::prices::{
+    AUDIO_SECONDS_MAX, AUDIO_TOKENS_MAX, IMAGE_TOKENS_MAX, MODELS, STUDIO_IMAGE, STUDIO_VIDEO, UnitRow,
+};
+use super::upstream;
 
 const ACTOR: &str = "demo";
 const CHANNEL: &str = "simulated upstream";
 /// For each format that the simulated upstream speaks.
-const CHANNELS: [(&str, ProviderKind); 6] = [
+const CHANNELS: [(&str, ProviderKind); 7] = [
     (CHANNEL, ProviderKind::Openai),
     (FAILURES, ProviderKind::Openai),
     (UNSTABLE, ProviderKind::Openai),
+    (STUDIO, ProviderKind::Openai),
     ("simulated DeepSeek", ProviderKind::Deepseek),
     ("simulated Anthropic", ProviderKind::Anthropic),
     ("simulated Gemini", ProviderKind::Gemini),
@@ -40,6 +44,8 @@ const FAILING: [&str; 4] = ["demo-429", "demo-500", "demo-timeout", "demo-no-cre
 /// Serves a model that fails in turn; its calls go on to the first channel.
 const UNSTABLE: &str = "unstable upstream";
 const UNSTABLE_MODEL: &str = "demo-unstable";
+/// Makes videos and pictures, and speaks of them in a way of its own.
+const STUDIO: &str = "simulated studio";
 /// Has a price and no channel that serves it.
 const WITHOUT_CHANNEL: &str = "demo-down";
 const DEEPSEEK: &str = "deepseek-chat";
@@ -137,6 +143,7 @@ fn channels(app: &App, upstream_url: &str, upstream_key: &Secret) -> Result<(), 
     for (name, provider) in CHANNELS {
         let base_url = match provider {
             ProviderKind::Gemini => format!("{upstream_url}beta"),
+            _ if name == STUDIO => upstream_url.replace("/v1", "/studio"),
             _ => upstream_url.to_owned(),
         };
         let known = app.directory.snapshot().channels().find(|channel| &*channel.name == name).cloned();
@@ -148,12 +155,15 @@ fn channels(app: &App, upstream_url: &str, upstream_key: &Secret) -> Result<(), 
             continue;
         }
         let served = served(name, provider);
+        let task_api = (name == STUDIO).then(upstream::studio_task_api);
+        let task_api = task_api.and_then(|api| serde_json::from_value::<Box<TaskApi>>(api).ok());
         let credentials = std::slice::from_ref(upstream_key);
         app.directory.create_channel(ACTOR, credentials, &|channel: &mut Channel| {
             channel.name = name.into();
             channel.provider = provider;
             channel.base_url = base_url.as_str().into();
             channel.models = served.clone();
+            channel.task_api.clone_from(&task_api);
             channel.environments = vec![Environment::Live, Environment::Test];
             if provider == ProviderKind::Deepseek {
                 channel.output_cap_field = CapField::MaxTokens;
@@ -172,7 +182,8 @@ fn channels(app: &App, upstream_url: &str, upstream_key: &Secret) -> Result<(), 
 fn served(channel: &str, provider: ProviderKind) -> BTreeMap<Box<str>, Box<str>> {
     let by = |model: &str| match model {
         WITHOUT_CHANNEL => false,
-        UNSTABLE_MODEL => channel != FAILURES,
+        UNSTABLE_MODEL => channel != FAILURES && channel != STUDIO,
+        STUDIO_VIDEO | STUDIO_IMAGE => channel == STUDIO,
         _ if provider != ProviderKind::Openai => true,
         _ => channel == if FAILING.contains(&model) { FAILURES } else { CHANNEL },
     };

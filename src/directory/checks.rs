@@ -60,7 +60,7 @@ pub fn ip_ranges(field: &str, ranges: &[ipnet::IpNet]) -> Checked {
 }
 
 /// Paths of model calls below the version segment, as the contract lists them.
-const ENDPOINTS: [&str; 14] = [
+const ENDPOINTS: [&str; 15] = [
     "chat/completions",
     "completions",
     "responses",
@@ -73,6 +73,7 @@ const ENDPOINTS: [&str; 14] = [
     "moderations",
     "rerank",
     "videos",
+    "images",
     "generateContent",
     "streamGenerateContent",
 ];

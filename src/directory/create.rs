@@ -368,6 +368,7 @@ impl Directory {
             cost_share_ppm: None,
             credit: None,
             cost_prices: Default::default(),
+            task_api: None,
             created_at,
         }
     }

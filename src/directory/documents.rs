@@ -16,6 +16,7 @@ use super::credit_check::CreditCheck;
 use super::decimal;
 use super::member::AccountRole;
 use super::organization::Switches;
+use super::task_api::TaskApi;
 use super::task_terms::TaskTerms;
 
 pub use super::key::{
@@ -120,6 +121,9 @@ pub struct Model {
 
 /// Where a model works that does not say.
 const CHAT_ENDPOINT: &str = "chat/completions";
+/// Pictures as tasks: a model that draws at once does so in the background, too.
+const IMAGE_TASKS: &str = "images";
+const DRAWS_AT: [&str; 2] = ["images/generations", "images/edits"];
 /// The formats of chat: a model that chats in one does so in each of them.
 const CHAT_FORMATS: [&str; 5] =
     [CHAT_ENDPOINT, "responses", "messages", "generateContent", "streamGenerateContent"];
@@ -127,7 +131,12 @@ const CHAT_FORMATS: [&str; 5] =
 impl Model {
     pub fn works_at(&self, endpoint: &str) -> bool {
         let is_chat = CHAT_FORMATS.contains(&endpoint);
-        self.endpoints().any(|known| known == endpoint || (is_chat && CHAT_FORMATS.contains(&known)))
+        let is_image_task = endpoint == IMAGE_TASKS;
+        self.endpoints().any(|known| {
+            known == endpoint
+                || (is_chat && CHAT_FORMATS.contains(&known))
+                || (is_image_task && DRAWS_AT.contains(&known))
+        })
     }
 
     /// Paths below the version segment at which the model works.
@@ -228,6 +237,9 @@ pub struct Channel {
     /// What it bills for single models, where that is no share of their price; by the names that callers use.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub cost_prices: BTreeMap<Box<str>, CostPrice>,
+    /// How it speaks of tasks, where that is in no known way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task_api: Option<Box<TaskApi>>,
     pub created_at: Timestamp,
 }
 

@@ -34,6 +34,7 @@ mod sealed;
 mod shards;
 pub mod snapshot;
 mod stored;
+pub mod task_api;
 mod task_terms;
 mod unit_price;
 
@@ -61,4 +62,5 @@ pub use schedule::Schedule;
 pub use sealed::SealedObject;
 pub use snapshot::{Change, ModelEntry, Object, Snapshot};
 pub use stored::{ObjectId, Revision, Versioned};
+pub use task_api::TaskApi;
 pub use task_terms::TaskTerms;

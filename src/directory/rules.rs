@@ -346,6 +346,9 @@ impl Document for Channel {
             present(&field, self.models.get(model), format_args!("model {model} of the channel"))?;
             checks::not_negative(&field, price.per_call)?;
         }
+        if let Some(api) = &self.task_api {
+            api.check("task_api")?;
+        }
         checks::distinct("environments", &self.environments)?;
         match self.environments.is_empty() {
             true => Err(FieldError::new("environments", "must name at least one of live and test")),

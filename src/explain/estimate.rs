@@ -1,4 +1,4 @@
-//! What a video can cost at the most, before it is submitted: priced and decided by the code of a real submission,
+//! What a task can cost at the most, before it is submitted: priced and decided by the code of a real submission,
 //! without a call, a charge or a trace (G4).
 
 use std::net::IpAddr;
@@ -10,17 +10,24 @@ use serde::Serialize;
 use crate::app::App;
 use crate::catalogue::{Code, Refusal};
 use crate::directory::{Key, Variant, decimal};
-use crate::gateway::facts::{Checked, Client, Credential, Endpoint, Facts, Repetition};
+use crate::gateway::facts::{Checked, Client, Credential, Facts, Repetition};
 use crate::gateway::identify;
 use crate::gateway::ladder::{self, Caller, Case, Scope, Verdict};
 use crate::gateway::request::ModelRequest;
 use crate::id::RequestId;
+use crate::tasks::TaskKind;
 
 #[derive(Clone, Debug, Serialize)]
 pub struct Estimate {
     pub model: String,
-    pub seconds: u64,
+    /// Of a video.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<u64>,
+    /// How many pictures.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub images: Option<u64>,
     pub size: Option<String>,
+    pub quality: Option<String>,
     /// What a submission would hold, and the most that it could be charged.
     #[serde(with = "decimal::money")]
     pub cost_max: Nano,
@@ -28,8 +35,9 @@ pub struct Estimate {
     /// The price version that would be frozen.
     pub price: String,
     pub price_version: u32,
-    #[serde(with = "decimal::money")]
-    pub per_second: Nano,
+    /// Of one second or one picture of this size and quality; `None`: it is sold by tokens.
+    #[serde(with = "decimal::optional_money")]
+    pub per_unit: Option<Nano>,
     pub multiplier: String,
     #[serde(with = "decimal::optional_money")]
     pub task_cost_cap: Option<Nano>,
@@ -42,16 +50,23 @@ pub struct Estimate {
 }
 
 /// `Err`: the request is wrong, or its model has no price.
-pub fn video(app: &App, key: &Key, body: &Bytes, address: Option<IpAddr>) -> Result<Estimate, Box<Refusal>> {
+pub fn task(
+    app: &App,
+    key: &Key,
+    kind: TaskKind,
+    body: &Bytes,
+    address: Option<IpAddr>,
+) -> Result<Estimate, Box<Refusal>> {
+    let (endpoint, unit) = (kind.lane(), kind.unit());
     let snapshot = app.directory.snapshot_owned();
     let at = app.books.now();
     let facts = Facts {
         request: RequestId::from_raw(0),
         at_ms: at.0,
         config_version: snapshot.version(),
-        address: Checked::Passed(Endpoint::Videos),
+        address: Checked::Passed(endpoint),
         credential: Checked::Passed(Credential::of(key)),
-        body: identify::call_body(body.len(), &ModelRequest::read(Endpoint::Videos, None, body)),
+        body: identify::call_body(body.len(), &ModelRequest::read(endpoint, None, body)),
         // So that the cap is told apart from everything else that could refuse.
         client: Client { address, confirmed_cost: Some(Nano::MAX), ..Client::default() },
         repetition: Repetition::default(),
@@ -71,18 +86,21 @@ pub fn video(app: &App, key: &Key, body: &Bytes, address: Option<IpAddr>) -> Res
         return Err(refusal.unwrap_or_else(|| Box::new(Refusal::new(Code::ModelUnpriced))));
     };
     let asked = call.units.as_deref();
+    let counted = asked.and_then(|asked| asked.count(unit));
     let variant = asked.map_or(Variant::default(), |asked| asked.variant());
-    let rates = price.rates_at(price.dearest_row(Unit::Second, variant));
+    let rates = price.rates_at(price.dearest_row(unit, variant));
     let task_cost_cap = ladder::task_cost_cap(&case);
     Ok(Estimate {
         model: call.model.to_string(),
-        seconds: asked.and_then(|asked| asked.ms).unwrap_or(0) / 1_000,
+        seconds: counted.filter(|_| unit == Unit::Second).map(|ms| ms / 1_000),
+        images: counted.filter(|_| unit == Unit::Image),
         size: variant.size.map(str::to_owned),
+        quality: variant.quality.map(str::to_owned),
         cost_max,
         currency: app.currency().to_owned(),
         price: price.id.to_string(),
         price_version: price.version,
-        per_second: rates.of_unit(Unit::Second),
+        per_unit: price.sells(unit).then(|| rates.of_unit(unit)),
         multiplier: decimal::multiplier_text(case.multiplier_ppm),
         task_cost_cap,
         needs_confirmation: task_cost_cap.is_some_and(|cap| cost_max > cap),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderValue;
-use ledger::{Nano, TokenClass, Usage};
+use ledger::{Nano, Usage};
 use tokio::time::timeout;
 
 use crate::catalogue::{Code, Refusal};
@@ -79,7 +79,7 @@ pub(super) struct Failure {
     pub text: Box<str>,
     pub retry_after: Option<Duration>,
     /// The upstream may have worked on the call, and bill it.
-    may_be_billed: bool,
+    pub may_be_billed: bool,
     /// What of the request its format cannot express; nothing was sent.
     pub refused: Option<Box<ConvertFault>>,
 }
@@ -134,13 +134,41 @@ impl Attempting {
         })
     }
 
-    fn note_head(&mut self, answer: &Answer) {
+    pub(super) fn note_head(&mut self, answer: &Answer) {
         self.status = Some(answer.status.as_u16());
         self.upstream_request = upstream_request(answer);
     }
 
+    /// Tells its channel's health how it ended, and gives the channel's place back.
+    pub(super) fn tell_health(
+        &mut self,
+        worker: &Worker,
+        model: &str,
+        fault: Option<Code>,
+        retry_after: Option<Duration>,
+    ) {
+        let app = &worker.gateway.app;
+        let (now_ns, credential, route) = (app.clock.mono_ns(), self.credential, &self.route);
+        match fault {
+            None => route.health.answered(model, credential, now_ns),
+            Some(code) => {
+                let fault = Fault { model, credential, code, retry_after };
+                if let Some(told) = route.health.failed(&route.channel, &fault, now_ns) {
+                    app.channels.tell(told);
+                }
+            }
+        }
+        self.place = Place::none();
+    }
+
     /// The attempt as it is kept, with what its upstream is expected to bill.
-    fn ended(&mut self, now_us: u64, fault: Option<Code>, spent: &Spent, cost: Option<Nano>) -> Attempt {
+    pub(super) fn ended(
+        &mut self,
+        now_us: u64,
+        fault: Option<Code>,
+        spent: &Spent,
+        cost: Option<Nano>,
+    ) -> Attempt {
         Attempt {
             channel: Some(self.route.channel.id),
             credential: u8::try_from(self.credential + 1).unwrap_or(u8::MAX),
@@ -159,41 +187,20 @@ impl Attempting {
 impl Exchange {
     /// Keeps what the attempt under way was, and what its channel's health is to learn of it.
     pub(super) fn end_attempt(&mut self, fault: Option<Code>, retry_after: Option<Duration>, spent: &Spent) {
-        let (now_ns, now_us) = (self.worker.gateway.app.clock.mono_ns(), self.elapsed_us());
+        let (now_us, worker) = (self.elapsed_us(), Rc::clone(&self.worker));
+        let model = &*self.request.model;
+        self.attempt.tell_health(&worker, model, fault, retry_after);
         let route = &self.attempt.route;
-        let (model, credential) = (&*self.request.model, self.attempt.credential);
-        match fault {
-            None => route.health.answered(model, credential, now_ns),
-            Some(code) => {
-                let fault = Fault { model, credential, code, retry_after };
-                if let Some(told) = route.health.failed(&route.channel, &fault, now_ns) {
-                    self.worker.gateway.app.channels.tell(told);
-                }
-            }
-        }
         let cost = match spent {
             Spent::Nothing => Some(Nano::ZERO),
             Spent::Used(usage, _) => route.channel.cost(model, &self.price, usage),
-            Spent::AtMost => route.channel.cost(model, &self.price, &self.most()),
+            Spent::AtMost => {
+                let most = self.held.decided().most(&self.price);
+                route.channel.cost(model, &self.price, &most)
+            }
         };
-        self.attempt.place = Place::none();
         let ended = self.attempt.ended(now_us, fault, spent, cost);
         self.attempts.push(ended);
-    }
-
-    /// The most that the call can use.
-    fn most(&self) -> Usage {
-        let mut usage = Usage::default();
-        if let Some(call) = self.held.decided().facts.body.passed() {
-            let output = u64::from(call.choices).saturating_mul(u64::from(self.admitted.output_cap));
-            usage.set(TokenClass::Input, call.input_tokens_bound);
-            usage.set(TokenClass::Output, output);
-            if let (Some(unit), Some(asked)) = (self.request.endpoint.unit(), call.units.as_deref()) {
-                usage.set_units(unit, asked.count(unit).unwrap_or(0));
-                usage.row = self.price.dearest_row(unit, asked.variant());
-            }
-        }
-        usage
     }
 
     /// Tries the channel that is up; ends early where the call must end.
@@ -304,7 +311,18 @@ pub(super) async fn read_error(
 impl Failure {
     pub(super) fn timed_out() -> Self {
         let text = "the upstream did not end its answer in time".into();
-        Failure { code: Code::UpstreamTimeout, text, retry_after: None, may_be_billed: true, refused: None }
+        Self::unclear(Code::UpstreamTimeout, text)
+    }
+
+    /// Of a channel whose settings are of no use; nothing was sent.
+    pub(super) fn unusable(why: &str) -> Self {
+        let text = format!("the channel cannot be used: {why}").into();
+        Failure { may_be_billed: false, ..Self::unclear(Code::UpstreamError, text) }
+    }
+
+    /// Of an answer that cannot be used, or that says that it is not known what became of a request.
+    pub(super) fn unclear(code: Code, text: Box<str>) -> Self {
+        Failure { code, text, retry_after: None, may_be_billed: true, refused: None }
     }
 
     /// Whether another channel may do better: a request that is wrong is wrong everywhere.
@@ -385,7 +403,7 @@ fn is_read_as_it_goes(endpoint: Endpoint, format: Format) -> bool {
 }
 
 /// The code that a fault of an upstream is told by.
-pub(crate) fn code_of(kind: UpstreamFaultKind) -> Code {
+pub(super) fn code_of(kind: UpstreamFaultKind) -> Code {
     match kind {
         UpstreamFaultKind::Rejected => Code::UpstreamRejected,
         UpstreamFaultKind::Error => Code::UpstreamError,
@@ -397,7 +415,7 @@ pub(crate) fn code_of(kind: UpstreamFaultKind) -> Code {
     }
 }
 
-fn header_pair((name, value): (&str, &[u8])) -> Option<(http::HeaderName, HeaderValue)> {
+pub(super) fn header_pair((name, value): (&str, &[u8])) -> Option<(http::HeaderName, HeaderValue)> {
     Some((http::HeaderName::try_from(name).ok()?, HeaderValue::from_bytes(value).ok()?))
 }
 

@@ -14,17 +14,24 @@ use tokio::time::timeout;
 use crate::api;
 use crate::catalogue::{Code, Refusal};
 use crate::id::TaskId;
-use crate::tasks::{Place, TaskError};
+use crate::tasks::{Place, TaskError, TaskState};
 
 use super::answer::AnswerBody;
+use super::facts::Endpoint;
 use super::pipeline::Arrival;
 use super::respond::{self, X_REQUEST_ID};
 use super::submit::blocking;
-use super::upstream::{Answer, AnswerStream, Call, Target};
+use super::upstream::{Answer, AnswerStream, Call};
 
 impl Arrival {
-    pub(super) async fn content(self, request: &Request<Incoming>, id: &str) -> Response<AnswerBody> {
-        match self.fetch(request, id).await {
+    /// `lane`: where it is asked for.
+    pub(super) async fn content(
+        self,
+        request: &Request<Incoming>,
+        lane: Endpoint,
+        id: &str,
+    ) -> Response<AnswerBody> {
+        match self.fetch(request, lane, id).await {
             Ok(answer) => answer,
             Err(refusal) => {
                 let addressee = super::respond::Addressee { logged: false, ..self.addressee(false) };
@@ -36,20 +43,25 @@ impl Arrival {
     async fn fetch(
         &self,
         request: &Request<Incoming>,
+        lane: Endpoint,
         id: &str,
     ) -> Result<Response<AnswerBody>, Box<Refusal>> {
         let app = Arc::clone(&self.worker.gateway.app);
         let key = api::identify(&app, request.headers()).map_err(api::Problem::refusal)?.key;
         let not_found = || api::Problem::NotFound.refusal();
         let id: TaskId = id.parse().map_err(|_| not_found())?;
-        let variant = variant(request.uri().query())?;
+        let query = request.uri().query();
+        let (variant, number) = match lane {
+            Endpoint::Images => (None, number(query)?),
+            _ => (variant(query)?, 0),
+        };
         let tasks = Arc::clone(&app.tasks);
         let found = blocking(move || {
             let task = tasks.get(id)?;
-            if task.key != key || task.deleted_ms.is_some() {
+            if task.key != key || task.deleted_ms.is_some() || task.wish.kind.lane() != lane {
                 return Err(TaskError::NotFound);
             }
-            let place = tasks.place(&task, variant)?;
+            let place = tasks.place(&task, number, variant)?;
             Ok((task, place))
         });
         let (task, place) = found.await.map_err(|why| api::Problem::from(why).refusal())?;
@@ -58,23 +70,38 @@ impl Arrival {
             return Err(gone(id));
         }
         let Some(place) = place else {
+            if task.state == TaskState::Succeeded {
+                return Err(not_found());
+            }
             let refusal = Refusal::new(Code::TaskNotFinished).param("task", id.to_string());
             return Err(Box::new(refusal.param("state", task.state.as_str())));
         };
-        let answer = self.ask(&place).await.ok_or_else(|| unreachable(&task.model))?;
+        let (target, path, headers) = match place {
+            Place::Here { content_type, content } => return Ok(self.here(&content_type, content)),
+            Place::There { target, path, headers } => (target, path, headers),
+        };
+        let call =
+            Call { target: &target, method: Method::GET, path: &path, headers: &headers, body: Bytes::new() };
+        let answer = self.worker.upstreams.send(call).await.map_err(|_| unreachable(&task.model))?;
         match answer.status.as_u16() {
             200 => Ok(self.pass_on(answer)),
             404 | 410 => Err(gone(id)),
+            // An address that is signed for a while is refused behind it.
+            403 if task.results > 0 => Err(gone(id)),
             _ => Err(unreachable(&task.model)),
         }
     }
 
-    async fn ask(&self, place: &Place) -> Option<Answer> {
-        let target = Target::parse(&place.base).ok()?;
-        let headers = &place.headers;
-        let call =
-            Call { target: &target, method: Method::GET, path: &place.path, headers, body: Bytes::new() };
-        self.worker.upstreams.send(call).await.ok()
+    /// What the gateway itself keeps.
+    fn here(&self, content_type: &str, content: Bytes) -> Response<AnswerBody> {
+        let mut headers = HeaderMap::with_capacity(2);
+        if let Ok(kind) = HeaderValue::from_str(content_type) {
+            headers.insert(header::CONTENT_TYPE, kind);
+        }
+        if let Ok(id) = HeaderValue::from_bytes(&self.request.text()) {
+            headers.insert(X_REQUEST_ID, id);
+        }
+        respond::response(StatusCode::OK, headers, AnswerBody::whole(content))
     }
 
     fn pass_on(&self, answer: Answer) -> Response<AnswerBody> {
@@ -112,6 +139,16 @@ fn variant(query: Option<&str>) -> Result<Option<&'static str>, Box<Refusal>> {
     known.map(Some).ok_or_else(|| {
         let refusal = Refusal::new(Code::InvalidParameter).field("variant");
         Box::new(refusal.param("reason", "it must be video, thumbnail or spritesheet"))
+    })
+}
+
+/// `?index=`: which of several pictures, from 0.
+fn number(query: Option<&str>) -> Result<u32, Box<Refusal>> {
+    let mut pairs = form_urlencoded::parse(query.unwrap_or_default().as_bytes());
+    let Some((_, asked)) = pairs.find(|(name, _)| name == "index") else { return Ok(0) };
+    asked.parse().map_err(|_| {
+        let refusal = Refusal::new(Code::InvalidParameter).field("index");
+        Box::new(refusal.param("reason", "it must be a whole number, from 0"))
     })
 }
 

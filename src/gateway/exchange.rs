@@ -11,19 +11,18 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderValue, Response};
 use ledger::ReleaseReason;
-use smallvec::SmallVec;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::books::{BooksError, Held, Settlement, Ticket};
-use crate::catalogue::{Code, Language};
-use crate::directory::{Channel, Price};
-use crate::id::{ChannelId, KeyId};
+use crate::catalogue::Language;
+use crate::directory::Price;
+use crate::id::KeyId;
 
 use super::answer::AnswerBody;
 use super::attempt::{Attempting, Failure, Spent, Tried};
 use super::facts::{Admitted, Attempts, Ending, Endpoint};
-use super::ladder::{self, Caller};
+use super::failover::Failing;
 use super::meter::{Meter, MeteredCall};
 use super::request::ModelRequest;
 use super::respond::{self, Addressee};
@@ -78,48 +77,20 @@ impl Exchange {
 
     /// Another channel to try, if one is left, may be tried, and somebody still waits for it.
     fn next_attempt(&self, failure: &Failure) -> Option<Attempting> {
-        let gateway = &self.worker.gateway;
         let is_awaited = self.reply.as_ref().is_some_and(|reply| !reply.is_closed());
-        if !failure.is_the_channels() || !is_awaited || self.attempts.len() >= gateway.attempts_max {
+        if !failure.is_the_channels() || !is_awaited {
             return None;
         }
-        let snapshot = gateway.app.directory.snapshot();
-        let caller = Caller::of_key(&snapshot, self.key())?;
-        let candidates = caller.candidates(&snapshot, snapshot.model(&self.request.model)?);
-        let number = u32::try_from(self.attempts.len() + 1).unwrap_or(u32::MAX);
-        let seed = ladder::seed(self.held.decided().facts.request, number);
-        let mut of_no_use: SmallVec<[ChannelId; 4]> = SmallVec::new();
-        loop {
-            let can_serve = |channel: &Channel| !of_no_use.contains(&channel.id) && !self.is_used_up(channel);
-            let next = candidates.choose(seed, can_serve)?;
-            let channel = next.channel.id;
-            let may = |credential| !self.has_tried(channel, credential);
-            match Attempting::begin(&self.worker, next, self.request.endpoint, self.arrived_ns, may) {
-                Ok(mut next) if self.worker.retries.take() => {
-                    // A multiplier that rose meanwhile is charged no higher than the hold covers.
-                    next.multiplier_ppm = next.multiplier_ppm.min(self.admitted.multiplier_ppm);
-                    return Some(next);
-                }
-                Ok(_) => return None,
-                Err(_rest) => of_no_use.push(channel),
-            }
-        }
-    }
-
-    /// Whether this call has nothing more to look for at a channel: only where a credential was refused, another one
-    /// may do better.
-    fn is_used_up(&self, channel: &Channel) -> bool {
-        let mut tried = self.attempts.iter().filter(|attempt| attempt.channel == Some(channel.id)).peekable();
-        let is_refused =
-            |fault: Option<Code>| matches!(fault, Some(Code::UpstreamAuthFailed | Code::UpstreamOutOfCredit));
-        tried.peek().is_some()
-            && (tried.clone().count() >= channel.credentials.len()
-                || !tried.all(|attempt| is_refused(attempt.fault)))
-    }
-
-    fn has_tried(&self, channel: ChannelId, credential: usize) -> bool {
-        let number = u8::try_from(credential + 1).unwrap_or(u8::MAX);
-        self.attempts.iter().any(|attempt| attempt.channel == Some(channel) && attempt.credential == number)
+        let failing = Failing {
+            request: self.held.decided().facts.request,
+            key: self.key(),
+            model: &self.request.model,
+            endpoint: self.request.endpoint,
+            tried: &self.attempts,
+            multiplier_ppm_max: self.admitted.multiplier_ppm,
+            arrived_ns: self.arrived_ns,
+        };
+        failing.next(&self.worker)
     }
 
     pub(super) fn meter(&self) -> Meter {

@@ -10,10 +10,10 @@ mod readings;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use ledger::{Nano, Unit};
+use ledger::{Nano, TokenClass, Unit, Usage};
 
 use crate::catalogue::Refusal;
-use crate::directory::{Key, Variant};
+use crate::directory::{Key, Price, Variant};
 use crate::id::{AccountId, ChannelId, KeyId, MemberId, PriceId, ProjectId, RequestId};
 
 pub use endpoint::{Endpoint, Output};
@@ -178,6 +178,21 @@ impl Decided {
     /// Before the decision.
     pub fn new(facts: Facts) -> Self {
         Decided { facts, readings: None, refusal: None, admitted: None, calls: 1 }
+    }
+
+    /// The most that an admitted call can use, at this price.
+    pub fn most(&self, price: &Price) -> Usage {
+        let mut usage = Usage::default();
+        let (Some(call), Some(admitted)) = (self.facts.body.passed(), self.admitted) else { return usage };
+        let output = u64::from(call.choices).saturating_mul(u64::from(admitted.output_cap));
+        usage.set(TokenClass::Input, call.input_tokens_bound);
+        usage.set(TokenClass::Output, output);
+        let unit = self.facts.address.passed().and_then(|endpoint| endpoint.unit());
+        if let (Some(unit), Some(asked)) = (unit, call.units.as_deref()) {
+            usage.set_units(unit, asked.count(unit).unwrap_or(0));
+            usage.row = price.dearest_row(unit, asked.variant());
+        }
+        usage
     }
 }
 

@@ -25,16 +25,18 @@ pub enum Destination {
     Call(Endpoint),
     /// The list of models, or one of them.
     Models(Option<Box<str>>),
-    /// What a task has made, by its id.
-    Content(Box<str>),
+    /// What a task has made: which lane it is in, and its id.
+    Content(Endpoint, Box<str>),
     /// The management API, self-service or a page.
     Elsewhere,
 }
 
 /// Below the version segment: what the caller may ask about itself. Served elsewhere.
-const SELF_SERVICE: [&str; 7] =
-    ["key", "requests/", "simulate", "dashboard/", "statement", "topups/", "videos/"];
-const CALLS: [Endpoint; 12] = [
+const SELF_SERVICE: [&str; 8] =
+    ["key", "requests/", "simulate", "dashboard/", "statement", "topups/", "videos/", "images/"];
+/// Where tasks are submitted.
+const LANES: [Endpoint; 2] = [Endpoint::Videos, Endpoint::Images];
+const CALLS: [Endpoint; 13] = [
     Endpoint::ChatCompletions,
     Endpoint::Messages,
     Endpoint::Completions,
@@ -47,6 +49,7 @@ const CALLS: [Endpoint; 12] = [
     Endpoint::Moderations,
     Endpoint::Rerank,
     Endpoint::Videos,
+    Endpoint::Images,
 ];
 
 /// The endpoint of a path below the version segment, if calls are taken there.
@@ -99,15 +102,15 @@ pub fn destination(method: &Method, path: &str, public_url: &str) -> Result<Dest
     let Some(below) = path.strip_prefix("/v1/").or_else(|| path.strip_prefix("/api/v1/")) else {
         return misplaced(path, public_url).map_or(Ok(Destination::Elsewhere), Err);
     };
-    if let Some(task) = below.strip_prefix("videos/").and_then(|rest| rest.strip_suffix("/content")) {
+    if let Some((lane, task)) = content(below) {
         return match *method {
-            Method::GET => Ok(Destination::Content(task.into())),
+            Method::GET => Ok(Destination::Content(lane, task.into())),
             _ => Err(wrong_method(path, method, "GET")),
         };
     }
     if let Some(endpoint) = call_at(below) {
         return match *method {
-            Method::GET if endpoint == Endpoint::Videos => Ok(Destination::Elsewhere),
+            Method::GET if endpoint.is_task() => Ok(Destination::Elsewhere),
             Method::POST => Ok(Destination::Call(endpoint)),
             _ => Err(wrong_method(path, method, "POST")),
         };
@@ -125,6 +128,15 @@ pub fn destination(method: &Method, path: &str, public_url: &str) -> Result<Dest
     }
     Err(misplaced(path, public_url)
         .unwrap_or_else(|| Refusal::new(Code::UnknownEndpoint).param("path", shown(path))))
+}
+
+/// `videos/{id}/content`, and the same of the other lane.
+fn content(below: &str) -> Option<(Endpoint, &str)> {
+    let in_lane = |lane: Endpoint| {
+        let id = below.strip_prefix(lane.path())?.strip_prefix('/')?.strip_suffix("/content")?;
+        Some((lane, id))
+    };
+    LANES.into_iter().find_map(in_lane)
 }
 
 /// An endpoint of the API under a base that is not one: `/v1` is missing, or there twice.
@@ -169,8 +181,8 @@ fn shown(path: &str) -> &str {
 /// A body that is declared as something else than JSON, or than a form where files are sent, cannot be a call.
 pub fn check_media_type(endpoint: Endpoint, headers: &HeaderMap) -> Result<(), Refusal> {
     let is_form = endpoint.takes_form();
-    // A video is asked for in either way.
-    let also_form = endpoint == Endpoint::Videos;
+    // A task is asked for in either way.
+    let also_form = endpoint.is_task();
     let expected = if is_form { "multipart/form-data" } else { "application/json" };
     let found = match headers.get(header::CONTENT_TYPE) {
         None if is_form => "nothing",

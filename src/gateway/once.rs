@@ -10,7 +10,7 @@ use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body_util::BodyExt;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::api::videos;
+use crate::api;
 use crate::books::lookup::{self, StoredCall};
 use crate::books::{BooksError, ChargeState};
 use crate::catalogue::{Code, Refusal};
@@ -143,7 +143,7 @@ impl Arrival {
     async fn receipt_instead(self, first: RequestId) -> Response<AnswerBody> {
         let (app, language) = (Arc::clone(&self.worker.gateway.app), self.language);
         let receipt = tokio::task::spawn_blocking(move || match app.tasks.made_by(first) {
-            Ok(Some(task)) => Some(videos::view(&task, app.currency()).to_string().into()),
+            Ok(Some(task)) => Some(api::shown_task(&task, app.currency()).to_string().into()),
             Ok(None) | Err(_) => receipt::for_caller(&app, first, language),
         });
         match receipt.await {

@@ -48,7 +48,7 @@ pub struct Order<'a> {
 impl Outgoing {
     /// The fault is of a request that the route's format cannot express.
     pub fn new(order: &Order<'_>, route: &Route, credential: usize) -> Result<Self, ConvertFault> {
-        let name = name(order.name).map(|name| (CALLER_REQUEST, name));
+        let name = caller_request(order.name.0, order.name.1);
         let (body, left_out) = match conversion(order.request.endpoint, order.format)? {
             None => (body(order, route), LeftOut::default()),
             Some(from) => converted(order, route, from)?,
@@ -108,11 +108,12 @@ fn path(order: &Order<'_>, route: &Route) -> Cow<'static, str> {
 
 /// The call's own id, so that an upstream can tell it in its log; later attempts carry their number, so that each
 /// row of an upstream's bill belongs to one.
-fn name((request, attempt): (RequestId, usize)) -> Option<HeaderValue> {
-    match attempt {
+pub fn caller_request(request: RequestId, attempt: usize) -> Option<(HeaderName, HeaderValue)> {
+    let name = match attempt {
         0 | 1 => HeaderValue::from_bytes(&request.text()).ok(),
         later => HeaderValue::try_from(format!("{request}-{later}")).ok(),
-    }
+    };
+    name.map(|name| (CALLER_REQUEST, name))
 }
 
 /// What the route sends with every call; a form goes on under the boundary that it came with.

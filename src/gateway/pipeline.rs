@@ -44,7 +44,7 @@ use super::worker::Worker;
 pub(super) struct Arrival {
     pub(super) worker: Rc<Worker>,
     pub(super) request: RequestId,
-    arrived_ns: u64,
+    pub(super) arrived_ns: u64,
     pub(super) language: Language,
     /// How its errors look.
     shape: Shape,
@@ -116,7 +116,7 @@ pub async fn serve(
         Ok(Destination::Elsewhere) => Box::pin(elsewhere(&worker, request, peer)).await,
         Ok(Destination::Models(name)) => arrival.models(&request, peer, name.as_deref()),
         Ok(Destination::Call(endpoint)) => arrival.call(endpoint, request, peer).await,
-        Ok(Destination::Content(task)) => Box::pin(arrival.content(&request, &task)).await,
+        Ok(Destination::Content(lane, task)) => Box::pin(arrival.content(&request, lane, &task)).await,
         Err(refusal) => {
             let facts = arrival.facts(Checked::Refused(Box::new(refusal)), request.headers(), peer);
             arrival.refuse_early(facts)
@@ -273,7 +273,7 @@ impl Arrival {
             return self.refuse_early(facts);
         }
         let name = request.headers().get(IDEMPOTENCY_KEY).cloned();
-        let is_task = endpoint == Endpoint::Videos;
+        let is_task = endpoint.is_task();
         let media_type =
             (endpoint.takes_form() || is_task).then(|| identify::media_type(request.headers())).flatten();
         let said = is_task.then(|| submit::said(request.headers()));

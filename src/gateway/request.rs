@@ -25,6 +25,7 @@ mod rerank;
 mod responses;
 mod rewrite;
 mod sample;
+mod task;
 #[cfg(test)]
 mod tests;
 mod videos;
@@ -39,7 +40,8 @@ use super::facts::{AskedUnits, Endpoint, Output};
 pub use rerank::{DOCUMENTS_PER_SEARCH, TOKENS_PER_DOCUMENT};
 pub use rewrite::Edits;
 pub use sample::Sample;
-pub use videos::{VideoWish, sha256};
+pub use task::TaskWish;
+pub use videos::sha256;
 
 /// Longest model name that is looked up, in characters.
 pub const MODEL_CHARS_MAX: usize = 256;
@@ -200,6 +202,7 @@ impl ModelRequest {
             Endpoint::ImageEdits => images::edit(media_type.unwrap_or_default(), body),
             Endpoint::Transcriptions => audio::transcription(media_type.unwrap_or_default(), body),
             Endpoint::Videos => videos::read(media_type, body),
+            Endpoint::Images => images::task(media_type, body),
             _ => Self::of_text(endpoint, utf8(body)?),
         }
     }

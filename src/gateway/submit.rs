@@ -1,16 +1,17 @@
-//! The way of a task's submission: one at a time of a kind → an earlier one? → decide → accept → ask the upstream.
+//! The way of a task's submission: one at a time of a kind → an earlier one? → decide → accept → deliver to an upstream.
 //!
 //! Promises: the ladder decides it as it decides every call; of submissions that are alike and come at once one alone
 //! goes on; whoever submitted may leave, and the task goes its way. What comes after the answer is the poller's
 //! (`tasks`).
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use ledger::Nano;
 use tokio::sync::oneshot;
 
-use crate::api::videos;
+use crate::api;
 use crate::books::{BooksError, Ticket};
 use crate::catalogue::{Code, Refusal};
 use crate::directory::{Environment, Variant};
@@ -18,12 +19,13 @@ use crate::id::TaskId;
 use crate::tasks::{Accepted, Claim, Submission, Task, TaskError, Wish};
 
 use super::answer::AnswerBody;
-use super::attempt::Failure;
-use super::facts::{Checked, Facts};
+use super::delivery::{Delivery, Undelivered};
+use super::facts::{Checked, Endpoint, Facts};
 use super::ladder::{self, Caller};
 use super::pipeline::{Admission, AdmittedCall, Arrival, Asked};
-use super::request::VideoWish;
+use super::request::TaskWish;
 use super::respond::{self, X_REQUEST_ID};
+use super::worker::{Running, Worker};
 
 /// The caller confirms a cost up to this amount: see the cap of its key or account.
 const X_CONFIRM_COST: HeaderName = HeaderName::from_static("x-tallygate-confirm-cost");
@@ -34,7 +36,7 @@ const X_DUPLICATE: HeaderName = HeaderName::from_static("x-tallygate-duplicate")
 struct Submitting {
     id: TaskId,
     media_type: Option<Box<str>>,
-    wish: VideoWish,
+    wish: TaskWish,
     /// No other one that is alike goes on while it lives.
     claim: Claim,
 }
@@ -85,7 +87,8 @@ impl Arrival {
         ask: SubmissionAsk,
     ) -> Response<AnswerBody> {
         let app = Arc::clone(&self.worker.gateway.app);
-        let wish = VideoWish::read(ask.media_type.as_deref(), &asked.body);
+        let endpoint = facts.address.passed().copied().unwrap_or(Endpoint::Videos);
+        let wish = TaskWish::read(endpoint, ask.media_type.as_deref(), &asked.body);
         let passes = ladder::decide_before_books(&app.directory.snapshot(), &facts).is_ok();
         let (true, Some(credential), Ok(request), Ok(wish)) =
             (passes, facts.credential.passed(), &asked.parsed, wish)
@@ -134,70 +137,100 @@ impl Arrival {
         let tasks = Arc::clone(&self.worker.gateway.app.tasks);
         let id = twin.id;
         let counted = blocking(move || tasks.count_duplicate(id).and_then(|()| tasks.get(id))).await;
-        let mut answer = self.video(&counted.unwrap_or(twin));
+        let mut answer = self.shown(&counted.unwrap_or(twin));
         if let Ok(mark) = HeaderValue::try_from(id.to_string()) {
             answer.headers_mut().insert(X_DUPLICATE, mark);
         }
         answer
     }
 
-    fn video(&self, task: &Task) -> Response<AnswerBody> {
+    /// A task as its lane shows it.
+    fn shown(&self, task: &Task) -> Response<AnswerBody> {
         let mut headers = HeaderMap::with_capacity(3);
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if let Ok(id) = HeaderValue::from_bytes(&self.request.text()) {
             headers.insert(X_REQUEST_ID, id);
         }
-        let body = videos::view(task, self.worker.gateway.app.currency()).to_string();
+        let body = api::shown_task(task, self.worker.gateway.app.currency()).to_string();
         respond::response(StatusCode::OK, headers, AnswerBody::whole(body))
     }
 
-    /// Writes the task down and asks its upstream, on a thread that may block; if the caller leaves, it goes on.
+    /// Writes the task down and delivers it to an upstream; if the caller leaves, it goes on.
     async fn accept(self, call: AdmittedCall, submitting: Submitting) -> Response<AnswerBody> {
-        let AdmittedCall { held, admission, request, body, sees_account_money } = call;
-        let gateway = Arc::clone(&self.worker.gateway);
-        let Submitting { id, media_type, wish, claim } = submitting;
-        let decided = Arc::clone(held.decided());
-        let key = decided.facts.credential.passed().map(|credential| credential.key);
-        let environment = key.and_then(|key| Some(gateway.app.directory.snapshot().key(key)?.environment));
-        let named = (id, environment.unwrap_or(Environment::Live));
-        let Some(accepted) = accepted(&decided.facts, named, &admission, &wish, held.ticket()) else {
-            // Not reached: only a known key's call is admitted. The hold is given back as it is dropped.
-            return self.without_books(&BooksError::Stopped);
-        };
-        let model = request.model.clone();
-        let submission = Submission { request, wish, body, media_type };
-        let running = gateway.count_call();
+        let (model, sees_account_money) = (call.request.model.clone(), call.sees_account_money);
         let (reply, answer) = oneshot::channel();
-        let app = Arc::clone(&gateway.app);
-        tokio::task::spawn_blocking(move || {
-            let _decided = held.hand_over();
-            let task = app.tasks.accept(accepted);
-            drop(claim);
-            let submitted = task.and_then(|task| app.tasks.submit(&task, &submission));
-            let _gone = reply.send(submitted);
-            drop(running);
-        });
+        let acceptance = Acceptance {
+            worker: Rc::clone(&self.worker),
+            running: self.worker.gateway.count_call(),
+            call,
+            submitting,
+            arrived_ns: self.arrived_ns,
+            reply,
+        };
+        tokio::task::spawn_local(acceptance.run());
         match answer.await {
-            Ok(Ok(task)) => self.video(&task),
-            Ok(Err(why)) => self.not_taken(why, &model, sees_account_money),
-            // The thread ended without a word, so the books have stopped.
+            Ok(Ok(task)) => self.shown(&task),
+            Ok(Err(Undelivered::Failed(failure))) => {
+                let limit_ms = self.worker.gateway.header_timeout_ms;
+                self.addressee(sees_account_money).refusal(&failure.refusal(&model, limit_ms))
+            }
+            Ok(Err(Undelivered::Lost(why))) => self.without_books(&unavailable(&why)),
+            // It ended without a word, so the books have stopped.
             Err(_) => self.without_books(&BooksError::Stopped),
         }
     }
+}
 
-    fn not_taken(&self, why: TaskError, model: &str, sees_account_money: bool) -> Response<AnswerBody> {
-        let addressee = self.addressee(sees_account_money);
-        let failure = match why {
-            TaskError::Refused(fault) => Failure::from(fault),
-            TaskError::Http(crate::http_client::HttpError::Forward(why)) => Failure::from(&why),
-            TaskError::Channel(why) => {
-                tracing::error!(why, "a task's channel cannot be used");
-                return addressee.refusal(&Refusal::new(Code::NoChannel).param("model", model));
-            }
-            why => return self.without_books(&unavailable(&why)),
+/// A submission that was admitted, on its way to its row and to an upstream.
+struct Acceptance {
+    worker: Rc<Worker>,
+    running: Running,
+    call: AdmittedCall,
+    submitting: Submitting,
+    arrived_ns: u64,
+    reply: oneshot::Sender<Result<Task, Undelivered>>,
+}
+
+impl Acceptance {
+    async fn run(self) {
+        let Acceptance { worker, running, call, submitting, arrived_ns, reply } = self;
+        let AdmittedCall { held, admission, request, body, .. } = call;
+        let Submitting { id, media_type, wish, claim } = submitting;
+        let app = Arc::clone(&worker.gateway.app);
+        let decided = Arc::clone(held.decided());
+        let key = decided.facts.credential.passed().map(|credential| credential.key);
+        let environment = key.and_then(|key| Some(app.directory.snapshot().key(key)?.environment));
+        let named = (id, environment.unwrap_or(Environment::Live));
+        let Some(accepted) = accepted(&decided.facts, named, &admission, &wish, held.ticket()) else {
+            // Not reached: only a known key's call is admitted. The hold is given back as it is dropped.
+            return;
         };
-        let limit_ms = self.worker.gateway.header_timeout_ms;
-        addressee.refusal(&failure.refusal(model, limit_ms))
+        let tasks = Arc::clone(&app.tasks);
+        // Until it is answered, nobody looks for it.
+        let _on_its_way = tasks.on_its_way(id);
+        let written = blocking(move || {
+            let _decided = held.hand_over();
+            let task = tasks.accept(accepted);
+            drop(claim);
+            task
+        });
+        let task = match written.await {
+            Ok(task) => task,
+            Err(why) => return drop(reply.send(Err(why.into()))),
+        };
+        let delivery = Delivery {
+            task,
+            submission: Submission { request, wish, body, media_type },
+            most: decided.most(&admission.price),
+            price: admission.price,
+            attempt: admission.first,
+            multiplier_ppm_max: admission.admitted.multiplier_ppm,
+            arrived_ns,
+            worker,
+            reply: Some(reply),
+        };
+        delivery.run().await;
+        drop(running);
     }
 }
 
@@ -211,13 +244,14 @@ fn accepted(
     facts: &Facts,
     (id, environment): (TaskId, Environment),
     admission: &Admission,
-    wish: &VideoWish,
+    wish: &TaskWish,
     ticket: Ticket,
 ) -> Option<Accepted> {
     let (credential, model) = (facts.credential.passed()?, &facts.body.passed()?.model);
     let first = &admission.first;
     let channel = &first.route.channel;
-    let variant = Variant { size: Some(&wish.size), quality: None };
+    let variant = Variant { size: wish.size(), quality: wish.quality() };
+    let wish = Wish::of(model, wish);
     Some(Accepted {
         id,
         request: facts.request,
@@ -229,9 +263,9 @@ fn accepted(
         credential: u32::try_from(first.credential).unwrap_or(0),
         model: model.clone(),
         upstream_model: channel.models.get(model).unwrap_or(model).clone(),
-        wish: Wish::of(model, wish),
         price: admission.price.id,
-        price_row: admission.price.dearest_row(ledger::Unit::Second, variant),
+        price_row: admission.price.dearest_row(wish.kind.unit(), variant),
+        wish,
         multiplier_ppm: first.multiplier_ppm,
         hold: admission.admitted.hold,
         ticket,

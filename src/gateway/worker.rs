@@ -124,6 +124,12 @@ impl Gateway {
         }
     }
 
+    /// Ends when all that runs must end.
+    pub async fn stopped(&self) {
+        // The sender lives as long as the gateway.
+        let _ = self.signal.subscribe().wait_for(|signal| signal.stop).await;
+    }
+
     /// A key that is frozen or revoked ends what runs; one that is disabled lets it come to its end.
     fn key_stopped(&self, key: KeyId) -> Option<Refusal> {
         let snapshot = self.app.directory.snapshot();

@@ -16,6 +16,7 @@ use crate::idempotency::{Idempotency, IdempotencyError, Place};
 use crate::job::{Ended, Job, Progress};
 use crate::secret::{Keyring, Link, MasterKey, MasterKeyError, Secret};
 use crate::store::{Db, StoreError};
+use crate::tasks::{ResultPlace, Results, TaskError};
 
 use super::Source;
 use super::kept::{Stored, TurnRow};
@@ -29,6 +30,7 @@ pub struct Parts {
     pub keyring: Arc<Keyring>,
     pub directory: Arc<Directory>,
     pub idempotency: Arc<Idempotency>,
+    pub results: Arc<Results>,
     pub clock: Arc<dyn Clock>,
 }
 
@@ -50,6 +52,7 @@ pub enum TurnError {
     Key(MasterKeyError),
     Directory(DirectoryError),
     Idempotency(IdempotencyError),
+    Results(TaskError),
     /// What was asked for cannot be done; nothing was changed.
     Refused(FieldError),
     Thread(std::io::Error),
@@ -62,6 +65,7 @@ impl fmt::Display for TurnError {
             TurnError::Key(why) => write!(f, "{why}"),
             TurnError::Directory(why) => write!(f, "{why}"),
             TurnError::Idempotency(why) => write!(f, "{why}"),
+            TurnError::Results(why) => write!(f, "{why}"),
             TurnError::Refused(why) => write!(f, "{}: {}", why.field, why.reason),
             TurnError::Thread(why) => write!(f, "no thread can be started: {why}"),
         }
@@ -75,6 +79,7 @@ impl std::error::Error for TurnError {
             TurnError::Key(why) => Some(why),
             TurnError::Directory(why) => Some(why),
             TurnError::Idempotency(why) => Some(why),
+            TurnError::Results(why) => Some(why),
             TurnError::Thread(why) => Some(why),
             TurnError::Refused(_) => None,
         }
@@ -227,6 +232,17 @@ impl MasterKeys {
         let mut place = Place::default();
         while let Some((last, resealed)) =
             self.parts.idempotency.reseal_after(&place).map_err(TurnError::Idempotency)?
+        {
+            (place, count) = (last, count + resealed);
+            progress.add(resealed);
+            if progress.is_stopped() {
+                return Ok((count, false));
+            }
+        }
+        progress.begin("results of tasks", self.parts.results.count().map_err(TurnError::Results)?);
+        let mut place = ResultPlace::default();
+        while let Some((last, resealed)) =
+            self.parts.results.reseal_after(place).map_err(TurnError::Results)?
         {
             (place, count) = (last, count + resealed);
             progress.add(resealed);

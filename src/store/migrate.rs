@@ -59,7 +59,10 @@ pub const PROJECTIONS: Part = Part {
 };
 pub const RECONCILE: Part =
     Part { name: "reconcile", migrations: migrations!("reconcile": 1 "0001_reconcile", 2 "0002_runs") };
-pub const TASKS: Part = Part { name: "tasks", migrations: migrations!("tasks": 1 "0001_tasks") };
+pub const TASKS: Part = Part {
+    name: "tasks",
+    migrations: migrations!("tasks": 1 "0001_tasks", 2 "0002_images", 3 "0003_told_cost"),
+};
 
 /// Every part.
 pub const PARTS: [Part; 7] = [JOURNAL, DIRECTORY, FUNDING, IDEMPOTENCY, RECONCILE, TASKS, PROJECTIONS];

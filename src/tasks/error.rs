@@ -5,15 +5,13 @@ use std::fmt;
 use crate::books::BooksError;
 use crate::books::lookup::LookupError;
 use crate::directory::DirectoryError;
-use crate::gateway::provider::openai::UpstreamFault;
 use crate::http_client::HttpError;
+use crate::secret::MasterKeyError;
 use crate::store::StoreError;
 
 #[derive(Debug)]
 pub enum TaskError {
     NotFound,
-    /// The upstream did not take it.
-    Refused(UpstreamFault),
     /// The channel's upstream cannot be asked.
     Channel(String),
     Http(HttpError),
@@ -21,19 +19,21 @@ pub enum TaskError {
     Books(BooksError),
     Lookup(LookupError),
     Store(StoreError),
+    /// A result cannot be sealed or opened.
+    Sealed(MasterKeyError),
 }
 
 impl fmt::Display for TaskError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             TaskError::NotFound => f.write_str("there is no such task"),
-            TaskError::Refused(fault) => write!(f, "the upstream did not take it: status {}", fault.status),
             TaskError::Channel(why) => write!(f, "its channel cannot be used: {why}"),
             TaskError::Http(why) => write!(f, "the upstream was not reached: {why}"),
             TaskError::Directory(why) => write!(f, "{why}"),
             TaskError::Books(why) => write!(f, "{why}"),
             TaskError::Lookup(why) => write!(f, "{why}"),
             TaskError::Store(why) => write!(f, "{why}"),
+            TaskError::Sealed(why) => write!(f, "a result: {why}"),
         }
     }
 }
@@ -41,12 +41,13 @@ impl fmt::Display for TaskError {
 impl std::error::Error for TaskError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            TaskError::NotFound | TaskError::Refused(_) | TaskError::Channel(_) => None,
+            TaskError::NotFound | TaskError::Channel(_) => None,
             TaskError::Http(why) => Some(why),
             TaskError::Directory(why) => Some(why),
             TaskError::Books(why) => Some(why),
             TaskError::Lookup(why) => Some(why),
             TaskError::Store(why) => Some(why),
+            TaskError::Sealed(why) => Some(why),
         }
     }
 }
@@ -84,5 +85,11 @@ impl From<DirectoryError> for TaskError {
 impl From<HttpError> for TaskError {
     fn from(why: HttpError) -> Self {
         TaskError::Http(why)
+    }
+}
+
+impl From<MasterKeyError> for TaskError {
+    fn from(why: MasterKeyError) -> Self {
+        TaskError::Sealed(why)
     }
 }

@@ -9,7 +9,7 @@
 //! Promises: the hold is on disk before the upstream is asked; whatever is lost in a crash – the upstream's name of
 //! the task, an end that the ledger had not followed – is found again or ends with the deadline, and the row says
 //! so; a task is charged at the price that was frozen at its acceptance.
-//! Must never: keep a prompt or a picture; move money but by a command of the ledger; let a task have two ends.
+//! Must never: keep a prompt or a picture that was sent, or a result in the clear; move money but by a command of the ledger; let a task have two ends.
 
 mod charged;
 mod claim;
@@ -17,18 +17,23 @@ mod error;
 mod looks;
 mod owners;
 mod poll;
+mod results;
 mod service;
 mod settle;
 mod store;
 mod task;
+mod tried;
 pub mod upstream;
+mod used;
 
 pub use charged::{Charged, Fact, Verdict};
 pub use claim::Claim;
 pub use error::TaskError;
 pub use owners::Owners;
 pub use poll::Poller;
-pub use service::{Accepted, Place, Settings, Tasks};
+pub use results::{Made, ResultPlace, Results};
+pub use service::{Accepted, Onward, Place, Settings, Tasks};
 pub use store::Search;
 pub use task::{Failure, Task, TaskKind, TaskMoney, TaskState, Wish};
 pub use upstream::Submission;
+pub use used::Used;

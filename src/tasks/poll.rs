@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::error::TaskError;
 use super::service::Tasks;
-use super::task::{Failure, Task, TaskState};
+use super::task::{CHANNEL_GONE, Failure, LOST_THERE, Task, TaskState};
 use super::upstream::{Found, News, Speech};
 
 /// Tasks that are looked at in one go, so many of them at a time.
@@ -20,7 +20,9 @@ const TICK: Duration = Duration::from_millis(500);
 impl Tasks {
     /// Looks at every task that is due. Answers how many there were.
     pub fn poll_due(&self) -> Result<usize, TaskError> {
-        let due = self.store.due(self.clock.now_ms(), BATCH)?;
+        let now_ms = self.clock.now_ms();
+        self.results.sweep(now_ms)?;
+        let due = self.store.due(now_ms, BATCH)?;
         let next = AtomicUsize::new(0);
         let look = || {
             while let Some(task) = due.get(next.fetch_add(1, Ordering::Relaxed)) {
@@ -60,7 +62,7 @@ impl Tasks {
             // The channel was deleted: nobody can ask about it any more (S8).
             Err(TaskError::Channel(why)) => {
                 let text = format!("The channel that it was sent to can no longer be used ({why}).");
-                self.end(task.id, TaskState::Failed, Some(Failure::new("channel_gone", text)), None)
+                self.end(task.id, TaskState::Failed, Some(Failure::new(CHANNEL_GONE, text)), None)
             }
             Err(why) => {
                 tracing::warn!(task = %task.id, %why, "nothing was learnt about a task");
@@ -73,8 +75,10 @@ impl Tasks {
     pub(super) fn ask_about(&self, task: Task) -> Result<Task, TaskError> {
         let Some(name) = &task.upstream_id else { return Ok(task) };
         let channel = self.channel(&task)?;
-        let reply = self.ask(&task, &channel, Speech.ask(name))?;
-        let news = Speech.news(reply.status, &reply.body);
+        let speech = Speech::of(task.wish.kind, &channel);
+        let Some(question) = speech.ask(&task, name) else { return Ok(task) };
+        let reply = self.ask(&task, &channel, question)?;
+        let news = speech.news(&task, reply.status, &reply.body, self.clock.now_ms());
         self.take_news(task, &news)
     }
 
@@ -89,7 +93,7 @@ impl Tasks {
             }
             News::Unknown => {
                 let text = "The upstream knows no such task any more.";
-                failed(TaskState::Failed, Failure::new("upstream_lost_it", text))
+                failed(TaskState::Failed, Failure::new(LOST_THERE, text))
             }
             News::Running { progress } if (task.state, task.progress) != (TaskState::Running, *progress) => {
                 self.change(task.id, |task| {
@@ -109,10 +113,15 @@ impl Tasks {
     /// A crash, or a lost answer, came between the question to the upstream and its name of the task.
     fn look_for(&self, task: Task) -> Result<Task, TaskError> {
         let channel = self.channel(&task)?;
-        let reply = self.ask(&task, &channel, Speech.look_up())?;
+        let speech = Speech::of(task.wish.kind, &channel);
+        let Some(question) = speech.look_up() else {
+            // Whoever waited for its answer would have ended it by now.
+            return self.end(task.id, TaskState::Failed, Some(Failure::interrupted()), None);
+        };
+        let reply = self.ask(&task, &channel, question)?;
         // Of several that are alike, each must get a name of its own.
         let _naming = self.naming.lock();
-        match Speech.found(&task, reply.status, &reply.body) {
+        match speech.found(&task, reply.status, &reply.body) {
             // A name may be of one that is alike and is just being submitted.
             Found::These(_) if self.looks.is_any_on_its_way(&self.store.unnamed_like(&task)?) => Ok(task),
             Found::These(names) => {

@@ -2,31 +2,35 @@
 
 use std::sync::Arc;
 
-use http::header::{AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
-use http::{HeaderName, HeaderValue};
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, USER_AGENT};
+use http::{HeaderName, HeaderValue, Uri};
 use ledger::{Nano, ReleaseReason};
 use parking_lot::Mutex;
 
 use super::claim::{Claim, Claims};
 use super::error::TaskError;
-use super::looks::Looks;
+use super::looks::{Looks, OnItsWay};
 use super::owners::Owners;
+use super::results::{Made, Results};
 use super::store::{self, Search, TaskStore};
 use super::task::{Failure, Task, TaskMoney, TaskState, Wish};
-use super::upstream::{News, Product, Question, Speech, Submission, Taken};
+use super::upstream::{News, Product, Question, Speech, credential_header};
+use super::used::Used;
 use crate::books::{Books, BooksError, TaskEnd, Ticket};
 use crate::clock::{Clock, Entropy};
 use crate::config::Config;
 use crate::directory::{Channel, Directory, Environment};
-use crate::gateway::code_of;
-use crate::gateway::facts::{Ending, Outcome};
+use crate::gateway::caller_request;
+use crate::gateway::facts::{Attempt, Ending, Outcome};
 use crate::gateway::upstream::Target;
-use crate::http_client::{Ask, HttpClient, HttpError, Reply};
+use crate::http_client::{Ask, HttpClient, Reply};
 use crate::id::{AccountId, ChannelId, KeyId, PriceId, ProjectId, RequestId, TaskId};
 use crate::store::{Db, Projections};
 
-/// The name that a caller gives its call, as OpenAI's API has it.
-const CALLER_REQUEST: HeaderName = HeaderName::from_static("x-client-request-id");
+const AGENT: &str = concat!("tallygate/", env!("CARGO_PKG_VERSION"));
+/// Addresses of pictures are good for an hour, as OpenAI tells of its own.
+const ADDRESS_KEPT_MS: i64 = 3_600_000;
 
 /// From the section `tasks` of the configuration.
 #[derive(Clone, Copy, Debug)]
@@ -38,7 +42,10 @@ pub struct Settings {
     pub unconfirmed_ms: i64,
     /// Whoever looks at a task has it for so long.
     pub lease_ms: i64,
+    /// Longest time for which an upstream is waited for that answers with what it made.
+    pub answer_ms: i64,
     pub duplicate_ms: i64,
+    pub result_kept_ms: i64,
 }
 
 impl Settings {
@@ -51,7 +58,9 @@ impl Settings {
             deadline_ms: ms(tasks.deadline_ms),
             unconfirmed_ms: ms(tasks.unconfirmed_ms),
             lease_ms: ms(tasks.lease_ms),
+            answer_ms: ms(config.upstream.header_timeout_ms.saturating_add(config.upstream.total_timeout_ms)),
             duplicate_ms: ms(tasks.duplicate_ms),
+            result_kept_ms: ms(tasks.result_kept_ms),
         }
     }
 }
@@ -70,15 +79,32 @@ pub struct Tasks {
     pub(super) looks: Arc<Looks>,
     /// Held while a name that was found at an upstream becomes a task's.
     pub(super) naming: Mutex<()>,
+    pub(super) results: Arc<Results>,
 }
 
-/// Where a result is fetched from.
+/// Where a result is.
+#[derive(Debug)]
+pub enum Place {
+    /// To be fetched.
+    There {
+        target: Target,
+        path: String,
+        /// The channel's own, where they are needed.
+        headers: Vec<(HeaderName, HeaderValue)>,
+    },
+    Here {
+        content_type: Box<str>,
+        content: Bytes,
+    },
+}
+
+/// Another channel that a task moves to before one has it.
 #[derive(Clone, Debug)]
-pub struct Place {
-    pub base: String,
-    pub path: String,
-    /// The channel's own, where they are needed.
-    pub headers: Vec<(HeaderName, HeaderValue)>,
+pub struct Onward {
+    pub channel: ChannelId,
+    pub credential: u32,
+    pub upstream_model: Box<str>,
+    pub multiplier_ppm: u64,
 }
 
 /// A task whose cost is held.
@@ -110,11 +136,13 @@ impl Tasks {
         books: Arc<Books>,
         projections: Projections,
         directory: Arc<Directory>,
+        results: Arc<Results>,
         (clock, entropy): (Arc<dyn Clock>, Arc<dyn Entropy>),
         settings: Settings,
     ) -> Self {
         let http = HttpClient::new(clock.clone(), entropy.clone());
         Tasks {
+            results,
             store: TaskStore { db },
             books,
             projections,
@@ -160,7 +188,8 @@ impl Tasks {
     pub fn accept(&self, accepted: Accepted) -> Result<Task, TaskError> {
         let ticket = accepted.ticket;
         let now_ms = self.clock.now_ms();
-        let task = accepted.task(now_ms, &self.settings);
+        let mut task = accepted.task(now_ms, &self.settings);
+        task.poll_ms = Some(self.silence_ends_ms(&task, now_ms));
         let written = self.books.durability().wait_blocking(ticket).map_err(TaskError::from);
         match written.and_then(|()| Ok(self.store.insert(&task)?)) {
             Ok(()) => Ok(task),
@@ -173,52 +202,66 @@ impl Tasks {
         }
     }
 
-    /// Asks the upstream to make it. An error says that it will not, and that nothing is charged; a task that the
-    /// upstream may or may not have comes back as it is, and is the poller's to find.
-    pub fn submit(&self, task: &Task, submission: &Submission) -> Result<Task, TaskError> {
-        // Until it is answered, nobody looks for it.
-        let _on_its_way = self.looks.on_its_way(task.id);
-        let taken = match self.say(task, submission) {
-            Ok(taken) => taken,
-            Err(why) => {
-                let failure = Failure::new("not_submitted", "The upstream could not be asked.");
-                self.end(task.id, TaskState::Failed, Some(failure), None)?;
-                return Err(why);
-            }
-        };
-        let now_ms = self.clock.now_ms();
-        match taken {
-            Taken::Yes { id, news } => self.confirm(task.id, &id, &news),
-            Taken::No(fault) => {
-                let code = code_of(fault.kind);
-                let failure = Failure::new(code.as_str(), "The upstream did not take the task.");
-                self.end(task.id, TaskState::Failed, Some(failure), None)?;
-                Err(TaskError::Refused(fault))
-            }
-            Taken::Unclear(why) => {
-                tracing::warn!(task = %task.id, %why, "it is not known whether the upstream has a task");
-                self.change(task.id, |task| {
-                    task.poll_ms = task.poll_ms.min(Some(now_ms + self.settings.unconfirmed_ms));
-                })
-            }
-        }
+    /// Until it is dropped, nobody looks for the task.
+    pub fn on_its_way(&self, id: TaskId) -> OnItsWay {
+        self.looks.on_its_way(id)
     }
 
-    fn say(&self, task: &Task, submission: &Submission) -> Result<Taken, TaskError> {
-        let channel = self.channel(task)?;
-        match self.ask(task, &channel, Speech.submit(task, submission)) {
-            Ok(reply) => Ok(Speech.taken(reply.status, &reply.body, self.clock.now_ms())),
-            // What was not sent was not taken.
-            Err(TaskError::Http(HttpError::Forward(why))) if !why.sent() => {
-                Err(TaskError::Http(HttpError::Forward(why)))
+    /// Its upstream has been asked, and answers with what it made; whoever submitted it is told of a task.
+    pub fn begun(&self, id: TaskId) -> Result<Task, TaskError> {
+        let now_ms = self.clock.now_ms();
+        self.change(id, |task| {
+            task.submitted_ms = Some(now_ms);
+            if task.state == TaskState::Queued {
+                task.state = TaskState::Running;
             }
-            Err(TaskError::Http(why)) => Ok(Taken::Unclear(why.to_string().into())),
-            Err(why) => Err(why),
-        }
+        })
+    }
+
+    /// The upstream may have it: the poller looks for it there.
+    pub fn unconfirmed(&self, id: TaskId) -> Result<Task, TaskError> {
+        let now_ms = self.clock.now_ms();
+        self.change(id, |task| {
+            if !task.state.is_final() {
+                task.poll_ms = task.poll_ms.min(Some(now_ms + self.settings.unconfirmed_ms));
+            }
+        })
+    }
+
+    /// A channel did not take it, for certain, so that it moves to another one; on disk before that is asked. A task
+    /// that has come to its end meanwhile stays where it is.
+    pub fn move_on(&self, id: TaskId, tried: &Attempt, onward: &Onward) -> Result<Task, TaskError> {
+        let now_ms = self.clock.now_ms();
+        self.change(id, |task| {
+            if task.state.is_final() {
+                return;
+            }
+            task.tried.push(tried.clone());
+            (task.channel, task.credential) = (onward.channel, onward.credential);
+            task.upstream_model.clone_from(&onward.upstream_model);
+            task.multiplier_ppm = onward.multiplier_ppm;
+            task.attempts = task.attempts.saturating_add(1);
+            task.poll_ms = Some(self.silence_ends_ms(task, now_ms));
+        })
+    }
+
+    /// No channel made it.
+    pub fn refused(&self, id: TaskId, tried: &Attempt, failure: Failure) -> Result<Task, TaskError> {
+        self.end_tried(id, Some(tried), TaskState::Failed, Some(failure), None)
+    }
+
+    /// Its upstream answered with what it made. One that has come to its end meanwhile stays as it is.
+    pub fn made(&self, id: TaskId, tried: &Attempt, used: Used, made: Vec<Made>) -> Result<Task, TaskError> {
+        let now_ms = self.clock.now_ms();
+        let is_here = made.iter().all(|made| matches!(made, Made::Here { .. }));
+        let kept_ms = if is_here { self.settings.result_kept_ms } else { ADDRESS_KEPT_MS };
+        let expires_ms = Some(now_ms.saturating_add(kept_ms));
+        let product = Product { used: Some(used), expires_ms, made, cost: None };
+        self.end_tried(id, Some(tried), TaskState::Succeeded, None, Some(&product))
     }
 
     /// Notes the upstream's name of a task, and what it says of it.
-    pub(super) fn confirm(&self, id: TaskId, name: &str, news: &News) -> Result<Task, TaskError> {
+    pub fn confirm(&self, id: TaskId, name: &str, news: &News) -> Result<Task, TaskError> {
         let now_ms = self.clock.now_ms();
         let task = self.change(id, |task| {
             task.upstream_id = Some(name.into());
@@ -288,6 +331,7 @@ impl Tasks {
         {
             tracing::warn!(task = %id, %why, "the upstream was not told to forget a task");
         }
+        self.results.remove(id)?;
         self.change(id, |task| task.deleted_ms = task.deleted_ms.or(Some(now_ms)))
     }
 
@@ -295,19 +339,59 @@ impl Tasks {
     pub(super) fn cancel_upstream(&self, task: &Task) -> Result<bool, TaskError> {
         let Some(name) = &task.upstream_id else { return Ok(false) };
         let channel = self.channel(task)?;
-        let status = self.ask(task, &channel, Speech.cancel(name))?.status;
+        let speech = Speech::of(task.wish.kind, &channel);
+        let Some(question) = speech.cancel(task, name) else { return Ok(false) };
+        let status = self.ask(task, &channel, question)?.status;
         Ok((200..300).contains(&status) || matches!(status, 404 | 410))
     }
 
-    /// Where the result of a task is; `None`: there is none.
-    pub fn place(&self, task: &Task, variant: Option<&str>) -> Result<Option<Place>, TaskError> {
-        let Some(name) = task.upstream_id.as_deref().filter(|_| task.state == TaskState::Succeeded) else {
+    /// Where a result of a task is, from 0; `None`: there is none.
+    pub fn place(&self, task: &Task, number: u32, variant: Option<&str>) -> Result<Option<Place>, TaskError> {
+        if task.state != TaskState::Succeeded {
             return Ok(None);
-        };
+        }
+        if task.results > 0 {
+            let result = match variant {
+                None | Some("video") => self.results.get(task.id, number)?,
+                Some(_) => None,
+            };
+            return match result {
+                None => Ok(None),
+                Some(Made::Here { content_type, content }) => Ok(Some(Place::Here { content_type, content })),
+                Some(Made::At(address)) => self.address(task, &address).map(Some),
+            };
+        }
         let channel = self.channel(task)?;
-        let path = Speech.content(name, variant);
-        let (base, headers) = (channel.base_url.to_string(), self.headers(task, &channel)?);
-        Ok(Some(Place { base, path, headers }))
+        let speech = Speech::of(task.wish.kind, &channel);
+        let path = task.upstream_id.as_deref().and_then(|name| speech.content(name, variant));
+        let Some(path) = path else { return Ok(None) };
+        let (target, headers) = (target(&channel)?, self.headers(task, &channel)?);
+        Ok(Some(Place::There { target, path, headers }))
+    }
+
+    /// An address that an upstream told. In clear text only that of the upstream itself is fetched from, so that
+    /// nobody is led to what else this machine can reach.
+    fn address(&self, task: &Task, address: &str) -> Result<Place, TaskError> {
+        let unusable =
+            |why: &str| TaskError::Channel(format!("the address of a result cannot be used: {why}"));
+        let url: Uri = address.parse().map_err(|_| unusable("it is no URL"))?;
+        let (scheme, authority) =
+            (url.scheme_str().unwrap_or_default(), url.authority().map_or("", |own| own.as_str()));
+        let origin = format!("{scheme}://{authority}");
+        let channel = self.channel(task)?;
+        let is_the_upstreams =
+            channel.base_url.strip_prefix(&*origin).is_some_and(|rest| rest.starts_with('/'));
+        if scheme != "https" && !is_the_upstreams {
+            return Err(unusable("it is in clear text, and not the upstream's own"));
+        }
+        let target = match &channel.proxy {
+            None => Target::parse(&origin),
+            Some(proxy) => Target::parse_via(&origin, proxy),
+        };
+        let target = target.map_err(|why| unusable(&why.to_string()))?;
+        let path = url.path_and_query().map_or("/", |path| path.as_str()).to_owned();
+        let agent = HeaderValue::from_static(AGENT);
+        Ok(Place::There { target, path, headers: vec![(USER_AGENT, agent)] })
     }
 
     /// The one way into a final state: the first end that is written stands, whatever comes later. The ledger follows.
@@ -318,18 +402,51 @@ impl Tasks {
         failure: Option<Failure>,
         product: Option<&Product>,
     ) -> Result<Task, TaskError> {
+        self.end_tried(id, None, state, failure, product)
+    }
+
+    /// The same of a task whose last attempt ends with it. What it made is kept in the same transaction.
+    fn end_tried(
+        &self,
+        id: TaskId,
+        tried: Option<&Attempt>,
+        state: TaskState,
+        failure: Option<Failure>,
+        product: Option<&Product>,
+    ) -> Result<Task, TaskError> {
         let now_ms = self.clock.now_ms();
-        let task = self.change(id, |task| {
+        let made = product.map(|product| &*product.made).unwrap_or_default();
+        let sealed = self.results.seal(id, made)?;
+        let expires_ms = product.and_then(|product| product.expires_ms).unwrap_or(now_ms);
+        let task = self.store.db.transaction(|tx| {
+            let mut task = store::task_in(tx, id)?.ok_or(TaskError::NotFound)?;
             if !task.state.may_become(state) {
-                return;
+                return Ok::<_, TaskError>(task);
+            }
+            if let Some(tried) = tried {
+                task.tried.push(tried.clone());
+                task.upstream_id = task.upstream_id.or_else(|| tried.upstream_request.clone());
             }
             task.end(state, failure.clone(), now_ms);
-            if let Some(product) = product {
-                task.used_ms = product.used_ms.or(Some(task.wish.duration_ms));
-                task.result_expires_ms = product.expires_ms;
+            task.produced(product);
+            for result in &sealed {
+                result.insert_in(tx, id, expires_ms)?;
             }
+            store::update_in(tx, &mut task)?;
+            Ok(task)
         })?;
         self.follow(task)
+    }
+
+    /// When a task is looked at of which nothing was heard until then.
+    fn silence_ends_ms(&self, task: &Task, now_ms: i64) -> i64 {
+        let unconfirmed_ms = self.settings.unconfirmed_ms;
+        let silence_ms = match self.channel(task) {
+            Ok(channel) if Speech::of(task.wish.kind, &channel).finds() => unconfirmed_ms,
+            // It ends then, so nobody may be waiting for the upstream's answer any more.
+            _ => self.settings.answer_ms.saturating_add(unconfirmed_ms),
+        };
+        now_ms.saturating_add(silence_ms).min(task.deadline_ms)
     }
 
     /// Changes a task as it is now, in one transaction.
@@ -349,27 +466,29 @@ impl Tasks {
     }
 
     pub(super) fn ask(&self, task: &Task, channel: &Channel, question: Question) -> Result<Reply, TaskError> {
-        let target = Target::parse(&channel.base_url).map_err(|why| TaskError::Channel(why.to_string()))?;
+        let target = target(channel)?;
         let mut headers = self.headers(task, channel)?;
         if let Some(kind) = question.content_type.as_deref() {
             let kind = HeaderValue::from_str(kind).map_err(|why| TaskError::Channel(why.to_string()))?;
             headers.push((CONTENT_TYPE, kind));
         }
-        let Question { method, path, body, .. } = question;
+        let Question { method, path, body, headers: own, .. } = question;
+        headers.extend(own);
         Ok(self.http.ask(Ask { target, method, path, headers, body })?)
     }
 
-    fn headers(&self, task: &Task, channel: &Channel) -> Result<Vec<(HeaderName, HeaderValue)>, TaskError> {
+    /// What is sent with every question about a task. Does not block.
+    pub fn headers(
+        &self,
+        task: &Task,
+        channel: &Channel,
+    ) -> Result<Vec<(HeaderName, HeaderValue)>, TaskError> {
         let all = self.directory.credentials(channel)?;
         let own = all.get(task.credential as usize).or(all.first());
         let credential = own.ok_or_else(|| TaskError::Channel("it has no credential".to_owned()))?;
-        let bearer = format!("Bearer {}", credential.expose());
-        let mut bearer = HeaderValue::from_str(&bearer)
-            .map_err(|_| TaskError::Channel("the credential is no header value".to_owned()))?;
-        bearer.set_sensitive(true);
-        let agent = HeaderValue::from_static(concat!("tallygate/", env!("CARGO_PKG_VERSION")));
-        let mut headers = vec![(AUTHORIZATION, bearer), (USER_AGENT, agent)];
-        headers.extend(HeaderValue::from_bytes(&task.request.text()).ok().map(|name| (CALLER_REQUEST, name)));
+        let credential = credential_header(channel, credential).map_err(TaskError::Channel)?;
+        let mut headers = vec![credential, (USER_AGENT, HeaderValue::from_static(AGENT))];
+        headers.extend(caller_request(task.request, task.tried.len() + 1));
         Ok(headers)
     }
 
@@ -391,6 +510,14 @@ impl Tasks {
         }
         Ok(repaired)
     }
+}
+
+fn target(channel: &Channel) -> Result<Target, TaskError> {
+    let target = match &channel.proxy {
+        None => Target::parse(&channel.base_url),
+        Some(proxy) => Target::parse_via(&channel.base_url, proxy),
+    };
+    target.map_err(|why| TaskError::Channel(why.to_string()))
 }
 
 impl Accepted {
@@ -418,13 +545,15 @@ impl Accepted {
             failure: None,
             upstream_id: None,
             result_expires_ms: None,
-            used_ms: None,
+            used: None,
+            upstream_cost: None,
+            results: 0,
             money: TaskMoney::Held,
             charged: Nano::ZERO,
             attempts: 1,
+            tried: Vec::new(),
             duplicates: 0,
-            // Unless the upstream's name of it is learnt before.
-            poll_ms: Some(now_ms.saturating_add(settings.unconfirmed_ms)),
+            poll_ms: None,
             polls: 0,
             submitted_ms: None,
             ended_ms: None,

@@ -1,8 +1,9 @@
-//! The ledger follows a task's state: once, whoever asks.
+//! The ledger follows a task's state: once, whoever asks. What the upstreams of all its attempts will bill is accrued in
+//! the same record (ADR 9).
 
 use std::sync::Arc;
 
-use ledger::{Effect, LedgerError, Nano, ReleaseReason, Unit, Usage};
+use ledger::{Effect, LedgerError, Nano, ReleaseReason, Usage};
 
 use super::error::TaskError;
 use super::service::Tasks;
@@ -20,9 +21,10 @@ impl Tasks {
         if !task.is_unsettled() {
             return Ok(task);
         }
-        let usage = used(&task);
+        let price = self.directory.get::<Price>(task.price.raw())?.map(|stored| stored.document);
+        let usage = sold(&task);
         let end = match task.state {
-            TaskState::Succeeded => TaskEnd::Settle(self.cost(&task, &usage)?),
+            TaskState::Succeeded => TaskEnd::Settle(cost(&task, price.as_deref(), &usage)),
             TaskState::Cancelled => TaskEnd::Release(ReleaseReason::Cancelled),
             TaskState::Expired => TaskEnd::Release(ReleaseReason::Expired),
             TaskState::Failed | TaskState::Queued | TaskState::Running => {
@@ -30,7 +32,9 @@ impl Tasks {
             }
         };
         let decided = self.decided(&task)?;
-        let (money, charged) = match self.books.end_task(task.request, decided, end, outcome(&task, usage)) {
+        let attempts = self.attempts(&task, price.as_deref(), decided.as_deref());
+        let outcome = outcome(&task, usage, attempts);
+        let (money, charged) = match self.books.end_task(task.request, decided, end, outcome) {
             Ok((effect, ticket)) => {
                 self.books.durability().wait_blocking(ticket)?;
                 match effect {
@@ -61,14 +65,42 @@ impl Tasks {
         })
     }
 
-    /// At the price version and the multiplier of its acceptance.
-    fn cost(&self, task: &Task, usage: &Usage) -> Result<Nano, TaskError> {
-        let price = self.directory.get::<Price>(task.price.raw())?;
-        // A version is never deleted; without it the hold is what was agreed.
-        let Some(price) = price else { return Ok(task.hold) };
-        // What is beyond every amount is an upstream's nonsense; the hold bounds what it can cost.
-        let rates = price.document.rates_at(task.price_row);
-        Ok(ledger::rate(&rates, usage, task.multiplier_ppm).map_or(task.hold, |rated| rated.total))
+    /// Those that ended before it, and the one that it ended with.
+    fn attempts(&self, task: &Task, price: Option<&Price>, decided: Option<&Decided>) -> Attempts {
+        let mut attempts: Attempts = task.tried.iter().cloned().collect();
+        if attempts.len() >= task.attempts as usize {
+            return attempts;
+        }
+        let (usage, cost_basis) = match (task.state, task.failure.as_ref()) {
+            (TaskState::Succeeded, _) => (sold(task), CostBasis::Upstream),
+            // It may have been made all the same.
+            (TaskState::Expired | TaskState::Cancelled, _) => {
+                (most(task, price, decided), CostBasis::Estimated)
+            }
+            (_, Some(failure)) if failure.may_be_billed() => {
+                (most(task, price, decided), CostBasis::Estimated)
+            }
+            _ => (Usage::default(), CostBasis::Nothing),
+        };
+        let channel = self.channel(task).ok();
+        let cost = match cost_basis {
+            CostBasis::Nothing => Some(Nano::ZERO),
+            CostBasis::Upstream if task.upstream_cost.is_some() => task.upstream_cost,
+            _ => channel.zip(price).and_then(|(channel, price)| channel.cost(&task.model, price, &usage)),
+        };
+        let started_us = attempts.last().map_or(0, |last| last.started_us.saturating_add(last.duration_us));
+        attempts.push(Attempt {
+            channel: Some(task.channel),
+            credential: u8::try_from(task.credential + 1).unwrap_or(u8::MAX),
+            multiplier_ppm: task.multiplier_ppm,
+            started_us,
+            duration_us: lasted_us(task).saturating_sub(started_us),
+            upstream_request: task.upstream_id.clone(),
+            cost,
+            cost_basis,
+            ..Attempt::default()
+        });
+        attempts
     }
 
     /// The call as it was accepted; `None` once its facts are purged.
@@ -83,34 +115,40 @@ impl Tasks {
 }
 
 /// What is charged for: nothing unless it succeeded.
-fn used(task: &Task) -> Usage {
-    let mut usage = Usage::default();
-    if task.state == TaskState::Succeeded {
-        usage.row = task.price_row;
-        usage.set_units(Unit::Second, task.used_ms.unwrap_or(task.wish.duration_ms));
+fn sold(task: &Task) -> Usage {
+    let used = task.used.filter(|_| task.state == TaskState::Succeeded);
+    used.map(|used| used.usage).unwrap_or_default()
+}
+
+/// At the price version and the multiplier of its acceptance.
+fn cost(task: &Task, price: Option<&Price>, usage: &Usage) -> Nano {
+    // A version is never deleted; without it the hold is what was agreed.
+    let Some(price) = price else { return task.hold };
+    // Sold by tokens that nobody told: the same.
+    let is_told = price.sells(task.wish.kind.unit()) || price.per_call.is_positive();
+    if !is_told && usage.tokens.iter().all(|tokens| *tokens == 0) {
+        return task.hold;
     }
-    usage
+    // What is beyond every amount is an upstream's nonsense; the hold bounds what it can cost.
+    let rates = price.rates_at(usage.row);
+    ledger::rate(&rates, usage, task.multiplier_ppm).map_or(task.hold, |rated| rated.total)
+}
+
+/// The most that it can use.
+fn most(task: &Task, price: Option<&Price>, decided: Option<&Decided>) -> Usage {
+    let asked = || task.usage_of(task.wish.asked());
+    decided.zip(price).map_or_else(asked, |(decided, price)| decided.most(price))
+}
+
+fn lasted_us(task: &Task) -> u64 {
+    let ended_ms = task.ended_ms.unwrap_or(task.created_ms);
+    u64::try_from(ended_ms.saturating_sub(task.created_ms)).unwrap_or(0).saturating_mul(1_000)
 }
 
 /// For the row of the log.
-fn outcome(task: &Task, usage: Usage) -> Outcome {
-    let made = task.state == TaskState::Succeeded;
-    let ended_ms = task.ended_ms.unwrap_or(task.created_ms);
-    let us = u64::try_from(ended_ms.saturating_sub(task.created_ms)).unwrap_or(0).saturating_mul(1_000);
-    let attempt = Attempt {
-        channel: Some(task.channel),
-        credential: u8::try_from(task.credential + 1).unwrap_or(u8::MAX),
-        multiplier_ppm: task.multiplier_ppm,
-        duration_us: us,
-        upstream_request: task.upstream_id.clone(),
-        cost_basis: match task.state {
-            TaskState::Succeeded => CostBasis::Upstream,
-            // It may have been made all the same.
-            TaskState::Expired | TaskState::Cancelled => CostBasis::Estimated,
-            TaskState::Failed | TaskState::Queued | TaskState::Running => CostBasis::Nothing,
-        },
-        ..Attempt::default()
-    };
+fn outcome(task: &Task, usage: Usage, attempts: Attempts) -> Outcome {
+    let source = task.used.filter(|_| task.state == TaskState::Succeeded).map(|used| used.source);
+    let us = lasted_us(task);
     // A task that its upstream did not take was answered with a refusal, all others when they were accepted.
     let failure = task.failure.as_ref().filter(|_| task.submitted_ms.is_none());
     let code = failure.and_then(|failure| failure.code.parse::<Code>().ok());
@@ -123,8 +161,8 @@ fn outcome(task: &Task, usage: Usage) -> Outcome {
             TaskState::Failed | TaskState::Queued | TaskState::Running => Ending::UpstreamFailed,
         },
         usage,
-        usage_source: if made { UsageSource::Upstream } else { UsageSource::None },
-        attempts: Attempts::from_iter([attempt]),
+        usage_source: source.unwrap_or(UsageSource::None),
+        attempts,
         upstream_error: task.failure.as_ref().map(|failure| failure.text.clone()),
         code,
         first_byte_us: None,

@@ -3,6 +3,8 @@
 use ledger::Nano;
 
 use super::task::{Failure, Task, TaskKind, TaskMoney, TaskState, Wish};
+use super::tried;
+use super::used::Used;
 use crate::directory::Environment;
 use crate::id::{AccountId, ChannelId, KeyId, PriceId, ProjectId, RequestId, TaskId};
 use crate::store::{Db, Result, Row, StoreError, Tx, Value};
@@ -13,6 +15,7 @@ use crate::store_params;
 pub struct Search {
     pub account: Option<AccountId>,
     pub key: Option<KeyId>,
+    pub kind: Option<TaskKind>,
     pub state: Option<TaskState>,
     pub model: Option<String>,
     /// Made at or after, and before: milliseconds since 1970.
@@ -28,10 +31,10 @@ pub struct Search {
 }
 
 const TASK: &str = "SELECT id, request, account, environment, api_key, project, channel, kind, model, upstream_model, \
-     resolution, duration_ms, used_ms, reference_hashes, prompt_hash, fingerprint, state, progress, failure_code, \
+     resolution, duration_ms, used, reference_hashes, prompt_hash, fingerprint, state, progress, failure_code, \
      failure_text, upstream_id, result_expires_ms, price, multiplier_ppm, hold_nano, money, charged_nano, \
-     attempts, duplicates, poll_ms, polls, deadline_ms, created_ms, submitted_ms, ended_ms, deleted_ms, version, price_row, credential \
-     FROM tasks";
+     attempts, duplicates, poll_ms, polls, deadline_ms, created_ms, submitted_ms, ended_ms, deleted_ms, version, price_row, credential, \
+     quality, images, results, tried, cost_nano FROM tasks";
 
 /// Rows of tasks. Blocking.
 #[derive(Clone)]
@@ -91,6 +94,9 @@ impl TaskStore {
         }
         if let Some(key) = search.key {
             add("api_key =", key.raw().into());
+        }
+        if let Some(kind) = search.kind {
+            add("kind =", kind.as_str().into());
         }
         if let Some(state) = search.state {
             add("state =", state.as_str().into());
@@ -160,12 +166,14 @@ impl TaskStore {
             task.version,
             task.price_row,
             task.credential,
+            wish.quality.as_deref(),
+            wish.images,
         ];
         let sql = "INSERT INTO tasks (id, request, account, environment, api_key, project, channel, kind, model, \
              upstream_model, resolution, ratio, duration_ms, reference_hashes, prompt_hash, fingerprint, state, \
              price, multiplier_ppm, hold_nano, money, attempts, poll_ms, deadline_ms, created_ms, version, price_row, \
-             credential, progress, charged_nano, duplicates, polls) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, \
-             ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, 0, 0, 0, 0)";
+             credential, quality, images, progress, charged_nano, duplicates, polls) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, \
+             ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, 0, 0, 0, 0)";
         self.db.execute(sql, params).map(drop)
     }
 
@@ -204,7 +212,7 @@ pub(super) fn update_in(tx: &mut Tx<'_>, task: &mut Task) -> Result<()> {
         failure.map(|failure| &*failure.text),
         task.upstream_id.as_deref(),
         task.result_expires_ms,
-        task.used_ms,
+        task.used.map(|used| used.text()),
         task.money.as_str(),
         task.charged.0,
         task.attempts,
@@ -213,11 +221,19 @@ pub(super) fn update_in(tx: &mut Tx<'_>, task: &mut Task) -> Result<()> {
         task.submitted_ms,
         task.ended_ms,
         task.deleted_ms,
+        task.results,
+        tried::text(&task.tried),
+        task.channel.raw(),
+        task.credential,
+        &*task.upstream_model,
+        task.multiplier_ppm,
+        task.upstream_cost.map(|cost| cost.0),
     ];
     let sql = "UPDATE tasks SET version = version + 1, state = ?3, progress = ?4, failure_code = ?5, \
-         failure_text = ?6, upstream_id = ?7, result_expires_ms = ?8, used_ms = ?9, money = ?10, \
+         failure_text = ?6, upstream_id = ?7, result_expires_ms = ?8, used = ?9, money = ?10, \
          charged_nano = ?11, attempts = ?12, poll_ms = ?13, polls = ?14, submitted_ms = ?15, ended_ms = ?16, \
-         deleted_ms = ?17 WHERE id = ?1 AND version = ?2";
+         deleted_ms = ?17, results = ?18, tried = ?19, channel = ?20, credential = ?21, upstream_model = ?22, \
+         multiplier_ppm = ?23, cost_nano = ?24 WHERE id = ?1 AND version = ?2";
     match tx.execute(sql, params)? {
         1 => {
             task.version += 1;
@@ -232,7 +248,10 @@ fn boxed(row: &Row, column: usize) -> Result<Option<Box<str>>> {
 }
 
 fn word<T>(row: &Row, column: usize, parse: impl Fn(&str) -> Option<T>) -> Result<T> {
-    let text = row.text(column)?;
+    parsed(row.text(column)?, parse)
+}
+
+fn parsed<T>(text: &str, parse: impl Fn(&str) -> Option<T>) -> Result<T> {
     parse(text).ok_or_else(|| StoreError::corrupt(format!("a task says {text} where that is no word")))
 }
 
@@ -252,12 +271,14 @@ fn read_task(row: &Row) -> Result<Task> {
         wish: Wish {
             kind: word(row, 7, TaskKind::parse)?,
             resolution: boxed(row, 10)?,
+            quality: boxed(row, 39)?,
+            images: row.u32(40)?,
             duration_ms: row.id(11)?,
             reference_hashes: hashes,
             prompt_hash: row.bytes(14)?,
             fingerprint: u128::from_be_bytes(row.bytes(15)?),
         },
-        used_ms: row.maybe(12, Row::id)?,
+        used: row.maybe(12, Row::text)?.map(|text| parsed(text, Used::parse)).transpose()?,
         state: word(row, 16, TaskState::parse)?,
         progress: row.u32(17)?,
         failure: failure.map(|(code, text)| Failure { code, text }),
@@ -280,5 +301,12 @@ fn read_task(row: &Row) -> Result<Task> {
         version: row.id(36)?,
         price_row: row.id(37)?,
         credential: row.u32(38)?,
+        upstream_cost: row.maybe(43, Row::int)?.map(Nano),
+        results: row.u32(41)?,
+        tried: row
+            .maybe(42, Row::text)?
+            .map(|text| parsed(text, tried::parse))
+            .transpose()?
+            .unwrap_or_default(),
     })
 }

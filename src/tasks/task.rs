@@ -1,26 +1,48 @@
 //! A task, its states, and what became of its money.
 
-use ledger::Nano;
+use ledger::{Nano, Unit, Usage};
 
 use crate::directory::Environment;
-use crate::gateway::request::{VideoWish, sha256};
+use crate::gateway::facts::{Attempt, Endpoint, UsageSource};
+use crate::gateway::request::{TaskWish, sha256};
 use crate::hex;
 use crate::id::{AccountId, ChannelId, KeyId, PriceId, ProjectId, RequestId, TaskId};
+
+use super::upstream::Product;
+use super::used::Used;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TaskKind {
     Video,
+    Image,
 }
 
 impl TaskKind {
     pub const fn as_str(self) -> &'static str {
         match self {
             TaskKind::Video => "video",
+            TaskKind::Image => "image",
         }
     }
 
     pub fn parse(text: &str) -> Option<Self> {
-        [TaskKind::Video].into_iter().find(|kind| kind.as_str() == text)
+        [TaskKind::Video, TaskKind::Image].into_iter().find(|kind| kind.as_str() == text)
+    }
+
+    /// What is counted of it.
+    pub const fn unit(self) -> Unit {
+        match self {
+            TaskKind::Video => Unit::Second,
+            TaskKind::Image => Unit::Image,
+        }
+    }
+
+    /// Where it is submitted and asked about.
+    pub const fn lane(self) -> Endpoint {
+        match self {
+            TaskKind::Video => Endpoint::Videos,
+            TaskKind::Image => Endpoint::Images,
+        }
     }
 }
 
@@ -96,6 +118,14 @@ impl TaskMoney {
     }
 }
 
+/// Nobody can ask about it any more.
+pub(super) const CHANNEL_GONE: &str = "channel_gone";
+/// Its upstream knows no such task any more.
+pub(super) const LOST_THERE: &str = "upstream_lost_it";
+/// Whoever waited for its upstream's answer has stopped.
+const INTERRUPTED: &str = "interrupted";
+const NO_RESULT: &str = "no_result";
+
 /// Why a task did not succeed, for its caller: the code is ours or the upstream's, the text is safe to show.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
@@ -107,6 +137,20 @@ impl Failure {
     pub fn new(code: impl Into<Box<str>>, text: impl Into<Box<str>>) -> Self {
         Failure { code: code.into(), text: text.into() }
     }
+
+    /// The upstream says that it made it, and not where that is.
+    pub(super) fn no_result() -> Self {
+        Failure::new(NO_RESULT, "The upstream told no result.")
+    }
+
+    pub fn interrupted() -> Self {
+        Failure::new(INTERRUPTED, "The gateway stopped while its upstream was making it.")
+    }
+
+    /// Whether nobody can say that the upstream did not make it.
+    pub(super) fn may_be_billed(&self) -> bool {
+        matches!(&*self.code, CHANNEL_GONE | LOST_THERE | INTERRUPTED | NO_RESULT)
+    }
 }
 
 /// What is known of a request for a task before it is decided.
@@ -115,24 +159,41 @@ pub struct Wish {
     pub kind: TaskKind,
     /// `1280x720` (分辨率).
     pub resolution: Option<Box<str>>,
-    /// Milliseconds (时长).
+    pub quality: Option<Box<str>>,
+    /// Milliseconds (时长); 0: it has no length.
     pub duration_ms: u64,
+    /// Pictures; 0: it is a video.
+    pub images: u32,
     /// SHA-256 of each reference image (参考图), in hexadecimal digits.
     pub reference_hashes: Vec<Box<str>>,
     pub prompt_hash: [u8; 32],
-    /// Of the whole body.
+    /// Of all that was asked for.
     pub fingerprint: u128,
 }
 
 impl Wish {
-    pub fn of(model: &str, video: &VideoWish) -> Self {
+    pub fn of(model: &str, asked: &TaskWish) -> Self {
+        let (kind, duration_ms, images) = match asked {
+            TaskWish::Video(video) => (TaskKind::Video, video.seconds.saturating_mul(1_000), 0),
+            TaskWish::Image(image) => (TaskKind::Image, 0, image.images),
+        };
         Wish {
-            kind: TaskKind::Video,
-            resolution: Some(video.size.clone()),
-            duration_ms: video.seconds.saturating_mul(1_000),
-            reference_hashes: video.references.iter().map(|hash| hex::encode(hash).into()).collect(),
-            prompt_hash: sha256(video.prompt.as_bytes()),
-            fingerprint: video.fingerprint(model),
+            kind,
+            resolution: asked.size().map(Into::into),
+            quality: asked.quality().map(Into::into),
+            duration_ms,
+            images,
+            reference_hashes: asked.references().iter().map(|hash| hex::encode(hash).into()).collect(),
+            prompt_hash: sha256(asked.prompt().as_bytes()),
+            fingerprint: asked.fingerprint(model),
+        }
+    }
+
+    /// How much of its unit was asked for, as it is counted.
+    pub fn asked(&self) -> u64 {
+        match self.kind {
+            TaskKind::Video => self.duration_ms,
+            TaskKind::Image => u64::from(self.images),
         }
     }
 
@@ -149,7 +210,7 @@ fn common_divisor(one: u32, other: u32) -> u32 {
     if other == 0 { one } else { common_divisor(other, one % other) }
 }
 
-/// A task. The fields above `state` never change.
+/// A task. The fields above `state` never change, but that it can move to another channel before one has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Task {
     pub id: TaskId,
@@ -181,12 +242,18 @@ pub struct Task {
     /// The upstream's name of it; `None`: not learnt (yet).
     pub upstream_id: Option<Box<str>>,
     pub result_expires_ms: Option<i64>,
-    /// What the upstream produced, in milliseconds.
-    pub used_ms: Option<u64>,
+    /// What the upstream produced.
+    pub used: Option<Used>,
+    /// What the upstream bills for it, where it tells that.
+    pub upstream_cost: Option<Nano>,
+    /// Results that are kept here; 0: the upstream keeps them.
+    pub results: u32,
     pub money: TaskMoney,
     pub charged: Nano,
-    /// How often the upstream was asked to make it.
+    /// How many upstreams were asked to make it.
     pub attempts: u32,
+    /// Those attempts that have ended; the one that is not among them is at `channel`.
+    pub tried: Vec<Attempt>,
     /// Identical submissions that were answered with it.
     pub duplicates: u32,
     /// When it is looked at next.
@@ -206,6 +273,23 @@ impl Task {
         self.state.is_final() && self.money == TaskMoney::Held
     }
 
+    /// So much of its unit, priced as it was held.
+    pub fn usage_of(&self, counted: u64) -> Usage {
+        let mut usage = Usage { row: self.price_row, ..Usage::default() };
+        usage.set_units(self.wish.kind.unit(), counted);
+        usage
+    }
+
+    /// What the upstream has produced; where it does not tell how much, as much as was asked for.
+    pub(super) fn produced(&mut self, product: Option<&Product>) {
+        let Some(product) = product else { return };
+        let asked = || Used { usage: self.usage_of(self.wish.asked()), source: UsageSource::Upstream };
+        self.used = Some(product.used.unwrap_or_else(asked));
+        self.result_expires_ms = product.expires_ms;
+        self.upstream_cost = product.cost;
+        self.results = u32::try_from(product.made.len()).unwrap_or(u32::MAX);
+    }
+
     /// The one way into a final state.
     pub(super) fn end(&mut self, state: TaskState, failure: Option<Failure>, now_ms: i64) {
         (self.state, self.failure) = (state, failure);
@@ -218,6 +302,49 @@ impl Task {
     }
 }
 
+/// A task as it was accepted.
+#[cfg(test)]
+pub(super) fn sample(asked: &TaskWish) -> Task {
+    Task {
+        id: TaskId::from_raw(1),
+        request: RequestId::from_raw(2),
+        account: AccountId::from_raw(3),
+        environment: Environment::Live,
+        key: KeyId::from_raw(4),
+        project: None,
+        channel: ChannelId::from_raw(5),
+        credential: 0,
+        model: "m".into(),
+        upstream_model: "up/stream".into(),
+        wish: Wish::of("m", asked),
+        price: PriceId::from_raw(6),
+        price_row: 1,
+        multiplier_ppm: 1_000_000,
+        hold: Nano::ZERO,
+        deadline_ms: 0,
+        created_ms: 0,
+        state: Queued,
+        progress: 0,
+        failure: None,
+        upstream_id: None,
+        result_expires_ms: None,
+        used: None,
+        upstream_cost: None,
+        results: 0,
+        money: TaskMoney::Held,
+        charged: Nano::ZERO,
+        attempts: 1,
+        tried: Vec::new(),
+        duplicates: 0,
+        poll_ms: None,
+        polls: 0,
+        submitted_ms: None,
+        ended_ms: None,
+        deleted_ms: None,
+        version: 1,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -226,7 +353,9 @@ mod tests {
         Wish {
             kind: TaskKind::Video,
             resolution: Some(resolution.into()),
+            quality: None,
             duration_ms: 4_000,
+            images: 0,
             reference_hashes: Vec::new(),
             prompt_hash: [0; 32],
             fingerprint: 0,

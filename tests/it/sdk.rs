@@ -84,3 +84,14 @@ fn h3_s28_every_client_works_unchanged_and_the_readme_says_what_was_shown() {
     let rows = results.map(|(_, from)| std::fs::read_to_string(from).unwrap()).concat();
     matrix::check(Path::new(env!("CARGO_MANIFEST_DIR")), &rows);
 }
+
+/// H3, G1: `client.videos` of OpenAI's own SDKs, to its corners; pictures as tasks, and a foreign upstream, by the same.
+#[test]
+fn h3_g1_the_sdks_make_videos_and_pictures_as_tasks() {
+    let sdk = installed();
+    let demo = Demo::start();
+    for node in [false, true] {
+        let command = script(&sdk, "tasks_check", node);
+        run(command, demo.ready()["base_url"].as_str().unwrap(), &demo.ready()["keys"]);
+    }
+}

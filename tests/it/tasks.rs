@@ -279,7 +279,7 @@ fn g4_a_task_beyond_the_cap_must_be_confirmed(backend: Backend) {
     let estimate = studio.ask(&Ask::post("/v1/videos/estimate", &body).bearer(&studio.key)).ok();
     let told = |field: &str| estimate[field].clone();
     assert_eq!(
-        [told("cost_max"), told("task_cost_cap"), told("per_second")],
+        [told("cost_max"), told("task_cost_cap"), told("per_unit")],
         ["0.8", "0.5", "0.1"].map(|text| json!(text))
     );
     assert_eq!([told("needs_confirmation"), told("would")], [json!(true), json!("pass")]);

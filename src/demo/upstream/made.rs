@@ -11,6 +11,7 @@ use super::wire::event;
 use crate::demo::prices::DemoModel;
 use crate::gateway::facts::Endpoint;
 use crate::gateway::tokens::{self, Family};
+use crate::hex;
 
 /// Documents that one search ranks, and tokens beyond which a document counts as several.
 const DOCUMENTS_PER_SEARCH: usize = 100;
@@ -35,6 +36,8 @@ pub(super) struct Made {
     /// One whole body, or the events of a stream.
     pub pieces: Vec<Bytes>,
     pub delay_ms: u64,
+    /// It is made and billed, and a gateway in between gives up before the answer is there.
+    pub is_lost: bool,
 }
 
 /// A request as the endpoints share it.
@@ -46,9 +49,19 @@ struct Ask<'a> {
     fields: Value,
     /// Sizes of the files of a form, with how long a recording is.
     files: Vec<form::File>,
+    /// Where the upstream is reached.
+    host: &'a str,
 }
 
-pub(super) fn make(endpoint: Endpoint, media_type: &str, body: &Bytes) -> Result<Made, Rejection> {
+/// Below it, a picture whose address was told: its name is the prompt in hexadecimal digits.
+pub(super) const PICTURES: &str = "/pictures/";
+
+pub(super) fn make(
+    endpoint: Endpoint,
+    media_type: &str,
+    body: &Bytes,
+    host: &str,
+) -> Result<Made, Rejection> {
     let (fields, files) = match endpoint.takes_form() {
         true => form::read(media_type, body).ok_or_else(|| Rejection::invalid("body", "broken form"))?,
         false => {
@@ -59,7 +72,10 @@ pub(super) fn make(endpoint: Endpoint, media_type: &str, body: &Bytes) -> Result
     // The one format that has a default for it.
     let default = if endpoint == Endpoint::Moderations { "omni-moderation-latest" } else { "" };
     let model = model_of(endpoint, fields["model"].as_str().unwrap_or(default))?;
-    let ask = Ask { endpoint, model, body, fields, files };
+    let ask = Ask { endpoint, model, body, fields, files, host };
+    if let Some(status) = wish(&ask.asked(), "#status").and_then(|status| u16::try_from(status).ok()) {
+        return Err(Rejection { status, ..Rejection::invalid("prompt", "it was asked to fail") });
+    }
     let mut made = match endpoint {
         Endpoint::Embeddings => ask.vectors(),
         Endpoint::ImageGenerations | Endpoint::ImageEdits => ask.pictures(),
@@ -69,6 +85,7 @@ pub(super) fn make(endpoint: Endpoint, media_type: &str, body: &Bytes) -> Result
         _ => ask.ranking(),
     };
     made.delay_ms = wish(&ask.asked(), "#delay_ms").unwrap_or(0);
+    made.is_lost = ask.asked().contains("#lost");
     Ok(made)
 }
 
@@ -110,6 +127,7 @@ impl Ask<'_> {
             content_type,
             pieces,
             delay_ms: 0,
+            is_lost: false,
         }
     }
 
@@ -169,7 +187,8 @@ impl Ask<'_> {
                 let one = match self.text("response_format") {
                     "b64_json" => json!({"b64_json": picture, "revised_prompt": format!("echo: {prompt}")}),
                     _ => {
-                        json!({"url": "https://pictures.invalid/1.png", "revised_prompt": format!("echo: {prompt}")})
+                        let url = format!("http://{}{PICTURES}{}", self.host, hex::encode(prompt.as_bytes()));
+                        json!({"url": url, "revised_prompt": format!("echo: {prompt}")})
                     }
                 };
                 let data: Vec<Value> = (0..count).map(|_| one.clone()).collect();

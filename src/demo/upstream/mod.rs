@@ -1,5 +1,5 @@
 //! The simulated upstream, with the payment providers beside it: a process of its own that speaks the wire formats of
-//! OpenAI, DeepSeek, Anthropic and Gemini, echoes, fails in every way that it is told to, and keeps a bill.
+//! OpenAI, DeepSeek, Anthropic and Gemini and one of its own for tasks, echoes, fails in every way that it is told to, and keeps a bill.
 //!
 //! Promises: the same request gets the same answer; every answer's row is on
 //! disk before its last bytes (a whole answer's: before its first), also when
@@ -10,7 +10,7 @@
 //! Words in the last user message that change an answer, for tests:
 //! `#tokens=500` (its length), `#delay_ms=50` (how long it thinks), `#tool`
 //! (it calls the first tool that the request offers), `#status=429` (it fails with that status), `#cut` (it breaks off
-//! half-way).
+//! half-way), `#lost` (of pictures and videos: they are made, and a gateway in between gives up before the answer).
 
 mod answer;
 mod bill;
@@ -19,6 +19,7 @@ pub mod credit;
 mod form;
 mod made;
 mod server;
+mod studio;
 mod videos;
 mod wire;
 mod wire_anthropic;
@@ -34,6 +35,7 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 
 pub use bill::{BillOutcome, BillRow, Tokens};
+pub use studio::task_api as studio_task_api;
 
 use crate::clock::{Entropy, SystemClock, SystemEntropy};
 use crate::demo::payments::{Contract, Payments};

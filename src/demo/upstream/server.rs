@@ -30,8 +30,8 @@ use super::chat::{Behaviour, Chat, Rejection};
 use super::credit;
 use super::videos::Jobs;
 use super::{
-    BODY_BYTES_MAX, CALLER_REQUEST_HEADER, UPSTREAM_REQUEST_HEADER, made, wire, wire_anthropic, wire_gemini,
-    wire_text,
+    BODY_BYTES_MAX, CALLER_REQUEST_HEADER, UPSTREAM_REQUEST_HEADER, made, studio, wire, wire_anthropic,
+    wire_gemini, wire_text,
 };
 use crate::clock::{Clock, Entropy, SystemClock, SystemEntropy};
 use crate::demo::prices::MODELS;
@@ -70,6 +70,7 @@ pub(super) struct Server {
     /// Calls of `demo-unstable` so far.
     turns: AtomicUsize,
     pub(super) jobs: Arc<Mutex<Jobs>>,
+    pub(super) studio_jobs: Mutex<studio::Jobs>,
 }
 
 /// Takes connections until dropped.
@@ -97,13 +98,22 @@ pub(super) async fn accept(listener: TcpListener, server: Arc<Server>) {
 
 impl Server {
     pub fn new(key: Secret, bill: Bill) -> Self {
-        Self { key, bill, prefixes: Mutex::default(), turns: AtomicUsize::new(0), jobs: Arc::default() }
+        Self {
+            key,
+            bill,
+            prefixes: Mutex::default(),
+            turns: AtomicUsize::new(0),
+            jobs: Arc::default(),
+            studio_jobs: Mutex::default(),
+        }
     }
 
     async fn route(self: Arc<Self>, request: Request<Incoming>, reset: Arc<AtomicBool>) -> Response<Body> {
         let path = request.uri().path();
         match (request.method(), path) {
             (&Method::GET, "/bill") => self.bill(request.uri().query(), false).await,
+            (&Method::GET, path) if path.starts_with(made::PICTURES) => picture(path),
+            (_, path) if path.starts_with(studio::PATH) => self.studio(request).await,
             (&Method::GET, "/bill.json") => self.bill(request.uri().query(), true).await,
             (&Method::POST, path) if of_other_format(path).is_some() => {
                 let (endpoint, model) = of_other_format(path).unwrap_or((Endpoint::Messages, None));
@@ -144,6 +154,11 @@ impl Server {
         }
     }
 
+    /// Whether the key is in a header of this name.
+    pub(super) fn shows_key(&self, request: &Request<Incoming>, header: &str) -> bool {
+        request.headers().get(header).is_some_and(|sent| self.key.matches(sent.as_bytes()))
+    }
+
     fn knows(&self, request: &Request<Incoming>) -> bool {
         let sent = |name: &str| request.headers().get(name).map(HeaderValue::as_bytes);
         let key = match of_other_format(request.uri().path()).map(|(endpoint, _)| endpoint) {
@@ -158,6 +173,8 @@ impl Server {
     /// Pictures, sound, vectors and the like.
     async fn make(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
         let (endpoint, caller) = (endpoint_at(request.uri().path()), caller_of(&request));
+        let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+        let host = host.unwrap_or_default().to_owned();
         let media_type = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
         let media_type = media_type.unwrap_or_default().to_owned();
         let Ok(body) = Limited::new(request.into_body(), BODY_BYTES_MAX).collect().await else {
@@ -165,7 +182,7 @@ impl Server {
             return json(StatusCode::PAYLOAD_TOO_LARGE, &body);
         };
         let endpoint = endpoint.unwrap_or(Endpoint::Embeddings);
-        let made = match made::make(endpoint, &media_type, &body.to_bytes()) {
+        let made = match made::make(endpoint, &media_type, &body.to_bytes(), &host) {
             Ok(made) => made,
             Err(rejection) => return rejected(&rejection),
         };
@@ -183,6 +200,9 @@ impl Server {
         };
         if !self.bill.append(item).await {
             return broken();
+        }
+        if made.is_lost {
+            return gave_up();
         }
         let (send, chunks) = mpsc::channel(4);
         let mut response = Response::new(Either::Right(Chunks(chunks)));
@@ -537,6 +557,20 @@ fn no_credit() -> Response<Body> {
     let message = "You exceeded your current quota, please check your plan and billing details.";
     let body = wire::error("insufficient_quota", Some("insufficient_quota"), None, message);
     json(StatusCode::TOO_MANY_REQUESTS, &body)
+}
+
+/// What a gateway in between says.
+pub(super) fn gave_up() -> Response<Body> {
+    full(StatusCode::GATEWAY_TIMEOUT, "text/html", Bytes::from_static(b"<h1>504</h1>"))
+}
+
+/// Whoever knows its address may see it.
+fn picture(path: &str) -> Response<Body> {
+    let prompt = path.strip_prefix(made::PICTURES).and_then(crate::hex::decode_vec);
+    match prompt {
+        Some(prompt) => full(StatusCode::OK, "image/png", [b"echo: ".as_slice(), &prompt].concat().into()),
+        None => full(StatusCode::NOT_FOUND, "text/plain", Bytes::from_static(b"no such picture")),
+    }
 }
 
 fn broken() -> Response<Body> {

@@ -9,7 +9,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
@@ -19,7 +18,7 @@ use tokio::time::sleep;
 
 use super::bill::{BillOutcome, Item};
 use super::chat::{Rejection, model_of, wish};
-use super::server::{Body, Server, caller_of, fresh_id, full, json, rejected};
+use super::server::{Body, Server, caller_of, fresh_id, full, gave_up, json, rejected};
 use super::{BODY_BYTES_MAX, form, wire};
 use crate::clock::{Clock, SystemClock};
 use crate::demo::prices::DemoModel;
@@ -205,7 +204,7 @@ impl Server {
         self.jobs.lock().add(job);
         sleep(Duration::from_millis(wish(&prompt, "#delay_ms").unwrap_or(0).min(60_000))).await;
         if prompt.contains("#lost") {
-            return full(StatusCode::GATEWAY_TIMEOUT, "text/html", Bytes::from_static(b"<h1>504</h1>"));
+            return gave_up();
         }
         json(StatusCode::OK, &view)
     }

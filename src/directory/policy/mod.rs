@@ -103,7 +103,7 @@ pub fn fine_grained(endpoint: &str) -> &'static str {
         "rerank" => "models:rerank",
         "images/generations" | "images/edits" => "images:create",
         "audio/speech" | "audio/transcriptions" => "audio:create",
-        "videos" => "tasks:create",
+        "videos" | "images" => "tasks:create",
         _ => "models:inference",
     }
 }

@@ -26,6 +26,8 @@ pub enum Endpoint {
     GenerateContent = 14,
     /// The same as a stream of events.
     StreamGenerateContent = 15,
+    /// Pictures as tasks.
+    Images = 16,
 }
 
 impl Endpoint {
@@ -33,7 +35,7 @@ impl Endpoint {
         Self::ALL.into_iter().find(|endpoint| *endpoint as u8 == code)
     }
 
-    pub const ALL: [Endpoint; 15] = [
+    pub const ALL: [Endpoint; 16] = [
         Endpoint::ChatCompletions,
         Endpoint::Models,
         Endpoint::Completions,
@@ -49,6 +51,7 @@ impl Endpoint {
         Endpoint::Videos,
         Endpoint::GenerateContent,
         Endpoint::StreamGenerateContent,
+        Endpoint::Images,
     ];
 
     /// Path below the version segment; where the model stands in it, what is asked of the model.
@@ -72,6 +75,7 @@ impl Endpoint {
             Endpoint::Moderations => "/moderations",
             Endpoint::Rerank => "/rerank",
             Endpoint::Videos => "/videos",
+            Endpoint::Images => "/images",
             Endpoint::GenerateContent => "/generateContent",
             Endpoint::StreamGenerateContent => "/streamGenerateContent",
         }
@@ -88,7 +92,7 @@ impl Endpoint {
             Endpoint::Completions => "completion",
             Endpoint::Responses => "response",
             Endpoint::Embeddings => "embedding",
-            Endpoint::ImageGenerations | Endpoint::ImageEdits => "image",
+            Endpoint::ImageGenerations | Endpoint::ImageEdits | Endpoint::Images => "image",
             Endpoint::Speech => "speech",
             Endpoint::Transcriptions => "transcription",
             Endpoint::Moderations => "moderation",
@@ -119,6 +123,7 @@ impl Endpoint {
             | Endpoint::StreamGenerateContent => Output::Capped,
             Endpoint::ImageGenerations
             | Endpoint::ImageEdits
+            | Endpoint::Images
             | Endpoint::Speech
             | Endpoint::Transcriptions => Output::UpToTheModel,
             Endpoint::Models
@@ -129,6 +134,11 @@ impl Endpoint {
         }
     }
 
+    /// Whether what is asked for is made in the background.
+    pub const fn is_task(self) -> bool {
+        matches!(self, Endpoint::Videos | Endpoint::Images)
+    }
+
     /// Whether its bodies are forms with files.
     pub const fn takes_form(self) -> bool {
         matches!(self, Endpoint::ImageEdits | Endpoint::Transcriptions)
@@ -137,7 +147,7 @@ impl Endpoint {
     /// What is counted of its calls beside tokens.
     pub const fn unit(self) -> Option<Unit> {
         match self {
-            Endpoint::ImageGenerations | Endpoint::ImageEdits => Some(Unit::Image),
+            Endpoint::ImageGenerations | Endpoint::ImageEdits | Endpoint::Images => Some(Unit::Image),
             Endpoint::Speech => Some(Unit::Character),
             Endpoint::Transcriptions | Endpoint::Videos => Some(Unit::Second),
             Endpoint::Rerank => Some(Unit::Search),

@@ -135,7 +135,7 @@ impl<'a> Case<'a> {
 
     /// Whether an image or a video is made in the background.
     pub fn is_task(&self) -> bool {
-        self.endpoint() == Endpoint::Videos
+        self.endpoint().is_task()
     }
 
     /// The most that the call can cost; `None` while that is not known.

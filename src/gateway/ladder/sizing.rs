@@ -133,7 +133,7 @@ fn beyond_rate(tokens: u64, rate: u64) -> Refusal {
 fn unbounded(kind: &str, model: &str, endpoint: Endpoint) -> Refusal {
     let field = match endpoint {
         Endpoint::Transcriptions => "file",
-        Endpoint::ImageEdits => "image",
+        Endpoint::ImageEdits | Endpoint::Images => "image",
         Endpoint::Responses | Endpoint::Moderations => "input",
         _ => "messages",
     };

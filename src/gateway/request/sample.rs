@@ -21,7 +21,7 @@ impl Sample<'static> {
             Endpoint::Responses | Endpoint::Embeddings | Endpoint::Moderations => {
                 json!({"model": model, "input": text})
             }
-            Endpoint::ImageGenerations => json!({"model": model, "prompt": text}),
+            Endpoint::ImageGenerations | Endpoint::Images => json!({"model": model, "prompt": text}),
             Endpoint::Speech => json!({"model": model, "input": text, "voice": "alloy"}),
             Endpoint::Rerank => json!({"model": model, "query": text, "documents": [text]}),
             Endpoint::ImageEdits => return Self::form(endpoint, model, text, "image"),

@@ -1,22 +1,33 @@
 //! How upstreams speak of tasks: what they are asked, and what their answers say. No I/O.
 //!
-//! They speak OpenAI's video API.
+//! Videos are made by OpenAI's video API. Its image API has no tasks: it answers with the pictures, so that the gateway
+//! waits for them in the caller's place. Whatever else an upstream speaks, its channel's document says how.
 //! An answer that cannot be understood says nothing about the task: it is asked about again.
 
+mod mapped;
 mod openai;
+mod pictures;
 
 use bytes::Bytes;
-use http::Method;
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use ledger::Nano;
 
-use super::task::{Failure, Task};
-use crate::gateway::provider::openai::{UpstreamFault, classify};
-use crate::gateway::request::{ModelRequest, VideoWish};
+use super::results::Made;
+use super::task::{Failure, Task, TaskKind};
+use super::used::Used;
+use crate::directory::task_api::TaskMapping;
+use crate::directory::{Channel, TaskApi};
+use crate::gateway::facts::UsageSource;
+use crate::gateway::provider::openai::{UpstreamFault, UpstreamFaultKind, classify};
+use crate::gateway::request::{ModelRequest, TaskWish};
+use crate::secret::Secret;
 
 /// A task as it is submitted. The prompt lives here alone.
 #[derive(Clone, Debug)]
 pub struct Submission {
     pub request: ModelRequest,
-    pub wish: VideoWish,
+    pub wish: TaskWish,
     /// As it came, with what it was declared as.
     pub body: Bytes,
     pub media_type: Option<Box<str>>,
@@ -29,12 +40,26 @@ pub struct Question {
     pub path: String,
     /// `None`: no body.
     pub content_type: Option<Box<str>>,
+    /// Beside those of every question.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
     pub body: Bytes,
+}
+
+/// A field that the channel's upstream has no place for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unfit {
+    pub field: Box<str>,
+}
+
+impl Unfit {
+    fn new(field: &str) -> Self {
+        Unfit { field: field.into() }
+    }
 }
 
 impl Question {
     fn bare(method: Method, path: String) -> Self {
-        Question { method, path, content_type: None, body: Bytes::new() }
+        Question { method, path, content_type: None, headers: Vec::new(), body: Bytes::new() }
     }
 }
 
@@ -57,9 +82,24 @@ pub enum News {
 /// What an upstream has produced.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Product {
-    /// Milliseconds; `None`: as many as were asked for.
-    pub used_ms: Option<u64>,
+    /// `None`: as much as was asked for.
+    pub used: Option<Used>,
     pub expires_ms: Option<i64>,
+    /// What is to be kept of it; empty: the upstream keeps it.
+    pub made: Vec<Made>,
+    /// What the upstream bills for it, where it tells that.
+    pub cost: Option<Nano>,
+}
+
+impl Product {
+    /// So much of its unit, as the upstream told it.
+    fn of(task: &Task, counted: Option<u64>, expires_ms: Option<i64>) -> Self {
+        let used = counted.map(|counted| {
+            let usage = task.usage_of(counted);
+            Used { usage, source: UsageSource::Upstream }
+        });
+        Product { used, expires_ms, ..Product::default() }
+    }
 }
 
 /// What came of a submission.
@@ -67,10 +107,18 @@ pub struct Product {
 pub enum Taken {
     /// It has the task, under this name.
     Yes { id: Box<str>, news: News },
+    /// It has made it at once.
+    Made(Vec<Made>),
     /// It has not, for certain.
     No(UpstreamFault),
     /// It may have.
-    Unclear(Box<str>),
+    Unclear(UpstreamFaultKind, Box<str>),
+}
+
+impl Taken {
+    fn odd(what: &str) -> Self {
+        Taken::Unclear(UpstreamFaultKind::Error, what.into())
+    }
 }
 
 /// Whether the upstream has a task whose name was not learnt.
@@ -88,54 +136,101 @@ const ID_BYTES_MAX: usize = 256;
 /// An upstream's words about a failure are kept up to this size.
 const TEXT_BYTES_MAX: usize = 500;
 
-/// The language of upstreams.
-#[derive(Clone, Copy, Debug)]
-pub struct Speech;
+/// The language of an upstream.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Speech<'a> {
+    /// OpenAI's video API.
+    Videos,
+    /// OpenAI's image API.
+    Pictures,
+    /// As the channel's document says.
+    Mapped(&'a TaskMapping),
+}
 
-impl Speech {
-    pub fn submit(self, task: &Task, submission: &Submission) -> Question {
-        openai::submit(task, submission)
-    }
-
-    pub fn taken(self, status: u16, body: &[u8], now_ms: i64) -> Taken {
-        if !is_success(status) {
-            // A gateway between us that gave up says nothing about what is behind it.
-            if matches!(status, 502 | 504) {
-                return Taken::Unclear(format!("status {status}").into());
+impl<'a> Speech<'a> {
+    /// What the upstream of a channel speaks about tasks of this kind.
+    pub fn of(kind: TaskKind, channel: &'a Channel) -> Self {
+        let api = channel.task_api.as_deref();
+        match kind {
+            TaskKind::Video => api.and_then(|api| api.video.as_ref()).map_or(Speech::Videos, Speech::Mapped),
+            TaskKind::Image => {
+                api.and_then(|api| api.image.as_ref()).map_or(Speech::Pictures, Speech::Mapped)
             }
-            return Taken::No(classify(status, &http::HeaderMap::new(), body, now_ms / 1_000));
-        }
-        let Ok(json) = serde_json::from_slice(body) else {
-            return Taken::Unclear("the answer is no JSON".into());
-        };
-        match openai::id(&json).filter(|id| is_name(id)) {
-            Some(id) => Taken::Yes { id: id.into(), news: openai::news(&json) },
-            None => Taken::Unclear("the answer names no task".into()),
         }
     }
 
-    pub fn ask(self, upstream_id: &str) -> Question {
-        Question::bare(Method::GET, format!("/videos/{upstream_id}"))
+    /// Whether the answer to a submission is the result itself, so that the upstream knows of no task.
+    pub fn answers_with_results(self) -> bool {
+        self == Speech::Pictures
     }
 
-    pub fn news(self, status: u16, body: &[u8]) -> News {
-        match status {
-            404 | 410 => News::Unknown,
-            status if !is_success(status) => News::Unclear(format!("status {status}").into()),
-            _ => match serde_json::from_slice(body) {
-                Err(_) => News::Unclear("the answer is no JSON".into()),
-                Ok(json) => openai::news(&json),
+    /// Whether a task can be found again there whose name was not learnt.
+    pub fn finds(self) -> bool {
+        self == Speech::Videos
+    }
+
+    pub fn submit(self, task: &Task, submission: &Submission) -> Result<Question, Unfit> {
+        match self {
+            Speech::Videos => Ok(openai::submit(task, submission)),
+            Speech::Pictures => Ok(pictures::submit(task, submission)),
+            Speech::Mapped(mapping) => mapped::submit(mapping, task, submission),
+        }
+    }
+
+    pub fn taken(self, task: &Task, status: u16, headers: &HeaderMap, body: &[u8], now_ms: i64) -> Taken {
+        if !is_success(status) {
+            let fault = classify(status, headers, body, now_ms / 1_000);
+            return match is_definite(status, body) {
+                true => Taken::No(fault),
+                false => Taken::Unclear(fault.kind, format!("status {status}").into()),
+            };
+        }
+        let Ok(json) = serde_json::from_slice(body) else { return Taken::odd("the answer is no JSON") };
+        match self {
+            Speech::Pictures => pictures::made(&json),
+            Speech::Mapped(mapping) => mapped::taken(mapping, task, &json, now_ms),
+            Speech::Videos => match openai::id(&json).filter(|id| is_name(id)) {
+                Some(id) => Taken::Yes { id: id.into(), news: openai::news(task, &json) },
+                None => Taken::odd("the answer names no task"),
             },
         }
     }
 
-    pub fn cancel(self, upstream_id: &str) -> Question {
-        Question::bare(Method::DELETE, format!("/videos/{upstream_id}"))
+    /// `None`: its upstream knows of no task.
+    pub fn ask(self, task: &Task, upstream_id: &str) -> Option<Question> {
+        match self {
+            Speech::Videos => Some(Question::bare(Method::GET, format!("/videos/{upstream_id}"))),
+            Speech::Pictures => None,
+            Speech::Mapped(mapping) => Some(mapped::ask(mapping, task, upstream_id)),
+        }
     }
 
-    /// Which tasks it has had of late.
-    pub fn look_up(self) -> Question {
-        Question::bare(Method::GET, "/videos?limit=100&order=desc".to_owned())
+    pub fn news(self, task: &Task, status: u16, body: &[u8], now_ms: i64) -> News {
+        match status {
+            404 | 410 => return News::Unknown,
+            status if !is_success(status) => return News::Unclear(format!("status {status}").into()),
+            _ => {}
+        }
+        match (self, serde_json::from_slice(body)) {
+            (_, Err(_)) => News::Unclear("the answer is no JSON".into()),
+            (Speech::Mapped(mapping), Ok(json)) => mapped::news(mapping, task, &json, now_ms),
+            (_, Ok(json)) => openai::news(task, &json),
+        }
+    }
+
+    /// `None`: nothing there can be cancelled.
+    pub fn cancel(self, task: &Task, upstream_id: &str) -> Option<Question> {
+        match self {
+            Speech::Videos => Some(Question::bare(Method::DELETE, format!("/videos/{upstream_id}"))),
+            Speech::Pictures => None,
+            Speech::Mapped(mapping) => mapped::cancel(mapping, task, upstream_id),
+        }
+    }
+
+    /// Which tasks it has had of late; `None`: it cannot be asked.
+    pub fn look_up(self) -> Option<Question> {
+        let path = || "/videos?limit=100&order=desc".to_owned();
+        self.finds().then(|| Question::bare(Method::GET, path()))
     }
 
     pub fn found(self, task: &Task, status: u16, body: &[u8]) -> Found {
@@ -149,9 +244,39 @@ impl Speech {
     }
 
     /// Where the result itself is, if it is asked for with the channel's credential.
-    pub fn content(self, upstream_id: &str, variant: Option<&str>) -> String {
+    pub fn content(self, upstream_id: &str, variant: Option<&str>) -> Option<String> {
         let variant = variant.map(|variant| format!("?variant={variant}")).unwrap_or_default();
-        format!("/videos/{upstream_id}/content{variant}")
+        (self == Speech::Videos).then(|| format!("/videos/{upstream_id}/content{variant}"))
+    }
+}
+
+/// The header that a channel's credential goes in where it is asked about tasks. The error is for operators.
+pub fn credential_header(
+    channel: &Channel,
+    credential: &Secret,
+) -> Result<(HeaderName, HeaderValue), String> {
+    let api = channel.task_api.as_deref();
+    let named = api.and_then(|api: &TaskApi| api.credential_header.as_deref());
+    let name = named.map_or(Ok(AUTHORIZATION), |name| HeaderName::from_bytes(name.as_bytes()));
+    let name = name.map_err(|_| "the credential's header is none".to_owned())?;
+    let unsaid = if name == AUTHORIZATION { "Bearer " } else { "" };
+    let prefix = api.and_then(|api| api.credential_prefix.as_deref()).unwrap_or(unsaid);
+    let value = HeaderValue::from_str(&format!("{prefix}{}", credential.expose()));
+    let mut value = value.map_err(|_| "the credential is no header value".to_owned())?;
+    value.set_sensitive(true);
+    Ok((name, value))
+}
+
+/// Whether a refusal is the upstream's own word that it has not taken the task. A gateway between us that gave up says
+/// nothing about what is behind it, and neither does a server that broke down while it was at it.
+fn is_definite(status: u16, body: &[u8]) -> bool {
+    match status {
+        408 | 499 => false,
+        400..=499 => true,
+        500 | 503 | 529 => {
+            serde_json::from_slice::<serde_json::Value>(body).is_ok_and(|said| said.is_object())
+        }
+        _ => false,
     }
 }
 

@@ -18,6 +18,7 @@ pub fn submit(task: &Task, submission: &Submission) -> Question {
     Question {
         method: http::Method::POST,
         path: "/videos".to_owned(),
+        headers: Vec::new(),
         content_type: Some(media_type.clone().unwrap_or_else(|| "application/json".into())),
         body: wish.complete(media_type.as_deref(), &body),
     }
@@ -27,14 +28,14 @@ pub fn id(video: &Value) -> Option<&str> {
     video["id"].as_str()
 }
 
-pub fn news(video: &Value) -> News {
+pub fn news(task: &Task, video: &Value) -> News {
     match video["status"].as_str() {
         Some("queued") => News::Queued,
         Some("in_progress") => News::Running { progress: progress(&video["progress"]) },
-        Some("completed") => News::Made(Product {
-            used_ms: milliseconds(&video["seconds"]),
-            expires_ms: video["expires_at"].as_i64().map(|seconds| seconds.saturating_mul(1_000)),
-        }),
+        Some("completed") => {
+            let expires_ms = video["expires_at"].as_i64().map(|seconds| seconds.saturating_mul(1_000));
+            News::Made(Product::of(task, milliseconds(&video["seconds"]), expires_ms))
+        }
         Some("failed") => {
             let code = video["error"]["code"].as_str().unwrap_or("upstream_failed");
             let text = video["error"]["message"].as_str().unwrap_or("The upstream could not make it.");

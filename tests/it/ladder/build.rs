@@ -249,6 +249,7 @@ fn channel(world: &World, index: usize, channel: &world::Channel) -> directory::
         cost_share_ppm: None,
         credit: None,
         cost_prices: Default::default(),
+        task_api: None,
         created_at: at(0),
     }
 }

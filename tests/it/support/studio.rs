@@ -13,6 +13,7 @@ use tallygate::gateway::server;
 use tallygate::id::ChannelId;
 
 use super::backend::Backend;
+use super::demo::wait_until;
 use super::http::Ask;
 use super::station::Station;
 
@@ -27,6 +28,8 @@ pub struct Studio {
 }
 
 const MODELS: [&str; 3] = ["demo-video", "demo-video-fail", "demo-video-stuck"];
+/// Sold by the picture, and by tokens.
+const IMAGE_MODELS: [&str; 2] = ["demo-image", "demo-image-tokens"];
 
 impl Studio {
     /// With an account that has this much, a key of it, and one channel.
@@ -60,11 +63,22 @@ impl Studio {
             let price = json!({"model": name, "units": [{"unit": "second", "price": "0.10"}]});
             self.post("/api/prices", price).ok();
         }
+        let drawing = json!({"input": "5", "output": "40", "image_in": "10"});
+        let pictures =
+            [json!({"units": [{"unit": "image", "price": "0.04"}]}), json!({"per_million": drawing})];
+        for (name, mut price) in IMAGE_MODELS.into_iter().zip(pictures) {
+            let endpoints = ["images/generations", "images/edits"];
+            let model = json!({"name": name, "endpoints": endpoints, "output_tokens_max": 6_240,
+                "image_tokens_max": 2_000});
+            self.post("/api/models", model).ok();
+            price["model"] = json!(name);
+            self.post("/api/prices", price).ok();
+        }
         let models: serde_json::Map<_, _> =
-            MODELS.iter().map(|name| ((*name).to_owned(), json!(name))).collect();
+            MODELS.iter().chain(&IMAGE_MODELS).map(|name| ((*name).to_owned(), json!(name))).collect();
         let credential = upstream::key_in(self.upstream_dir.path()).unwrap();
         let channel = json!({"name": "studio", "base_url": self.upstream_url, "credential": credential.expose(),
-            "models": models, "environments": ["live", "test"]});
+            "models": models, "environments": ["live", "test"], "cost_share": "1"});
         let id = |made: Value| made["id"].as_str().unwrap().to_owned();
         self.channel = id(self.post("/api/channels", channel).ok());
         self.account = id(self.post("/api/accounts", json!({"name": "Ann"})).ok());
@@ -111,6 +125,34 @@ impl Studio {
     #[track_caller]
     pub fn submit(&self, model: &str, prompt: &str, seconds: u64) -> String {
         self.ask(&self.video(model, prompt, seconds)).ok()["id"].as_str().unwrap().to_owned()
+    }
+
+    /// Another channel to the same upstream that is tried first; what it has else.
+    pub fn channel_before(&self, model: &str, more: Value) -> String {
+        let credential = upstream::key_in(self.upstream_dir.path()).unwrap();
+        let mut channel = json!({"name": "before", "base_url": self.upstream_url, "priority": 10,
+            "credential": credential.expose(), "models": {model: model}, "cost_share": "1"});
+        channel.as_object_mut().unwrap().extend(more.as_object().cloned().unwrap());
+        self.post("/api/channels", channel).ok()["id"].as_str().unwrap().to_owned()
+    }
+
+    /// Of the simulated upstream.
+    pub fn upstream_url(&self) -> &str {
+        &self.upstream_url
+    }
+
+    /// Pictures as a task.
+    pub fn image(&self, model: &str, prompt: &str, n: u64) -> Ask {
+        let body = json!({"model": model, "prompt": prompt, "n": n, "size": "1024x1024"});
+        Ask::post("/v1/images", &body).bearer(&self.key)
+    }
+
+    /// An image task, once it has come to its end.
+    #[track_caller]
+    pub fn drawn(&self, id: &str) -> Value {
+        let is_over = |task: &Value| !matches!(task["money"].as_str(), Some("held"));
+        wait_until("the pictures are made", || is_over(&self.task(id)));
+        self.own(&format!("/v1/images/{id}"))
     }
 
     /// Looks at what is due, after so long.

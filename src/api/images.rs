@@ -1,0 +1,156 @@
+//! Pictures as tasks (ADR 15), for the key that submitted them: the lane of the videos, with the words of OpenAI's image
+//! API.
+//!
+//! Passes rungs 1 and 2 alone, so that a key which may submit nothing any more still sees what became of its tasks.
+
+use serde_json::{Value, json};
+
+use crate::tasks::{Task, TaskKind, TaskState};
+
+use super::problem::Problem;
+use super::route::{Call, Reply, Route, Who, both};
+use super::shape::{COUNT, Field, Kind, Need, Shape, field};
+use super::tasks::CHARGED;
+use super::videos::{self, ESTIMATE, LIST};
+
+static IMAGE: Shape = Shape {
+    name: "ImageTask",
+    fields: &[
+        field!("id", Kind::Text, Required, "Public id, task_…"),
+        field!("object", Kind::OneOf(&["image"]), Required, "What it is"),
+        field!("model", Kind::Text, Required, "As it was asked for"),
+        field!(
+            "status",
+            Kind::OneOf(&["queued", "in_progress", "completed", "failed"]),
+            Required,
+            "failed: also cancelled and expired, as error.code says"
+        ),
+        field!("progress", COUNT, Required, "Percent"),
+        field!("created_at", COUNT, Required, "Seconds since 1970"),
+        field!("completed_at", COUNT, Nullable, "Seconds since 1970"),
+        field!("expires_at", COUNT, Nullable, "When the pictures are no longer there: seconds since 1970"),
+        field!("n", COUNT, Required, "How many pictures were asked for"),
+        field!("size", Kind::Text, Nullable, "Width and height; null: left to the upstream"),
+        field!("quality", Kind::Text, Nullable, "null: left to the upstream"),
+        field!(
+            "data",
+            Kind::List(&Kind::Any),
+            Required,
+            "The pictures: url is the path of each, to be asked for with the key that made it"
+        ),
+        field!("error", Kind::Any, Nullable, "code, message"),
+        field!("tallygate", Kind::Any, Required, "request_id, money, hold, charged, currency"),
+    ],
+};
+
+static IMAGES: Shape = Shape {
+    name: "ImageTasks",
+    fields: &[
+        field!("object", Kind::OneOf(&["list"]), Required, "What it is"),
+        field!(
+            "data",
+            Kind::List(&Kind::Object(&IMAGE)),
+            Required,
+            "The newest first, unless asked otherwise"
+        ),
+        field!("first_id", Kind::Text, Nullable, "Of the first of them"),
+        field!("last_id", Kind::Text, Nullable, "Of the last of them: after of the next page"),
+        field!("has_more", Kind::Bool, Required, "Whether there is a next page"),
+    ],
+};
+
+static DELETED: Shape = Shape {
+    name: "ImageTaskDeleted",
+    fields: &[
+        field!("id", Kind::Text, Required, "Public id, task_…"),
+        field!("object", Kind::OneOf(&["image.deleted"]), Required, "What it is"),
+        field!("deleted", Kind::Bool, Required, "false: its upstream does not let go of it, so it runs on"),
+    ],
+};
+
+static ESTIMATE_INPUT: Shape = Shape { name: "ImageTaskRequest", fields: &[] };
+
+static LIST_ROUTES: [Route; 2] = {
+    let [v1, api] = both!(get, "/images", "listImageTasks", "The image tasks of this key", &IMAGES, list);
+    [v1.query(&LIST), api.query(&LIST)]
+};
+static GET_ROUTES: [Route; 2] =
+    both!(get, "/images/{id}", "getImageTask", "One of this key's image tasks", &IMAGE, get);
+static DELETE_ROUTES: [Route; 2] = both!(
+    delete,
+    "/images/{id}",
+    "deleteImageTask",
+    "Cancels a task that runs, and hides it; one that is finished is hidden, and its pictures are removed",
+    &DELETED,
+    delete
+);
+static ESTIMATE_ROUTES: [Route; 2] = both!(
+    post,
+    "/images/estimate",
+    "estimateImageTask",
+    "What pictures can cost at the most; no task, no charge, no trace",
+    &ESTIMATE_INPUT,
+    &ESTIMATE,
+    estimate
+);
+static CHARGED_ROUTES: [Route; 2] = both!(
+    get,
+    "/images/{id}/charged",
+    "wasImageTaskCharged",
+    "Whether one of this key's image tasks was charged, with the evidence",
+    &CHARGED,
+    charged
+);
+
+pub static ROUTES: [&[Route]; 5] =
+    [&LIST_ROUTES, &GET_ROUTES, &DELETE_ROUTES, &ESTIMATE_ROUTES, &CHARGED_ROUTES];
+
+/// A task as OpenAI's image API would show it, if it had tasks.
+pub fn view(task: &Task, currency: &str) -> Value {
+    let made = if task.state == TaskState::Succeeded { task.results } else { 0 };
+    let picture = |number| json!({"url": format!("/v1/images/{}/content?index={number}", task.id)});
+    json!({
+        "id": task.id,
+        "object": "image",
+        "model": task.model,
+        "status": videos::status(task),
+        "progress": task.progress,
+        "created_at": task.created_ms / 1_000,
+        "completed_at": videos::completed_at(task),
+        "expires_at": task.result_expires_ms.map(|ms| ms / 1_000),
+        "n": task.wish.images,
+        "size": task.wish.resolution,
+        "quality": task.wish.quality,
+        "data": (0..made).map(picture).collect::<Vec<_>>(),
+        "error": videos::error(task),
+        "tallygate": videos::money(task, currency),
+    })
+}
+
+/// A task as its lane shows it.
+pub fn shown(task: &Task, currency: &str) -> Value {
+    match task.wish.kind {
+        TaskKind::Video => videos::view(task, currency),
+        TaskKind::Image => view(task, currency),
+    }
+}
+
+fn get(call: &Call<'_>) -> Result<Reply, Problem> {
+    Ok(Reply::ok(view(&videos::own(call, TaskKind::Image)?, call.app.currency())))
+}
+
+fn list(call: &Call<'_>) -> Result<Reply, Problem> {
+    videos::list_of(call, TaskKind::Image, view)
+}
+
+fn delete(call: &Call<'_>) -> Result<Reply, Problem> {
+    videos::delete_of(call, TaskKind::Image, "image.deleted")
+}
+
+fn estimate(call: &Call<'_>) -> Result<Reply, Problem> {
+    videos::estimate_of(call, TaskKind::Image)
+}
+
+fn charged(call: &Call<'_>) -> Result<Reply, Problem> {
+    videos::charged_of(call, TaskKind::Image)
+}

@@ -1,0 +1,136 @@
+//! Tasks whose first channel does not take them: they go to the next one, unless the first may have them; every attempt
+//! is on the task, the log and the receipt, with what it costs the platform.
+
+use serde_json::{Value, json};
+
+use crate::on_both_backends;
+use crate::support::backend::Backend;
+use crate::support::demo::nano;
+use crate::support::studio::Studio;
+
+on_both_backends!(
+    h2_a_task_goes_on_to_the_next_channel,
+    h2_a_task_that_may_have_been_taken_goes_nowhere_else,
+    h2_a_task_that_is_wrong_is_wrong_everywhere,
+    s11_a_task_is_charged_by_the_group_that_took_it,
+    s46_what_tasks_cost_the_platform_is_what_is_billed,
+);
+
+/// Fault and status of each attempt of a row of the log.
+fn attempts(row: &Value) -> Vec<(Option<&str>, Option<u64>)> {
+    let attempts = row["attempts"].as_array().unwrap().iter();
+    attempts.map(|attempt| (attempt["fault"].as_str(), attempt["status"].as_u64())).collect()
+}
+
+fn h2_a_task_goes_on_to_the_next_channel(backend: Backend) {
+    let mut studio = Studio::open(backend, "10");
+    let wrong_key =
+        json!({"credential": "sk-wrong", "models": {"demo-video": "demo-video", "demo-image": "demo-image"}});
+    let first = studio.channel_before("demo-video", wrong_key);
+    let closed = json!({"name": "closed", "base_url": "http://127.0.0.1:1/v1", "priority": 20});
+    studio.channel_before("demo-video", closed);
+    let reply = studio.ask(&studio.video("demo-video", "a cat", 4));
+    let id = reply.ok()["id"].as_str().unwrap().to_owned();
+    let task = studio.task(&id);
+    assert_eq!((&task["attempts"], &task["channel"]), (&json!(3), &json!(studio.channel)), "{task:#}");
+    assert_eq!(task["tried"][1]["channel"], json!(first), "{task:#}");
+    // What was tried survives a restart.
+    studio.restart();
+    studio.poll_after(2_000);
+    studio.poll_after(2_000);
+    assert_eq!(studio.told(&id), ["succeeded", "settled", "0.4"]);
+    let row = studio.get(&format!("/api/requests/{}/row", reply.head.request_id()));
+    let tried = [(Some("upstream_error"), None), (Some("upstream_auth_failed"), Some(401)), (None, None)];
+    assert_eq!(attempts(&row), tried, "{row:#}");
+    let served: Vec<_> =
+        row["attempts"].as_array().unwrap().iter().map(|attempt| attempt["served"] == true).collect();
+    assert_eq!((served, studio.bill().len()), (vec![false, false, true], 1));
+    // The row of the bill belongs to the third attempt.
+    let named = format!("{}-3", reply.head.request_id());
+    assert_eq!(studio.bill()[0]["gateway_request_id"], json!(named));
+    let receipt = studio.own(&format!("/v1/requests/{}", reply.head.request_id()));
+    assert_eq!(receipt["attempts"].as_array().unwrap().len(), 3, "{receipt:#}");
+    // Pictures go on in the same way.
+    let drawn = studio.ask(&studio.image("demo-image", "a cat", 1)).ok()["id"].as_str().unwrap().to_owned();
+    assert_eq!(studio.drawn(&drawn)["status"], "completed");
+    assert_eq!(studio.task(&drawn)["attempts"], 2, "{:#}", studio.task(&drawn));
+}
+
+fn h2_a_task_that_may_have_been_taken_goes_nowhere_else(backend: Backend) {
+    let studio = Studio::open(backend, "10");
+    let first = studio.channel_before("demo-video", json!({}));
+    let id = studio.submit("demo-video", "a cat #lost", 4);
+    let task = studio.task(&id);
+    assert_eq!(
+        (&task["attempts"], &task["channel"], &task["upstream_id"]),
+        (&json!(1), &json!(first), &Value::Null)
+    );
+    // It is found where it is, and made once.
+    for _ in 0..4 {
+        studio.poll_after(60_000);
+    }
+    assert_eq!((studio.told(&id)[0].as_str(), studio.bill().len()), ("succeeded", 1));
+}
+
+fn h2_a_task_that_is_wrong_is_wrong_everywhere(backend: Backend) {
+    let studio = Studio::open(backend, "10");
+    studio.channel_before("demo-video", json!({}));
+    let refused = studio.ask(&studio.video("demo-video", "", 4));
+    assert_eq!((refused.head.status, &refused.json()["error"]["code"]), (400, &json!("upstream_rejected")));
+    let row = studio.get(&format!("/api/requests/{}/row", refused.head.request_id()));
+    assert_eq!(attempts(&row), [(Some("upstream_rejected"), Some(400))], "{row:#}");
+    // Where no channel takes it, the last one's refusal is told, and all of them are on record.
+    studio.patch(&format!("/api/channels/{}", studio.channel), &json!({"status": "disabled"})).ok();
+    studio.channel_before("demo-video", json!({"name": "two", "credential": "sk-wrong", "priority": 20}));
+    studio.channel_before("demo-video", json!({"name": "three", "credential": "sk-wrong", "priority": 15}));
+    let channels = studio.get("/api/channels?name=before")["data"][0]["id"].as_str().unwrap().to_owned();
+    studio.patch(&format!("/api/channels/{channels}"), &json!({"status": "disabled"})).ok();
+    let refused = studio.ask(&studio.video("demo-video", "a cat", 4));
+    assert_eq!(
+        (refused.head.status, &refused.json()["error"]["code"]),
+        (502, &json!("upstream_auth_failed"))
+    );
+    let row = studio.get(&format!("/api/requests/{}/row", refused.head.request_id()));
+    assert_eq!(attempts(&row), [(Some("upstream_auth_failed"), Some(401)); 2], "{row:#}");
+    assert_eq!((&row["status"], &row["charge_state"]), (&json!(502), &json!("released")), "{row:#}");
+    assert_eq!(studio.balance(), ["10", "0"]);
+}
+
+fn s11_a_task_is_charged_by_the_group_that_took_it(backend: Backend) {
+    let mut studio = Studio::open(backend, "10");
+    let group = |name: &str, multiplier: &str, fallback: &[String]| {
+        let body = json!({"name": name, "multiplier": multiplier, "fallback": fallback});
+        studio.post("/api/groups", body).ok()["id"].as_str().unwrap().to_owned()
+    };
+    let dear = group("dear", "3", &[]);
+    let cheap = group("cheap", "0.5", std::slice::from_ref(&dear));
+    studio.channel_before("demo-video", json!({"credential": "sk-wrong", "groups": [cheap]}));
+    studio.patch(&format!("/api/channels/{}", studio.channel), &json!({"groups": [dear]})).ok();
+    studio.key = studio.key_with(json!({"group": cheap})).1;
+    let id = studio.submit("demo-video", "a cat", 4);
+    // Held at the dearest that may take it, charged at the one that did.
+    assert_eq!(studio.balance(), ["8.8", "1.2"]);
+    studio.poll_after(2_000);
+    studio.poll_after(2_000);
+    assert_eq!(studio.told(&id), ["succeeded", "settled", "1.2"]);
+}
+
+fn s46_what_tasks_cost_the_platform_is_what_is_billed(backend: Backend) {
+    let studio = Studio::open(backend, "10");
+    let made = studio.ask(&studio.video("demo-video", "a cat #seconds=6", 4));
+    let failed = studio.ask(&studio.video("demo-video-fail", "a cat", 4));
+    let stuck = studio.ask(&studio.video("demo-video-stuck", "a cat", 4));
+    studio.poll_after(2_000);
+    studio.poll_after(2_000);
+    studio.poll_after(3_600_000);
+    let cost = |reply: &crate::support::http::Reply| {
+        let row = studio.get(&format!("/api/requests/{}/row", reply.head.request_id()));
+        let attempt = &row["attempts"][0];
+        (nano(&attempt["cost"]), attempt["cost_basis"].as_str().unwrap().to_owned())
+    };
+    // 6 seconds were made, and billed; nobody knows whether the one without an end is.
+    assert_eq!(cost(&made), (600_000_000, "upstream".to_owned()));
+    assert_eq!((cost(&failed), cost(&stuck)), ((0, "nothing".into()), (400_000_000, "estimated".into())));
+    let billed: i64 = studio.bill().iter().map(|row| nano(&row["cost"])).sum();
+    assert_eq!(billed, 600_000_000);
+}
