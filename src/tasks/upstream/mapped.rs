@@ -243,7 +243,7 @@ impl Values<'_> {
 
 fn question(asked: &Asked, unsaid: AskedMethod, values: &Values<'_>) -> Question {
     let body = asked.body.as_ref().and_then(|template| values.fill(template));
-    let header = |(name, value): (&Box<str>, &Box<str>)| {
+    let header = |(name, value): (&str, &str)| {
         Some((HeaderName::from_bytes(name.as_bytes()).ok()?, HeaderValue::from_str(value).ok()?))
     };
     Question {
@@ -255,7 +255,7 @@ fn question(asked: &Asked, unsaid: AskedMethod, values: &Values<'_>) -> Question
         },
         path: values.path(&asked.path),
         content_type: body.is_some().then(|| "application/json".into()),
-        headers: asked.headers.iter().filter_map(header).collect(),
+        headers: asked.headers.iter().filter_map(|(name, value)| header((name, value))).collect(),
         body: body.map(|body| body.to_string().into()).unwrap_or_default(),
     }
 }
