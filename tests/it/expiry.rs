@@ -2,7 +2,7 @@
 
 use ledger::{Command, LotKind, Nano, Timestamp};
 use serde_json::{Value, json};
-use tallygate::clock::Clock;
+use tallygate::clock::{Clock, SystemClock};
 use tallygate::id::AccountId;
 
 use crate::on_both_backends;
@@ -132,8 +132,10 @@ fn b4_many_lots_end_at_once(backend: Backend) {
 fn b4_a_running_gateway_writes_off_by_itself() {
     let demo = Demo::start();
     let account = demo.account("Ann", "1.00");
-    let body = json!({"amount": "3", "kind": "granted", "expires_at": "2026-01-01T00:00:00Z", "reference": "late",
-        "reason": "test"});
+    // Soon enough to be waited for, and still to come when it is granted on a busy machine.
+    let end = jiff::Timestamp::from_millisecond(SystemClock.now_ms() + 3_000).unwrap();
+    let body =
+        json!({"amount": "3", "kind": "granted", "expires_at": end, "reference": "soon", "reason": "test"});
     demo.admin_post(&format!("/api/accounts/{account}/credits"), &body);
     wait_until("the credit is written off", || demo.balance(&account)["movements"]["expiries"] == "3");
     assert_eq!(demo.balance(&account)["available"], "1");
