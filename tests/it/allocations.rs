@@ -12,11 +12,10 @@ use tallygate::directory::{Change, Object, Organization, Snapshot};
 use tallygate::gateway::ladder::{self, Verdict};
 use tallygate::id::OrganizationId;
 
-use tallygate::gateway::server;
-
 use crate::support::backend::Backend;
 use crate::support::http::Ask;
 use crate::support::memory;
+use crate::support::port::Port;
 use crate::support::station::Station;
 
 #[path = "../../benches/case/mod.rs"]
@@ -111,8 +110,7 @@ fn h3_a_chunk_of_a_stream_is_passed_on_without_an_allocation() {
     const COUNTED: usize = 4_000;
     let upstream = one_by_one(BEFORE + COUNTED);
     let clock = Arc::new(ManualClock::new(SystemClock.now_ms()));
-    let bound = server::bind("127.0.0.1:0").unwrap();
-    let station = Station::start(Backend::embedded(), clock, bound, Vec::new());
+    let station = Station::start(Backend::embedded(), clock, Port::reserve(), Vec::new());
     station.post("/api/models", json!({"name": "m"})).ok();
     station.post("/api/prices", json!({"model": "m", "per_million": {"input": "1", "output": "2"}})).ok();
     let channel = json!({"name": "c", "base_url": format!("http://{upstream}/v1"), "credential": "secret-of-the-channel",

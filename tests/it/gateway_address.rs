@@ -1,6 +1,5 @@
 //! Whether a call came to the right place, from the right one, and under the right name: base URLs, proxies, models.
 
-use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
@@ -8,6 +7,7 @@ use serde_json::{Value, json};
 use crate::gateway::assert_refused;
 use crate::support::demo::{Demo, wait_until};
 use crate::support::http::{Ask, Connection, Reply};
+use crate::support::port::Port;
 
 const MODEL: &str = "gpt-5-mini";
 
@@ -124,7 +124,8 @@ fn f5_plain_http_at_a_tls_port_is_told_so() {
     };
     let cert = file("cert.pem", identity.cert.pem());
     let key = file("key.pem", identity.signing_key.serialize_pem());
-    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let port = Port::reserve();
+    let free = port.address;
     let child = Command::new(env!("CARGO_BIN_EXE_tallygate"))
         .args(["serve", "--data"])
         .arg(folder.path().join("data"))
@@ -170,7 +171,8 @@ fn the_doctor_examines_a_base_url() {
     let upstream = demo.ready()["upstream"]["url"].as_str().unwrap().to_owned();
     let (exit, found) = tallygate(&["doctor", "base-url", &upstream]);
     assert_eq!((exit, &found["server"]["found"]), (Some(1), &json!("other")), "{found:#}");
-    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let port = Port::reserve();
+    let closed = port.address;
     let (exit, found) = tallygate(&["doctor", "base-url", &format!("http://{closed}/v1")]);
     assert_eq!((exit, &found["server"]["found"]), (Some(1), &json!("nobody")), "{found:#}");
 }

@@ -1,7 +1,7 @@
 //! The outbox for notices on both stores, with receivers and a mail server on real sockets: D4 (a status change is told
 //! at once, in the notification centre, by webhook and by mail) and I3 (alerts by mail and signed webhook).
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
@@ -27,6 +27,7 @@ use crate::on_both_backends;
 use crate::support::app::NOW_MS;
 use crate::support::backend::Backend;
 use crate::support::demo::wait_until;
+use crate::support::port::Port;
 use crate::support::receiver::{Receiver, Then, mail_server};
 
 on_both_backends!(
@@ -269,9 +270,8 @@ fn i3_a_notice_is_given_up_after_its_last_attempt_and_can_be_asked_for_again(bac
     let node = Node::new(&stores, &clock, no_mail());
     let account = node.account("ann");
     // A port that nobody listens on, but that is kept for the test.
-    let kept = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    kept.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
-    let address = kept.local_addr().unwrap().as_socket().unwrap();
+    let kept = Port::reserve();
+    let address = kept.address;
     node.webhook(Some(account), &format!("http://{address}/hook"));
     let sender = node.sender();
     let notice = node.notices.post(low_balance(account)).unwrap();
@@ -286,8 +286,7 @@ fn i3_a_notice_is_given_up_after_its_last_attempt_and_can_be_asked_for_again(bac
     let dead_letters = Filter { state: Some(State::Dead), ..Filter::default() };
     assert_eq!(node.notices.page(&dead_letters, 10).unwrap()[0].0.id, notice);
 
-    kept.listen(8).unwrap();
-    let receiver = Receiver::start_on(kept.into(), vec![Then::Answer("200 OK")]);
+    let receiver = Receiver::start_on(kept.listen(), vec![Then::Answer("200 OK")]);
     assert_eq!(node.notices.retry(notice).unwrap(), 1);
     assert_eq!(node.notices.round(&sender).unwrap(), 1);
     receiver.next().assert_signed(SECRET, now_s(&clock));

@@ -217,7 +217,10 @@ fn g2_pictures_of_a_gateway_that_stops_are_given_back(backend: Backend) {
     std::thread::scope(|threads| {
         // Its patience passes while it stops.
         threads.spawn(|| {
-            while !over.load(std::sync::atomic::Ordering::Relaxed) {
+            for _ in 0..1_000 {
+                if over.load(std::sync::atomic::Ordering::Relaxed) {
+                    break;
+                }
                 clock.advance_ms(1_000);
                 std::thread::park_timeout(Duration::from_millis(20));
             }

@@ -9,12 +9,12 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use tallygate::clock::{Clock, ManualClock};
 use tallygate::demo::payments::{Contract, Payments, Play, Sent};
-use tallygate::gateway::server;
 use tallygate::secret::Secret;
 
 use super::app::NOW_MS;
 use super::backend::Backend;
 use super::http::{Ask, Connection};
+use super::port::Port;
 use super::station::Station;
 
 pub const STRIPE_KEY: &str = "sk_test_of-the-tests";
@@ -44,9 +44,9 @@ impl Desk {
 
     /// With settings beside, or instead of, the usual ones.
     pub fn open_with(backend: Backend, extra: Vec<(&'static str, String)>) -> Self {
-        let bound = server::bind("127.0.0.1:0").unwrap();
+        let port = Port::reserve();
         let clock = Arc::new(ManualClock::new(NOW_MS));
-        let (shared, contract): (Arc<dyn Clock>, _) = (clock.clone(), contract(bound.address));
+        let (shared, contract): (Arc<dyn Clock>, _) = (clock.clone(), contract(port.address));
         let mut settings = vec![
             ("ledger.display_rate", "EUR=0.9".to_owned()),
             ("payments.rates", "USD=1, CNY=7.25".to_owned()),
@@ -55,7 +55,7 @@ impl Desk {
         let providers = Payments::start("127.0.0.1:0".parse().unwrap(), contract.clone(), shared).unwrap();
         settings.extend(contract.settings(&providers.url()));
         settings.extend(extra);
-        Desk { station: Station::start(backend, clock, bound, settings), providers }
+        Desk { station: Station::start(backend, clock, port, settings), providers }
     }
 
     #[track_caller]

@@ -16,17 +16,17 @@ use tallygate::api;
 use tallygate::clock::SystemClock;
 use tallygate::demo::payments::Payments;
 use tallygate::demo::upstream;
-use tallygate::gateway::server;
 
 use super::app::ADMIN_TOKEN;
 use super::demo::wait_until;
 use super::desk::contract;
 use super::http::{Ask, Connection, Reply};
+use super::port::Port;
 use super::secrets;
 
 pub struct House {
     folder: tempfile::TempDir,
-    pub address: SocketAddr,
+    port: Port,
     env: Vec<(String, String)>,
     gateway: Option<Child>,
     pub providers: Payments,
@@ -49,8 +49,8 @@ impl House {
         let upstream = runtime.block_on(upstream::start("127.0.0.1:0".parse().unwrap(), &bill)).unwrap();
         let upstream_url = upstream.url();
         runtime.spawn(upstream.serve());
-        // The port is free until the gateway takes it.
-        let address = server::bind("127.0.0.1:0").unwrap().address;
+        let port = Port::reserve();
+        let address = port.address;
         let agreed = contract(address);
         let providers =
             Payments::start("127.0.0.1:0".parse().unwrap(), agreed.clone(), Arc::new(SystemClock)).unwrap();
@@ -68,7 +68,7 @@ impl House {
         settings.extend(extra.iter().map(|(name, value)| (*name, (*value).to_owned())));
         let env = settings.into_iter().map(|(name, value)| (variable(name), value)).collect();
         let mut house =
-            House { folder, address, env, gateway: None, providers, _upstream: runtime, upstream_url };
+            House { folder, port, env, gateway: None, providers, _upstream: runtime, upstream_url };
         house.start();
         house
     }
@@ -97,7 +97,7 @@ impl House {
         command.args(["serve", "--data"]).arg(self.dir());
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
         self.gateway = Some(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap());
-        let address = self.address;
+        let address = self.port.address;
         wait_until("the gateway is ready", || {
             let asked = Connection::open(address).and_then(|mut at| at.ask(&Ask::get("/readyz")));
             asked.is_ok_and(|reply| reply.head.status == 200)
@@ -145,7 +145,7 @@ impl House {
         act: impl FnOnce(&Payments, SocketAddr) -> T + Send,
     ) -> T {
         let mut child = self.gateway.take().unwrap();
-        let (providers, address) = (&self.providers, self.address);
+        let (providers, address) = (&self.providers, self.port.address);
         let done = std::thread::scope(|threads| {
             let acting = threads.spawn(move || act(providers, address));
             wait(&|| acting.is_finished());
@@ -168,7 +168,7 @@ impl House {
 
     /// An error if the gateway ended before it answered.
     pub fn try_ask(&self, ask: &Ask) -> std::io::Result<Reply> {
-        ask_at(self.address, ask)
+        ask_at(self.port.address, ask)
     }
 
     /// As an operator; the answer must be what its route says.

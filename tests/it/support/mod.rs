@@ -11,6 +11,7 @@ pub mod http;
 pub mod library;
 pub mod load;
 pub mod memory;
+pub mod port;
 pub mod postgres;
 pub mod powercut;
 pub mod proxy;

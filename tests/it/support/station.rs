@@ -13,17 +13,18 @@ use tallygate::books::verify::verify;
 use tallygate::clock::{Clock, ManualClock, SystemEntropy};
 use tallygate::config::{Config, Sources};
 use tallygate::gateway::Gateway;
-use tallygate::gateway::server::{self, Bound, Server};
+use tallygate::gateway::server::{self, Server};
 
 use super::app::ADMIN_TOKEN;
 use super::backend::Backend;
 use super::http::{Ask, Connection, Reply};
+use super::port::Port;
 use super::secrets;
 
 pub struct Station {
     backend: Backend,
     pub clock: Arc<ManualClock>,
-    address: SocketAddr,
+    port: Port,
     /// Settings beside, or instead of, the usual ones.
     settings: Vec<(&'static str, String)>,
     running: Option<(Arc<App>, Server)>,
@@ -33,16 +34,16 @@ impl Station {
     pub fn start(
         backend: Backend,
         clock: Arc<ManualClock>,
-        bound: Bound,
+        port: Port,
         settings: Vec<(&'static str, String)>,
     ) -> Self {
-        let mut station = Station { backend, clock, address: bound.address, settings, running: None };
-        station.run(bound);
+        let mut station = Station { backend, clock, port, settings, running: None };
+        station.run();
         station
     }
 
-    fn run(&mut self, bound: Bound) {
-        let public_url = format!("http://{}", self.address);
+    fn run(&mut self) {
+        let public_url = format!("http://{}", self.address());
         let mut flags = vec![
             ("store.data_dir", self.backend.folder().display().to_string()),
             ("admin.token", ADMIN_TOKEN.to_owned()),
@@ -59,6 +60,7 @@ impl Station {
         let app = Arc::new(App::open(config, clock, Arc::new(SystemEntropy::new()), 1, on_fatal).unwrap());
         let router = api::router(Arc::clone(&app), &public_url);
         let gateway = Gateway::new(Arc::clone(&app), router, public_url);
+        let bound = server::bind(&self.address().to_string()).unwrap();
         let server = Server::start(Arc::new(gateway), bound, 1).unwrap();
         self.running = Some((app, server));
     }
@@ -68,7 +70,7 @@ impl Station {
     }
 
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.port.address
     }
 
     pub fn backend(&self) -> &Backend {
@@ -90,11 +92,11 @@ impl Station {
     pub fn restart_after(&mut self, work: impl FnOnce(&Backend)) {
         self.stop();
         work(&self.backend);
-        self.run(server::bind(&self.address.to_string()).unwrap());
+        self.run();
     }
 
     pub fn connect(&self) -> Connection {
-        Connection::open(self.address).unwrap()
+        Connection::open(self.address()).unwrap()
     }
 
     pub fn ask(&self, ask: &Ask) -> Reply {

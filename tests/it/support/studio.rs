@@ -9,12 +9,12 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use tallygate::clock::{Clock, ManualClock, SystemClock};
 use tallygate::demo::upstream;
-use tallygate::gateway::server;
 use tallygate::id::ChannelId;
 
 use super::backend::Backend;
 use super::demo::wait_until;
 use super::http::Ask;
+use super::port::Port;
 use super::station::Station;
 
 pub struct Studio {
@@ -40,11 +40,10 @@ impl Studio {
         let upstream = upstream.unwrap();
         let upstream_url = upstream.url();
         runtime.spawn(upstream.serve());
-        let bound = server::bind("127.0.0.1:0").unwrap();
         // The simulated upstream has the system's time.
         let clock = Arc::new(ManualClock::new(SystemClock.now_ms()));
         let mut studio = Studio {
-            station: Station::start(backend, clock, bound, Vec::new()),
+            station: Station::start(backend, clock, Port::reserve(), Vec::new()),
             _upstream: runtime,
             upstream_url,
             upstream_dir,
