@@ -1,7 +1,5 @@
-//! Pictures as tasks (ADR 15), for the key that submitted them: the lane of the videos, with the words of OpenAI's image
-//! API.
-//!
-//! Passes rungs 1 and 2 alone, so that a key which may submit nothing any more still sees what became of its tasks.
+//! Pictures as tasks (ADR 15), for the key that submitted them: one of the lanes of tasks (`task_lane.rs`), with the words
+//! of OpenAI's image API.
 
 use serde_json::{Value, json};
 
@@ -10,24 +8,20 @@ use crate::tasks::{Task, TaskKind, TaskState};
 use super::problem::Problem;
 use super::route::{Call, Reply, Route, Who, both};
 use super::shape::{COUNT, Field, Kind, Need, Shape, field};
+use super::task_lane;
 use super::tasks::CHARGED;
-use super::videos::{self, ESTIMATE, LIST};
+use super::videos;
 
 static IMAGE: Shape = Shape {
     name: "ImageTask",
     fields: &[
-        field!("id", Kind::Text, Required, "Public id, task_…"),
+        task_lane::ID,
         field!("object", Kind::OneOf(&["image"]), Required, "What it is"),
-        field!("model", Kind::Text, Required, "As it was asked for"),
-        field!(
-            "status",
-            Kind::OneOf(&["queued", "in_progress", "completed", "failed"]),
-            Required,
-            "failed: also cancelled and expired, as error.code says"
-        ),
-        field!("progress", COUNT, Required, "Percent"),
-        field!("created_at", COUNT, Required, "Seconds since 1970"),
-        field!("completed_at", COUNT, Nullable, "Seconds since 1970"),
+        task_lane::MODEL,
+        task_lane::STATUS,
+        task_lane::PROGRESS,
+        task_lane::CREATED_AT,
+        task_lane::COMPLETED_AT,
         field!("expires_at", COUNT, Nullable, "When the pictures are no longer there: seconds since 1970"),
         field!("n", COUNT, Required, "How many pictures were asked for"),
         field!("size", Kind::Text, Nullable, "Width and height; null: left to the upstream"),
@@ -38,33 +32,33 @@ static IMAGE: Shape = Shape {
             Required,
             "The pictures: url is the path of each, to be asked for with the key that made it"
         ),
-        field!("error", Kind::Any, Nullable, "code, message"),
-        field!("tallygate", Kind::Any, Required, "request_id, money, hold, charged, currency"),
+        task_lane::ERROR,
+        task_lane::TALLYGATE,
     ],
 };
 
 static IMAGES: Shape = Shape {
     name: "ImageTasks",
     fields: &[
-        field!("object", Kind::OneOf(&["list"]), Required, "What it is"),
+        task_lane::IS_LIST,
         field!(
             "data",
             Kind::List(&Kind::Object(&IMAGE)),
             Required,
             "The newest first, unless asked otherwise"
         ),
-        field!("first_id", Kind::Text, Nullable, "Of the first of them"),
-        field!("last_id", Kind::Text, Nullable, "Of the last of them: after of the next page"),
-        field!("has_more", Kind::Bool, Required, "Whether there is a next page"),
+        task_lane::FIRST_ID,
+        task_lane::LAST_ID,
+        task_lane::HAS_MORE,
     ],
 };
 
 static DELETED: Shape = Shape {
     name: "ImageTaskDeleted",
     fields: &[
-        field!("id", Kind::Text, Required, "Public id, task_…"),
+        task_lane::ID,
         field!("object", Kind::OneOf(&["image.deleted"]), Required, "What it is"),
-        field!("deleted", Kind::Bool, Required, "false: its upstream does not let go of it, so it runs on"),
+        task_lane::IS_DELETED,
     ],
 };
 
@@ -72,7 +66,7 @@ static ESTIMATE_INPUT: Shape = Shape { name: "ImageTaskRequest", fields: &[] };
 
 static LIST_ROUTES: [Route; 2] = {
     let [v1, api] = both!(get, "/images", "listImageTasks", "The image tasks of this key", &IMAGES, list);
-    [v1.query(&LIST), api.query(&LIST)]
+    [v1.query(&task_lane::LIST), api.query(&task_lane::LIST)]
 };
 static GET_ROUTES: [Route; 2] =
     both!(get, "/images/{id}", "getImageTask", "One of this key's image tasks", &IMAGE, get);
@@ -90,7 +84,7 @@ static ESTIMATE_ROUTES: [Route; 2] = both!(
     "estimateImageTask",
     "What pictures can cost at the most; no task, no charge, no trace",
     &ESTIMATE_INPUT,
-    &ESTIMATE,
+    &task_lane::ESTIMATE,
     estimate
 );
 static CHARGED_ROUTES: [Route; 2] = both!(
@@ -113,17 +107,17 @@ pub fn view(task: &Task, currency: &str) -> Value {
         "id": task.id,
         "object": "image",
         "model": task.model,
-        "status": videos::status(task),
+        "status": task_lane::status(task),
         "progress": task.progress,
         "created_at": task.created_ms / 1_000,
-        "completed_at": videos::completed_at(task),
+        "completed_at": task_lane::completed_at(task),
         "expires_at": task.result_expires_ms.map(|ms| ms / 1_000),
         "n": task.wish.images,
         "size": task.wish.resolution,
         "quality": task.wish.quality,
         "data": (0..made).map(picture).collect::<Vec<_>>(),
-        "error": videos::error(task),
-        "tallygate": videos::money(task, currency),
+        "error": task_lane::error(task),
+        "tallygate": task_lane::money(task, currency),
     })
 }
 
@@ -136,21 +130,21 @@ pub fn shown(task: &Task, currency: &str) -> Value {
 }
 
 fn get(call: &Call<'_>) -> Result<Reply, Problem> {
-    Ok(Reply::ok(view(&videos::own(call, TaskKind::Image)?, call.app.currency())))
+    Ok(Reply::ok(view(&task_lane::own(call, TaskKind::Image)?, call.app.currency())))
 }
 
 fn list(call: &Call<'_>) -> Result<Reply, Problem> {
-    videos::list_of(call, TaskKind::Image, view)
+    task_lane::list(call, TaskKind::Image, view)
 }
 
 fn delete(call: &Call<'_>) -> Result<Reply, Problem> {
-    videos::delete_of(call, TaskKind::Image, "image.deleted")
+    task_lane::delete(call, TaskKind::Image, "image.deleted")
 }
 
 fn estimate(call: &Call<'_>) -> Result<Reply, Problem> {
-    videos::estimate_of(call, TaskKind::Image)
+    task_lane::estimate(call, TaskKind::Image)
 }
 
 fn charged(call: &Call<'_>) -> Result<Reply, Problem> {
-    videos::charged_of(call, TaskKind::Image)
+    task_lane::charged(call, TaskKind::Image)
 }

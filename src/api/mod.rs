@@ -44,6 +44,7 @@ mod route;
 mod serve;
 mod shape;
 mod statements;
+mod task_lane;
 mod tasks;
 mod topups;
 mod upkeep;

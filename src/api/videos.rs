@@ -1,119 +1,66 @@
-//! Videos in the shape of OpenAI's API, for the key that submitted them: get, list, delete, estimate, "was I
-//! charged?". Submitting goes the way of every call (`gateway/submit.rs`). Pictures have a lane of the same kind
-//! (`images.rs`).
-//!
-//! Passes rungs 1 and 2 alone, so that a key which may submit nothing any more still sees what became of its tasks.
+//! Videos in the shape of OpenAI's API, for the key that submitted them: one of the lanes of tasks (`task_lane.rs`).
+//! Submitting goes the way of every call (`gateway/submit.rs`).
 
 use ledger::Unit;
 use serde_json::{Value, json};
 
-use crate::directory::FieldError;
-use crate::explain::estimate;
-use crate::id::TaskId;
-use crate::tasks::{Search, Task, TaskKind, TaskState};
+use crate::tasks::{Task, TaskKind};
 
-use super::own::asking;
 use super::problem::Problem;
-use super::route::{Call, Param, Reply, Route, Who, both};
+use super::route::{Call, Reply, Route, Who, both};
 use super::shape::{COUNT, Field, Kind, Need, Shape, field};
+use super::task_lane;
 use super::tasks::CHARGED;
 
 static VIDEO: Shape = Shape {
     name: "Video",
     fields: &[
-        field!("id", Kind::Text, Required, "Public id, task_…"),
+        task_lane::ID,
         field!("object", Kind::OneOf(&["video"]), Required, "What it is"),
-        field!("model", Kind::Text, Required, "As it was asked for"),
-        field!(
-            "status",
-            Kind::OneOf(&["queued", "in_progress", "completed", "failed"]),
-            Required,
-            "failed: also cancelled and expired, as error.code says"
-        ),
-        field!("progress", COUNT, Required, "Percent"),
-        field!("created_at", COUNT, Required, "Seconds since 1970"),
-        field!("completed_at", COUNT, Nullable, "Seconds since 1970"),
+        task_lane::MODEL,
+        task_lane::STATUS,
+        task_lane::PROGRESS,
+        task_lane::CREATED_AT,
+        task_lane::COMPLETED_AT,
         field!("expires_at", COUNT, Nullable, "When the result is no longer there: seconds since 1970"),
         field!("seconds", Kind::Text, Required, "Its length"),
         field!("size", Kind::Text, Nullable, "Width and height"),
         field!("remixed_from_video_id", Kind::Text, Nullable, "Always null"),
-        field!("error", Kind::Any, Nullable, "code, message"),
-        field!("tallygate", Kind::Any, Required, "request_id, money, hold, charged, currency"),
+        task_lane::ERROR,
+        task_lane::TALLYGATE,
     ],
 };
 
 static VIDEOS: Shape = Shape {
     name: "Videos",
     fields: &[
-        field!("object", Kind::OneOf(&["list"]), Required, "What it is"),
+        task_lane::IS_LIST,
         field!(
             "data",
             Kind::List(&Kind::Object(&VIDEO)),
             Required,
             "The newest first, unless asked otherwise"
         ),
-        field!("first_id", Kind::Text, Nullable, "Of the first of them"),
-        field!("last_id", Kind::Text, Nullable, "Of the last of them: after of the next page"),
-        field!("has_more", Kind::Bool, Required, "Whether there is a next page"),
+        task_lane::FIRST_ID,
+        task_lane::LAST_ID,
+        task_lane::HAS_MORE,
     ],
 };
 
 static DELETED: Shape = Shape {
     name: "VideoDeleted",
     fields: &[
-        field!("id", Kind::Text, Required, "Public id, task_…"),
+        task_lane::ID,
         field!("object", Kind::OneOf(&["video.deleted"]), Required, "What it is"),
-        field!("deleted", Kind::Bool, Required, "false: its upstream does not let go of it, so it runs on"),
+        task_lane::IS_DELETED,
     ],
 };
 
 static ESTIMATE_INPUT: Shape = Shape { name: "VideoRequest", fields: &[] };
 
-pub(super) static ESTIMATE: Shape = Shape {
-    name: "TaskEstimate",
-    fields: &[
-        field!("model", Kind::Text, Required, "As it was asked for"),
-        field!("seconds", COUNT, Optional, "Of a video: its length"),
-        field!("images", COUNT, Optional, "Of pictures: how many"),
-        field!("size", Kind::Text, Nullable, "Width and height; null: left to the upstream"),
-        field!("quality", Kind::Text, Nullable, "Of pictures; null: left to the upstream"),
-        field!("cost_max", Kind::Money, Required, "What would be held, and the most that could be charged"),
-        field!("currency", Kind::Text, Required, "Ledger currency"),
-        field!("price", Kind::Text, Required, "The price version that would be frozen"),
-        field!("price_version", COUNT, Required, "Counts from 1 for each model"),
-        field!(
-            "per_unit",
-            Kind::Money,
-            Nullable,
-            "Of one second or one picture of this size and quality; null: it is sold by tokens"
-        ),
-        field!("multiplier", Kind::Multiplier, Required, "Of the dearest group that may serve it"),
-        field!("task_cost_cap", Kind::Money, Nullable, "null: there is none"),
-        field!(
-            "needs_confirmation",
-            Kind::Bool,
-            Required,
-            "Send cost_max in x-tallygate-confirm-cost, or it is refused"
-        ),
-        field!(
-            "would",
-            Kind::OneOf(&["pass", "fail"]),
-            Required,
-            "What it would meet now, confirmed if needed"
-        ),
-        field!("code", Kind::Text, Nullable, "Why it would be refused"),
-    ],
-};
-
-pub(super) static LIST: [Param; 3] = [
-    Param { name: "after", about: "last_id of the page before" },
-    Param { name: "limit", about: "Rows, from 1 to 100; default 20" },
-    Param { name: "order", about: "asc or desc; default desc" },
-];
-
 static LIST_ROUTES: [Route; 2] = {
     let [v1, api] = both!(get, "/videos", "listVideos", "The tasks of this key", &VIDEOS, list);
-    [v1.query(&LIST), api.query(&LIST)]
+    [v1.query(&task_lane::LIST), api.query(&task_lane::LIST)]
 };
 static GET_ROUTES: [Route; 2] =
     both!(get, "/videos/{id}", "getVideo", "One of this key's tasks", &VIDEO, get);
@@ -131,7 +78,7 @@ static ESTIMATE_ROUTES: [Route; 2] = both!(
     "estimateVideo",
     "What a video can cost at the most; no task, no charge, no trace",
     &ESTIMATE_INPUT,
-    &ESTIMATE,
+    &task_lane::ESTIMATE,
     estimate
 );
 static CHARGED_ROUTES: [Route; 2] = both!(
@@ -153,130 +100,35 @@ pub fn view(task: &Task, currency: &str) -> Value {
         "id": task.id,
         "object": "video",
         "model": task.model,
-        "status": status(task),
+        "status": task_lane::status(task),
         "progress": task.progress,
         "created_at": task.created_ms / 1_000,
-        "completed_at": completed_at(task),
+        "completed_at": task_lane::completed_at(task),
         "expires_at": task.result_expires_ms.map(|ms| ms / 1_000),
         "seconds": (used_ms.unwrap_or(task.wish.duration_ms) / 1_000).to_string(),
         "size": task.wish.resolution,
         "remixed_from_video_id": null,
-        "error": error(task),
-        "tallygate": money(task, currency),
+        "error": task_lane::error(task),
+        "tallygate": task_lane::money(task, currency),
     })
-}
-
-pub(super) fn status(task: &Task) -> &'static str {
-    match task.state {
-        TaskState::Queued => "queued",
-        TaskState::Running => "in_progress",
-        TaskState::Succeeded => "completed",
-        TaskState::Failed | TaskState::Cancelled | TaskState::Expired => "failed",
-    }
-}
-
-/// Seconds since 1970.
-pub(super) fn completed_at(task: &Task) -> Option<i64> {
-    task.ended_ms.filter(|_| task.state == TaskState::Succeeded).map(|ms| ms / 1_000)
-}
-
-pub(super) fn error(task: &Task) -> Option<Value> {
-    task.failure.as_ref().map(|failure| json!({"code": failure.code, "message": failure.text}))
-}
-
-/// What only this gateway tells of a task.
-pub(super) fn money(task: &Task, currency: &str) -> Value {
-    json!({
-        "request_id": task.request,
-        "money": task.money.as_str(),
-        "hold": task.hold.to_string(),
-        "charged": task.charged.to_string(),
-        "currency": currency,
-    })
-}
-
-/// One of the asking key's own tasks of this kind. Anybody else's is not found, and nobody is told that it exists.
-pub(super) fn own(call: &Call<'_>, kind: TaskKind) -> Result<Task, Problem> {
-    let key = asking(call)?;
-    let task = call.app.tasks.get(call.path_id::<TaskId>("id")?)?;
-    let is_there = task.key == key.id && task.deleted_ms.is_none() && task.wish.kind == kind;
-    if is_there { Ok(task) } else { Err(Problem::NotFound) }
 }
 
 fn get(call: &Call<'_>) -> Result<Reply, Problem> {
-    Ok(Reply::ok(view(&own(call, TaskKind::Video)?, call.app.currency())))
+    Ok(Reply::ok(view(&task_lane::own(call, TaskKind::Video)?, call.app.currency())))
 }
 
 fn list(call: &Call<'_>) -> Result<Reply, Problem> {
-    list_of(call, TaskKind::Video, view)
-}
-
-/// The asking key's own tasks of this kind.
-pub(super) fn list_of(
-    call: &Call<'_>,
-    kind: TaskKind,
-    view: impl Fn(&Task, &str) -> Value,
-) -> Result<Reply, Problem> {
-    let key = asking(call)?;
-    let limit = call.query_parsed::<u32>("limit")?.unwrap_or(20);
-    if !(1..=100).contains(&limit) {
-        return Err(FieldError::new("limit", "must be from 1 to 100").into());
-    }
-    let oldest_first = match call.query_text("order") {
-        None | Some("desc") => false,
-        Some("asc") => true,
-        Some(_) => return Err(FieldError::new("order", "must be asc or desc").into()),
-    };
-    let after = call.query_parsed::<TaskId>("after")?;
-    let search = Search {
-        account: Some(key.account),
-        key: Some(key.id),
-        kind: Some(kind),
-        visible: true,
-        before: after.filter(|_| !oldest_first),
-        after: after.filter(|_| oldest_first),
-        oldest_first,
-        limit: limit + 1,
-        ..Search::default()
-    };
-    let mut tasks = call.app.tasks.search(&search)?;
-    let has_more = tasks.len() > limit as usize;
-    tasks.truncate(limit as usize);
-    let data: Vec<_> = tasks.iter().map(|task| view(task, call.app.currency())).collect();
-    Ok(Reply::ok(json!({
-        "object": "list",
-        "data": data,
-        "first_id": tasks.first().map(|task| task.id),
-        "last_id": tasks.last().map(|task| task.id),
-        "has_more": has_more,
-    })))
+    task_lane::list(call, TaskKind::Video, view)
 }
 
 fn delete(call: &Call<'_>) -> Result<Reply, Problem> {
-    delete_of(call, TaskKind::Video, "video.deleted")
-}
-
-pub(super) fn delete_of(call: &Call<'_>, kind: TaskKind, object: &str) -> Result<Reply, Problem> {
-    let task = own(call, kind)?;
-    let task = call.app.tasks.delete(task.id)?;
-    let deleted = task.deleted_ms.is_some();
-    Ok(Reply::ok(json!({"id": task.id, "object": object, "deleted": deleted})))
+    task_lane::delete(call, TaskKind::Video, "video.deleted")
 }
 
 fn estimate(call: &Call<'_>) -> Result<Reply, Problem> {
-    estimate_of(call, TaskKind::Video)
-}
-
-pub(super) fn estimate_of(call: &Call<'_>, kind: TaskKind) -> Result<Reply, Problem> {
-    let key = asking(call)?;
-    let estimate = estimate::task(call.app, &key, kind, &call.raw, call.address);
-    Reply::of(&estimate.map_err(Problem::Refused)?)
+    task_lane::estimate(call, TaskKind::Video)
 }
 
 fn charged(call: &Call<'_>) -> Result<Reply, Problem> {
-    charged_of(call, TaskKind::Video)
-}
-
-pub(super) fn charged_of(call: &Call<'_>, kind: TaskKind) -> Result<Reply, Problem> {
-    Reply::of(&call.app.tasks.charged(&own(call, kind)?, call.app.currency(), call.language)?)
+    task_lane::charged(call, TaskKind::Video)
 }

@@ -19,6 +19,8 @@ pub struct Scenario {
     pub pace: Pace,
     pub model: &'static str,
     pub answer: Answer,
+    /// A run takes at least so long.
+    pub time_min: Duration,
 }
 
 /// The upstream answers at once: all that is measured is the proxy.
@@ -37,6 +39,7 @@ pub const IDLE_STREAMS: Scenario = Scenario {
     pace: Pace::Open { per_second: 2_000 },
     model: IDLE,
     answer: Answer::Stream,
+    time_min: Duration::ZERO,
 };
 /// How long they are opened for, once.
 pub const IDLE_STREAMS_TIME: Duration = Duration::from_millis(2_500);
@@ -75,6 +78,7 @@ pub const SCENARIOS: [Scenario; 7] = [
         pace: Pace::Closed { connections: 32 },
         model: AT_ONCE,
         answer: Answer::Whole,
+        time_min: Duration::ZERO,
     },
     Scenario {
         name: "stream",
@@ -82,6 +86,7 @@ pub const SCENARIOS: [Scenario; 7] = [
         pace: Pace::Closed { connections: 32 },
         model: AT_ONCE,
         answer: Answer::Stream,
+        time_min: Duration::ZERO,
     },
     Scenario {
         name: "saturated",
@@ -89,6 +94,7 @@ pub const SCENARIOS: [Scenario; 7] = [
         pace: Pace::Closed { connections: 128 },
         model: AT_ONCE,
         answer: Answer::Whole,
+        time_min: Duration::ZERO,
     },
     Scenario {
         name: "whole_50ms",
@@ -96,6 +102,7 @@ pub const SCENARIOS: [Scenario; 7] = [
         pace: Pace::Open { per_second: 50 },
         model: AFTER_50_MS,
         answer: Answer::Whole,
+        time_min: Duration::ZERO,
     },
     Scenario {
         name: "stream_50ms",
@@ -103,6 +110,7 @@ pub const SCENARIOS: [Scenario; 7] = [
         pace: Pace::Open { per_second: 50 },
         model: AFTER_50_MS,
         answer: Answer::Stream,
+        time_min: Duration::ZERO,
     },
     Scenario {
         name: "streams_200",
@@ -110,6 +118,8 @@ pub const SCENARIOS: [Scenario; 7] = [
         pace: Pace::Open { per_second: 100 },
         model: TICKING,
         answer: Answer::Stream,
+        // Streams of 2 s, and a while in which as many are open as there will be.
+        time_min: Duration::from_secs(5),
     },
     Scenario {
         name: "unknown_key",
@@ -117,6 +127,7 @@ pub const SCENARIOS: [Scenario; 7] = [
         pace: Pace::Closed { connections: 32 },
         model: AT_ONCE,
         answer: Answer::Refusal { status: 401, code: "unknown_key" },
+        time_min: Duration::ZERO,
     },
 ];
 
@@ -127,9 +138,12 @@ impl Scenario {
     pub fn plan(&self, host: SocketAddr, key: &str, time: Duration) -> Plan {
         let (stream, unknown) = (self.answer == Answer::Stream, unknown_key());
         let key = if self.is_refused() { unknown.as_str() } else { key };
-        // Streams of 2 s, and a while in which as many are open as there will be.
-        let time = if self.model == TICKING { time.max(Duration::from_secs(5)) } else { time };
-        Plan { pace: self.pace, time, request: request(host, key, self.model, stream), answer: self.answer }
+        Plan {
+            pace: self.pace,
+            time: time.max(self.time_min),
+            request: request(host, key, self.model, stream),
+            answer: self.answer,
+        }
     }
 
     /// Whether it is for those alone who know one key from another.

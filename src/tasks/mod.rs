@@ -11,6 +11,7 @@
 //! so; a task is charged at the price that was frozen at its acceptance.
 //! Must never: keep a prompt or a picture that was sent, or a result in the clear; move money but by a command of the ledger; let a task have two ends.
 
+mod accepted;
 mod charged;
 mod claim;
 mod error;
@@ -26,13 +27,14 @@ mod tried;
 pub mod upstream;
 mod used;
 
+pub use accepted::Accepted;
 pub use charged::{Charged, Fact, Verdict};
 pub use claim::Claim;
 pub use error::TaskError;
 pub use owners::Owners;
 pub use poll::Poller;
 pub use results::{Made, ResultPlace, Results};
-pub use service::{Accepted, Onward, Place, Settings, Tasks};
+pub use service::{Onward, Place, Settings, Tasks};
 pub use store::Search;
 pub use task::{Failure, Task, TaskKind, TaskMoney, TaskState, Wish};
 pub use upstream::Submission;

@@ -5,27 +5,28 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, USER_AGENT};
 use http::{HeaderName, HeaderValue, Uri};
-use ledger::{Nano, ReleaseReason};
+use ledger::ReleaseReason;
 use parking_lot::Mutex;
 
+use super::accepted::Accepted;
 use super::claim::{Claim, Claims};
 use super::error::TaskError;
 use super::looks::{Looks, OnItsWay};
 use super::owners::Owners;
 use super::results::{Made, Results};
 use super::store::{self, Search, TaskStore};
-use super::task::{Failure, Task, TaskMoney, TaskState, Wish};
+use super::task::{Failure, Task, TaskState};
 use super::upstream::{News, Product, Question, Speech, credential_header};
 use super::used::Used;
-use crate::books::{Books, BooksError, TaskEnd, Ticket};
+use crate::books::{Books, BooksError, TaskEnd};
 use crate::clock::{Clock, Entropy};
 use crate::config::Config;
-use crate::directory::{Channel, Directory, Environment};
+use crate::directory::{Channel, Directory};
 use crate::gateway::caller_request;
 use crate::gateway::facts::{Attempt, Ending, Outcome};
 use crate::gateway::upstream::Target;
 use crate::http_client::{Ask, HttpClient, Reply};
-use crate::id::{AccountId, ChannelId, KeyId, PriceId, ProjectId, RequestId, TaskId};
+use crate::id::{ChannelId, KeyId, RequestId, TaskId};
 use crate::store::{Db, Projections};
 
 const AGENT: &str = concat!("tallygate/", env!("CARGO_PKG_VERSION"));
@@ -107,28 +108,6 @@ pub struct Onward {
     pub multiplier_ppm: u64,
 }
 
-/// A task whose cost is held.
-#[derive(Clone, Debug)]
-pub struct Accepted {
-    pub id: TaskId,
-    pub request: RequestId,
-    pub account: AccountId,
-    pub environment: Environment,
-    pub key: KeyId,
-    pub project: Option<ProjectId>,
-    pub channel: ChannelId,
-    pub credential: u32,
-    pub model: Box<str>,
-    pub upstream_model: Box<str>,
-    pub wish: Wish,
-    pub price: PriceId,
-    pub price_row: u64,
-    pub multiplier_ppm: u64,
-    pub hold: Nano,
-    /// Of the hold.
-    pub ticket: Ticket,
-}
-
 impl Tasks {
     /// Opens the tasks on the books. What a crash left is put right by [`Tasks::repair`].
     pub fn new(
@@ -188,7 +167,7 @@ impl Tasks {
     pub fn accept(&self, accepted: Accepted) -> Result<Task, TaskError> {
         let ticket = accepted.ticket;
         let now_ms = self.clock.now_ms();
-        let mut task = accepted.task(now_ms, &self.settings);
+        let mut task = accepted.task(now_ms, now_ms.saturating_add(self.settings.deadline_ms));
         task.poll_ms = Some(self.silence_ends_ms(&task, now_ms));
         let written = self.books.durability().wait_blocking(ticket).map_err(TaskError::from);
         match written.and_then(|()| Ok(self.store.insert(&task)?)) {
@@ -518,47 +497,4 @@ fn target(channel: &Channel) -> Result<Target, TaskError> {
         Some(proxy) => Target::parse_via(&channel.base_url, proxy),
     };
     target.map_err(|why| TaskError::Channel(why.to_string()))
-}
-
-impl Accepted {
-    fn task(self, now_ms: i64, settings: &Settings) -> Task {
-        Task {
-            id: self.id,
-            request: self.request,
-            account: self.account,
-            environment: self.environment,
-            key: self.key,
-            project: self.project,
-            channel: self.channel,
-            credential: self.credential,
-            model: self.model,
-            upstream_model: self.upstream_model,
-            wish: self.wish,
-            price: self.price,
-            price_row: self.price_row,
-            multiplier_ppm: self.multiplier_ppm,
-            hold: self.hold,
-            deadline_ms: now_ms.saturating_add(settings.deadline_ms),
-            created_ms: now_ms,
-            state: TaskState::Queued,
-            progress: 0,
-            failure: None,
-            upstream_id: None,
-            result_expires_ms: None,
-            used: None,
-            upstream_cost: None,
-            results: 0,
-            money: TaskMoney::Held,
-            charged: Nano::ZERO,
-            attempts: 1,
-            tried: Vec::new(),
-            duplicates: 0,
-            poll_ms: None,
-            polls: 0,
-            submitted_ms: None,
-            ended_ms: None,
-            deleted_ms: None,
-            version: 1,
-        }
-    }
 }

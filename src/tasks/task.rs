@@ -302,49 +302,6 @@ impl Task {
     }
 }
 
-/// A task as it was accepted.
-#[cfg(test)]
-pub(super) fn sample(asked: &TaskWish) -> Task {
-    Task {
-        id: TaskId::from_raw(1),
-        request: RequestId::from_raw(2),
-        account: AccountId::from_raw(3),
-        environment: Environment::Live,
-        key: KeyId::from_raw(4),
-        project: None,
-        channel: ChannelId::from_raw(5),
-        credential: 0,
-        model: "m".into(),
-        upstream_model: "up/stream".into(),
-        wish: Wish::of("m", asked),
-        price: PriceId::from_raw(6),
-        price_row: 1,
-        multiplier_ppm: 1_000_000,
-        hold: Nano::ZERO,
-        deadline_ms: 0,
-        created_ms: 0,
-        state: Queued,
-        progress: 0,
-        failure: None,
-        upstream_id: None,
-        result_expires_ms: None,
-        used: None,
-        upstream_cost: None,
-        results: 0,
-        money: TaskMoney::Held,
-        charged: Nano::ZERO,
-        attempts: 1,
-        tried: Vec::new(),
-        duplicates: 0,
-        poll_ms: None,
-        polls: 0,
-        submitted_ms: None,
-        ended_ms: None,
-        deleted_ms: None,
-        version: 1,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -268,7 +268,7 @@ mod tests {
     use super::*;
     use crate::gateway::facts::Endpoint;
     use crate::gateway::request::ModelRequest;
-    use crate::tasks::task::sample;
+    use crate::tasks::accepted::sample;
 
     fn mapping() -> TaskMapping {
         let mapping = json!({

@@ -1,7 +1,5 @@
 //! Reads a chat request.
 
-use std::borrow::Cow;
-
 use serde_json::value::RawValue;
 
 use super::super::Format;
@@ -11,6 +9,7 @@ use super::super::conversation::{
 };
 use super::super::object::{ConvertFault, LeftOut, Object, Path, kind_of, list};
 use super::super::text::Text;
+use super::function;
 
 /// The conversation of a body. Model, stream and its options are the caller's to know.
 pub fn read<'a>(body: &'a str, left: &mut LeftOut) -> Result<Conversation<'a>, ConvertFault> {
@@ -246,10 +245,7 @@ fn tool_call<'a>(raw: &'a RawValue, path: &Path<'_>) -> Result<ToolCall<'a>, Con
     let at = path.member("function");
     let mut function = Object::read(object.need("function", "an object")?, &at)?;
     let name = function.need_text("name")?;
-    let arguments = match function.need_text("arguments")?.unescaped() {
-        text if text.trim().is_empty() => Cow::Borrowed("{}"),
-        text => Cow::Owned(text.into_owned()),
-    };
+    let arguments = function::arguments(&mut function)?;
     function.done()?;
     object.done()?;
     Ok(ToolCall { id, name, arguments, signature })
@@ -278,34 +274,20 @@ fn tool<'a>(raw: &'a RawValue, path: &Path<'_>) -> Result<Tool<'a>, ConvertFault
     }
     let at = path.member("function");
     let mut function = Object::read(object.need("function", "an object")?, &at)?;
-    let tool = Tool {
-        name: function.need_text("name")?,
-        description: function.text("description")?,
-        parameters: function.take("parameters").map(|schema| Cow::Borrowed(schema.get())),
-        strict: function.flag("strict")?,
-    };
+    let tool = function::function(&mut function)?;
     function.done()?;
     object.done()?;
     Ok(tool)
 }
 
 fn tool_choice<'a>(raw: &'a RawValue, path: &Path<'_>) -> Result<ToolChoice<'a>, ConvertFault> {
-    if let Some(text) = Text::of(raw) {
-        let known = [("auto", ToolChoice::Auto), ("none", ToolChoice::None), ("required", ToolChoice::Any)];
-        let found = known.into_iter().find(|(name, _)| text.is(name)).map(|(_, choice)| choice);
-        return found
-            .ok_or_else(|| path.fault("`auto`, `none`, `required` or one function", "another choice"));
-    }
-    let mut object = Object::read(raw, path)?;
-    if !object.need_text("type")?.is("function") {
-        return Err(path.member("type").fault("`function`", "another type"));
-    }
-    let at = path.member("function");
-    let mut function = Object::read(object.need("function", "an object with a `name`")?, &at)?;
-    let name = function.need_text("name")?;
-    function.done()?;
-    object.done()?;
-    Ok(ToolChoice::Named(name))
+    function::tool_choice(raw, path, |object| {
+        let at = path.member("function");
+        let mut function = Object::read(object.need("function", "an object with a `name`")?, &at)?;
+        let name = function.need_text("name")?;
+        function.done()?;
+        Ok(name)
+    })
 }
 
 fn shape<'a>(raw: &'a RawValue, path: &Path<'_>) -> Result<Shape<'a>, ConvertFault> {
@@ -318,12 +300,9 @@ fn shape<'a>(raw: &'a RawValue, path: &Path<'_>) -> Result<Shape<'a>, ConvertFau
     } else if kind.is("json_schema") {
         let at = path.member("json_schema");
         let mut inner = Object::read(object.need("json_schema", "an object")?, &at)?;
-        let name = inner.text("name")?;
-        inner.take("description");
-        let schema = Cow::Borrowed(inner.need("schema", "a JSON schema")?.get());
-        let strict = inner.flag("strict")?;
+        let shape = function::schema(&mut inner)?;
         inner.done()?;
-        Shape::Schema { name, schema, strict }
+        shape
     } else {
         return Err(path.member("type").fault("`text`, `json_object` or `json_schema`", "another type"));
     };

@@ -1,7 +1,5 @@
 //! Reads a request.
 
-use std::borrow::Cow;
-
 use serde_json::value::RawValue;
 
 use super::super::Format;
@@ -9,7 +7,7 @@ use super::super::conversation::{
     Conversation, Part, Role, Sampling, Shape, Thinking, Tool, ToolCall, ToolChoice, ToolResult,
 };
 use super::super::object::{ConvertFault, LeftOut, Object, Path, kind_of, list};
-use super::super::openai::{effort, google_signature, image_of};
+use super::super::openai::{effort, function, google_signature, image_of};
 use super::super::text::Text;
 
 /// The conversation of a body. Model, stream and its options are the caller's to know; metadata goes back as it came.
@@ -201,10 +199,7 @@ fn function_call<'a>(object: &mut Object<'a, '_>, path: &Path<'_>) -> Result<Too
     let id = object.need_text("call_id")?;
     let name = object.need_text("name")?;
     let signature = google_signature(object, path)?;
-    let arguments = match object.need_text("arguments")?.unescaped() {
-        text if text.trim().is_empty() => Cow::Borrowed("{}"),
-        text => Cow::Owned(text.into_owned()),
-    };
+    let arguments = function::arguments(object)?;
     Ok(ToolCall { id, name, arguments, signature })
 }
 
@@ -238,30 +233,13 @@ fn tool<'a>(raw: &'a RawValue, path: &Path<'_>) -> Result<Tool<'a>, ConvertFault
         let what = "`function`, as the provider of this model runs no other tool of OpenAI's";
         return Err(path.member("type").fault(what, "another kind of tool"));
     }
-    let tool = Tool {
-        name: object.need_text("name")?,
-        description: object.text("description")?,
-        parameters: object.take("parameters").map(|schema| Cow::Borrowed(schema.get())),
-        strict: object.flag("strict")?,
-    };
+    let tool = function::function(&mut object)?;
     object.done()?;
     Ok(tool)
 }
 
 fn tool_choice<'a>(raw: &'a RawValue, path: &Path<'_>) -> Result<ToolChoice<'a>, ConvertFault> {
-    if let Some(text) = Text::of(raw) {
-        let known = [("auto", ToolChoice::Auto), ("none", ToolChoice::None), ("required", ToolChoice::Any)];
-        let found = known.into_iter().find(|(name, _)| text.is(name)).map(|(_, choice)| choice);
-        return found
-            .ok_or_else(|| path.fault("`auto`, `none`, `required` or one function", "another choice"));
-    }
-    let mut object = Object::read(raw, path)?;
-    if !object.need_text("type")?.is("function") {
-        return Err(path.member("type").fault("`function`", "another type"));
-    }
-    let name = object.need_text("name")?;
-    object.done()?;
-    Ok(ToolChoice::Named(name))
+    function::tool_choice(raw, path, |object| object.need_text("name"))
 }
 
 fn text_shape<'a>(raw: &'a RawValue, path: &Path<'_>) -> Result<Shape<'a>, ConvertFault> {
@@ -283,10 +261,7 @@ fn format<'a>(raw: &'a RawValue, path: &Path<'_>) -> Result<Shape<'a>, ConvertFa
     } else if kind.is("json_object") {
         Shape::Json
     } else if kind.is("json_schema") {
-        object.take("description");
-        let name = object.text("name")?;
-        let schema = Cow::Borrowed(object.need("schema", "a JSON schema")?.get());
-        Shape::Schema { name, schema, strict: object.flag("strict")? }
+        function::schema(&mut object)?
     } else {
         return Err(path.member("type").fault("`text`, `json_object` or `json_schema`", kind_of(raw.get())));
     };
