@@ -20,9 +20,10 @@ bench-quick: bench-tools
 	cargo build --release --bin tallygate
 	$(BENCH_BIN) bench --rounds 3 --millis 700
 
-# The parts alone: decide, windows, batch encoding, commit; reserve and settle in the ledger.
+# The parts alone: decide, windows, batch encoding, commit; formats; reserve and settle in the ledger.
 bench-micro:
 	cargo bench -p tallygate --bench books
+	cargo bench -p tallygate --bench convert
 	cargo bench -p ledger --benches
 
 # `verify` over ten million movements of money: at most 60 s and 300 MiB.
