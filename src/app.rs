@@ -16,6 +16,7 @@ use crate::explain::Display;
 use crate::funding::{
     self, ApprovalAbove, CodeError, Codes, CorrectionError, Corrections, Funding, FundingError, Poller,
 };
+use crate::gateway::bodies::Bodies;
 use crate::gateway::channel_health::{ChannelHealth, RestPolicy};
 use crate::gateway::ladder::HoldPolicy;
 use crate::http_client::HttpClient;
@@ -48,6 +49,8 @@ pub struct App {
     pub risk: risk::Watch,
     pub alerts: Alerts,
     pub channels: Arc<ChannelHealth>,
+    /// Of requests, while they are in memory.
+    pub bodies: Arc<Bodies>,
     /// Looked at by the upkeep.
     pub credit: ChannelCredit,
     /// Its worker is started by who serves.
@@ -217,6 +220,7 @@ impl App {
         if repaired > 0 {
             tracing::warn!(repaired, "released holds of tasks that were never submitted");
         }
+        let bodies = Arc::new(Bodies::new(config.limits.request_bodies_bytes_max));
         Ok(App {
             config,
             clock,
@@ -232,6 +236,7 @@ impl App {
             risk: risk::Watch::new(rules),
             alerts: Alerts::new(alert_percent),
             channels,
+            bodies,
             credit,
             notices,
             idempotency,

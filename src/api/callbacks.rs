@@ -4,17 +4,17 @@
 //! stored and done.
 
 use axum::Router;
-use axum::body::{Bytes, to_bytes};
 use axum::extract::{Path, Request};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
 use super::problem::Problem;
-use super::serve::{ApiError, Site, language_of};
+use super::serve::{self, ApiError, Site, language_of};
 use crate::catalogue::{Code, Refusal};
 use crate::funding::callback::{BODY_BYTES_MAX, HEADERS_KEPT, Taken};
 use crate::funding::provider::{Callback, Rejection};
+use crate::gateway::bodies::Room;
 
 /// Longest header that is kept, in bytes.
 const HEADER_BYTES_MAX: usize = 1_024;
@@ -34,10 +34,14 @@ async fn take(site: &Site, provider: String, request: Request) -> Response {
     {
         return ([(axum::http::header::CONTENT_TYPE, "text/plain")], answer).into_response();
     }
-    let answered = match read(request).await {
-        Ok(callback) => {
+    let answered = match read(site, request).await {
+        Ok((callback, room)) => {
             let funding = std::sync::Arc::clone(&site.app.funding);
-            let work = move || funding.receive(&provider, &callback);
+            let work = move || {
+                let taken = funding.receive(&provider, &callback);
+                drop(room);
+                taken
+            };
             match tokio::task::spawn_blocking(work).await {
                 Ok(done) => done.map_err(Problem::from),
                 Err(panic) => Err(Problem::Internal(Box::new(panic))),
@@ -60,16 +64,16 @@ async fn take(site: &Site, provider: String, request: Request) -> Response {
 }
 
 /// More than may be is read, so that what is too large can be kept as refused.
-async fn read(request: Request) -> Result<Callback, Problem> {
+async fn read(site: &Site, request: Request) -> Result<(Callback, Room), Problem> {
     let (parts, body) = request.into_parts();
-    let body: Result<Bytes, _> = to_bytes(body, BODY_BYTES_MAX * 4).await;
-    let body = body.map_err(|_| too_large())?;
-    Ok(Callback {
+    let (body, room) = serve::read(&site.app, body, BODY_BYTES_MAX as u64 * 4).await?.into_parts();
+    let callback = Callback {
         method: parts.method,
         query: parts.uri.query().unwrap_or_default().into(),
         headers: kept(&parts.headers),
         body: body.into(),
-    })
+    };
+    Ok((callback, room))
 }
 
 fn too_large() -> Problem {

@@ -2,22 +2,24 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::{RawPathParams, Request};
 use axum::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use axum::http::{StatusCode, request::Parts};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, get, on};
 use axum::{RequestExt, Router};
-use bytes::Bytes;
 use serde_json::{Map, Value};
+use tokio::time::timeout;
 
 use crate::app::App;
 use crate::catalogue::{self, Code, Language, Refusal, RenderContext};
 use crate::directory::{FieldError, KeyStatus, TokenHolder};
 use crate::gateway::{
     self,
+    bodies::{self, BodyFault},
     facts::{Checked, Credential},
 };
 use crate::id::RequestId;
@@ -28,7 +30,7 @@ use super::route::{Call, Method, Reply, Route, Who};
 use super::{openapi, routes};
 
 /// Largest body of a management request.
-const BODY_BYTES_MAX: usize = 1 << 20;
+const BODY_BYTES_MAX: u64 = 1 << 20;
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// What every answer needs to know. Cheap to clone.
@@ -170,10 +172,10 @@ async fn run(
     let (principal, caller) = admit(app, route, &parts)?;
     let query = query_of(route, &parts)?;
     let bytes_max = match route.who {
-        Who::Key => usize::try_from(app.config.limits.request_body_bytes_max).unwrap_or(usize::MAX),
+        Who::Key => app.config.limits.request_body_bytes_max,
         Who::KeyOrStranger | Who::Role(_) => BODY_BYTES_MAX,
     };
-    let raw = read(body, bytes_max).await?;
+    let (raw, room) = read(app, body, bytes_max).await?.into_parts();
     let mut body = fields(route, &raw)?;
     let expected = expected(&parts.headers, &mut body)?;
     let app = Arc::clone(app);
@@ -181,7 +183,9 @@ async fn run(
     let work = move || {
         let (app, path, query) = (&app, &*path, &*query);
         let call = Call { app, path, query, body, raw, expected, principal, caller, language, address };
-        (route.run)(&call)
+        let done = (route.run)(&call);
+        drop(room);
+        done
     };
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|panic| Problem::Internal(Box::new(panic)))?
@@ -261,15 +265,18 @@ fn query_of(route: &Route, parts: &Parts) -> Result<Vec<(String, String)>, Probl
     Ok(query)
 }
 
-async fn read(body: Body, bytes_max: usize) -> Result<Bytes, Problem> {
-    to_bytes(body, bytes_max).await.map_err(|error| {
-        let too_large =
-            std::error::Error::source(&error).is_some_and(|why| why.is::<http_body_util::LengthLimitError>());
-        match too_large {
-            true => Refusal::new(Code::BodyTooLarge).param("limit_bytes", bytes_max as u64).into(),
-            false => Refusal::new(Code::InvalidJson).param("reason", "the body broke off").into(),
-        }
-    })
+/// Reads a body; the room that it takes is counted like that of a model call.
+pub async fn read(app: &App, body: Body, bytes_max: u64) -> Result<bodies::Body, Problem> {
+    let limit_ms = app.config.limits.body_timeout_ms;
+    let read = app.bodies.read(body, bytes_max, None);
+    let refusal = match timeout(Duration::from_millis(limit_ms), read).await {
+        Ok(Ok(body)) => return Ok(body),
+        Ok(Err(BodyFault::TooLarge)) => Refusal::new(Code::BodyTooLarge).param("limit_bytes", bytes_max),
+        Ok(Err(BodyFault::NoRoom)) => Refusal::new(Code::GatewayOverloaded),
+        Ok(Err(BodyFault::Broken)) => Refusal::new(Code::InvalidJson).param("reason", "the body broke off"),
+        Err(_elapsed) => Refusal::new(Code::RequestTimeout).param("limit_ms", limit_ms),
+    };
+    Err(refusal.into())
 }
 
 /// The body as an object of the route's shape.

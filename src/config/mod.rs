@@ -23,6 +23,7 @@ pub use field::{EpaySignature, Level, LogFormat, MailTls, PayRates, Ranges};
 pub use load::{ConfigError, Origin, Problem, Sources};
 pub use print::{reference, sample};
 
+use crate::gateway::bodies::Bodies;
 use crate::secret::Secret;
 use field::{
     Any, Between, DaysKept, Decimal, HexKey, HostName, HttpUrl, Letters, LongEnough, MailFrom, PostgresUrl,
@@ -62,8 +63,15 @@ config! {
     }
     /// What one caller can demand of the server.
     limits: Limits {
-        /// Largest request body.
+        /// Largest request body; of a form with files, see `upload_bytes_max`.
         request_body_bytes_max: u64 = 10 << 20, Between(1 << 10, 1 << 30);
+        /// Largest form with files: a recording to be transcribed, pictures to be edited, references of a video. OpenAI
+        /// takes recordings of 25 MB and pictures of 50 MB.
+        upload_bytes_max: u64 = 64 << 20, Between(1 << 10, 1 << 30);
+        /// Bodies of all requests that are in memory at a time. What does not fit waits for a moment and is refused
+        /// then (503); an eighth is there for bodies up to 64 KiB alone. What is sent to an upstream in another form
+        /// than it came is a copy beside it.
+        request_bodies_bytes_max: u64 = 512 << 20, Between(1 << 20, 1 << 40);
         /// Request line and headers together.
         header_bytes_max: u32 = 32 << 10, Between(8 << 10, 1 << 20);
         /// Time for the headers of a request to arrive.
@@ -319,11 +327,23 @@ impl Config {
             let text = "is shorter than upstream.header_timeout_ms".to_owned();
             return Err(("upstream", "total_timeout_ms", text));
         }
+        self.limits.check()?;
         if self.upstream.cool_down_ms > self.upstream.cool_down_ms_max {
             let text = "is shorter than upstream.cool_down_ms".to_owned();
             return Err(("upstream", "cool_down_ms_max", text));
         }
         self.mail.check()
+    }
+}
+
+impl Limits {
+    fn check(&self) -> Result<(), (&'static str, &'static str, String)> {
+        let largest = self.upload_bytes_max.max(self.request_body_bytes_max);
+        if largest > Bodies::largest(self.request_bodies_bytes_max) {
+            let text = format!("has no room for a body of {largest} bytes beside the eighth for small ones");
+            return Err(("limits", "request_bodies_bytes_max", text));
+        }
+        Ok(())
     }
 }
 

@@ -121,6 +121,17 @@ fn impossible_values_are_refused() {
     );
 }
 
+#[test]
+fn bodies_of_all_requests_have_room_for_the_largest() {
+    let small = env(&[("TALLYGATE_LIMITS__REQUEST_BODIES_BYTES_MAX", "67108864")]);
+    assert_eq!(
+        problems(&small),
+        [
+            "limits.request_bodies_bytes_max: has no room for a body of 67108864 bytes beside the eighth for small ones"
+        ]
+    );
+}
+
 /// S37: a provider without its secret would take anybody's word for money, so nothing starts with one.
 #[test]
 fn s37_a_payment_provider_without_its_secret_is_refused() {

@@ -8,10 +8,12 @@ use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use http_body_util::BodyExt as _;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::time::timeout;
 
 use crate::catalogue::{Code, Language, Refusal, Shape};
 use crate::id::RequestId;
@@ -27,11 +29,13 @@ pub struct EdgeIo<S> {
     own: Option<(Vec<u8>, usize)>,
     /// Something was read that nothing has been answered to.
     unanswered: bool,
+    /// Nothing more will come.
+    has_ended: bool,
 }
 
 impl<S> EdgeIo<S> {
     pub fn new(stream: S, worker: Rc<Worker>) -> Self {
-        EdgeIo { stream, worker, own: None, unanswered: false }
+        EdgeIo { stream, worker, own: None, unanswered: false, has_ended: false }
     }
 
     /// The catalogue's answer for a bare status line of the library; `None` for anything else.
@@ -66,15 +70,26 @@ impl<S> EdgeIo<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> EdgeIo<S> {
     /// Ends the connection. A head that did not arrive in time gets its answer; a connection that was merely
     /// idle is closed without a word.
+    ///
+    /// What a caller is still sending of a body that nobody reads is thrown away for a moment: closed at once, the
+    /// connection would be reset, and some systems throw our answer away with it.
     pub async fn end(mut self, failed: Option<hyper::Error>) -> io::Result<()> {
         if self.unanswered && failed.as_ref().is_some_and(hyper::Error::is_timeout) {
             let limit_ms = u64::try_from(self.worker.gateway.arrival_timeout.as_millis()).unwrap_or(u64::MAX);
             let late = self.plain(&Refusal::new(Code::RequestTimeout).param("limit_ms", limit_ms));
             self.own = Some((late, 0));
         }
-        self.shutdown().await
+        self.shutdown().await?;
+        let mut thrown_away = [0; 4_096];
+        let rest = async { while !self.has_ended && matches!(self.read(&mut thrown_away).await, Ok(1..)) {} };
+        // Whoever sends on for longer is not waiting for an answer.
+        let _late = timeout(LINGER, rest).await;
+        Ok(())
     }
 }
+
+/// How long a connection is read on after its end.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// In every head that the pipeline makes.
 const HEAD_MARK: &[u8] = b"x-request-id";
@@ -108,7 +123,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for EdgeIo<S> {
         let this = self.get_mut();
         let before = into.filled().len();
         let polled = Pin::new(&mut this.stream).poll_read(context, into);
-        this.unanswered |= into.filled().len() > before;
+        let came = into.filled().len() > before;
+        this.unanswered |= came;
+        this.has_ended |= !came && into.remaining() > 0 && matches!(polled, Poll::Ready(Ok(())));
         polled
     }
 }

@@ -21,6 +21,7 @@ use crate::id::KeyId;
 
 use super::answer::AnswerBody;
 use super::attempt::{Attempting, Failure, Spent, Tried};
+use super::bodies::Body;
 use super::facts::{Admitted, Attempts, Ending, Endpoint};
 use super::failover::Failing;
 use super::meter::{Meter, MeteredCall};
@@ -44,7 +45,7 @@ pub struct Exchange {
     /// Those that have ended.
     pub attempts: Attempts,
     pub request: ModelRequest,
-    pub body: Bytes,
+    pub body: Body,
     pub language: Language,
     pub sees_account_money: bool,
     /// Boot-clock time at which the request arrived.

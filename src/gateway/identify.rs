@@ -181,20 +181,27 @@ fn shown(path: &str) -> &str {
 /// A body that is declared as something else than JSON, or than a form where files are sent, cannot be a call.
 pub fn check_media_type(endpoint: Endpoint, headers: &HeaderMap) -> Result<(), Refusal> {
     let is_form = endpoint.takes_form();
-    // A task is asked for in either way.
-    let also_form = endpoint.is_task();
-    let expected = if is_form { "multipart/form-data" } else { "application/json" };
+    let expected = if is_form { FORM } else { "application/json" };
     let found = match headers.get(header::CONTENT_TYPE) {
         None if is_form => "nothing",
         None => return Ok(()),
         Some(found) => found.to_str().unwrap_or("?"),
     };
     let media_type = found.split(';').next().unwrap_or_default().trim();
-    let is_either = also_form && media_type.eq_ignore_ascii_case("multipart/form-data");
-    if media_type.eq_ignore_ascii_case(expected) || is_either {
+    if media_type.eq_ignore_ascii_case(expected) || is_upload(endpoint, headers) {
         return Ok(());
     }
     Err(Refusal::new(Code::UnsupportedMediaType).param("expected", expected).param("found", shown(found)))
+}
+
+const FORM: &str = "multipart/form-data";
+
+/// Whether a body is a form where one is taken: a task is asked for in either way.
+pub fn is_upload(endpoint: Endpoint, headers: &HeaderMap) -> bool {
+    let takes_form = endpoint.takes_form() || endpoint.is_task();
+    let found = headers.get(header::CONTENT_TYPE).filter(|_| takes_form);
+    let name = found.and_then(|found| found.to_str().ok()?.split(';').next());
+    name.is_some_and(|name| name.trim().eq_ignore_ascii_case(FORM))
 }
 
 /// What a body is declared as.

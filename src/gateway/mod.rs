@@ -3,6 +3,7 @@
 
 pub mod answer;
 mod attempt;
+pub mod bodies;
 pub mod channel_health;
 pub mod channel_test;
 mod content;

@@ -8,10 +8,8 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::Body as _;
-use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -25,6 +23,7 @@ use crate::risk::Observation;
 
 use super::answer::AnswerBody;
 use super::attempt::Attempting;
+use super::bodies::{Body, BodyFault};
 use super::exchange::Exchange;
 use super::facts::{
     Admitted, Attempts, ChannelReading, Checked, Credential, Decided, Endpoint, Facts, RateReading,
@@ -61,7 +60,7 @@ pub struct Connection {
 /// What a call asks for.
 pub(super) struct Asked {
     pub parsed: Result<ModelRequest, RequestFault>,
-    pub body: Bytes,
+    pub body: Body,
     /// Of a submission of a task.
     pub submission: Option<SubmissionAsk>,
 }
@@ -71,7 +70,7 @@ pub(super) struct AdmittedCall {
     pub held: Held,
     pub admission: Admission,
     pub request: ModelRequest,
-    pub body: Bytes,
+    pub body: Body,
     pub sees_account_money: bool,
 }
 
@@ -278,7 +277,8 @@ impl Arrival {
             (endpoint.takes_form() || is_task).then(|| identify::media_type(request.headers())).flatten();
         let said = is_task.then(|| submit::said(request.headers()));
         let named = identify::named(endpoint, request.uri());
-        let body = match self.read_body(request.into_body()).await {
+        let bytes_max = gateway.body_bytes_max(endpoint, request.headers());
+        let body = match self.read_body(request.into_body(), bytes_max).await {
             Ok(body) => body,
             Err(refusal) => {
                 facts.address = Checked::Refused(Box::new(refusal));
@@ -300,7 +300,7 @@ impl Arrival {
     }
 
     fn check_address(&self, endpoint: Endpoint, request: &Request<Incoming>) -> Checked<Endpoint> {
-        let limit = self.worker.gateway.body_bytes_max;
+        let limit = self.worker.gateway.body_bytes_max(endpoint, request.headers());
         let too_large = request.body().size_hint().lower() > limit;
         let checked = identify::check_media_type(endpoint, request.headers())
             .and_then(|()| if too_large { Err(identify::body_too_large(limit)) } else { Ok(()) });
@@ -310,34 +310,19 @@ impl Arrival {
         }
     }
 
-    async fn read_body(&self, mut body: Incoming) -> Result<Bytes, Refusal> {
+    async fn read_body(&self, body: Incoming, bytes_max: u64) -> Result<Body, Refusal> {
         let gateway = &self.worker.gateway;
-        let read = async {
-            let mut first: Option<Bytes> = None;
-            let mut whole = BytesMut::new();
-            while let Some(frame) = body.frame().await {
-                let Ok(frame) = frame else {
-                    return Err(Refusal::new(Code::RequestTimeout).param("limit_ms", 0));
-                };
-                let Ok(data) = frame.into_data() else { continue };
-                let length = first.as_ref().map_or(0, Bytes::len) + whole.len() + data.len();
-                if length as u64 > gateway.body_bytes_max {
-                    return Err(identify::body_too_large(gateway.body_bytes_max));
-                }
-                match first.take() {
-                    None if whole.is_empty() => first = Some(data),
-                    None => whole.extend_from_slice(&data),
-                    Some(begun) => {
-                        whole.extend_from_slice(&begun);
-                        whole.extend_from_slice(&data);
-                    }
-                }
-            }
-            Ok(first.unwrap_or_else(|| whole.freeze()))
-        };
+        let declared = body.size_hint().exact();
         let limit_ms = u64::try_from(gateway.body_timeout.as_millis()).unwrap_or(u64::MAX);
-        let late = || Refusal::new(Code::RequestTimeout).param("limit_ms", limit_ms);
-        timeout(gateway.body_timeout, read).await.unwrap_or_else(|_elapsed| Err(late()))
+        let late = |limit_ms| Refusal::new(Code::RequestTimeout).param("limit_ms", limit_ms);
+        match timeout(gateway.body_timeout, gateway.app.bodies.read(body, bytes_max, declared)).await {
+            Ok(read) => read.map_err(|fault| match fault {
+                BodyFault::TooLarge => identify::body_too_large(bytes_max),
+                BodyFault::NoRoom => Refusal::new(Code::GatewayOverloaded),
+                BodyFault::Broken => late(0),
+            }),
+            Err(_elapsed) => Err(late(limit_ms)),
+        }
     }
 
     /// Decides a call and sends it on its way.
@@ -402,12 +387,12 @@ impl Arrival {
     }
 
     /// Notes what is asked; the first call that asked the same a moment ago.
-    fn note(&self, facts: &Facts, body: &Bytes) -> Option<RequestId> {
+    fn note(&self, facts: &Facts, body: &[u8]) -> Option<RequestId> {
         let (credential, parts) = (facts.credential.passed()?, content(facts, body)?);
         self.worker.gateway.recent.note(credential.key, parts, self.request, self.arrived_ns)
     }
 
-    fn forget(&self, facts: &Facts, body: &Bytes) {
+    fn forget(&self, facts: &Facts, body: &[u8]) {
         if let (Some(credential), Some(parts)) = (facts.credential.passed(), content(facts, body)) {
             self.worker.gateway.recent.forget(credential.key, parts, self.request);
         }
@@ -524,7 +509,7 @@ impl Arrival {
 }
 
 /// What makes two calls the same: endpoint, model and body.
-fn content<'a>(facts: &'a Facts, body: &'a Bytes) -> Option<[&'a [u8]; 3]> {
+fn content<'a>(facts: &'a Facts, body: &'a [u8]) -> Option<[&'a [u8]; 3]> {
     let (endpoint, model) = (facts.address.passed()?, model_of(facts)?);
     Some([endpoint.path().as_bytes(), model.as_bytes(), body])
 }

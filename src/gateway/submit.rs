@@ -196,6 +196,7 @@ impl Acceptance {
         let Acceptance { worker, running, call, submitting, arrived_ns, reply } = self;
         let AdmittedCall { held, admission, request, body, .. } = call;
         let Submitting { id, media_type, wish, claim } = submitting;
+        let (body, room) = body.into_parts();
         let app = Arc::clone(&worker.gateway.app);
         let decided = Arc::clone(held.decided());
         let key = decided.facts.credential.passed().map(|credential| credential.key);
@@ -230,7 +231,7 @@ impl Acceptance {
             reply: Some(reply),
         };
         delivery.run().await;
-        drop(running);
+        drop((running, room));
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use http::HeaderMap;
 use tokio::sync::watch;
 
 use crate::alerts::Alert;
@@ -15,8 +16,9 @@ use crate::notices::{Facts, NewNotice};
 use crate::risk::{self, Finding, KeyInPage};
 
 use super::channel_health::Told;
-use super::facts::Ending;
+use super::facts::{Ending, Endpoint};
 use super::flood::Flood;
+use super::identify;
 use super::ladder::{self, HoldPolicy};
 use super::recent::Recent;
 use super::retry_budget::RetryBudget;
@@ -30,7 +32,8 @@ pub struct Gateway {
     /// Where callers reach the gateway, without a slash at the end.
     pub public_url: String,
     pub policy: HoldPolicy,
-    pub body_bytes_max: u64,
+    json_bytes_max: u64,
+    upload_bytes_max: u64,
     pub header_bytes_max: usize,
     pub arrival_timeout: Duration,
     pub body_timeout: Duration,
@@ -90,7 +93,8 @@ impl Gateway {
             router,
             public_url,
             policy: app.hold_policy(),
-            body_bytes_max: limits.request_body_bytes_max,
+            json_bytes_max: limits.request_body_bytes_max,
+            upload_bytes_max: limits.upload_bytes_max,
             header_bytes_max: limits.header_bytes_max as usize,
             arrival_timeout: Duration::from_millis(limits.header_timeout_ms),
             body_timeout: Duration::from_millis(limits.body_timeout_ms),
@@ -106,6 +110,14 @@ impl Gateway {
             recent: Recent::default(),
             signal: watch::Sender::default(),
             app,
+        }
+    }
+
+    /// How large a request's body may be: where files are sent, more.
+    pub fn body_bytes_max(&self, endpoint: Endpoint, headers: &HeaderMap) -> u64 {
+        match identify::is_upload(endpoint, headers) {
+            true => self.upload_bytes_max,
+            false => self.json_bytes_max,
         }
     }
 

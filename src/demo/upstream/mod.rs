@@ -50,7 +50,7 @@ pub const UPSTREAM_REQUEST_HEADER: &str = "x-request-id";
 const BILL_FILE: &str = "upstream-bill.jsonl";
 const KEY_FILE: &str = "upstream-key";
 /// Largest request body taken, in bytes.
-const BODY_BYTES_MAX: usize = 32 * 1024 * 1024;
+const BODY_BYTES_MAX: usize = 96 * 1024 * 1024;
 
 /// How to start the upstream.
 #[derive(Clone, Debug)]

@@ -207,6 +207,19 @@ impl Connection {
         self.send_raw(&ask.bytes())
     }
 
+    /// Waits until something comes, or it is enough. Whether something came.
+    pub fn wait_for_answer(&mut self, patience: Duration, enough: impl Fn() -> bool) -> io::Result<bool> {
+        let until = std::time::Instant::now() + patience;
+        let stream = self.stream.get_ref();
+        stream.set_read_timeout(Some(Duration::from_millis(20)))?;
+        let mut came = false;
+        while !came && !enough() && std::time::Instant::now() < until {
+            came = stream.peek(&mut [0]).is_ok();
+        }
+        stream.set_read_timeout(Some(PATIENCE))?;
+        Ok(came)
+    }
+
     pub fn send_raw(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.get_mut().write_all(bytes)
     }
