@@ -37,25 +37,29 @@ struct Watch {
     finished: bool,
     done: bool,
     fault: Option<UpstreamFault>,
+    /// Why it could not be read on.
+    unreadable: Option<Box<str>>,
 }
 
 impl Watch {
     fn judge(&mut self, event: &Event<'_>) -> Verdict {
+        // Nothing is delivered behind what broke the stream off, so nothing is charged for it.
+        if self.fault.is_some() || self.is_garbled() {
+            return Verdict::Drop;
+        }
         let facts = self.inspector.inspect(event.name, event.data);
+        if let Some(conversion) = self.conversion.as_mut().filter(|_| facts.kind != EventKind::Error) {
+            conversion.push(event.data);
+            if conversion.fault.is_some() {
+                return Verdict::Drop;
+            }
+        }
         if let Some(usage) = facts.usage {
             self.meter.tell(usage);
         }
         let verdict = self.verdict(&facts, event);
-        match &mut self.conversion {
-            // What comes out of it is the caller's stream.
-            Some(conversion) => {
-                if facts.kind != EventKind::Error {
-                    conversion.push(event.data);
-                }
-                Verdict::Drop
-            }
-            None => verdict,
-        }
+        // What comes out of a conversion is the caller's stream.
+        if self.conversion.is_some() { Verdict::Drop } else { verdict }
     }
 
     fn verdict(&mut self, facts: &EventFacts, event: &Event<'_>) -> Verdict {
@@ -100,7 +104,7 @@ impl Watch {
     fn fault_text(&self) -> Option<Box<str>> {
         let garbled = self.conversion.as_ref().and_then(|conversion| conversion.fault.as_ref());
         let fault = self.fault.as_ref().map(|fault| Failure::from(fault.clone()).text);
-        fault.or(garbled.map(|fault| fault.to_string().into()))
+        fault.or(garbled.map(|fault| fault.to_string().into())).or(self.unreadable.clone())
     }
 }
 
@@ -185,6 +189,7 @@ impl Exchange {
             finished: false,
             done: false,
             fault: None,
+            unreadable: None,
         };
         let (pieces, body) = AnswerBody::pieces();
         let mut caller = Caller { pieces: Some(pieces), first_byte_us: None };
@@ -227,12 +232,16 @@ impl Exchange {
                     caller.forward(self, cut).await;
                     return if watch.is_complete() { End::Upstream } else { End::Cut };
                 }
-                Ok(Err(_)) => return End::Cut,
+                Ok(Err(why)) => {
+                    watch.unreadable = Some(why.to_string().into());
+                    return End::Cut;
+                }
                 Err(_) if drain.until.is_some() => return End::DrainLimit,
                 Err(_) => return End::Cut,
             };
             let length = piece.len() as u64;
-            if reader.feed(&piece, |event| watch.judge(event), cut).is_err() {
+            if let Err(why) = reader.feed(&piece, |event| watch.judge(event), cut) {
+                watch.unreadable = Some(why.to_string().into());
                 return End::Cut;
             }
             drop(piece);

@@ -7,6 +7,8 @@ pub mod openai;
 
 use http::HeaderMap;
 use ledger::Usage;
+use serde::de::{Deserialize, DeserializeOwned, Deserializer};
+use serde_json::value::RawValue;
 
 use crate::directory::ProviderKind;
 
@@ -24,6 +26,18 @@ impl ProviderKind {
             ProviderKind::Gemini => Format::Gemini,
         }
     }
+}
+
+/// A usage that can be read, else none: a number that is none must not take the rest of its event along.
+pub(crate) fn readable<'de, D, T>(json: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: DeserializeOwned + Default,
+{
+    let raw = <&RawValue>::deserialize(json)?;
+    // A derived struct would also read a list by position.
+    let object = raw.get().starts_with('{').then(|| serde_json::from_str(raw.get()).ok());
+    Ok(object.flatten().unwrap_or_default())
 }
 
 /// Looks at the events of one stream.

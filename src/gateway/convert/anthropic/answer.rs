@@ -24,7 +24,7 @@ struct Wire<'a> {
     stop_reason: Option<Text<'a>>,
     #[serde(borrow, default)]
     stop_sequence: Option<Text<'a>>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::gateway::provider::readable")]
     usage: UsageSoFar,
 }
 

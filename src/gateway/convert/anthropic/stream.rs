@@ -19,7 +19,7 @@ struct Event<'a> {
     content_block: Option<Block<'a>>,
     #[serde(borrow, default)]
     delta: Option<Delta<'a>>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::gateway::provider::readable")]
     usage: Option<UsageSoFar>,
 }
 
@@ -29,7 +29,7 @@ struct Message<'a> {
     id: Option<Text<'a>>,
     #[serde(borrow, default)]
     model: Option<Text<'a>>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::gateway::provider::readable")]
     usage: UsageSoFar,
 }
 
@@ -72,13 +72,13 @@ impl Reader {
             "content_block_start" => event.content_block.map_or(Ok(()), |block| self.begin(block, tell)),
             "content_block_delta" => event.delta.map_or(Ok(()), |delta| self.grow(delta, tell)),
             "message_delta" => {
-                if let Some(usage) = event.usage {
-                    self.usage.tell(&usage);
-                }
+                let tells_output = event.usage.is_some_and(|usage| usage.tells_output());
+                self.usage.tell(&event.usage.unwrap_or_default());
                 if let Some(Delta { stop_reason: Some(reason), stop_sequence, .. }) = event.delta {
                     tell(Piece::Finish { choice: 0, finish: finish(&reason, stop_sequence) })?;
                 }
-                self.usage.usage().map_or(Ok(()), |usage| tell(Piece::Usage(usage)))
+                let usage = self.usage.usage().filter(|_| tells_output);
+                usage.map_or(Ok(()), |usage| tell(Piece::Usage(usage)))
             }
             "message_stop" => tell(Piece::End),
             _ => Ok(()),

@@ -24,7 +24,7 @@ pub(super) struct Wire<'a> {
     pub candidates: Vec<Candidate<'a>>,
     #[serde(borrow, default)]
     pub prompt_feedback: Option<Feedback<'a>>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::gateway::provider::readable")]
     pub usage_metadata: Option<UsageMetadata>,
 }
 

@@ -21,7 +21,7 @@ struct Event<'a> {
     kind: Option<&'a RawValue>,
     #[serde(default)]
     message: Option<Message>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::gateway::provider::readable")]
     usage: Option<UsageSoFar>,
     #[serde(borrow, default)]
     delta: Option<Delta<'a>>,
@@ -29,7 +29,7 @@ struct Event<'a> {
 
 #[derive(Deserialize)]
 struct Message {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::gateway::provider::readable")]
     usage: UsageSoFar,
 }
 
@@ -59,7 +59,8 @@ pub fn inspect(so_far: &mut UsageSoFar, data: &[u8]) -> EventFacts {
             facts.has_finish = event.delta.is_some_and(|delta| delta.stop_reason.is_some());
             if let Some(usage) = event.usage {
                 so_far.tell(&usage);
-                facts.usage = so_far.usage();
+                // What was told of the output at the start is no end of it.
+                facts.usage = so_far.usage().filter(|_| usage.tells_output());
             }
         }
         "message_stop" => facts.kind = EventKind::Done,

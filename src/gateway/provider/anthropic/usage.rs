@@ -30,6 +30,10 @@ impl UsageSoFar {
         put(&mut self.output_tokens, more.output_tokens);
     }
 
+    pub fn tells_output(&self) -> bool {
+        self.output_tokens.is_some()
+    }
+
     /// The classes of the input, as soon as they are told: a stream that breaks off has told no more.
     pub fn input(&self) -> Option<Usage> {
         let told = Self { output_tokens: Some(0), ..*self };

@@ -19,7 +19,7 @@ struct Event<'a> {
     candidates: Vec<Candidate<'a>>,
     #[serde(borrow, default)]
     prompt_feedback: Option<&'a RawValue>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::gateway::provider::readable")]
     usage_metadata: Option<UsageMetadata>,
     #[serde(borrow, default)]
     error: Option<&'a RawValue>,
