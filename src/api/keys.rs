@@ -400,6 +400,7 @@ fn simulate(call: &Call<'_>) -> Result<Reply, Problem> {
     let key = found(call)?.document;
     let path = fields.text("endpoint").unwrap_or("chat/completions");
     let endpoint = identify::call_at(path)
+        .filter(|endpoint| !endpoint.is_count())
         .ok_or_else(|| FieldError::new("endpoint", format!("no call is taken at `{path}`")))?;
     let (model, text) = (fields.text("model").unwrap_or_default(), fields.text("text").unwrap_or("Hello"));
     let asked = Sample::smallest(endpoint, model, text).capped(fields.integer("max_tokens"));

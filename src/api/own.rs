@@ -9,6 +9,7 @@ use crate::explain::simulate;
 use crate::explain::usable::{self, Binding, Usable};
 use crate::explain::why::{Audience, Case};
 use crate::explain::{receipt, why};
+use crate::gateway::facts::Endpoint;
 use crate::gateway::identify;
 use crate::gateway::request::Sample;
 use crate::id::{KeyId, RequestId};
@@ -278,8 +279,9 @@ fn own_why(call: &Call<'_>) -> Result<Reply, Problem> {
 fn run_simulation(call: &Call<'_>) -> Result<Reply, Problem> {
     let key = asking(call)?;
     let path = call.query_text("endpoint").unwrap_or("chat/completions");
-    let endpoint = identify::call_at(path).filter(|endpoint| !endpoint.takes_form()).ok_or_else(|| {
-        FieldError::new("endpoint", format!("no call with a JSON body is taken at `{path}`"))
+    let is_simulated = |endpoint: &Endpoint| !endpoint.takes_form() && !endpoint.is_count();
+    let endpoint = identify::call_at(path).filter(is_simulated).ok_or_else(|| {
+        FieldError::new("endpoint", format!("no call with a JSON body that costs is taken at `{path}`"))
     })?;
     let asked = Sample { endpoint, media_type: None, body: call.raw.clone() };
     Reply::of(&simulate::call(call.app, &key, &asked, call.address, Audience::Caller, call.language))

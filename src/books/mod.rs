@@ -297,6 +297,12 @@ impl Books {
         self.shared.append(Record { effects: Vec::new(), call: Some(call) })
     }
 
+    /// Records how a call ended that nothing was held for.
+    pub fn record_free(&self, decided: Decided, outcome: Outcome) -> Result<Ticket, BooksError> {
+        let call = CallRecord { decided: Arc::new(decided), outcome: Some(Box::new(outcome)) };
+        self.shared.append(Record { effects: Vec::new(), call: Some(call) })
+    }
+
     /// Executes a money command that belongs to no call.
     pub fn execute(&self, command: &Command) -> Result<(Effect, Ticket), BooksError> {
         let now = self.shared.trusted_now()?;

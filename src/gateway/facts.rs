@@ -56,6 +56,13 @@ pub struct Facts {
     pub repetition: Repetition,
 }
 
+impl Facts {
+    /// Whether the call costs nothing, so that nothing is held for it.
+    pub fn is_free(&self) -> bool {
+        self.address.passed().is_some_and(|endpoint| endpoint.is_count())
+    }
+}
+
 /// How a call stands to those before it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Repetition {

@@ -36,7 +36,7 @@ const SELF_SERVICE: [&str; 8] =
     ["key", "requests/", "simulate", "dashboard/", "statement", "topups/", "videos/", "images/"];
 /// Where tasks are submitted.
 const LANES: [Endpoint; 2] = [Endpoint::Videos, Endpoint::Images];
-const CALLS: [Endpoint; 13] = [
+const CALLS: [Endpoint; 14] = [
     Endpoint::ChatCompletions,
     Endpoint::Messages,
     Endpoint::Completions,
@@ -50,6 +50,7 @@ const CALLS: [Endpoint; 13] = [
     Endpoint::Rerank,
     Endpoint::Videos,
     Endpoint::Images,
+    Endpoint::CountMessages,
 ];
 
 /// The endpoint of a path below the version segment, if calls are taken there.
@@ -61,7 +62,7 @@ pub fn call_at(path: &str) -> Option<Endpoint> {
 fn gemini(path: &str) -> Option<(&str, Endpoint)> {
     let below = ["/v1beta/", "/v1/", "/api/v1/"].into_iter().find_map(|base| path.strip_prefix(base))?;
     let (model, asked) = below.strip_prefix("models/")?.rsplit_once(':')?;
-    let endpoints = [Endpoint::GenerateContent, Endpoint::StreamGenerateContent];
+    let endpoints = [Endpoint::GenerateContent, Endpoint::StreamGenerateContent, Endpoint::CountContents];
     endpoints.into_iter().find(|endpoint| endpoint.path() == asked).map(|endpoint| (model, endpoint))
 }
 
@@ -267,7 +268,9 @@ pub fn call_body(body_bytes: usize, parsed: &Result<ModelRequest, RequestFault>)
         Ok(request) => request,
         Err(fault) => return Checked::Refused(Box::new(fault_refusal(fault))),
     };
-    if let Some(refusal) = unpriceable(request) {
+    if !request.endpoint.is_count()
+        && let Some(refusal) = unpriceable(request)
+    {
         return Checked::Refused(Box::new(refusal));
     }
     Checked::Passed(CallBody {
@@ -349,6 +352,8 @@ mod tests {
                 assert_eq!(go(Method::POST, &named), Ok(Destination::Call(Endpoint::GenerateContent)));
                 let of = |name: &str| self::named(Endpoint::GenerateContent, &name.parse().unwrap());
                 assert_eq!(of(&named), Some(Ok("a/b".into())));
+                let counted = go(Method::POST, &format!("{base}/models/a/b:countTokens"));
+                assert_eq!(counted, Ok(Destination::Call(Endpoint::CountContents)));
             }
         }
     }
@@ -365,7 +370,7 @@ mod tests {
         assert_eq!(go(Method::GET, "/v1/chat/completions"), Err(Code::MethodNotAllowed));
         assert_eq!(go(Method::GET, "/v1/modelsx"), Err(Code::UnknownEndpoint));
         assert_eq!(go(Method::GET, "/v1beta/models/x:generateContent"), Err(Code::MethodNotAllowed));
-        assert_eq!(go(Method::POST, "/v1beta/models/x:countTokens"), Err(Code::UnknownEndpoint));
+        assert_eq!(go(Method::POST, "/v1beta/models/x:embedContent"), Err(Code::UnknownEndpoint));
     }
 
     /// D8: the address is the caller's, whoever else writes headers.

@@ -8,6 +8,7 @@ pub mod channel_health;
 pub mod channel_test;
 mod content;
 pub mod convert;
+mod count;
 mod delivery;
 mod edge;
 mod exchange;

@@ -126,7 +126,7 @@ impl Arrival {
         let scope = Scope::new(&snapshot, caller, model.as_deref(), facts.at_ms);
         let decided = gateway.app.books.decide(&scope, Decided::new(facts), |decided| {
             let readings = decided.readings.clone().unwrap_or_default();
-            let verdict = ladder::decide_repetition(&snapshot, &decided.facts, &readings);
+            let verdict = ladder::decide_free(&snapshot, &decided.facts, &readings);
             decided.refusal = verdict.err().map(Box::new);
             None
         });

@@ -97,9 +97,14 @@ fn path(order: &Order<'_>, route: &Route) -> Cow<'static, str> {
         }
         Format::OpenAi | Format::DeepSeek => request.endpoint.upstream_path().into(),
         Format::Responses => Endpoint::Responses.upstream_path().into(),
+        Format::Anthropic if request.endpoint.is_count() => request.endpoint.upstream_path().into(),
         Format::Anthropic => Endpoint::Messages.upstream_path().into(),
         Format::Gemini => {
-            let method = if request.stream { "streamGenerateContent?alt=sse" } else { "generateContent" };
+            let method = match request.endpoint.is_count() {
+                true => "countTokens",
+                false if request.stream => "streamGenerateContent?alt=sse",
+                false => "generateContent",
+            };
             let name: String = form_urlencoded::byte_serialize(model(request, route).as_bytes()).collect();
             format!("/models/{name}:{method}").into()
         }

@@ -201,7 +201,7 @@ impl Arrival {
     }
 
     /// Tells the risk rules of a known key's call.
-    fn observe(&self, facts: &Facts, refused: Option<Code>) {
+    pub(super) fn observe(&self, facts: &Facts, refused: Option<Code>) {
         if let Some(credential) = facts.credential.passed() {
             self.worker.gateway.app.risk.observe(Observation {
                 key: credential.key,
@@ -293,6 +293,9 @@ impl Arrival {
         facts.body = identify::call_body(body.len(), &parsed);
         let submission = said.map(|said| SubmissionAsk::new(said, media_type, &mut facts));
         let asked = Asked { parsed, body, submission };
+        if endpoint.is_count() {
+            return Box::pin(self.count(facts, asked)).await;
+        }
         match name {
             Some(name) => Box::pin(self.once(name, facts, asked)).await,
             None => self.decide(facts, asked).await,

@@ -15,6 +15,7 @@ mod anthropic;
 mod audio;
 mod chat;
 mod completions;
+mod count;
 mod embeddings;
 mod form;
 mod gemini;
@@ -209,7 +210,10 @@ impl ModelRequest {
 
     /// Reads a body whose model stands in the address.
     pub fn read_named(endpoint: Endpoint, model: &str, body: &Bytes) -> Result<Self, RequestFault> {
-        gemini::read(endpoint, model, utf8(body)?)
+        match endpoint {
+            Endpoint::CountContents => count::contents(model, utf8(body)?),
+            _ => gemini::read(endpoint, model, utf8(body)?),
+        }
     }
 
     /// A fault of the address itself.
@@ -221,6 +225,7 @@ impl ModelRequest {
         match endpoint {
             Endpoint::ChatCompletions => Self::chat(text),
             Endpoint::Messages => anthropic::read(text),
+            Endpoint::CountMessages => count::messages(text),
             Endpoint::Completions => completions::read(text),
             Endpoint::Responses => responses::read(text),
             Endpoint::Embeddings | Endpoint::Moderations => embeddings::read(endpoint, text),

@@ -18,6 +18,8 @@
 //! A usage is a list of numbers: the tokens of each class and, only where any were used, the row of the price's table of
 //! units and the units. A body that asks for units has a tag of its own (3). What has neither is written as it always was.
 //!
+//! A call that is free has an outcome and no effects.
+//!
 //! Rows of the projections use the same alphabet. Decoding never panics, whatever the bytes.
 
 mod call;

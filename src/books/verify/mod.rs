@@ -225,9 +225,12 @@ impl Verifier {
         let request = call.decided.facts.request;
         let money = ChargeState::of(&record.effects).0;
         let settled = matches!(money, ChargeState::Settled | ChargeState::Released);
-        if call.decided.refusal.is_some() && !record.effects.is_empty() {
-            self.find("I5", format!("{request} was refused and moved money"));
-        } else if call.outcome.is_some() != settled && !matches!(money, ChargeState::Refunded) {
+        let (refused, free) = (call.decided.refusal.is_some(), call.decided.facts.is_free());
+        let ended = if free { !refused } else { settled };
+        if (refused || free) && !record.effects.is_empty() {
+            let why = if refused { "was refused" } else { "is free" };
+            self.find("I5", format!("{request} {why} and moved money"));
+        } else if call.outcome.is_some() != ended && !matches!(money, ChargeState::Refunded) {
             self.find("I5", format!("{request} has no one outcome"));
         }
     }

@@ -27,6 +27,13 @@ const CACHE_STEP_TOKENS: usize = 128;
 /// Prefixes remembered before all are forgotten.
 const CACHE_PREFIXES_MAX: usize = 65_536;
 
+/// Tokens that a request brings, text and pictures.
+pub(super) fn input_of(chat: &Chat, body: &Bytes) -> u64 {
+    let bound = u64::from(chat.model.context_tokens);
+    let usage = tokens::count_input(chat.endpoint, Family::of(chat.model.name), body, chat.images, bound);
+    usage.get(TokenClass::Input) + usage.get(TokenClass::ImageIn)
+}
+
 /// An answer that is ready to be sent.
 #[derive(Debug)]
 pub(super) struct Answer {

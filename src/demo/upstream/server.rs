@@ -35,6 +35,7 @@ use super::{
 };
 use crate::clock::{Clock, Entropy, SystemClock, SystemEntropy};
 use crate::demo::prices::MODELS;
+use crate::gateway::convert::Format;
 use crate::gateway::facts::{Endpoint, Output};
 use crate::secret::Secret;
 
@@ -121,6 +122,9 @@ impl Server {
                 if !self.knows(&request) {
                     return failed(endpoint, 401, "");
                 }
+                if endpoint.is_count() {
+                    return self.count(endpoint, model, request).await;
+                }
                 self.chat(endpoint, model, request, reset).await
             }
             _ if !self.knows(&request) => {
@@ -163,7 +167,9 @@ impl Server {
         let sent = |name: &str| request.headers().get(name).map(HeaderValue::as_bytes);
         let key = match of_other_format(request.uri().path()).map(|(endpoint, _)| endpoint) {
             // A version is asked for beside the key.
-            Some(Endpoint::Messages) => sent("anthropic-version").and_then(|_| sent("x-api-key")),
+            Some(Endpoint::Messages | Endpoint::CountMessages) => {
+                sent("anthropic-version").and_then(|_| sent("x-api-key"))
+            }
             Some(_) => sent("x-goog-api-key"),
             None => sent("authorization").and_then(|sent| sent.strip_prefix(b"Bearer ")),
         };
@@ -272,6 +278,42 @@ impl Server {
             return call.lost().await;
         }
         if call.chat.stream { call.stream(reset) } else { call.whole(reset).await }
+    }
+
+    /// How many tokens a request is. Nobody bills for that.
+    async fn count(
+        self: Arc<Self>,
+        endpoint: Endpoint,
+        model: Option<String>,
+        request: Request<Incoming>,
+    ) -> Response<Body> {
+        let Ok(body) = Limited::new(request.into_body(), BODY_BYTES_MAX).collect().await else {
+            return failed(endpoint, 413, "The body is broken or too large.");
+        };
+        let mut body = body.to_bytes();
+        let read = match &model {
+            None => Chat::read(endpoint.called(), &body),
+            Some(model) => {
+                body = wire_gemini::counted(&body).unwrap_or(body);
+                Chat::read_gemini(endpoint.called(), model, &body)
+            }
+        };
+        let chat = match read {
+            Ok(chat) => chat,
+            Err(rejection) => return failed(endpoint, rejection.status, &rejection.message),
+        };
+        if let Some(status) = chat.wish("#status").and_then(|status| u16::try_from(status).ok()) {
+            return failed(endpoint, status, "This model was asked to fail.");
+        }
+        let tokens = super::answer::input_of(&chat, &body);
+        let count = match endpoint {
+            Endpoint::CountMessages => serde_json::json!({"input_tokens": tokens}),
+            _ => serde_json::json!({
+                "totalTokens": tokens,
+                "promptTokensDetails": [{"modality": "TEXT", "tokenCount": tokens}],
+            }),
+        };
+        json(StatusCode::OK, &count)
     }
 
     /// The bill as JSON lines or as one document; `?since=` leaves out the
@@ -484,11 +526,13 @@ async fn say(send: &mpsc::Sender<io::Result<Bytes>>, text: String) -> bool {
 
 /// Anthropic's and Gemini's addresses, and the model that stands in one of Gemini's.
 fn of_other_format(path: &str) -> Option<(Endpoint, Option<&str>)> {
-    if path == "/v1/messages" {
-        return Some((Endpoint::Messages, None));
+    let of_anthropic = [Endpoint::Messages, Endpoint::CountMessages];
+    let below = path.strip_prefix("/v1/").unwrap_or_default();
+    if let Some(endpoint) = of_anthropic.into_iter().find(|endpoint| endpoint.path() == below) {
+        return Some((endpoint, None));
     }
     let (model, asked) = path.strip_prefix("/v1beta/models/")?.rsplit_once(':')?;
-    let endpoints = [Endpoint::GenerateContent, Endpoint::StreamGenerateContent];
+    let endpoints = [Endpoint::GenerateContent, Endpoint::StreamGenerateContent, Endpoint::CountContents];
     endpoints.into_iter().find(|endpoint| endpoint.path() == asked).map(|endpoint| (endpoint, Some(model)))
 }
 
@@ -498,9 +542,9 @@ fn is_openai(endpoint: Endpoint) -> bool {
 
 /// A failure with this status, in the words of the endpoint's format.
 fn failed(endpoint: Endpoint, status: u16, message: &str) -> Response<Body> {
-    let (code, body) = match endpoint {
-        Endpoint::Messages => wire_anthropic::error(status, message),
-        Endpoint::GenerateContent | Endpoint::StreamGenerateContent => wire_gemini::error(status, message),
+    let (code, body) = match endpoint.format() {
+        Some(Format::Anthropic) => wire_anthropic::error(status, message),
+        Some(Format::Gemini) => wire_gemini::error(status, message),
         _ => (status, wire::failure(status, message)),
     };
     let mut response = json(StatusCode::from_u16(code).unwrap_or(StatusCode::BAD_GATEWAY), &body);

@@ -1,5 +1,6 @@
 //! The JSON of Gemini's generateContent, as the upstream reads and writes it.
 
+use bytes::Bytes;
 use ledger::{TokenClass, Usage};
 use serde_json::{Value, json};
 
@@ -43,6 +44,15 @@ pub(super) fn as_chat(model: &str, stream: bool, body: &Value) -> Value {
         chat["thinking"] = json!({"type": "enabled"});
     }
     chat
+}
+
+/// The whole request that a count of tokens may have in it.
+pub(super) fn counted(body: &[u8]) -> Option<Bytes> {
+    let count: Value = serde_json::from_slice(body).ok()?;
+    let request = &count["generateContentRequest"];
+    // It names the model again, and that is checked.
+    let is_named = request["model"].as_str()?.starts_with("models/");
+    is_named.then(|| request.to_string().into())
 }
 
 /// A usage in the wire's words: the prompt includes what was cached, the candidates do not include the thoughts.

@@ -28,6 +28,10 @@ pub enum Endpoint {
     StreamGenerateContent = 15,
     /// Pictures as tasks.
     Images = 16,
+    /// Anthropic's count of the tokens of messages.
+    CountMessages = 17,
+    /// Gemini's count of the tokens of contents.
+    CountContents = 18,
 }
 
 impl Endpoint {
@@ -35,7 +39,7 @@ impl Endpoint {
         Self::ALL.into_iter().find(|endpoint| *endpoint as u8 == code)
     }
 
-    pub const ALL: [Endpoint; 16] = [
+    pub const ALL: [Endpoint; 18] = [
         Endpoint::ChatCompletions,
         Endpoint::Models,
         Endpoint::Completions,
@@ -52,6 +56,8 @@ impl Endpoint {
         Endpoint::GenerateContent,
         Endpoint::StreamGenerateContent,
         Endpoint::Images,
+        Endpoint::CountMessages,
+        Endpoint::CountContents,
     ];
 
     /// Path below the version segment; where the model stands in it, what is asked of the model.
@@ -78,6 +84,8 @@ impl Endpoint {
             Endpoint::Images => "/images",
             Endpoint::GenerateContent => "/generateContent",
             Endpoint::StreamGenerateContent => "/streamGenerateContent",
+            Endpoint::CountMessages => "/messages/count_tokens",
+            Endpoint::CountContents => "/countTokens",
         }
     }
 
@@ -98,6 +106,7 @@ impl Endpoint {
             Endpoint::Moderations => "moderation",
             Endpoint::Rerank => "rerank",
             Endpoint::Videos => "video",
+            Endpoint::CountMessages | Endpoint::CountContents => "count",
         }
     }
 
@@ -105,8 +114,10 @@ impl Endpoint {
     pub const fn format(self) -> Option<Format> {
         match self {
             Endpoint::ChatCompletions => Some(Format::OpenAi),
-            Endpoint::Messages => Some(Format::Anthropic),
-            Endpoint::GenerateContent | Endpoint::StreamGenerateContent => Some(Format::Gemini),
+            Endpoint::Messages | Endpoint::CountMessages => Some(Format::Anthropic),
+            Endpoint::GenerateContent | Endpoint::StreamGenerateContent | Endpoint::CountContents => {
+                Some(Format::Gemini)
+            }
             Endpoint::Responses => Some(Format::Responses),
             _ => None,
         }
@@ -130,7 +141,23 @@ impl Endpoint {
             | Endpoint::Embeddings
             | Endpoint::Moderations
             | Endpoint::Rerank
-            | Endpoint::Videos => Output::None,
+            | Endpoint::Videos
+            | Endpoint::CountMessages
+            | Endpoint::CountContents => Output::None,
+        }
+    }
+
+    /// Whether tokens are counted and nothing is made of them, which costs nothing.
+    pub const fn is_count(self) -> bool {
+        matches!(self, Endpoint::CountMessages | Endpoint::CountContents)
+    }
+
+    /// The call that a count is of, else the endpoint itself: whoever may make that call may count it, too.
+    pub const fn called(self) -> Endpoint {
+        match self {
+            Endpoint::CountMessages => Endpoint::Messages,
+            Endpoint::CountContents => Endpoint::GenerateContent,
+            other => other,
         }
     }
 

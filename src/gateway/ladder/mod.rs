@@ -158,8 +158,9 @@ pub fn decide_before_books(snapshot: &Snapshot, facts: &Facts) -> Result<(), Ref
     decide_up_to(REQUEST, snapshot, facts)
 }
 
-/// The rungs that a kept answer passes before it is given again: it costs nothing and counts for nothing but rate.
-pub fn decide_repetition(snapshot: &Snapshot, facts: &Facts, readings: &Readings) -> Result<(), Refusal> {
+/// The rungs that a call passes which costs nothing and counts for nothing but rate: a kept answer that is given again,
+/// or a count of tokens.
+pub fn decide_free(snapshot: &Snapshot, facts: &Facts, readings: &Readings) -> Result<(), Refusal> {
     decide_with(RATE, snapshot, facts, readings)
 }
 

@@ -26,7 +26,9 @@ pub fn check(case: &Case<'_>) -> Result<(), Refusal> {
 
 /// The key's group, then its own list, then what the model can do.
 fn reachable(case: &Case<'_>, entry: &ModelEntry, caller: Caller<'_>) -> Result<(), Refusal> {
-    let Some(endpoint) = case.facts.address.passed().map(|endpoint| endpoint.path()) else { return Ok(()) };
+    let Some(endpoint) = case.facts.address.passed().map(|endpoint| endpoint.called().path()) else {
+        return Ok(());
+    };
     let (key, name) = (caller.key, &entry.model.name);
     let group = caller.group;
     let listed = group.is_none_or(|group| group.contains(name));

@@ -77,7 +77,7 @@ pub fn permits(snapshot: &Snapshot, caller: Caller<'_>, facts: &Facts, model: &s
 }
 
 fn question<'a>(case: &Case<'a>) -> Option<Question<'a>> {
-    let endpoint = case.facts.address.passed()?.path();
+    let endpoint = case.facts.address.passed()?.called().path();
     Some(ask(case.caller?, case.facts, endpoint, &case.call?.model))
 }
 

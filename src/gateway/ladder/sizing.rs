@@ -26,6 +26,10 @@ pub struct Sizing {
 }
 
 impl Sizing {
+    /// Of a call that costs nothing and uses nothing.
+    const NOTHING: Sizing =
+        Sizing { hold: Nano::ZERO, output_cap: 0, cap_reason: CapReason::Model, input_tokens: 0 };
+
     /// Tokens that the call can come to at the most.
     pub fn tokens(&self, call: &CallBody) -> u64 {
         let output = u64::from(call.choices).saturating_mul(u64::from(self.output_cap));
@@ -37,6 +41,9 @@ impl Sizing {
 pub fn size(case: &Case<'_>, policy: &HoldPolicy) -> Option<Result<Sizing, Refusal>> {
     let (call, model, price) = (case.call?, case.model?, case.price?);
     let endpoint = case.endpoint();
+    if endpoint.is_count() {
+        return Some(Ok(Sizing::NOTHING));
+    }
     let rates = price.rates();
     let input_tokens = match input_tokens(call, &model.model, endpoint, &rates) {
         Ok(tokens) => tokens,

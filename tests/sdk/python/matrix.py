@@ -1,12 +1,12 @@
 """What every client can do with every provider's models, written as rows of JSON for the matrix of the README; and
-refusals as the exceptions of Anthropic's and Google's SDKs. See ../README.md.
+refusals and counts of tokens in Anthropic's and Google's SDKs. See ../README.md.
 """
 
 import json
 import os
 
 import anthropic
-from clients import KEYS, ROOT, anthropic_sdk, expect, google_sdk, langchain_chat, openai_sdk
+from clients import KEYS, MODELS, ROOT, anthropic_sdk, expect, google_sdk, langchain_chat, openai_sdk
 from google import genai
 from google.genai import errors, types
 
@@ -33,7 +33,29 @@ def refusals():
             expect(f"google {name}", refused.details["error"]["details"][0]["reason"], code)
 
 
+def counts():
+    """What a request is in tokens, before it is sent and as it is told with the answer."""
+    client = anthropic.Anthropic(base_url=ROOT, api_key=KEYS["healthy"], max_retries=0)
+    google = genai.Client(api_key=KEYS["healthy"], http_options=types.HttpOptions(base_url=ROOT))
+    question = [{"role": "user", "content": "hello"}]
+    for model in MODELS:
+        raw = client.messages.with_raw_response.count_tokens(model=model, system="Be brief.", messages=question)
+        counted = raw.parse().input_tokens
+        answer = client.messages.create(model=model, max_tokens=50, system="Be brief.", messages=question)
+        by_anthropic = model == "claude-sonnet-4-5"
+        expect("who counted", raw.headers["x-tallygate-count"], "upstream" if by_anthropic else "estimated")
+        if by_anthropic:
+            expect("anthropic count", counted, answer.usage.input_tokens)
+        assert counted > 0, counted
+        counted = google.models.count_tokens(model=model, contents="hello").total_tokens
+        answer = google.models.generate_content(model=model, contents="hello")
+        if model == "gemini-2.5-flash":
+            expect("google count", counted, answer.usage_metadata.prompt_token_count)
+        assert counted > 0, counted
+
+
 refusals()
+counts()
 with open(os.environ["RESULTS"], "a", encoding="utf-8") as results:
     for module in (openai_sdk, anthropic_sdk, google_sdk, langchain_chat):
         for client in module.CLIENTS:
