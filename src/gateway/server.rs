@@ -7,7 +7,7 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -85,16 +85,18 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts `workers` threads on the listener, and the admin socket on the first of them.
+    /// Starts `workers` threads on the listener, and the admin socket on the first of them. Whoever reaches the listener
+    /// finds the admin socket there, too.
     pub fn start(gateway: Arc<Gateway>, bound: Bound, workers: usize) -> Result<Self, ServeError> {
         let tls = acceptor(&gateway)?;
         let upstream_tls = Tls::new(None).map_err(|why| ServeError::Upstream(why.to_string()))?;
         let closing = watch::Sender::new(false);
         let mut threads = Vec::with_capacity(workers);
+        let mut admin = open_admin(gateway.app.config.admin_socket());
         for port in 0..workers.max(1) {
             let listener = bound.listener.try_clone().map_err(ServeError::Thread)?;
             let (gateway, tls, upstream_tls) = (Arc::clone(&gateway), tls.clone(), upstream_tls.clone());
-            let admin = (port == 0).then(|| gateway.app.config.admin_socket());
+            let admin = admin.take();
             let closing = closing.subscribe();
             let run = move || {
                 let worker = Worker::new(gateway, &upstream_tls, port);
@@ -149,7 +151,7 @@ fn run_worker(
     worker: Worker,
     listener: std::net::TcpListener,
     tls: Option<TlsAcceptor>,
-    admin: Option<std::path::PathBuf>,
+    admin: Option<AdminSocket>,
     closing: watch::Receiver<bool>,
 ) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -162,8 +164,8 @@ fn run_worker(
     local.block_on(&runtime, async {
         let durability = Arc::clone(worker.gateway.app.books.durability());
         let port = tokio::spawn(durability.serve_port(worker.port));
-        if let Some(path) = admin {
-            tokio::task::spawn_local(serve_admin(Rc::clone(&worker), path, closing.clone()));
+        if let Some(socket) = admin {
+            tokio::task::spawn_local(serve_admin(Rc::clone(&worker), socket, closing.clone()));
             tokio::task::spawn_local(keep_house(Rc::clone(&worker)));
             if worker.gateway.app.directory_is_shared() {
                 tokio::task::spawn_local(follow_directory(Rc::clone(&worker)));
@@ -390,12 +392,29 @@ where
 }
 
 /// The command line's way in: whoever may open the socket file is an operator.
-async fn serve_admin(worker: Rc<Worker>, path: std::path::PathBuf, mut closing: watch::Receiver<bool>) {
+struct AdminSocket {
+    listener: std::os::unix::net::UnixListener,
+    path: PathBuf,
+}
+
+/// Calls are served without it, too.
+fn open_admin(path: PathBuf) -> Option<AdminSocket> {
     // Left over from a process that was killed; the data directory's lock says that it is gone.
     let _none = std::fs::remove_file(&path);
-    let listener = match bind_private(&path) {
+    match bind_private(&path) {
+        Ok(listener) => Some(AdminSocket { listener, path }),
+        Err(why) => {
+            tracing::error!(%why, path = %path.display(), "the admin socket cannot be opened");
+            None
+        }
+    }
+}
+
+async fn serve_admin(worker: Rc<Worker>, socket: AdminSocket, mut closing: watch::Receiver<bool>) {
+    let AdminSocket { listener, path } = socket;
+    let listener = match UnixListener::from_std(listener) {
         Ok(listener) => listener,
-        Err(why) => return tracing::error!(%why, path = %path.display(), "the admin socket cannot be opened"),
+        Err(why) => return tracing::error!(%why, "the admin socket cannot be served"),
     };
     loop {
         let accepted = tokio::select! {
@@ -420,9 +439,10 @@ async fn serve_admin(worker: Rc<Worker>, path: std::path::PathBuf, mut closing: 
     let _gone = std::fs::remove_file(&path);
 }
 
-fn bind_private(path: &Path) -> io::Result<UnixListener> {
+fn bind_private(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
     use std::os::unix::fs::PermissionsExt as _;
-    let listener = UnixListener::bind(path)?;
+    let listener = std::os::unix::net::UnixListener::bind(path)?;
+    listener.set_nonblocking(true)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
     Ok(listener)
 }
