@@ -17,11 +17,13 @@ mod codes;
 mod corrections;
 mod credits;
 mod download;
+mod focus;
 mod groups;
 pub mod images;
 mod import;
 mod keys;
 mod limits;
+mod margins;
 mod master_key;
 mod members;
 mod models;
@@ -107,6 +109,8 @@ static MANAGEMENT: &[&[Route]] = &[
     operators::ROUTES,
     notices::ROUTES,
     reports::ROUTES,
+    focus::ROUTES,
+    margins::ROUTES,
     requests::ROUTES,
     upkeep::ROUTES,
     reconcile::ROUTES,

@@ -20,6 +20,7 @@ mod rates;
 mod recovery;
 pub mod rows;
 pub mod statement;
+mod sums;
 mod tasks;
 pub mod verify;
 

@@ -13,7 +13,8 @@ use crate::store::chain::Link;
 use crate::store::{JournalReader, Projections, StoreError};
 
 use super::encoding::{self, Checkpoint};
-use super::rows::{Called, Entry, RowMaker};
+use super::rows::{Entry, RowMaker};
+use super::sums::Called;
 use super::{Batch, Shared};
 
 /// Name of the checkpoint of the books.

@@ -1,25 +1,22 @@
-//! What a record of the journal becomes for readers: rows of the log, movements, balances, sums of costs.
+//! What a record of the journal becomes for readers: rows of the log, movements, balances, and sums ([`super::sums`]).
 //!
 //! Promises: the same records give the same rows, whether they are projected as they come or rebuilt; rows of batches
 //! that are taken together give what they would give one by one.
 
 use hashbrown::{HashMap, HashSet};
-use ledger::{
-    AccountId, Balance, CounterKey, Effect, Held, HeldLayer, HoldId, Layer, Ledger, LedgerError, Metric,
-    Nano, Timestamp, TokenClass, WindowKind, total,
-};
+use ledger::{AccountId, Balance, Effect, Held, HoldId, Ledger, LedgerError, Nano, Timestamp, total};
 use smallvec::SmallVec;
 
 use crate::gateway::facts::CallRecord;
-use crate::store::{BalanceRow, CostKey, CostRow, CostSums, MovementRow, ProjectedRows, RequestRow};
+use crate::store::{BalanceRow, MovementRow, ProjectedRows, RequestRow};
 
 use super::encoding::{self, DecodeError};
 use super::movement::{ChargeLine, Movement, MovementKind};
 use super::projector::ChargeState;
+use super::sums::{Called, Sums};
 
 /// Days and months of every zone begin with a quarter of an hour.
 const QUARTER_MS: i64 = 15 * 60 * 1_000;
-const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
 /// Effects of one batch are numbered with so many bits.
 const EFFECT_BITS: u32 = 20;
 /// Charges in a row of movements, at the most.
@@ -28,23 +25,6 @@ const CHARGES_PER_ROW: usize = 256;
 /// The number of the first movement that a batch can have.
 pub fn first_seq(n: u64) -> u64 {
     n << EFFECT_BITS
-}
-
-/// What was called: the part of a cost's key that the ledger does not know.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Called {
-    pub model: Box<str>,
-    pub endpoint: u8,
-}
-
-impl Called {
-    pub fn of(call: &CallRecord) -> Self {
-        let facts = &call.decided.facts;
-        Called {
-            model: facts.body.passed().map(|body| body.model.clone()).unwrap_or_default(),
-            endpoint: facts.address.passed().map_or(0, |endpoint| *endpoint as u8),
-        }
-    }
 }
 
 /// One record as the maker needs it.
@@ -58,7 +38,7 @@ pub struct Entry<'r> {
 #[derive(Default)]
 pub struct RowMaker {
     rows: ProjectedRows,
-    costs: HashMap<CostKey, CostSums>,
+    sums: Sums,
     /// The quarter that the last effect fell into, and who had one in it.
     quarter_ms: i64,
     seen: HashSet<AccountId>,
@@ -78,9 +58,9 @@ impl RowMaker {
     ) -> Result<(), LedgerError> {
         let mut seq = first_seq(n);
         let mut charges = OpenCharges::new();
-        for Entry { effects, call } in entries {
+        for entry in entries {
             let mut money: SmallVec<[Effect; 2]> = SmallVec::new();
-            for effect in effects {
+            for effect in entry.effects {
                 // The end of a hold that was written earlier: its receipt needs the hold too.
                 if let Effect::Settled(_) | Effect::Released(_) = effect
                     && held(&money).is_none()
@@ -94,13 +74,13 @@ impl RowMaker {
                 }
                 ledger.apply(effect)?;
                 self.movement(&mut charges, seq, effect);
-                self.cost(effect, held(&money), call, called);
+                self.sum(effect, held(&money), &entry, called);
                 if !is_apart(effect) {
                     money.push(effect.clone());
                 }
                 seq += 1;
             }
-            self.rows.requests.extend(call.map(|call| request_row(call, &money)));
+            self.rows.requests.extend(entry.call.map(|call| request_row(call, &money)));
         }
         charges.into_iter().for_each(|(account, (seq, lines))| self.charges(account, seq, &lines));
         Ok(())
@@ -112,9 +92,8 @@ impl RowMaker {
     }
 
     pub fn take(&mut self) -> ProjectedRows {
-        let mut rows = std::mem::take(&mut self.rows);
-        rows.costs = self.costs.drain().map(|(key, sums)| CostRow { key, sums }).collect();
-        rows
+        let (costs, margins) = self.sums.take();
+        ProjectedRows { costs, margins, ..std::mem::take(&mut self.rows) }
     }
 
     /// What is known of a call whose row waits to be taken.
@@ -184,36 +163,24 @@ impl RowMaker {
         });
     }
 
-    fn cost(
+    /// What the sums make of an effect of a record.
+    fn sum(
         &mut self,
         effect: &Effect,
         held: Option<&Held>,
-        call: Option<&CallRecord>,
+        entry: &Entry<'_>,
         called: &HashMap<HoldId, Called>,
     ) {
-        let mut sums = CostSums::default();
-        let (layers, at, called) = match effect {
+        match effect {
             Effect::Settled(_) | Effect::Released(_) => {
-                let Some(held) = held else { return };
-                sums.calls = 1;
-                if let Effect::Settled(settled) = effect {
-                    sums.charged = settled.charged().0;
-                }
-                if let Some(outcome) = call.and_then(|call| call.outcome.as_deref()) {
-                    sums.tokens = TokenClass::ALL
-                        .map(|class| i64::try_from(outcome.usage.get(class)).unwrap_or(i64::MAX));
-                }
-                (&held.layers, held.at, call.map(Called::of).unwrap_or_default())
+                held.into_iter().for_each(|held| self.sums.ended(effect, held, entry.call, entry.effects));
             }
             Effect::Refunded(refund) => {
-                sums.refunds = 1;
-                sums.refunded = total(&refund.credits).0;
                 let called = called.get(&refund.hold).cloned().or_else(|| self.called(refund.hold));
-                (&refund.layers, refund.at, called.unwrap_or_default())
+                self.sums.refunded(refund, called);
             }
-            _ => return,
-        };
-        self.costs.entry(cost_key(effect.account(), layers, at, called)).or_default().add(&sums);
+            _ => {}
+        }
     }
 }
 
@@ -227,30 +194,6 @@ fn held(money: &[Effect]) -> Option<&Held> {
 /// Whether it is no part of a call's receipt, but a movement that stands by itself.
 fn is_apart(effect: &Effect) -> bool {
     matches!(effect, Effect::Credited(_) | Effect::Expired(_) | Effect::Refunded(_) | Effect::Withdrawn(_))
-}
-
-/// Whose calls: the counters that a hold stands in say it.
-fn cost_key(account: AccountId, layers: &[HeldLayer], at: Timestamp, called: Called) -> CostKey {
-    let is_daily = |counter: &CounterKey| {
-        (counter.metric, counter.window, counter.model) == (Metric::Spend, WindowKind::Day, 0)
-    };
-    let daily =
-        |wanted: Layer| layers.iter().find(|layer| layer.counter.layer == wanted && is_daily(&layer.counter));
-    // Counters of test books have names of their own.
-    let named = |wanted: Layer| {
-        daily(wanted).map_or(0, |layer| AccountId(layer.counter.subject).in_book(ledger::Book::Live).0)
-    };
-    let day = daily(Layer::Key).map(|layer| layer.window.start.0);
-    CostKey {
-        account: account.0,
-        day_ms: day.unwrap_or(at.0.div_euclid(DAY_MS) * DAY_MS),
-        key: daily(Layer::Key).map_or(0, |layer| layer.counter.subject),
-        project: named(Layer::Project),
-        member: named(Layer::Member),
-        group: named(Layer::Group),
-        model: called.model,
-        endpoint: called.endpoint,
-    }
 }
 
 /// What an account has at a moment.

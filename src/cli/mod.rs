@@ -12,6 +12,7 @@ mod objects;
 mod print;
 mod probe;
 mod reconcile;
+mod reports;
 mod requests;
 mod serve;
 mod statement;

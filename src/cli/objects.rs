@@ -384,7 +384,7 @@ pub fn accounts(context: &mut Context, command: Accounts) -> Done {
             let balance = client.get(&format!("/api/accounts/{id}/balance?environment={environment}"))?;
             answer(context, &balance)
         }
-        Accounts::Costs(args) => super::statement::costs(context, &args),
+        Accounts::Costs(args) => super::reports::costs(context, &args),
         Accounts::Create { name, fields } => {
             let client = context.client()?;
             let mut body = fields.body(|organization| ORGANIZATION.id(&client, organization))?;

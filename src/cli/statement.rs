@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::objects::{ACCOUNT, escaped};
-use super::print::cell;
 use super::{Client, Context, Done, Exit};
 
 /// Which books of an account, and when.
@@ -70,58 +69,8 @@ pub fn statement(context: &mut Context, args: &StatementArgs) -> Done {
     }
 }
 
-#[derive(Debug, clap::Args)]
-pub struct CostsArgs {
-    /// Id or e-mail of the account.
-    account: String,
-    #[command(flatten)]
-    period: PeriodArgs,
-    /// What rows tell apart, such as day,model: day, month, project, member, key, group, model, request_type.
-    #[arg(long, default_value = "day")]
-    by: String,
-    /// A file instead of a table; focus is for FinOps tools.
-    #[arg(long, value_parser = ["csv", "focus"])]
-    format: Option<String>,
-    /// Into this file, which is there whole or not at all.
-    #[arg(long, value_name = "FILE", requires = "format")]
-    output: Option<PathBuf>,
-}
-
-pub fn costs(context: &mut Context, args: &CostsArgs) -> Done {
-    let client = context.client()?;
-    let account = ACCOUNT.id(&client, &args.account)?;
-    let query = format!("{}&account={account}", args.period.query());
-    let by = format!("&by={}", escaped(&args.by));
-    let file = args.format.as_deref().map(|format| match format {
-        "focus" => format!("/api/reports/focus{query}"),
-        format => format!("/api/reports/costs{query}{by}&format={format}"),
-    });
-    if let Some(path) = file {
-        return save(context, &client, &path, args.output.as_deref());
-    }
-    let report = client.get(&format!("/api/reports/costs{query}{by}"))?;
-    if context.json {
-        return context.out.json(&report);
-    }
-    let mut rows = report["rows"].as_array().cloned().unwrap_or_default();
-    let mut total = report["total"].clone();
-    total["of"] = "total".into();
-    for row in rows.iter_mut().chain([&mut total]) {
-        let of = row["of"].as_object().map(|of| of.values().map(cell).collect::<Vec<_>>().join("  "));
-        row["of"] = of.map_or_else(|| row["of"].clone(), Into::into);
-    }
-    rows.push(total);
-    let columns =
-        [("OF", "of"), ("CALLS", "calls"), ("GROSS", "gross"), ("REFUNDS", "refunds"), ("NET", "net")];
-    context.out.table(&rows, &columns)?;
-    match report["forecast"]["net"].as_str() {
-        Some(net) => context.out.text(&format!("at this rate the period comes to {net}")),
-        None => Ok(Exit::Fine),
-    }
-}
-
 /// To the standard output as it comes, or into a file that is there whole or not at all.
-fn save(context: &mut Context, client: &Client, path: &str, file: Option<&Path>) -> Done {
+pub(super) fn save(context: &mut Context, client: &Client, path: &str, file: Option<&Path>) -> Done {
     let (out, err) = context.out.both();
     let is_shown = std::io::stderr().is_terminal() && (file.is_some() || !std::io::stdout().is_terminal());
     let mut came = Came::new(err, is_shown);

@@ -281,6 +281,11 @@ impl Channel {
         let (rates, share_ppm) = match self.cost_prices.get(model) {
             Some(own) => {
                 let (per_million, per_call) = (own.per_million, own.per_call);
+                // Its own prices are for tokens and calls: what is made of neither has none.
+                let is_told = own.per_call.is_positive() || usage.tokens.iter().any(|tokens| *tokens > 0);
+                if !is_told && !usage.is_zero() {
+                    return None;
+                }
                 (ledger::Price { per_million, per_call, ..ledger::Price::default() }, decimal::PPM)
             }
             None => (price.rates_at(usage.row), self.cost_share_ppm?),

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use hashbrown::HashMap;
 use jiff::civil::Date;
-use ledger::{Nano, TokenClass};
+use ledger::{Measure, Nano, TokenClass, Unit};
 
 use crate::directory::{Environment, FieldError, Snapshot};
 use crate::gateway::facts::Endpoint;
@@ -34,10 +34,12 @@ pub enum Dimension {
     Group,
     Model,
     RequestType,
+    /// What was sold: tokens, or one of the units of a price.
+    Unit,
 }
 
 impl Dimension {
-    pub const ALL: [Dimension; 9] = [
+    pub const ALL: [Dimension; 10] = [
         Dimension::Day,
         Dimension::Month,
         Dimension::Account,
@@ -47,6 +49,7 @@ impl Dimension {
         Dimension::Group,
         Dimension::Model,
         Dimension::RequestType,
+        Dimension::Unit,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -60,23 +63,13 @@ impl Dimension {
             Dimension::Group => "group",
             Dimension::Model => "model",
             Dimension::RequestType => "request_type",
+            Dimension::Unit => "unit",
         }
     }
 
     /// A list such as `day,model`.
     pub fn list(text: &str) -> Result<Vec<Self>, FieldError> {
-        let known = || Self::ALL.map(Dimension::as_str).join(", ");
-        let mut found = Vec::new();
-        for name in text.split(',').map(str::trim) {
-            let dimension = Self::ALL.into_iter().find(|dimension| dimension.as_str() == name);
-            let dimension =
-                dimension.ok_or_else(|| FieldError::new("by", format!("must be some of {}", known())))?;
-            if found.contains(&dimension) {
-                return Err(FieldError::new("by", format!("names {name} twice")));
-            }
-            found.push(dimension);
-        }
-        Ok(found)
+        listed(text, &Self::ALL, Dimension::as_str)
     }
 
     /// What a row has in this dimension. `None`: it has none, or that is not known any more.
@@ -94,8 +87,29 @@ impl Dimension {
             Dimension::RequestType => {
                 Endpoint::from_code(key.endpoint).map(|endpoint| endpoint.request_type().to_owned())
             }
+            Dimension::Unit => Measure::of_number(key.unit).map(|sold| sold.as_str().to_owned()),
         }
     }
+}
+
+/// What a report is to tell apart: some of what it can, each named once.
+pub(super) fn listed<T: Copy + PartialEq>(
+    text: &str,
+    all: &[T],
+    name_of: fn(T) -> &'static str,
+) -> Result<Vec<T>, FieldError> {
+    let mut found = Vec::new();
+    for name in text.split(',').map(str::trim) {
+        let Some(dimension) = all.iter().copied().find(|dimension| name_of(*dimension) == name) else {
+            let known: Vec<_> = all.iter().map(|dimension| name_of(*dimension)).collect();
+            return Err(FieldError::new("by", format!("must be some of {}", known.join(", "))));
+        };
+        if found.contains(&dimension) {
+            return Err(FieldError::new("by", format!("names {name} twice")));
+        }
+        found.push(dimension);
+    }
+    Ok(found)
 }
 
 /// Whose calls a sum is of.
@@ -144,6 +158,11 @@ impl Sums {
 
     pub fn all_tokens(&self) -> i64 {
         self.0.tokens.iter().fold(0, |sum: i64, tokens| sum.saturating_add(*tokens))
+    }
+
+    /// As the unit is counted.
+    pub fn units(&self, unit: Unit) -> i64 {
+        self.0.units.get(unit as usize).copied().unwrap_or(0)
     }
 }
 

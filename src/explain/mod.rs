@@ -11,6 +11,7 @@ pub mod costs;
 mod display;
 pub mod doctor;
 pub mod estimate;
+pub mod margins;
 pub mod period;
 pub mod receipt;
 pub mod simulate;

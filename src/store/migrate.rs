@@ -55,7 +55,7 @@ pub const IDEMPOTENCY: Part =
     Part { name: "idempotency", migrations: migrations!("idempotency": 1 "0001_answers") };
 pub const PROJECTIONS: Part = Part {
     name: "projections",
-    migrations: migrations!("projections": 1 "0001_projections", 2 "0002_balances"),
+    migrations: migrations!("projections": 1 "0001_projections", 2 "0002_balances", 3 "0003_units_and_margins"),
 };
 pub const RECONCILE: Part =
     Part { name: "reconcile", migrations: migrations!("reconcile": 1 "0001_reconcile", 2 "0002_runs") };

@@ -22,7 +22,8 @@ pub use self::error::{Result, StoreError, StoreErrorKind};
 pub use self::journal::{AppendError, Batch, JournalReader, JournalStore};
 pub use self::lock::{DataDirLock, LOCK_FILE};
 pub use self::projections::{
-    BalanceRow, CostKey, CostRow, CostSums, MovementRow, ProjectedRows, Projections, RequestRow, RequestsOf,
+    BalanceRow, CostKey, CostRow, CostSums, MarginKey, MarginRow, MarginSums, MovementRow, ProjectedRows,
+    Projections, RequestRow, RequestsOf,
 };
 pub use self::value::{Row, Value};
 

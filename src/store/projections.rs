@@ -5,10 +5,13 @@
 //! built again.
 
 mod costs;
+mod margins;
 mod postgres;
 mod sqlite;
+mod sums;
 
 pub use costs::{CostKey, CostRow, CostSums};
+pub use margins::{MarginKey, MarginRow, MarginSums};
 
 use super::db::{Backend, Db};
 use super::error::{Result, StoreError};
@@ -93,6 +96,8 @@ pub struct ProjectedRows {
     pub balances: Vec<BalanceRow>,
     /// Added to what is there.
     pub costs: Vec<CostRow>,
+    /// The same.
+    pub margins: Vec<MarginRow>,
 }
 
 impl ProjectedRows {
@@ -140,7 +145,10 @@ impl Projections {
     /// A row that is there is replaced; of two rows with one id the later wins.
     pub fn write_batch(&self, shard: u32, n: u64, rows: &ProjectedRows) -> Result<()> {
         match &*self.db.backend {
-            Backend::Sqlite(pool) => pool.transaction(|conn| sqlite::write(conn, shard, n, rows)),
+            Backend::Sqlite(pool) => pool.transaction(|conn| {
+                sums::add_embedded(conn, shard, n, &rows.margins)?;
+                sqlite::write(conn, shard, n, rows)
+            }),
             Backend::Postgres(pool) => {
                 let columns = postgres::Columns::new(rows);
                 pool.plain_transaction(|conn| postgres::write(conn, shard, n, &columns))
@@ -259,7 +267,9 @@ impl Projections {
     /// Empties the projections of everything, so that they are built again from the first batch.
     pub fn clear(&self) -> Result<()> {
         self.db.transaction(|tx| {
-            for table in ["requests", "movements", "balances", "costs", "checkpoint", "projection_cursor"] {
+            let tables =
+                ["requests", "movements", "balances", "costs", "margins", "checkpoint", "projection_cursor"];
+            for table in tables {
                 tx.execute(&format!("DELETE FROM {table}"), &[])?;
             }
             Ok::<_, StoreError>(())

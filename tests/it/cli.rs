@@ -301,6 +301,16 @@ fn statements_costs_and_top_ups_by_command() {
     assert!(costs.exit == Exit::Fine && costs.out.contains("total"), "{}{}", costs.out, costs.err);
     let focus = run(&dir, "accounts costs ann@example.com --format focus");
     assert!(focus.out.starts_with("BilledCost,"), "{}{}", focus.out, focus.err);
+    let margins = run(&dir, "channels margins --by channel,model");
+    assert!(
+        margins.exit == Exit::Fine && margins.out.contains("COST FAILED"),
+        "{}{}",
+        margins.out,
+        margins.err
+    );
+    assert!(run(&dir, "channels margins --format csv").out.starts_with("channel,calls,"));
+    assert_eq!(run(&dir, "--json channels margins --period 2026-11").json()["total"]["margin"], "0");
+    assert_eq!(run(&dir, "channels margins --by account").exit, Exit::Usage);
     let lost = run(&dir, "--json orders where ann@example.com --order ord_0000000000000");
     assert_eq!(lost.exit, Exit::No);
     assert!(lost.out.contains("not_found"), "{}{}", lost.out, lost.err);

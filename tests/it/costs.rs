@@ -9,13 +9,16 @@ use tallygate::books::lookup::StoredCall;
 use tallygate::store::RequestsOf;
 
 use crate::on_both_backends;
-use crate::support::app::TestApp;
+use crate::support::app::{ADMIN_TOKEN, TestApp};
 use crate::support::backend::Backend;
 use crate::support::history::{History, Person, begin, refund};
+use crate::support::http::Ask;
+use crate::support::studio::Studio;
 
 on_both_backends!(
     i2_reports_of_random_lives_say_what_the_log_says,
     s45_gross_refunds_and_net_are_three_figures,
+    i2_what_is_sold_by_pictures_and_seconds_is_counted_so,
 );
 
 /// Calls, gross, refunds, tokens in.
@@ -72,6 +75,12 @@ fn value(stored: &StoredCall, history: &History, dimension: &str) -> Value {
         "group" => json!(history.app.app().directory.snapshot().key(credential.key).unwrap().group),
         "model" => json!(facts.body.passed().unwrap().model),
         "request_type" => json!("chat"),
+        "unit" => stored
+            .call
+            .outcome
+            .as_ref()
+            .filter(|outcome| !outcome.usage.is_zero())
+            .map_or(Value::Null, |_| json!("million_tokens")),
         _ => Value::Null,
     }
 }
@@ -95,6 +104,7 @@ fn i2_reports_of_random_lives_say_what_the_log_says(backend: Backend) {
         "group",
         "model",
         "request_type",
+        "unit",
         "day,model",
         "key,group,model,day",
     ];
@@ -198,6 +208,7 @@ fn s45_gross_refunds_and_net_are_three_figures(backend: Backend) {
         ("ServiceCategory", json!("AI and Machine Learning")),
         ("ResourceId", json!(key)),
         ("ConsumedUnit", json!("Tokens")),
+        ("PricingUnit", json!("1000000 Tokens")),
         ("x_Calls", json!(2)),
     ] {
         assert_eq!(usage[column], expected, "{column}");
@@ -208,6 +219,80 @@ fn s45_gross_refunds_and_net_are_three_figures(backend: Backend) {
         text.starts_with("BilledCost,BillingAccountId,") && text.contains("'=1+1") && !text.contains(",=1+1"),
         "{text}"
     );
+}
+
+/// Pictures, a film, a chat, and a film that nothing came of: each is told in what it was sold by.
+fn i2_what_is_sold_by_pictures_and_seconds_is_counted_so(backend: Backend) {
+    let mut studio = Studio::open(backend, "10");
+    studio.post("/api/models", json!({"name": "gpt-5-mini"})).ok();
+    let price = json!({"model": "gpt-5-mini", "per_million": {"input": "1000", "output": "1000"}});
+    studio.post("/api/prices", price).ok();
+    studio.channel_before("gpt-5-mini", json!({"name": "chats"}));
+    for n in 1..=2 {
+        let id = studio.ask(&studio.image("demo-image", "a cat", n)).ok()["id"].as_str().unwrap().to_owned();
+        assert_eq!(studio.drawn(&id)["status"], "completed");
+    }
+    studio.submit("demo-video", "a cat", 4);
+    studio.submit("demo-video-fail", "a cat", 4);
+    studio.poll_after(2_000);
+    studio.poll_after(2_000);
+    let chat = studio.ask(&Ask::chat_with(&studio.key, "gpt-5-mini", "hello", json!({"max_tokens": 100})));
+    chat.ok();
+    let path = format!("/api/reports/costs?account={}&by=model,unit", studio.account);
+    let report = studio.get(&path);
+    let told: Vec<_> = report["rows"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| json!([row["of"]["model"], row["of"]["unit"], row["calls"], row["units"], row["gross"]]))
+        .collect();
+    let charged = studio.get(&format!("/api/requests/{}/row", chat.head.request_id()))["charge"].clone();
+    let expected = [
+        json!(["demo-image", "image", 2, {"image": "3"}, "0.12"]),
+        json!(["demo-video", "second", 1, {"second": "4"}, "0.4"]),
+        json!(["demo-video-fail", null, 1, {}, "0"]),
+        json!(["gpt-5-mini", "million_tokens", 1, {}, charged]),
+    ];
+    assert_eq!(told, expected, "{report:#}");
+    assert_eq!(report["total"]["units"], json!({"image": "3", "second": "4"}));
+    assert_eq!(studio.get(&format!("{path}&unit=second"))["total"]["gross"], "0.4");
+    let tokens: i64 =
+        report["rows"][3]["tokens"].as_object().unwrap().values().filter_map(Value::as_i64).sum();
+    assert!(tokens > 0, "{report:#}");
+    let csv = studio.ask(&Ask::get(format!("{path}&format=csv")).bearer(ADMIN_TOKEN)).text().to_owned();
+    let lines: Vec<_> = csv.lines().collect();
+    assert!(lines[0].ends_with(",image_in,image,second,million_characters,search"), "{csv}");
+    assert!(
+        lines[1].starts_with("demo-image,image,2,0.12,0,0.12,") && lines[1].ends_with(",3,0,0,0"),
+        "{csv}"
+    );
+    assert!(lines[2].ends_with(",0,4,0,0"), "{csv}");
+    let focus = studio.get(&format!("/api/reports/focus?account={}&format=json", studio.account));
+    let told: Vec<_> = focus["rows"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| {
+            let exact = |name: &str| row[name].to_string();
+            let text = |name: &str| row[name].as_str().unwrap().to_owned();
+            let (consumed, priced) = (exact("ConsumedQuantity"), exact("PricingQuantity"));
+            (text("SkuId"), consumed, text("ConsumedUnit"), priced, text("PricingUnit"))
+        })
+        .collect();
+    let row = |sku: &str, consumed: &str, unit: &str, priced: &str, priced_unit: &str| {
+        (sku.to_owned(), consumed.to_owned(), unit.to_owned(), priced.to_owned(), priced_unit.to_owned())
+    };
+    let millions = tallygate::explain::decimal_text(tokens.into(), 6);
+    let expected = [
+        row("demo-image", "3", "Images", "3", "Images"),
+        row("demo-video", "4", "Seconds", "4", "Seconds"),
+        row("demo-video-fail", "1", "Requests", "1", "Requests"),
+        row("gpt-5-mini", &tokens.to_string(), "Tokens", &millions, "1000000 Tokens"),
+    ];
+    assert_eq!(told, expected, "{focus:#}");
+    // Built again from the journal, the sums are the same.
+    studio.restart_after(|backend| backend.open().projections.clear().unwrap());
+    assert_eq!(studio.get(&path)["rows"], report["rows"]);
 }
 
 #[test]

@@ -43,6 +43,7 @@ mod gateway_tenants;
 mod idempotency;
 mod interrupt;
 mod ladder;
+mod margins;
 mod master_key;
 mod metering;
 mod nodes;

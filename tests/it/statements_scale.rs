@@ -77,6 +77,7 @@ fn write_year(app: &TestApp, book: u64, keys: u64) -> usize {
             group: 0,
             model: model.into(),
             endpoint: 1,
+            unit: 1,
         },
         sums: CostSums { calls: 10, charged: 1_000, ..CostSums::default() },
     };

@@ -44,6 +44,6 @@ pub use crate::money::{MoneyError, Nano};
 #[cfg(feature = "planted-bugs")]
 pub use crate::plant::{Bug, plant};
 pub use crate::postings::{LedgerAccount, Posting, Purse};
-pub use crate::rating::{Line, Price, Rated, RatingError, TokenClass, Unit, UnitLine, Usage, rate};
+pub use crate::rating::{Line, Measure, Price, Rated, RatingError, TokenClass, Unit, UnitLine, Usage, rate};
 pub use crate::state::{AccountState, CounterState, State};
 pub use crate::window::{Calendar, WindowInstance, WindowKind};

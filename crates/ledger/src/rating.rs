@@ -125,6 +125,49 @@ impl Usage {
     }
 }
 
+/// What a usage is sold by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Measure {
+    Tokens,
+    Unit(Unit),
+}
+
+impl Measure {
+    pub const ALL: [Measure; 1 + Unit::COUNT] = [
+        Measure::Tokens,
+        Measure::Unit(Unit::Image),
+        Measure::Unit(Unit::Second),
+        Measure::Unit(Unit::Character),
+        Measure::Unit(Unit::Search),
+    ];
+
+    /// `None`: nothing was used. A usage has units only where its price asks something for them, and of one kind.
+    pub fn of(usage: &Usage) -> Option<Self> {
+        let unit = Unit::ALL.into_iter().find(|unit| usage.units(*unit) > 0).map(Measure::Unit);
+        unit.or_else(|| (!usage.is_zero()).then_some(Measure::Tokens))
+    }
+
+    /// What its price is for one of.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Measure::Tokens => "million_tokens",
+            Measure::Unit(unit) => unit.as_str(),
+        }
+    }
+
+    /// A number that it keeps for ever, from 1.
+    pub fn number(self) -> u8 {
+        match self {
+            Measure::Tokens => 1,
+            Measure::Unit(unit) => 2 + unit as u8,
+        }
+    }
+
+    pub fn of_number(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|measure| measure.number() == number)
+    }
+}
+
 /// Price per million tokens of each class, of each unit, and per call, in nano-units.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Price {
@@ -288,6 +331,18 @@ mod tests {
         let mut usage = Usage::default();
         entries.iter().for_each(|(class, tokens)| usage.set(*class, *tokens));
         usage
+    }
+
+    #[test]
+    fn a_usage_is_sold_by_its_unit_or_else_by_tokens() {
+        let mut usage = usage(&[(TokenClass::Input, 2)]);
+        assert_eq!((Measure::of(&Usage::default()), Measure::of(&usage)), (None, Some(Measure::Tokens)));
+        usage.set_units(Unit::Second, 1);
+        assert_eq!(Measure::of(&usage), Some(Measure::Unit(Unit::Second)));
+        for measure in Measure::ALL {
+            assert_eq!(Measure::of_number(measure.number()), Some(measure));
+        }
+        assert_eq!(Measure::of_number(0), None);
     }
 
     #[test]

@@ -76,6 +76,8 @@ pub enum Channels {
     },
     /// How each channel does in the running server: what rests, why and until when.
     Health,
+    /// What calls were charged beside what upstreams bill for all of their attempts.
+    Margins(crate::cli::reports::MarginsArgs),
     /// Send one tiny real call through a channel. No account is charged for it.
     Test {
         /// Id or name.

@@ -42,6 +42,7 @@ pub fn channels(context: &mut Context, command: Channels) -> Done {
         }
         Channels::Import { file, dry_run } => import(context, &file, dry_run),
         Channels::Health => health(context),
+        Channels::Margins(args) => crate::cli::reports::margins(context, &args),
         Channels::MasterKey => master_key::show(context),
         Channels::RotateMasterKey { key_env, key_stdin } => {
             master_key::rotate(context, key_env.as_deref(), key_stdin)

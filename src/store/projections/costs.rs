@@ -3,12 +3,11 @@
 
 use std::sync::LazyLock;
 
-use ::postgres::types::ToSql;
-use ledger::TokenClass;
+use ledger::{TokenClass, Unit};
 
 use super::Projections;
+use super::sums::{Kind, SumRow, SumTable};
 use crate::store::error::{Result, StoreError};
-use crate::store::postgres::PgConn;
 use crate::store::value::{Row, Value};
 use crate::store_params;
 
@@ -26,6 +25,8 @@ pub struct CostKey {
     pub model: Box<str>,
     /// Number of the endpoint; 0 where that is not known any more.
     pub endpoint: u8,
+    /// Number of the [`ledger::Measure`] that was sold; 0: nothing was used, or that is not known any more.
+    pub unit: u8,
 }
 
 /// Sums; amounts in nano-units of the ledger currency.
@@ -37,6 +38,8 @@ pub struct CostSums {
     pub refunds: i64,
     pub refunded: i64,
     pub tokens: [i64; TokenClass::COUNT],
+    /// By [`Unit`], as they are counted.
+    pub units: [i64; Unit::COUNT],
 }
 
 impl CostSums {
@@ -47,6 +50,7 @@ impl CostSums {
         add(&mut self.refunds, other.refunds);
         add(&mut self.refunded, other.refunded);
         self.tokens.iter_mut().zip(other.tokens).for_each(|(sum, more)| add(sum, more));
+        self.units.iter_mut().zip(other.units).for_each(|(sum, more)| add(sum, more));
     }
 }
 
@@ -56,44 +60,34 @@ pub struct CostRow {
     pub sums: CostSums,
 }
 
-const NAMES: &str = "key, project, member, group_id, model, endpoint";
-/// Columns of a row: those of the key, with its fingerprint, and the sums.
-const NAMES_COUNT: usize = 9;
-const SUMS_COUNT: usize = 4 + TokenClass::COUNT;
-
-/// A class of tokens is a column of the same name.
-static SUMS: LazyLock<Vec<&str>> = LazyLock::new(|| {
+static TABLE: LazyLock<SumTable> = LazyLock::new(|| {
+    let names = [
+        ("account", Kind::Int),
+        ("day_ms", Kind::Int),
+        ("id", Kind::Bytes),
+        ("key", Kind::Int),
+        ("project", Kind::Int),
+        ("member", Kind::Int),
+        ("group_id", Kind::Int),
+        ("model", Kind::Text),
+        ("endpoint", Kind::Int),
+        ("unit", Kind::Int),
+    ];
+    // A class of tokens is a column of the same name; units are counted in these.
+    let units = Unit::ALL.into_iter().map(|unit| match unit {
+        Unit::Image => "images",
+        Unit::Second => "milliseconds",
+        Unit::Character => "characters",
+        Unit::Search => "searches",
+    });
     let classes = TokenClass::ALL.into_iter().map(TokenClass::as_str);
-    ["calls", "charged", "refunds", "refunded"].into_iter().chain(classes).collect()
+    let sums: Vec<_> =
+        ["calls", "charged", "refunds", "refunded"].into_iter().chain(classes).chain(units).collect();
+    SumTable::new("costs", "account, day_ms, id", &names, &sums)
 });
-
-fn add_statement(source: &str) -> String {
-    let sums = SUMS.iter().map(|sum| format!("{sum} = costs.{sum} + excluded.{sum}"));
-    format!(
-        "INSERT INTO costs (account, day_ms, id, {NAMES}, {}) {source} \
-         ON CONFLICT (account, day_ms, id) DO UPDATE SET {}",
-        SUMS.join(", "),
-        sums.collect::<Vec<_>>().join(", ")
-    )
-}
 
 /// Adds one row, on the embedded store.
-pub(super) static ADD_ONE: LazyLock<String> = LazyLock::new(|| {
-    let places: Vec<_> = (1..=NAMES_COUNT + SUMS_COUNT).map(|place| format!("?{place}")).collect();
-    add_statement(&format!("VALUES ({})", places.join(", ")))
-});
-
-/// Adds many, each column as an array.
-static ADD_ALL: LazyLock<String> = LazyLock::new(|| {
-    let kind = |place: usize| match place {
-        3 => "BYTEA",
-        8 => "TEXT",
-        _ => "BIGINT",
-    };
-    let places: Vec<_> =
-        (1..=NAMES_COUNT + SUMS_COUNT).map(|place| format!("${place}::{}[]", kind(place))).collect();
-    add_statement(&format!("SELECT * FROM unnest({})", places.join(", ")))
-});
+pub(super) static ADD_ONE: LazyLock<String> = LazyLock::new(|| TABLE.add_one.clone());
 
 impl CostKey {
     fn fingerprint(&self) -> [u8; 16] {
@@ -101,9 +95,19 @@ impl CostKey {
         for id in [self.key, self.project, self.member, self.group] {
             bytes.extend_from_slice(&id.to_be_bytes());
         }
-        bytes.push(self.endpoint);
+        bytes.extend_from_slice(&[self.endpoint, self.unit]);
         bytes.extend_from_slice(self.model.as_bytes());
         ledger::fnv1a(&bytes).to_be_bytes()
+    }
+}
+
+impl SumRow for CostRow {
+    fn table() -> &'static SumTable {
+        &TABLE
+    }
+
+    fn values(&self) -> Vec<Value> {
+        self.values()
     }
 }
 
@@ -121,6 +125,7 @@ impl CostRow {
             key.group,
             &*key.model,
             key.endpoint,
+            key.unit,
             sums.calls,
             sums.charged,
             sums.refunds,
@@ -128,45 +133,9 @@ impl CostRow {
         ]
         .to_vec();
         values.extend(sums.tokens.map(Value::from));
+        values.extend(sums.units.map(Value::from));
         values
     }
-}
-
-/// Adds the rows to what is there, on PostgreSQL. Their keys differ.
-pub(super) fn add(conn: &mut PgConn, rows: &[CostRow]) -> Result<()> {
-    if rows.is_empty() {
-        return Ok(());
-    }
-    let ids: Vec<Vec<u8>> = rows.iter().map(|row| row.key.fingerprint().to_vec()).collect();
-    let models: Vec<&str> = rows.iter().map(|row| &*row.key.model).collect();
-    let numbers = |get: fn(&CostRow) -> i64| rows.iter().map(get).collect::<Vec<i64>>();
-    let names = [
-        numbers(|row| row.key.account.cast_signed()),
-        numbers(|row| row.key.day_ms),
-        numbers(|row| row.key.key.cast_signed()),
-        numbers(|row| row.key.project.cast_signed()),
-        numbers(|row| row.key.member.cast_signed()),
-        numbers(|row| row.key.group.cast_signed()),
-        numbers(|row| i64::from(row.key.endpoint)),
-    ];
-    let mut sums = vec![
-        numbers(|row| row.sums.calls),
-        numbers(|row| row.sums.charged),
-        numbers(|row| row.sums.refunds),
-        numbers(|row| row.sums.refunded),
-    ];
-    let class = |class: TokenClass| {
-        let tokens = |row: &CostRow| row.sums.tokens.get(class as usize).copied().unwrap_or(0);
-        rows.iter().map(tokens).collect::<Vec<i64>>()
-    };
-    sums.extend(TokenClass::ALL.map(class));
-    let [account, day, key, project, member, group, endpoint] = &names;
-    let mut params: Vec<&(dyn ToSql + Sync)> =
-        vec![account, day, &ids, key, project, member, group, &models, endpoint];
-    params.extend(sums.iter().map(|sum| sum as &(dyn ToSql + Sync)));
-    let statement = conn.native(&ADD_ALL)?;
-    conn.client().execute(&statement, &params)?;
-    Ok(())
 }
 
 impl Projections {
@@ -178,10 +147,7 @@ impl Projections {
         to_ms: i64,
         mut each: impl FnMut(CostRow),
     ) -> Result<()> {
-        let mut sql = format!(
-            "SELECT account, day_ms, {NAMES}, {} FROM costs WHERE day_ms >= ?1 AND day_ms < ?2",
-            SUMS.join(", ")
-        );
+        let mut sql = format!("SELECT {} FROM costs WHERE day_ms >= ?1 AND day_ms < ?2", TABLE.read);
         let mut params = store_params![from_ms, to_ms].to_vec();
         if let Some(account) = account {
             sql.push_str(" AND account = ?3");
@@ -195,29 +161,32 @@ impl Projections {
 }
 
 fn read(row: &mut Row) -> Result<CostRow> {
-    let endpoint = row.int(7)?;
-    let mut tokens = [0; TokenClass::COUNT];
-    for (place, slot) in tokens.iter_mut().enumerate() {
-        *slot = row.int(12 + place)?;
+    let small = |column: usize| {
+        let number = row.int(column)?;
+        u8::try_from(number)
+            .map_err(|_| StoreError::corrupt(format!("a sum is named by the number {number}")))
+    };
+    let (endpoint, unit) = (small(7)?, small(8)?);
+    let mut sums = CostSums {
+        calls: row.int(9)?,
+        charged: row.int(10)?,
+        refunds: row.int(11)?,
+        refunded: row.int(12)?,
+        ..CostSums::default()
+    };
+    for (at, slot) in sums.tokens.iter_mut().chain(&mut sums.units).enumerate() {
+        *slot = row.int(13 + at)?;
     }
-    Ok(CostRow {
-        key: CostKey {
-            account: row.id(0)?,
-            day_ms: row.int(1)?,
-            key: row.id(2)?,
-            project: row.id(3)?,
-            member: row.id(4)?,
-            group: row.id(5)?,
-            model: row.take_text(6)?.into(),
-            endpoint: u8::try_from(endpoint)
-                .map_err(|_| StoreError::corrupt(format!("an endpoint has the number {endpoint}")))?,
-        },
-        sums: CostSums {
-            calls: row.int(8)?,
-            charged: row.int(9)?,
-            refunds: row.int(10)?,
-            refunded: row.int(11)?,
-            tokens,
-        },
-    })
+    let key = CostKey {
+        account: row.id(0)?,
+        day_ms: row.int(1)?,
+        key: row.id(2)?,
+        project: row.id(3)?,
+        member: row.id(4)?,
+        group: row.id(5)?,
+        model: row.take_text(6)?.into(),
+        endpoint,
+        unit,
+    };
+    Ok(CostRow { key, sums })
 }

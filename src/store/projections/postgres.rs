@@ -1,6 +1,6 @@
 //! Writing projections into PostgreSQL: one statement per table, columns sent as arrays.
 
-use super::{BalanceRow, CostRow, MovementRow, ProjectedRows, RequestRow, costs};
+use super::{BalanceRow, CostRow, MarginRow, MovementRow, ProjectedRows, RequestRow, sums};
 use crate::store::error::Result;
 use crate::store::postgres::PgConn;
 use std::collections::HashMap;
@@ -30,6 +30,7 @@ pub(super) struct Columns<'r> {
     balances: Vec<&'r BalanceRow>,
     /// One for each set of names.
     costs: &'r [CostRow],
+    margins: &'r [MarginRow],
 }
 
 impl<'r> Columns<'r> {
@@ -39,6 +40,7 @@ impl<'r> Columns<'r> {
             movements: last_of_each(&rows.movements, |row| (row.account, row.seq)),
             balances: rows.balances.iter().collect(),
             costs: &rows.costs,
+            margins: &rows.margins,
         }
     }
 }
@@ -66,7 +68,8 @@ pub(super) fn write(conn: &mut PgConn, shard: u32, n: u64, columns: &Columns<'_>
     write_requests(conn, &columns.requests)?;
     write_movements(conn, &columns.movements)?;
     write_balances(conn, &columns.balances)?;
-    costs::add(conn, columns.costs)
+    sums::add(conn, columns.costs)?;
+    sums::add(conn, columns.margins)
 }
 
 fn column<'r, R, T>(rows: &[&'r R], get: impl Fn(&'r R) -> T) -> Vec<T> {

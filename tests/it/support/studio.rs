@@ -34,6 +34,12 @@ const IMAGE_MODELS: [&str; 2] = ["demo-image", "demo-image-tokens"];
 impl Studio {
     /// With an account that has this much, a key of it, and one channel.
     pub fn open(backend: Backend, money: &str) -> Self {
+        Self::open_with(backend, money, &[])
+    }
+
+    /// The same, with settings beside, or instead of, the usual ones.
+    pub fn open_with(backend: Backend, money: &str, settings: &[(&'static str, &str)]) -> Self {
+        let settings = settings.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
         let upstream_dir = tempfile::tempdir().unwrap();
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let upstream = runtime.block_on(upstream::start("127.0.0.1:0".parse().unwrap(), upstream_dir.path()));
@@ -43,7 +49,7 @@ impl Studio {
         // The simulated upstream has the system's time.
         let clock = Arc::new(ManualClock::new(SystemClock.now_ms()));
         let mut studio = Studio {
-            station: Station::start(backend, clock, Port::reserve(), Vec::new()),
+            station: Station::start(backend, clock, Port::reserve(), settings),
             _upstream: runtime,
             upstream_url,
             upstream_dir,

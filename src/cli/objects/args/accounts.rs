@@ -21,7 +21,7 @@ pub enum Accounts {
         test: bool,
     },
     /// What its calls cost: gross, refunds and net.
-    Costs(crate::cli::statement::CostsArgs),
+    Costs(crate::cli::reports::CostsArgs),
     /// Make an account.
     Create {
         #[arg(long)]
