@@ -38,6 +38,10 @@ const CASE_KIND: Kind = Kind::OneOf(&[
     "chain_cut",
     "never_admitted",
     "books_broken",
+    "task_not_charged",
+    "failed_task_charged",
+    "task_without_hold",
+    "hold_without_task",
 ]);
 const REASON_BYTES_MAX: usize = 500;
 

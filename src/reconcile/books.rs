@@ -1,19 +1,22 @@
-//! The books beside themselves: journal and audit log, the ledger's postings of each order, and calls that were charged.
+//! The books beside themselves: journal and audit log, the ledger's postings of each order, calls that were charged, and the
+//! holds and charges of tasks.
 
 use std::ops::ControlFlow;
 
 use super::compare::{Difference, Kind, Rules};
 use super::keeper::Keeper;
-use super::ours;
 use super::run::{LATE_MS, Parts, RunError, SourceReport};
 use super::steps::Going;
 use super::store::ReconcileStore;
+use super::{ours, tasks};
 use crate::books::verify::seal;
 
 /// The parts, in their order.
 const VERIFY: u32 = 0;
 const ORDERS: u32 = 1;
 const CALLS: u32 = 2;
+const TASKS: u32 = 3;
+const HOLDS: u32 = 4;
 
 pub fn compare(store: &ReconcileStore, parts: &Parts<'_>, going: &Going) -> Result<SourceReport, RunError> {
     let mut keeper = Keeper::open(store, parts, going, "books".to_owned(), String::new())?;
@@ -33,7 +36,19 @@ pub fn compare(store: &ReconcileStore, parts: &Parts<'_>, going: &Going) -> Resu
         }
         keeper.next_part()?;
     }
-    if keeper.step.part == CALLS && !calls(&mut keeper, parts)? {
+    if keeper.step.part == CALLS {
+        if !calls(&mut keeper, parts)? {
+            return Ok(keeper.interrupted()?);
+        }
+        keeper.next_part()?;
+    }
+    if keeper.step.part == TASKS {
+        if !tasks::rows(&mut keeper, parts)? {
+            return Ok(keeper.interrupted()?);
+        }
+        keeper.next_part()?;
+    }
+    if keeper.step.part == HOLDS && !tasks::holds(&mut keeper, parts)? {
         return Ok(keeper.interrupted()?);
     }
     // What an incremental verification does not read again is not known to agree.
@@ -52,12 +67,12 @@ enum Verified {
 /// Goes on behind the seal that the interrupted run left, if there is one.
 fn verify(keeper: &mut Keeper<'_>, parts: &Parts<'_>, going: &Going) -> Result<Verified, RunError> {
     let (journal, projections, directory) = (parts.journal, parts.projections, parts.directory);
-    let tasks = parts.tasks.owners();
-    let books = seal::Books { journal, projections, directory, tasks: &tasks, shard: 0, actor: parts.actor };
+    let owners = parts.tasks.owners();
+    let books = seal::Books { journal, projections, directory, tasks: &owners, shard: 0, actor: parts.actor };
     let before = keeper.step.verified;
     let verified = seal::verify(&books, going.full && before.is_none(), parts.progress)?;
     let report = &verified.report;
-    for finding in &report.findings {
+    for finding in report.findings.iter().filter(|finding| !ours::is_of_task(finding)) {
         keeper.finding(finding)?;
     }
     let from = match before {

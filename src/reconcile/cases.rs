@@ -5,8 +5,10 @@ use serde_json::{Value, json};
 
 use super::compare::{Difference, Kind};
 use super::row::{Class, Row};
+use crate::books::ChargeState;
 use crate::explain::time_text;
 use crate::id::{CorrectionId, ReconcileCaseId};
+use crate::tasks::{TaskMoney, TaskState};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CaseState {
@@ -141,6 +143,24 @@ pub fn cause(place: Place, difference: &Difference) -> &'static str {
             "The log says that nothing came of the call, and it was charged"
         }
         (Place::Books, Kind::RefundWithoutCharge) => "A refund names a charge that is not in the log",
+        (Place::Books, Kind::TaskNotCharged) if is_held(difference) => {
+            "The task has succeeded and the poller has not told the ledger: it does not run, or cannot write"
+        }
+        (Place::Books, Kind::TaskNotCharged) => {
+            "The hold was given back, and the task's row says that it succeeded: one of them is older, as after a restored backup, or was changed beneath the program"
+        }
+        (Place::Books, Kind::FailedTaskCharged) => {
+            "The task was charged, and its row says that nothing came of it: one of them is older, as after a restored backup, or was changed beneath the program"
+        }
+        (Place::Books, Kind::TaskWithoutHold) => {
+            "The row waits for money that the ledger does not hold: the journal is older than the row, or the hold was ended beneath it"
+        }
+        (Place::Books, Kind::HoldWithoutTask) => {
+            "The task's row is gone: the gateway died between hold and row, or the rows come from an older backup"
+        }
+        (Place::Books, Kind::Late) if class == Some(Class::Cost) => {
+            "The task has ended long ago and its row and the ledger have not come together: the poller does not run, or cannot write"
+        }
         (_, Kind::SignDiffers) => "One side counts as coming in what the other counts as going out",
         (_, Kind::Late) => "Both sides have it, at times far apart: a clock, a time zone, or a late booking",
         (_, Kind::ChainCut) => "The journal or the audit log was changed beneath the program",
@@ -149,7 +169,11 @@ pub fn cause(place: Place, difference: &Difference) -> &'static str {
         (_, Kind::CurrencyDiffers) => "The two sides say different currencies",
         (_, Kind::AccountDiffers) => "The two sides name different accounts",
         (_, Kind::BooksBroken) => "An invariant of the books does not hold",
-        (Place::Books | Place::Payments, Kind::NeverAdmitted)
+        (
+            _,
+            Kind::TaskNotCharged | Kind::FailedTaskCharged | Kind::TaskWithoutHold | Kind::HoldWithoutTask,
+        )
+        | (Place::Books | Place::Payments, Kind::NeverAdmitted)
         | (Place::Payments, Kind::ChargedWithoutAnswer)
         | (Place::Upstream, Kind::RefundWithoutCharge) => "One side does not have it",
     }
@@ -215,8 +239,39 @@ fn of_upstream(difference: &Difference, row: &Row) -> Value {
     }
 }
 
+/// Whether the ledger still holds what a task is to be charged.
+fn is_held(difference: &Difference) -> bool {
+    difference.theirs.as_ref().is_some_and(|row| &*row.basis == ChargeState::Held.as_str())
+}
+
+/// Ours is what the row of a task says, theirs what the ledger did with its hold.
+fn of_tasks(difference: &Difference, row: &Row) -> Value {
+    let (ours, theirs) = (difference.ours.as_ref(), difference.theirs.as_ref());
+    let of_call = |action: &str, amount: Nano| json!({"action": action, "request": &*row.key, "amount": amount.to_string()});
+    let charge = |owed: Nano| json!({"action": "adjust_account", "account": &*row.account, "amount": Nano(owed.0.saturating_neg()).to_string(), "reference": &*row.key});
+    let succeeded = ours.is_some_and(|row| row.basis.starts_with(TaskState::Succeeded.as_str()));
+    let runs = ours.is_some_and(|row| row.basis.ends_with(TaskMoney::Held.as_str()));
+    match difference.kind {
+        Kind::TaskNotCharged | Kind::HoldWithoutTask | Kind::Late if is_held(difference) => {
+            let action = if ours.is_some() { "wait_for_poller" } else { "start_again" };
+            of_call(action, amount(theirs))
+        }
+        Kind::TaskNotCharged => charge(amount(ours)),
+        Kind::TaskWithoutHold if succeeded => charge(amount(ours)),
+        Kind::TaskWithoutHold if runs => of_call("bear_cost", amount(ours)),
+        Kind::FailedTaskCharged | Kind::HoldWithoutTask => of_call("refund_charge", amount(theirs)),
+        Kind::AmountDiffers if more(difference).is_positive() => of_call("refund_charge", more(difference)),
+        Kind::AmountDiffers => charge(Nano(more(difference).0.saturating_neg())),
+        Kind::Late => of_call("wait_for_poller", amount(theirs)),
+        _ => json!({"action": "look_at_books", "reference": &*row.key}),
+    }
+}
+
 /// Ours is what the order says, theirs what the ledger has posted.
 fn of_books(difference: &Difference, row: &Row) -> Value {
+    if row.class == Class::Cost && difference.kind != Kind::ChargedWithoutAnswer {
+        return of_tasks(difference, row);
+    }
     let (ours, theirs) = (difference.ours.as_ref(), difference.theirs.as_ref());
     let of_account = |account: &str, amount: Nano| json!({"action": "adjust_account", "account": account, "amount": amount.to_string(), "reference": &*row.key});
     match (difference.kind, ours, theirs) {

@@ -35,10 +35,18 @@ pub enum Kind {
     NeverAdmitted,
     /// An invariant of the books is broken.
     BooksBroken,
+    /// A task succeeded, and the ledger charged nothing for it.
+    TaskNotCharged,
+    /// The ledger charged for a task that did not succeed.
+    FailedTaskCharged,
+    /// A task has a row, and the ledger has no hold and no outcome for it.
+    TaskWithoutHold,
+    /// The ledger holds or charged something for a task that has no row.
+    HoldWithoutTask,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 12] = [
+    pub const ALL: [Kind; 16] = [
         Kind::RowMissing,
         Kind::RowDoubled,
         Kind::AmountDiffers,
@@ -51,6 +59,10 @@ impl Kind {
         Kind::ChainCut,
         Kind::NeverAdmitted,
         Kind::BooksBroken,
+        Kind::TaskNotCharged,
+        Kind::FailedTaskCharged,
+        Kind::TaskWithoutHold,
+        Kind::HoldWithoutTask,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -67,6 +79,10 @@ impl Kind {
             Kind::ChainCut => "chain_cut",
             Kind::NeverAdmitted => "never_admitted",
             Kind::BooksBroken => "books_broken",
+            Kind::TaskNotCharged => "task_not_charged",
+            Kind::FailedTaskCharged => "failed_task_charged",
+            Kind::TaskWithoutHold => "task_without_hold",
+            Kind::HoldWithoutTask => "hold_without_task",
         }
     }
 

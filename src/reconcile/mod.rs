@@ -1,5 +1,5 @@
 //! Reconcile (对账): the books beside what others say – payment providers by their statements, upstreams by their bills –
-//! and the parts of the books beside each other: ledger, request log, orders.
+//! and the parts of the books beside each other: ledger, request log, orders, tasks.
 //!
 //! A file is imported first: read by a [`format`](format::Format), checked to its last line, remembered by its hash. Then both
 //! sides are sorted ([`sort`]) and walked through together ([`compare`]). Each difference is a case ([`cases`]) with the
@@ -26,6 +26,7 @@ pub mod run;
 pub mod sort;
 mod steps;
 pub mod store;
+mod tasks;
 
 pub use cases::{Case, CaseState};
 pub use compare::{Difference, Kind};

@@ -84,7 +84,7 @@ pub(super) fn movements_of_orders(parts: &Parts<'_>, to: &mut Sorter) -> Result<
 }
 
 /// An account as people know it; orders are of its live book.
-fn account_name(book: ledger::AccountId) -> Box<str> {
+pub(super) fn account_name(book: ledger::AccountId) -> Box<str> {
     let id = AccountId::from(book);
     if book.book() == ledger::Book::Live { id.to_string().into() } else { format!("{id} (test)").into() }
 }
@@ -202,6 +202,11 @@ pub(super) fn charged_without_answer(
         found.charged = charged;
         each(id, Some(found))
     })
+}
+
+/// Whether it is about the hold of a task: those are compared with the rows of tasks ([`super::tasks`]).
+pub(super) fn is_of_task(finding: &Finding) -> bool {
+    finding.invariant == "I3" && finding.what.contains(" is held for ")
 }
 
 /// A finding of `verify` as a kind of difference.

@@ -17,7 +17,7 @@ use crate::directory::Directory;
 use crate::funding::Funding;
 use crate::job::Progress;
 use crate::store::{JournalReader, Projections, StoreError};
-use crate::tasks::Tasks;
+use crate::tasks::{TaskError, Tasks};
 
 /// What a run reads.
 pub struct Parts<'a> {
@@ -41,6 +41,7 @@ pub enum RunError {
     Store(StoreError),
     Io(io::Error),
     Verify(VerifyError),
+    Task(TaskError),
 }
 
 impl fmt::Display for RunError {
@@ -49,6 +50,7 @@ impl fmt::Display for RunError {
             RunError::Store(why) => write!(f, "{why}"),
             RunError::Io(why) => write!(f, "rows cannot be sorted: {why}"),
             RunError::Verify(why) => write!(f, "{why}"),
+            RunError::Task(why) => write!(f, "{why}"),
         }
     }
 }
@@ -59,6 +61,7 @@ impl std::error::Error for RunError {
             RunError::Store(why) => Some(why),
             RunError::Io(why) => Some(why),
             RunError::Verify(why) => Some(why),
+            RunError::Task(why) => Some(why),
         }
     }
 }
@@ -78,6 +81,12 @@ impl From<io::Error> for RunError {
 impl From<VerifyError> for RunError {
     fn from(why: VerifyError) -> Self {
         RunError::Verify(why)
+    }
+}
+
+impl From<TaskError> for RunError {
+    fn from(why: TaskError) -> Self {
+        RunError::Task(why)
     }
 }
 

@@ -96,3 +96,14 @@ pub(super) fn sample(asked: &crate::gateway::request::TaskWish) -> Task {
     };
     accepted.task(0, 0)
 }
+
+#[cfg(test)]
+impl Task {
+    /// One that stands so.
+    pub(crate) fn sample(state: super::TaskState, money: super::TaskMoney) -> Task {
+        let body = r#"{"model": "m", "prompt": "a"}"#.into();
+        let wish =
+            crate::gateway::request::TaskWish::read(crate::gateway::facts::Endpoint::Images, None, &body);
+        Task { state, money, ..sample(&wish.unwrap()) }
+    }
+}

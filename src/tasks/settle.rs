@@ -115,13 +115,13 @@ impl Tasks {
 }
 
 /// What is charged for: nothing unless it succeeded.
-fn sold(task: &Task) -> Usage {
+pub(super) fn sold(task: &Task) -> Usage {
     let used = task.used.filter(|_| task.state == TaskState::Succeeded);
     used.map(|used| used.usage).unwrap_or_default()
 }
 
 /// At the price version and the multiplier of its acceptance.
-fn cost(task: &Task, price: Option<&Price>, usage: &Usage) -> Nano {
+pub(super) fn cost(task: &Task, price: Option<&Price>, usage: &Usage) -> Nano {
     // A version is never deleted; without it the hold is what was agreed.
     let Some(price) = price else { return task.hold };
     // Sold by tokens that nobody told: the same.

@@ -62,6 +62,7 @@ mod orders_stripe;
 mod reconcile;
 mod reconcile_cases;
 mod reconcile_files;
+mod reconcile_tasks;
 mod sdk;
 mod second_person;
 mod statements;
