@@ -528,7 +528,9 @@ fn entry_view(call: &Call<'_>, terms: &CorrectionTerms) -> Value {
 
 fn get_case(call: &Call<'_>) -> Result<Reply, Problem> {
     let id = call.path_id::<ReconcileCaseId>("id")?;
-    let mut case = call.app.reconcile.case(id)?.ok_or(Problem::NotFound)?;
+    let now_ms = call.app.clock.now_ms();
+    let case = correct::look(&call.app.reconcile, &books_of(call), id, now_ms)?;
+    let mut case = case.ok_or(Problem::NotFound)?;
     let place =
         case.theirs.as_ref().and_then(|row| row["name"].as_str()).and_then(|name| name.split_once(':'));
     let place = place.and_then(|(import, line)| Some((import.parse().ok()?, line.parse::<u64>().ok()?)));

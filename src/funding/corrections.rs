@@ -376,6 +376,11 @@ impl Corrections {
         rows::correction(&self.db, id)?.ok_or(CorrectionError::NotFound)
     }
 
+    /// That which was asked for under this reference.
+    pub fn by_reference(&self, reference: &str) -> Result<Option<Correction>, CorrectionError> {
+        Ok(self.db.transaction(|tx| rows::by_reference_in(tx, reference))?)
+    }
+
     pub fn search(&self, search: &CorrectionSearch) -> Result<Vec<Correction>, CorrectionError> {
         Ok(rows::search(&self.db, search)?)
     }

@@ -6,10 +6,11 @@
 
 use std::fmt;
 
+use super::begun::{self, Begun, Look};
 use super::cases::{Case, CaseState};
 use super::entry::{self, Books};
 use super::store::ReconcileStore;
-use crate::funding::{Correction, CorrectionError, CorrectionState, NewCorrection};
+use crate::funding::{Correction, CorrectionError, CorrectionState};
 use crate::id::ReconcileCaseId;
 use crate::store::StoreError;
 
@@ -70,6 +71,7 @@ pub fn correct(
     reason: &str,
     now_ms: i64,
 ) -> Result<Case, CorrectError> {
+    begun::heal(store, books, id, Look::Reading, now_ms)?;
     let case = store.case(id)?.ok_or(CorrectError::NotFound)?;
     if case.state != CaseState::Open {
         return Err(CorrectError::NotOpen);
@@ -81,22 +83,35 @@ pub fn correct(
     if terms.is_empty() {
         return Err(CorrectError::NothingToPost);
     }
-    // Asked for again after a failure between two of them, each is the one that it was.
-    let round = case.corrections.len();
-    let mut corrections = case.corrections.clone();
-    for (n, terms) in terms.into_iter().enumerate() {
-        let reference = Some(format!("case:{id}:{}", round + n + 1));
-        let (reason, actor) = (reason.to_owned(), actor.to_owned());
-        let (made, _) = books.corrections.propose(&NewCorrection { terms, reference, reason, actor })?;
-        corrections.push(made.id);
-    }
-    store.corrected(id, &corrections)?;
+    let (actor, reason) = (actor.to_owned(), reason.to_owned());
+    let begun = Begun { count: terms.len(), actor, reason, at_ms: now_ms };
+    begun::make(store, books, &case, &begun, terms)?;
     settle(store, books, id, now_ms)?;
     store.case(id)?.ok_or(CorrectError::NotFound)
 }
 
-/// Closes open cases whose corrections were posted meanwhile. To be called from time to time. Answers how many it closed.
+/// A case as it is now: what a crash left of its corrections is put on it, and one that is put right is closed.
+pub fn look(
+    store: &ReconcileStore,
+    books: &Books<'_>,
+    id: ReconcileCaseId,
+    now_ms: i64,
+) -> Result<Option<Case>, CorrectError> {
+    if store.begun(id)?.is_some() {
+        begun::heal(store, books, id, Look::Reading, now_ms)?;
+        settle(store, books, id, now_ms)?;
+    }
+    Ok(store.case(id)?)
+}
+
+/// Closes open cases whose corrections were posted meanwhile, and puts right what crashes left. To be called from time to
+/// time. Answers how many it closed.
 pub fn settle_all(store: &ReconcileStore, books: &Books<'_>, now_ms: i64) -> Result<u32, CorrectError> {
+    for id in store.all_begun()? {
+        if let Err(why) = begun::heal(store, books, id, Look::Repairing, now_ms) {
+            tracing::warn!(case = %id, %why, "corrections of a case that were begun cannot be made");
+        }
+    }
     let mut closed = 0;
     for id in store.being_corrected()? {
         closed += u32::from(settle(store, books, id, now_ms)?);

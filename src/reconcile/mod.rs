@@ -10,6 +10,7 @@
 //! with the rows; a case keeps its identity from run to run and is closed when the sides agree.
 //! Must never: move money by itself. What it proposes is for somebody to decide, who may have it corrected ([`correct`]).
 
+pub mod begun;
 mod books;
 pub mod cases;
 pub mod compare;

@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use ledger::Nano;
 use serde_json::Value;
 
+use super::begun::Begun;
 use super::cases::{Case, CaseState};
 use super::compare::Kind;
 use super::format::{Join, Side};
@@ -182,11 +183,38 @@ impl ReconcileStore {
         Ok(self.db.execute(sql, store_params![id.raw(), now_ms, actor, reason])? == 1)
     }
 
-    /// Corrections that were made of a case, all of them.
+    /// Corrections that were made of a case, all of them; none is being made any more.
     pub fn corrected(&self, id: ReconcileCaseId, corrections: &[CorrectionId]) -> Result<()> {
         let names: Vec<_> = corrections.iter().map(CorrectionId::to_string).collect();
-        let sql = "UPDATE reconcile_cases SET corrections = ?2 WHERE id = ?1";
+        let sql = "UPDATE reconcile_cases SET corrections = ?2, begun = NULL WHERE id = ?1";
         self.db.execute(sql, store_params![id.raw(), names.join(" ")]).map(drop)
+    }
+
+    /// Corrections of a case are being made from now on.
+    pub fn begin_correcting(&self, id: ReconcileCaseId, begun: &Begun) -> Result<()> {
+        let text = serde_json::to_string(begun)
+            .map_err(|why| StoreError::other("what was begun cannot be kept").caused_by(why))?;
+        let sql = "UPDATE reconcile_cases SET begun = ?2 WHERE id = ?1";
+        self.db.execute(sql, store_params![id.raw(), text]).map(drop)
+    }
+
+    pub fn begun(&self, id: ReconcileCaseId) -> Result<Option<Begun>> {
+        let sql = "SELECT begun FROM reconcile_cases WHERE id = ?1 AND begun IS NOT NULL";
+        let Some(row) = self.db.query_one(sql, store_params![id.raw()])? else { return Ok(None) };
+        let wrong = |why| StoreError::corrupt("what was begun cannot be understood").caused_by(why);
+        serde_json::from_str(row.text(0)?).map(Some).map_err(wrong)
+    }
+
+    pub fn forget_begun(&self, id: ReconcileCaseId) -> Result<()> {
+        self.db
+            .execute("UPDATE reconcile_cases SET begun = NULL WHERE id = ?1", store_params![id.raw()])
+            .map(drop)
+    }
+
+    /// Cases with corrections that are being made, or were when the process died.
+    pub fn all_begun(&self) -> Result<Vec<ReconcileCaseId>> {
+        let sql = "SELECT id FROM reconcile_cases WHERE begun IS NOT NULL";
+        self.db.query(sql, &[])?.iter().map(|row| Ok(ReconcileCaseId::from_raw(row.id(0)?))).collect()
     }
 
     /// Open cases that have corrections.

@@ -57,8 +57,10 @@ pub const PROJECTIONS: Part = Part {
     name: "projections",
     migrations: migrations!("projections": 1 "0001_projections", 2 "0002_balances", 3 "0003_units_and_margins"),
 };
-pub const RECONCILE: Part =
-    Part { name: "reconcile", migrations: migrations!("reconcile": 1 "0001_reconcile", 2 "0002_runs") };
+pub const RECONCILE: Part = Part {
+    name: "reconcile",
+    migrations: migrations!("reconcile": 1 "0001_reconcile", 2 "0002_runs", 3 "0003_begun"),
+};
 pub const TASKS: Part = Part {
     name: "tasks",
     migrations: migrations!("tasks": 1 "0001_tasks", 2 "0002_images", 3 "0003_told_cost"),

@@ -3,8 +3,10 @@
 
 use serde_json::{Value, json};
 use tallygate::demo::payments::Play;
+use tallygate::funding::NewCorrection;
 use tallygate::gateway::facts::Ending;
 use tallygate::id::ReconcileCaseId;
+use tallygate::reconcile::begun::{Begun, reference};
 use tallygate::reconcile::{Case, CaseState, Kind, correct, entry};
 
 use crate::on_both_backends;
@@ -21,6 +23,7 @@ on_both_backends!(
     b7_a_large_entry_waits_for_a_second_person_and_then_closes_its_case,
     b7_what_the_books_cannot_put_right_says_what_to_do,
     b7_money_on_the_wrong_account_is_moved,
+    b7_corrections_that_a_crash_cut_off_come_to_their_case,
 );
 
 const HEAD: &str = "created_utc,currency,gross,reporting_category,payment_intent_id\n";
@@ -226,16 +229,14 @@ fn b7_what_the_books_cannot_put_right_says_what_to_do(backend: Backend) {
     assert!(audit["data"][0].to_string().contains("was settled in yuan"), "{audit:#}");
 }
 
-fn b7_money_on_the_wrong_account_is_moved(backend: Backend) {
-    let desk = Desk::open(backend);
-    let (right, _, _) = paid(&desk);
-    let (wrong, _, _) = paid(&desk);
+/// A case of money that the ledger posted to the wrong account.
+fn moved(desk: &Desk, wrong: &str, right: &str) -> ReconcileCaseId {
     let id = ReconcileCaseId::new(&*desk.app().clock, &*desk.app().entropy);
     let case = Case {
         id,
         source: "books".into(),
         kind: Kind::AccountDiffers,
-        subject: "payment:order:1".into(),
+        subject: format!("payment:{id}"),
         state: CaseState::Open,
         ours: None,
         theirs: None,
@@ -249,10 +250,62 @@ fn b7_money_on_the_wrong_account_is_moved(backend: Backend) {
         reason: None,
     };
     desk.app().reconcile.see(&[case]).unwrap();
+    id
+}
+
+fn b7_money_on_the_wrong_account_is_moved(backend: Backend) {
+    let desk = Desk::open(backend);
+    let (right, _, _) = paid(&desk);
+    let (wrong, _, _) = paid(&desk);
+    let id = moved(&desk, &wrong, &right);
     let closed = correct_case(&desk, &json!({"id": id.to_string()})).ok();
     assert_eq!(closed["state"], "closed", "{closed:#}");
     assert_eq!(closed["corrections"].as_array().unwrap().len(), 2);
     assert_eq!([desk.available(&wrong), desk.available(&right)], ["7", "13"]);
+}
+
+/// The process died after none, one and both of two corrections were posted, and before they were on their case.
+fn b7_corrections_that_a_crash_cut_off_come_to_their_case(backend: Backend) {
+    let desk = Desk::open(backend);
+    let (right, _, _) = paid(&desk);
+    let (wrong, _, _) = paid(&desk);
+    let app = desk.app();
+    let books = entry::Books { funding: &app.funding, corrections: &app.corrections };
+    let cut_off = |posted: usize| {
+        let id = moved(&desk, &wrong, &right);
+        let case = app.reconcile.case(id).unwrap().unwrap();
+        let (actor, reason) = ("operator one".to_owned(), "ticket 12".to_owned());
+        let begun =
+            Begun { count: 2, actor: actor.clone(), reason: reason.clone(), at_ms: app.clock.now_ms() };
+        app.reconcile.begin_correcting(id, &begun).unwrap();
+        for (number, terms) in entry::entries(&books, &case).unwrap().into_iter().enumerate().take(posted) {
+            let reference = Some(reference(&case, number));
+            let new = NewCorrection { terms, reference, reason: reason.clone(), actor: actor.clone() };
+            app.corrections.propose(&new).unwrap();
+        }
+        json!({"id": id.to_string()})
+    };
+    let told = |case: &Value| {
+        let case = shown(&desk, case);
+        (case["state"].as_str().unwrap().to_owned(), case["corrections"].as_array().unwrap().len())
+    };
+    let settle = || correct::settle_all(&app.reconcile, &books, app.clock.now_ms()).unwrap();
+    let [none, one, both] = [0, 1, 2].map(cut_off);
+    assert_eq!([desk.available(&wrong), desk.available(&right)], ["4", "13"]);
+    // Whoever looks at what is posted whole finds it closed, by who asked for it. The others may still be under way.
+    assert_eq!(told(&both), ("closed".to_owned(), 2));
+    assert_eq!(shown(&desk, &both)["closed_by"], "operator one");
+    assert_eq!((settle(), told(&one), told(&none)), (0, ("open".to_owned(), 0), ("open".to_owned(), 0)));
+    desk.clock.advance_ms(60_000);
+    assert_eq!((settle(), told(&one)), (1, ("closed".to_owned(), 2)));
+    assert_eq!([desk.available(&wrong), desk.available(&right)], ["4", "16"]);
+    // Of what nothing was posted, nobody was told that it was: it is asked for again.
+    assert_eq!(told(&none), ("open".to_owned(), 0));
+    assert_eq!(correct_case(&desk, &none).ok()["state"], "closed");
+    assert_eq!(
+        (settle(), [desk.available(&wrong), desk.available(&right)]),
+        (0, ["1", "19"].map(String::from))
+    );
 }
 
 /// The same by the command line, which says what to do next.
