@@ -13,6 +13,9 @@ use super::problem::Problem;
 /// Bytes of a piece, about.
 const PIECE_BYTES: usize = 64 << 10;
 
+/// The byte that an answer begins with, where it is the rest of one that was interrupted.
+pub const RESUMED_AT: HeaderName = HeaderName::from_static("x-tallygate-resumed-at");
+
 /// Whether there is more to come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -30,6 +33,9 @@ pub struct Download {
     file: String,
     first: Vec<u8>,
     rest: Option<Write>,
+    /// Names its bytes, which are the same whenever it is made again.
+    tag: Option<String>,
+    resumed_at: Option<u64>,
 }
 
 /// Names are ours; bytes are not for a log.
@@ -43,13 +49,42 @@ impl Download {
     /// Begins with the first piece, so that what cannot be answered at all is a refusal. Blocks.
     pub fn begin(content_type: &'static str, file: String, mut write: Write) -> Result<Self, Problem> {
         let (first, step) = piece(&mut write)?;
-        Ok(Download { content_type, file, first, rest: (step == Step::More).then_some(write) })
+        let rest = (step == Step::More).then_some(write);
+        Ok(Download { content_type, file, first, rest, tag: None, resumed_at: None })
+    }
+
+    /// With a name of its bytes, by which the rest of them can be asked for.
+    #[must_use]
+    pub fn tagged(self, tag: String) -> Self {
+        Download { tag: Some(tag), ..self }
+    }
+
+    /// The rest of it, from a byte on; `None`: it is not so long. What is before it is made and thrown away. Blocks.
+    pub fn rest_from(mut self, byte: u64) -> Result<Option<Self>, Problem> {
+        let mut before = byte;
+        loop {
+            let made = self.first.len() as u64;
+            if before <= made {
+                self.first.drain(..usize::try_from(before).unwrap_or(usize::MAX).min(self.first.len()));
+                self.resumed_at = Some(byte);
+                return Ok(Some(self));
+            }
+            before -= made;
+            let Some(mut write) = self.rest.take() else { return Ok(None) };
+            let (first, step) = piece(&mut write)?;
+            self.first = first;
+            self.rest = (step == Step::More).then_some(write);
+        }
     }
 
     pub fn headers(&self) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
         let named = HeaderValue::from_str(&format!("attachment; filename=\"{}\"", self.file)).ok();
         let kind = (header::CONTENT_TYPE, HeaderValue::from_static(self.content_type));
-        std::iter::once(kind).chain(named.map(|named| (header::CONTENT_DISPOSITION, named)))
+        let tag = self.tag.as_ref().and_then(|tag| HeaderValue::from_str(&format!("\"{tag}\"")).ok());
+        std::iter::once(kind)
+            .chain(named.map(|named| (header::CONTENT_DISPOSITION, named)))
+            .chain(tag.map(|tag| (header::ETAG, tag)))
+            .chain(self.resumed_at.map(|byte| (RESUMED_AT, byte.into())))
     }
 
     /// The pieces one by one, each made on a thread that may block when it is asked for. A failure breaks the answer off,

@@ -54,6 +54,7 @@ pub mod videos;
 
 pub use access::Principal;
 pub use credits::book;
+pub use download::RESUMED_AT;
 pub use images::shown as shown_task;
 pub use problem::Problem;
 pub use route::Route;

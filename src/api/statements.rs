@@ -131,9 +131,14 @@ pub const PERIOD: [Param; 4] = [
     Param { name: "to", about: "Its last day, which belongs to it" },
 ];
 const FORMAT: Param = Param { name: "format", about: "json (default) or csv" };
-const STATEMENT_QUERY: [Param; 5] = [PERIOD[0], PERIOD[1], PERIOD[2], PERIOD[3], FORMAT];
+const RESUME: Param = Param {
+    name: "resume",
+    about: "The rest of an answer that was interrupted: its ETag, a colon, and the bytes that came. Where x-tallygate-resumed-at \
+        is in the answer it is that; else it is another one from its beginning. Periods that are over have an ETag",
+};
+const STATEMENT_QUERY: [Param; 6] = [PERIOD[0], PERIOD[1], PERIOD[2], PERIOD[3], FORMAT, RESUME];
 /// A key's environment says which books are meant.
-const OWN_QUERY: [Param; 4] = [PERIOD[1], PERIOD[2], PERIOD[3], FORMAT];
+const OWN_QUERY: [Param; 5] = [PERIOD[1], PERIOD[2], PERIOD[3], FORMAT, RESUME];
 
 pub static ROUTES: &[Route] = &[
     Route::get(
@@ -272,28 +277,72 @@ fn own_statement(call: &Call<'_>) -> Result<Reply, Problem> {
     answer(call, &Asked::new(call, key.account, key.environment)?)
 }
 
+#[derive(Clone, Copy)]
+enum Format {
+    Json,
+    Csv,
+}
+
 fn answer(call: &Call<'_>, asked: &Asked) -> Result<Reply, Problem> {
+    let format = match call.query_text("format") {
+        None | Some("json") => Format::Json,
+        Some("csv") => Format::Csv,
+        Some(_) => return Err(FieldError::new("format", "must be one of json, csv").into()),
+    };
+    let resume = call.query_text("resume").map(resume).transpose()?;
     let statement = asked.statement(call.app)?;
+    let whole = download(call.app, asked, statement.clone(), format)?;
+    if !statement.is_complete {
+        return Ok(Reply::file(whole));
+    }
+    let tag = tag(&asked.head(call.app, &statement), &statement, format);
+    let rest = match resume {
+        Some((same, byte)) if same == tag => whole.rest_from(byte)?,
+        _ => Some(whole),
+    };
+    let download = rest.map_or_else(|| download(call.app, asked, statement, format), Ok)?;
+    Ok(Reply::file(download.tagged(tag)))
+}
+
+/// A tag and a number of bytes.
+fn resume(text: &str) -> Result<(&str, u64), FieldError> {
+    let parts = text.rsplit_once(':').and_then(|(tag, bytes)| Some((tag, bytes.parse().ok()?)));
+    parts.ok_or_else(|| FieldError::new("resume", "must be an ETag, a colon and a number of bytes"))
+}
+
+/// A name of the bytes of a statement that is complete: what they are made of, and the program that makes them.
+fn tag(head: &Map<String, Value>, statement: &Statement, format: Format) -> String {
+    let (version, head) = (env!("CARGO_PKG_VERSION"), Value::Object(head.clone()));
+    let (closing, lines) = (standing(&statement.closing), statement.movements());
+    let format = if matches!(format, Format::Csv) { "csv" } else { "json" };
+    let made_of = format!("{version} {format} {head} {closing} {lines:?}");
+    format!("{:032x}", ledger::fnv1a(made_of.as_bytes()))
+}
+
+fn download(
+    app: &Arc<App>,
+    asked: &Asked,
+    statement: Statement,
+    format: Format,
+) -> Result<Download, Problem> {
     let file = format!("statement-{}-{}", asked.account.id, asked.period.name.replace("..", "-to-"));
     let mut writer = Writer {
-        app: Arc::clone(call.app),
-        head: asked.head(call.app, &statement),
+        app: Arc::clone(app),
+        head: asked.head(app, &statement),
         lines: statement.lines(),
         statement,
         begun: false,
     };
-    let download = match call.query_text("format") {
-        None | Some("json") => {
+    match format {
+        Format::Json => {
             let write = Box::new(move |out: &mut Vec<u8>| writer.json(out));
             Download::begin("application/json", format!("{file}.json"), write)
         }
-        Some("csv") => {
+        Format::Csv => {
             let write = Box::new(move |out: &mut Vec<u8>| writer.csv(out));
             Download::begin("text/csv; charset=utf-8", format!("{file}.csv"), write)
         }
-        Some(_) => return Err(FieldError::new("format", "must be one of json, csv").into()),
-    };
-    Ok(Reply::file(download?))
+    }
 }
 
 fn summary(call: &Call<'_>) -> Result<Reply, Problem> {

@@ -139,6 +139,11 @@ fn nano(sum: i128) -> Nano {
 }
 
 impl Statement {
+    /// The numbers of its movements, from the first to that behind the last.
+    pub fn movements(&self) -> (u64, u64) {
+        (self.from_seq, self.to_seq)
+    }
+
     /// Works out opening and closing. What is on disk and not projected yet is not part of it. Blocks on the store.
     pub fn of(
         books: &Books,

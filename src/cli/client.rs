@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use axum::body::{Body, to_bytes};
-use axum::http::{Request, header};
+use axum::http::{HeaderMap, Request, header};
 use http_body_util::BodyExt as _;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
@@ -28,6 +28,13 @@ pub struct Client {
     runtime: tokio::runtime::Runtime,
     way: Way,
     language: &'static str,
+}
+
+/// Whoever an answer is for that may be long.
+pub trait Taker {
+    /// It is no refusal, and begins.
+    fn begin(&mut self, headers: &HeaderMap) -> std::io::Result<()>;
+    fn take(&mut self, bytes: &[u8]) -> std::io::Result<()>;
 }
 
 enum Way {
@@ -75,35 +82,27 @@ impl Client {
         self.runtime.block_on(super::watch::pause(time, interrupt))
     }
 
-    /// Writes an answer out as it comes, whatever its length; `told` hears of the bytes so far. An interrupt ends it.
-    pub fn download(
-        &self,
-        path: &str,
-        out: &mut dyn std::io::Write,
-        told: &mut dyn FnMut(u64),
-    ) -> Result<(), Failure> {
+    /// Hands an answer on as it comes, whatever its length. An interrupt ends it.
+    pub fn download(&self, path: &str, to: &mut dyn Taker) -> Result<(), Failure> {
         let request = self.request("GET", path, None)?;
         self.runtime.block_on(async {
             let mut interrupt = signal(SignalKind::interrupt())?;
             let response = self.response(request).await?;
             let status = response.status().as_u16();
-            let mut body = response.into_body();
+            let (parts, mut body) = response.into_parts();
             if !(200..300).contains(&status) {
                 let bytes = to_bytes(body, usize::MAX).await.map_err(Failure::unanswered)?;
                 return Err(refused(status, &serde_json::from_slice(&bytes).unwrap_or(Value::Null)));
             }
-            let mut written = 0;
+            to.begin(&parts.headers)?;
             loop {
                 let frame = tokio::select! {
                     frame = body.frame() => frame,
                     _ = interrupt.recv() => return Err(Failure::unanswered("interrupted: what came is not whole")),
                 };
-                let Some(frame) = frame else { return Ok(out.flush()?) };
+                let Some(frame) = frame else { return Ok(()) };
                 let frame = frame.map_err(Failure::unanswered)?;
-                let bytes = frame.data_ref().map(|bytes| &**bytes).unwrap_or_default();
-                out.write_all(bytes)?;
-                written += bytes.len() as u64;
-                told(written);
+                to.take(frame.data_ref().map(|bytes| &**bytes).unwrap_or_default())?;
             }
         })
     }

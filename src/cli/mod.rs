@@ -9,6 +9,7 @@ mod client;
 mod doctor;
 mod logs;
 mod objects;
+mod part;
 mod print;
 mod probe;
 mod reconcile;

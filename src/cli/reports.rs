@@ -37,7 +37,7 @@ pub fn costs(context: &mut Context, args: &CostsArgs) -> Done {
         format => format!("/api/reports/costs{query}{by}&format={format}"),
     });
     if let Some(path) = file {
-        return save(context, &client, &path, args.output.as_deref());
+        return save(context, &client, &path, args.output.as_deref(), false);
     }
     let report = client.get(&format!("/api/reports/costs{query}{by}"))?;
     if context.json {
@@ -71,7 +71,7 @@ pub fn margins(context: &mut Context, args: &MarginsArgs) -> Done {
     let client = context.client()?;
     let path = format!("/api/reports/margins{}&by={}", args.period.query(), escaped(&args.by));
     if let Some(format) = &args.format {
-        return save(context, &client, &format!("{path}&format={format}"), args.output.as_deref());
+        return save(context, &client, &format!("{path}&format={format}"), args.output.as_deref(), false);
     }
     let mut report = client.get(&path)?;
     if context.json {

@@ -1,12 +1,15 @@
 //! `statement`: what an account had, what moved, and what it has.
 
-use std::fs::File;
-use std::io::{BufWriter, IsTerminal as _, Write};
+use std::io::{IsTerminal as _, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use axum::http::HeaderMap;
+
+use super::client::Taker;
 use super::objects::{ACCOUNT, escaped};
-use super::{Client, Context, Done, Exit};
+use super::part::Part;
+use super::{Client, Context, Done, Exit, Failure};
 
 /// Which books of an account, and when.
 #[derive(Debug, clap::Args)]
@@ -45,7 +48,7 @@ pub struct StatementArgs {
     /// Every movement, in this format; default: the sums alone, for people.
     #[arg(long, value_parser = ["json", "csv"])]
     format: Option<String>,
-    /// Into this file, which is there whole or not at all.
+    /// Into this file, which is there whole or not at all. One that was interrupted goes on where it was, if the period is over.
     #[arg(long, value_name = "FILE", requires = "format")]
     output: Option<PathBuf>,
 }
@@ -57,7 +60,7 @@ pub fn statement(context: &mut Context, args: &StatementArgs) -> Done {
     match args.format.as_deref() {
         Some(format) => {
             let path = format!("{path}{query}&format={format}");
-            save(context, &client, &path, args.output.as_deref())
+            save(context, &client, &path, args.output.as_deref(), true)
         }
         None => {
             let summary = client.get(&format!("{path}/summary{query}"))?;
@@ -69,29 +72,76 @@ pub fn statement(context: &mut Context, args: &StatementArgs) -> Done {
     }
 }
 
-/// To the standard output as it comes, or into a file that is there whole or not at all.
-pub(super) fn save(context: &mut Context, client: &Client, path: &str, file: Option<&Path>) -> Done {
+/// To the standard output as it comes, or into a file that is there whole or not at all. `resumes`: whether the route can
+/// go on with an answer that was interrupted.
+pub(super) fn save(
+    context: &mut Context,
+    client: &Client,
+    path: &str,
+    file: Option<&Path>,
+    resumes: bool,
+) -> Done {
     let (out, err) = context.out.both();
     let is_shown = std::io::stderr().is_terminal() && (file.is_some() || !std::io::stdout().is_terminal());
-    let mut came = Came::new(err, is_shown);
+    let came = Came::new(err, is_shown);
     let Some(file) = file else {
-        let done = client.download(path, out, &mut |bytes| came.show(bytes));
-        came.end();
+        let mut to = Onward { out, came, written: 0 };
+        let done = client.download(path, &mut to);
+        to.came.end();
+        to.out.flush()?;
         return done.map(|()| Exit::Fine);
     };
-    let mut part = file.to_owned().into_os_string();
-    part.push(".part");
-    let mut to = BufWriter::new(File::create(&part)?);
-    let done = client.download(path, &mut to, &mut |bytes| came.show(bytes));
-    came.end();
-    let done = done.and_then(|()| {
-        to.get_ref().sync_all()?;
-        Ok(std::fs::rename(&part, file)?)
-    });
-    if done.is_err() {
-        std::fs::remove_file(&part)?;
+    let part = if resumes { Part::open(file)? } else { Part::anew(file)? };
+    let rest = part.resume().map(|rest| format!("{path}&resume={}", escaped(&rest)));
+    let mut to = Kept { part, came };
+    let done = client.download(rest.as_deref().unwrap_or(path), &mut to);
+    to.came.end();
+    match done {
+        Ok(()) => to.part.finish().map(|()| Exit::Fine).map_err(Failure::from),
+        Err(failure) if to.part.interrupted()? => {
+            let text = format!("{}; the same command goes on from there", failure.text);
+            Err(Failure { text, ..failure })
+        }
+        Err(failure) => Err(failure),
     }
-    done.map(|()| Exit::Fine)
+}
+
+/// To whoever reads the standard output.
+struct Onward<'a> {
+    out: &'a mut dyn Write,
+    came: Came<'a>,
+    written: u64,
+}
+
+impl Taker for Onward<'_> {
+    fn begin(&mut self, _: &HeaderMap) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    fn take(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.out.write_all(bytes)?;
+        self.written += bytes.len() as u64;
+        self.came.show(self.written);
+        Ok(())
+    }
+}
+
+/// Into a file.
+struct Kept<'a> {
+    part: Part,
+    came: Came<'a>,
+}
+
+impl Taker for Kept<'_> {
+    fn begin(&mut self, headers: &HeaderMap) -> std::io::Result<()> {
+        self.part.begin(headers)
+    }
+
+    fn take(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.part.take(bytes)?;
+        self.came.show(self.part.written());
+        Ok(())
+    }
 }
 
 /// Time between two looks at how much came.

@@ -346,3 +346,47 @@ fn b6_a_long_statement_is_streamed_in_small_pieces() {
     assert_closes(&statement);
     assert_eq!(statement["line_count"], 3_001);
 }
+
+/// B6: the rest of a statement that broke off, from any byte on and after a restart, is what the whole one has there.
+#[test]
+fn b6_the_rest_of_a_statement_can_be_asked_for() {
+    let mut history = History::new(Backend::embedded(), 5);
+    (0..300).for_each(|_| history.step());
+    let person = history.people[0].account.clone();
+    // Until both months are over.
+    history.app.clock.advance_ms(60 * DAY_MS.unsigned_abs());
+    let answer = |history: &History, query: &str| {
+        let path = format!("/api/accounts/{person}/statement?from=2026-11-01&to=2026-12-31&{query}");
+        let (_, body) = history.app.pieces(&path);
+        let headers = history.app.get(&path).headers;
+        let header =
+            |name: &str| headers.get(name).map(|value| value.to_str().unwrap().trim_matches('"').to_owned());
+        (body, header("etag"), header("x-tallygate-resumed-at"))
+    };
+    for format in ["format=csv", "format=json"] {
+        let (whole, tag, resumed_at) = answer(&history, format);
+        let tag = tag.unwrap();
+        assert_eq!((whole.len() > 1_000, resumed_at), (true, None));
+        for byte in [0, 1, 777, whole.len() - 1, whole.len()] {
+            let (rest, same, resumed_at) = answer(&history, &format!("{format}&resume={tag}:{byte}"));
+            assert_eq!((rest.as_slice(), same.as_ref()), (&whole[byte..], Some(&tag)), "{byte}");
+            assert_eq!(resumed_at, Some(byte.to_string()));
+        }
+        // Longer than it is, or another one: it begins at its beginning.
+        for resume in [format!("{tag}:{}", whole.len() + 1), "another:5".to_owned()] {
+            assert_eq!(
+                answer(&history, &format!("{format}&resume={resume}")),
+                (whole.clone(), Some(tag.clone()), None)
+            );
+        }
+        history.rebuild();
+        let (rest, _, resumed_at) = answer(&history, &format!("{format}&resume={tag}:777"));
+        assert_eq!((rest.as_slice(), resumed_at.as_deref()), (&whole[777..], Some("777")));
+    }
+    // What is not over has no end that would stay.
+    let path = format!("/api/accounts/{person}/statement?format=csv");
+    assert!(history.app.get(&path).headers.get("etag").is_none());
+    let refused = history.app.get(&format!("{path}&resume=5"));
+    refused.refused(400, "invalid_value");
+    assert_eq!(refused.field(), "resume");
+}
