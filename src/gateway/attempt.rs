@@ -18,6 +18,7 @@ use super::convert::{self, ConvertFault, Envelope, Format, LeftOut, ReplyFault, 
 use super::exchange::Exchange;
 use super::facts::{Attempt, CostBasis, Endpoint, UsageSource};
 use super::ladder::Candidate;
+use super::opening::{Closed, Opened};
 use super::outgoing::{Order, Outgoing, conversion};
 use super::provider;
 use super::provider::openai::{self, UpstreamFault, UpstreamFaultKind};
@@ -55,7 +56,8 @@ pub struct Attempting {
 
 /// What an attempt came to.
 pub(super) enum Tried {
-    Stream(Answer),
+    /// It has begun; nothing of it has left.
+    Stream(Box<Opened>),
     Whole {
         body: Bytes,
         /// The same in the caller's format, if that is another.
@@ -69,6 +71,8 @@ pub(super) enum Tried {
         content_type: HeaderValue,
     },
     Failed(Failure),
+    /// A stream that ended before there was anything in it.
+    Closed(Box<Closed>),
     Interrupted(Interrupt),
 }
 
@@ -240,7 +244,7 @@ impl Exchange {
             return Tried::Failed(read_error(&mut answer, route.format, gateway.idle_timeout, now_s).await);
         }
         if self.request.stream && is_event_stream(&answer) {
-            return Tried::Stream(answer);
+            return Box::pin(self.open(answer)).await;
         }
         self.read_whole(answer).await
     }
@@ -255,26 +259,16 @@ impl Exchange {
         match timeout(patience, answer.body.collect(limit)).await {
             Err(_elapsed) => Tried::Failed(Failure::timed_out()),
             Ok(Err(why)) => Tried::Failed(Failure::from(&why)),
-            Ok(Ok(Collected::Whole(body))) if is_json(&content_type) && openai::is_error_body(&body) => {
-                Tried::Failed(provider::classify(format, 502, &http::HeaderMap::new(), &body, 0).into())
+            Ok(Ok(Collected::Whole(body))) => {
+                match judge_whole(endpoint, format, &content_type, &body, || self.envelope()) {
+                    Ok(converted) => Tried::Whole { body, converted, content_type },
+                    Err(failure) => Tried::Failed(failure),
+                }
             }
-            Ok(Ok(Collected::Whole(body))) => match self.in_callers_format(&body) {
-                Ok(converted) => Tried::Whole { body, converted, content_type },
-                Err(why) => Tried::Failed(why.into()),
-            },
             Ok(Ok(Collected::Begun(_))) if limit != WHOLE_BYTES_MAX => {
                 Tried::Failed(ReplyFault::new("it is too long").into())
             }
             Ok(Ok(Collected::Begun(begun))) => Tried::Large { begun, rest: answer.body, content_type },
-        }
-    }
-
-    /// A whole answer as the caller's format has it; `None`: as it is.
-    fn in_callers_format(&self, body: &[u8]) -> Result<Option<Bytes>, ReplyFault> {
-        let from = self.attempt.format;
-        match conversion(self.request.endpoint, from) {
-            Ok(Some(to)) => convert::answer(from, to, body, &self.envelope()).map(Some),
-            Ok(None) | Err(_) => Ok(None),
         }
     }
 
@@ -291,6 +285,31 @@ impl Exchange {
             },
         }
     }
+}
+
+/// A whole answer as the caller's format has it – `None`: as it is –, or why it is none, whatever its status says.
+pub(super) fn judge_whole(
+    endpoint: Endpoint,
+    format: Format,
+    content_type: &HeaderValue,
+    body: &[u8],
+    envelope: impl FnOnce() -> Envelope,
+) -> Result<Option<Bytes>, Failure> {
+    if is_json(content_type) && openai::is_error_body(body) {
+        return Err(provider::classify(format, 502, &http::HeaderMap::new(), body, 0).into());
+    }
+    match conversion(endpoint, format) {
+        Ok(Some(to)) => Ok(Some(convert::answer(format, to, body, &envelope())?)),
+        // A page of something in between is no conversation.
+        Ok(None) | Err(_) if endpoint.format().is_some() && !is_object_or_list(body) => {
+            Err(ReplyFault::new("it is no JSON").into())
+        }
+        Ok(None) | Err(_) => Ok(None),
+    }
+}
+
+fn is_object_or_list(body: &[u8]) -> bool {
+    matches!(body.trim_ascii_start().first(), Some(b'{' | b'['))
 }
 
 /// What an answer that is no good one says. `now_s`: seconds since 1970, for a `Retry-After` that is a date.
@@ -425,7 +444,7 @@ pub(super) fn upstream_request(answer: &Answer) -> Option<Box<str>> {
     id.get(..id.floor_char_boundary(UPSTREAM_ID_BYTES_MAX)).map(Into::into)
 }
 
-fn content_type(answer: &Answer) -> HeaderValue {
+pub(super) fn content_type(answer: &Answer) -> HeaderValue {
     answer.headers.value("content-type").unwrap_or(HeaderValue::from_static("application/json"))
 }
 

@@ -14,10 +14,10 @@ use crate::directory::Channel;
 use crate::id::RequestId;
 
 use super::attempt::{self, Failure};
+use super::convert::Envelope;
 use super::facts::Endpoint;
 use super::identify;
 use super::outgoing::{Order, Outgoing};
-use super::provider::{self, openai};
 use super::request::{ModelRequest, Sample};
 use super::route::{Route, Routes};
 use super::upstream::{Answer, Collected, Settings, Tls, Upstreams};
@@ -90,22 +90,38 @@ async fn ask(
         Err(why) => return failed(None, None, Failure::from(&why)),
     };
     let (status, upstream_request) = (answer.status.as_u16(), attempt::upstream_request(&answer));
-    match fault(app, route, &mut answer).await {
+    match fault(app, route, order, &mut answer).await {
         Some(failure) => failed(Some(status), upstream_request, failure),
         None => Tested { status: Some(status), latency_ms: 0, fault: None, text: None, upstream_request },
     }
 }
 
-async fn fault(app: &App, route: &Route, answer: &mut Answer) -> Option<Failure> {
+/// The answer is read as that of any call: by the upstream's format, and into the caller's.
+async fn fault(app: &App, route: &Route, order: &Order<'_>, answer: &mut Answer) -> Option<Failure> {
     if !answer.status.is_success() {
         return Some(attempt::read_error(answer, route.format, PATIENCE, app.clock.now_ms() / 1_000).await);
     }
+    let content_type = attempt::content_type(answer);
     match answer.body.collect(ANSWER_BYTES_MAX).await {
         Err(why) => Some(Failure::from(&why)),
-        Ok(Collected::Whole(body)) if openai::is_error_body(&body) => {
-            Some(provider::classify(route.format, 502, &http::HeaderMap::new(), &body, 0).into())
+        Ok(Collected::Whole(body)) => {
+            attempt::judge_whole(order.request.endpoint, order.format, &content_type, &body, || {
+                envelope(app, order)
+            })
+            .err()
         }
-        Ok(_) => None,
+        Ok(Collected::Begun(_)) => None,
+    }
+}
+
+/// What a converted answer is wrapped in; nobody sees it.
+fn envelope(app: &App, order: &Order<'_>) -> Envelope {
+    Envelope {
+        model: order.request.model.clone(),
+        id: order.name.0.to_string().into(),
+        created_s: app.clock.now_ms().div_euclid(1_000),
+        include_usage: false,
+        echo: Box::default(),
     }
 }
 

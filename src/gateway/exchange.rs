@@ -56,22 +56,25 @@ pub struct Exchange {
 impl Exchange {
     pub async fn run(mut self: Box<Self>) {
         loop {
-            match self.attempt().await {
+            let (failure, spent) = match self.attempt().await {
                 Tried::Whole { body, converted, content_type } => {
                     return self.finish_whole(body, converted, content_type).await;
                 }
-                Tried::Stream(answer) => return Box::pin(self.stream(answer)).await,
+                Tried::Stream(opened) => return Box::pin(self.stream(opened)).await,
                 Tried::Large { begun, rest, content_type } => {
                     return Box::pin(self.large(begun, rest, content_type)).await;
                 }
                 Tried::Interrupted(why) => return Box::pin(self.abandon(why)).await,
                 Tried::Failed(failure) => {
-                    self.end_attempt(Some(failure.code), failure.retry_after, &failure.spent());
-                    match self.next_attempt(&failure) {
-                        Some(next) => self.attempt = next,
-                        None => return Box::pin(self.fail(failure)).await,
-                    }
+                    let spent = failure.spent();
+                    (failure, spent)
                 }
+                Tried::Closed(closed) => (closed.failure, closed.spent),
+            };
+            self.end_attempt(Some(failure.code), failure.retry_after, &spent);
+            match self.next_attempt(&failure) {
+                Some(next) => self.attempt = next,
+                None => return Box::pin(self.fail(failure)).await,
             }
         }
     }

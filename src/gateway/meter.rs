@@ -78,6 +78,11 @@ impl Meter {
         }
     }
 
+    /// What is counted beside tokens.
+    pub fn unit(&self) -> Option<Unit> {
+        self.call.request.endpoint.unit()
+    }
+
     pub fn tell(&mut self, usage: Usage) {
         self.told.usage = Some(usage);
     }
@@ -89,7 +94,7 @@ impl Meter {
 
     /// A piece of answer that was, or will be, delivered.
     pub fn deliver(&mut self, json: &[u8]) {
-        if matches!(self.call.request.endpoint.unit(), Some(Unit::Image | Unit::Character)) {
+        if matches!(self.unit(), Some(Unit::Image | Unit::Character)) {
             self.has_pieces = true;
             return;
         }
@@ -102,7 +107,7 @@ impl Meter {
 
     /// The last event of a stream, which may tell what was made.
     pub fn finish(&mut self, json: &[u8]) {
-        if self.call.request.endpoint.unit() == Some(Unit::Image) {
+        if self.unit() == Some(Unit::Image) {
             let Told { size, quality, .. } = openai::variant(json);
             self.told = Told { size, quality, images: Some(1), ..std::mem::take(&mut self.told) };
         }

@@ -20,6 +20,7 @@ pub mod ladder;
 mod meter;
 mod models;
 mod once;
+mod opening;
 mod outgoing;
 pub mod pipeline;
 pub mod provider;

@@ -56,6 +56,8 @@ pub struct Cut {
     pub forward: Vec<Bytes>,
     /// To be sent when the owner's condition holds, in order.
     pub withheld: Vec<Bytes>,
+    /// How many those are.
+    pub withheld_bytes: usize,
 }
 
 /// Why a stream cannot be read on.
@@ -253,13 +255,17 @@ impl SseReader {
 }
 
 impl Cut {
-    fn push(&mut self, verdict: Verdict, bytes: Bytes) {
+    /// Adds what was judged.
+    pub fn push(&mut self, verdict: Verdict, bytes: Bytes) {
         if bytes.is_empty() {
             return;
         }
         match verdict {
             Verdict::Forward => self.forward.push(bytes),
-            Verdict::Withhold => self.withheld.push(bytes),
+            Verdict::Withhold => {
+                self.withheld_bytes = self.withheld_bytes.saturating_add(bytes.len());
+                self.withheld.push(bytes);
+            }
             Verdict::Drop => {}
         }
     }

@@ -1,8 +1,9 @@
-//! A streamed answer: events go on as they come; from the finish reason on they wait until the settlement is
-//! on disk. A caller that leaves does not end the reading: the upstream is drained to its usage, bounded.
+//! A streamed answer that has begun: events go on as they come; from the finish reason on they wait until the settlement
+//! is on disk. A caller that leaves does not end the reading: the upstream is drained to its usage, bounded.
 
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
+use ledger::Unit;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
@@ -14,21 +15,23 @@ use super::convert::{Converted, ReplyFault, StreamConverter};
 use super::exchange::Exchange;
 use super::facts::Ending;
 use super::meter::Meter;
+use super::opening::Opened;
 use super::outgoing::conversion;
 use super::provider::Inspector;
 use super::provider::openai::{EventFacts, EventKind, UpstreamFault};
 use super::respond;
 use super::settle::Ended;
-use super::sse::{Cut, Event, SseReader, Verdict};
-use super::upstream::Answer;
+use super::sse::{Cut, Event, Verdict};
 use super::worker::Interrupt;
 
 /// An event of a stream is at most so long.
-const EVENT_BYTES_MAX: usize = 8 * 1024 * 1024;
+pub(super) const EVENT_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// The end of a stream that waits for its settlement is at most so long.
+const WITHHELD_BYTES_MAX: usize = 2 * EVENT_BYTES_MAX;
 
 /// What is known of a stream while it runs.
-struct Watch {
-    meter: Meter,
+pub(super) struct Watch {
+    pub meter: Meter,
     inspector: Inspector,
     /// Where the caller speaks another format.
     conversion: Option<Conversion>,
@@ -38,11 +41,11 @@ struct Watch {
     done: bool,
     fault: Option<UpstreamFault>,
     /// Why it could not be read on.
-    unreadable: Option<Box<str>>,
+    pub unreadable: Option<Box<str>>,
 }
 
 impl Watch {
-    fn judge(&mut self, event: &Event<'_>) -> Verdict {
+    pub fn judge(&mut self, event: &Event<'_>) -> Verdict {
         // Nothing is delivered behind what broke the stream off, so nothing is charged for it.
         if self.fault.is_some() || self.is_garbled() {
             return Verdict::Drop;
@@ -84,7 +87,7 @@ impl Watch {
         }
     }
 
-    fn is_complete(&self) -> bool {
+    pub fn is_complete(&self) -> bool {
         self.fault.is_none() && !self.is_garbled() && (self.done || self.finished)
     }
 
@@ -93,18 +96,34 @@ impl Watch {
         self.conversion.as_ref().is_some_and(|conversion| conversion.fault.is_some())
     }
 
+    /// What is counted of it beside tokens.
+    pub fn unit(&self) -> Option<Unit> {
+        self.meter.unit()
+    }
+
+    /// The meter, with the input that was told of an answer that may have broken off.
+    pub fn into_meter(mut self) -> Meter {
+        self.meter.tell_input(self.inspector.input());
+        self.meter
+    }
+
     /// Moves what was converted to what goes to the caller.
-    fn hand_over(&mut self, cut: &mut Cut) {
+    pub fn hand_over(&mut self, cut: &mut Cut) {
         if let Some(conversion) = &mut self.conversion {
             conversion.hand_over(cut);
         }
     }
 
+    /// Why the stream cannot go on.
+    pub fn failure(&self) -> Option<Failure> {
+        let garbled = self.conversion.as_ref().and_then(|conversion| conversion.fault.as_ref());
+        let fault = self.fault.as_ref().map(|fault| Failure::from(fault.clone()));
+        fault.or_else(|| garbled.map(|fault| Failure::from(ReplyFault::new(fault.to_string()))))
+    }
+
     /// Why the upstream's stream was no answer, in its own words.
     fn fault_text(&self) -> Option<Box<str>> {
-        let garbled = self.conversion.as_ref().and_then(|conversion| conversion.fault.as_ref());
-        let fault = self.fault.as_ref().map(|fault| Failure::from(fault.clone()).text);
-        fault.or(garbled.map(|fault| fault.to_string().into())).or(self.unreadable.clone())
+        self.failure().map(|failure| failure.text).or_else(|| self.unreadable.clone())
     }
 }
 
@@ -129,11 +148,10 @@ impl Conversion {
     }
 
     fn hand_over(&mut self, cut: &mut Cut) {
-        for (bytes, into) in
-            [(&mut self.converted.now, &mut cut.forward), (&mut self.converted.last, &mut cut.withheld)]
-        {
+        let Converted { now, last } = &mut self.converted;
+        for (bytes, verdict) in [(now, Verdict::Forward), (last, Verdict::Withhold)] {
             if !bytes.is_empty() {
-                into.push(Bytes::from(std::mem::take(bytes)));
+                cut.push(verdict, Bytes::from(std::mem::take(bytes)));
             }
         }
     }
@@ -169,11 +187,8 @@ enum End {
 }
 
 impl Exchange {
-    pub(super) async fn stream(mut self: Box<Self>, mut answer: Answer) {
-        drop(std::mem::take(&mut answer.headers));
-        if self.durable(self.held.ticket()).await.is_err() {
-            return;
-        }
+    /// For a stream in the format of the channel that is tried.
+    pub(super) fn watch(&self) -> Watch {
         let (format, endpoint) = (self.attempt.format, self.request.endpoint);
         let to = conversion(endpoint, format).ok().flatten();
         let conversion = to.map(|to| Conversion {
@@ -181,7 +196,7 @@ impl Exchange {
             converted: Converted::default(),
             fault: None,
         });
-        let mut watch = Watch {
+        Watch {
             meter: self.meter(),
             inspector: Inspector::new(format, endpoint),
             conversion,
@@ -190,7 +205,13 @@ impl Exchange {
             done: false,
             fault: None,
             unreadable: None,
-        };
+        }
+    }
+
+    pub(super) async fn stream(mut self: Box<Self>, mut opened: Box<Opened>) {
+        if self.durable(self.held.ticket()).await.is_err() {
+            return;
+        }
         let (pieces, body) = AnswerBody::pieces();
         let mut caller = Caller { pieces: Some(pieces), first_byte_us: None };
         let mut head = respond::head(
@@ -202,15 +223,19 @@ impl Exchange {
         respond::add_left_out(&mut head, &self.attempt.left_out);
         head.insert(http::header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         self.answer(respond::response(StatusCode::OK, head, body));
-        let mut cut = Cut::default();
-        let end = self.pump(&mut answer, &mut watch, &mut caller, &mut cut).await;
+        let end = self.pump(&mut opened, &mut caller).await;
+        let Opened { watch, cut, .. } = *opened;
         self.end_stream(end, watch, caller, cut).await;
     }
 
     /// Passes events on until the stream ends, and goes on reading for a while if the caller leaves.
-    async fn pump(&self, answer: &mut Answer, watch: &mut Watch, caller: &mut Caller, cut: &mut Cut) -> End {
+    async fn pump(&self, opened: &mut Opened, caller: &mut Caller) -> End {
         let gateway = &self.worker.gateway;
-        let mut reader = SseReader::new(EVENT_BYTES_MAX);
+        let Opened { answer, watch, reader, cut, ended, .. } = opened;
+        caller.forward(self, cut).await;
+        if *ended || watch.done {
+            return End::Upstream;
+        }
         let mut drain = Drain { until: None, bytes_left: gateway.drain_bytes_max };
         let mut interrupted = std::pin::pin!(gateway.interrupted(self.key()));
         loop {
@@ -253,6 +278,9 @@ impl Exchange {
             if watch.done {
                 return End::Upstream;
             }
+            if cut.withheld_bytes > WITHHELD_BYTES_MAX {
+                return End::Cut;
+            }
             if drain.until.is_some() && !drain.takes(length) {
                 return End::DrainLimit;
             }
@@ -286,11 +314,10 @@ impl Exchange {
             upstream_error: watch.fault_text(),
             ..self.ended(200, ending)
         };
-        watch.meter.tell_input(watch.inspector.input());
         let delivered = complete || watch.meter.has_delivered();
         let settled = match delivered {
-            true => self.settle(watch.meter, ended).await,
-            false => self.give_back(watch.meter, ended).await,
+            true => self.settle(watch.into_meter(), ended).await,
+            false => self.give_back(watch.into_meter(), ended).await,
         };
         let (rest, settled) = match settled {
             Ok(settled) => settled,

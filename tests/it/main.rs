@@ -15,6 +15,7 @@ mod bodies;
 mod books_torture;
 mod catalogue;
 mod channel_credit;
+mod channel_opening;
 mod channels;
 mod channels_bill;
 mod cli;
