@@ -5,7 +5,7 @@
 # status 1 and the input in target/fuzz/; run the printed command with that file to see it again.
 set -eu
 cd "$(dirname "$0")/.."
-targets="key_checker chat_request sse_reader journal payment_callback"
+targets="key_checker chat_request sse_reader journal payment_callback conversations upstream_streams"
 case "${1:-}" in
 all) ;;
 "") echo "usage: fuzz/run.sh TARGET|all [SECONDS]; targets: $targets" >&2; exit 2 ;;

@@ -1,5 +1,5 @@
 // What every client can do with every provider's models, written as rows of JSON for the matrix of the README; and a
-// refusal and counts of tokens in the SDKs. See ../README.md.
+// refusal and counts of tokens in Anthropic's and Google's SDKs. See ../README.md.
 
 import assert from "node:assert/strict";
 import fs from "node:fs";
