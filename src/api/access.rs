@@ -69,7 +69,7 @@ impl Access {
     pub const SUPERADMIN: Access = Access { operators: &[OperatorRole::Superadmin], members: &[] };
     /// What the installation is made of.
     pub const OPERATORS_READ: Access = Access { operators: EVERY_OPERATOR, members: &[] };
-    /// Models, prices and groups are no secret.
+    /// Models and prices are no secret. Of what belongs to accounts, a member is shown what is its own account's.
     pub const EVERYBODY_READS: Access = Access { operators: EVERY_OPERATOR, members: EVERY_MEMBER };
     /// What an account has and owes.
     pub const MONEY_READ: Access = Access {

@@ -16,6 +16,8 @@ use super::shape::{self, COUNT, Field, Fields, Kind, Need, Shape, field};
 
 const KINDS: Kind = Kind::OneOf(&["personal", "enterprise", "education"]);
 
+const GROUPS: Kind = Kind::List(&Kind::Text);
+
 pub static ACCOUNT: Shape = Shape {
     name: "Account",
     fields: &[
@@ -48,10 +50,26 @@ pub static ACCOUNT: Shape = Shape {
             "What its invoices (发票) need: title, tax_number …"
         ),
         field!("policies", Kind::List(&Kind::Object(&POLICY)), Required, "Policies of its keys"),
+        field!("groups", GROUPS, Required, "Ids of the groups that its members may put keys into"),
         field!("tasks", Kind::Object(&limits::TASK_TERMS), Nullable, "For image and video tasks alone"),
         field!("in_force", Kind::Object(&IN_FORCE), Required, "The switches as they hold, and from where"),
         field!("created_at", Kind::Time, Required, "When it was made"),
         field!("version", COUNT, Required, "Name it in a change to be told of a conflict"),
+        field!(
+            "notices",
+            Kind::List(&Kind::Object(&ACCOUNT_NOTICE)),
+            Optional,
+            "In the answer to a change: what follows from it"
+        ),
+    ],
+};
+
+static ACCOUNT_NOTICE: Shape = Shape {
+    name: "AccountNotice",
+    fields: &[
+        field!("code", Kind::OneOf(&["windows_begin_anew"]), Required, "Stable name of the notice"),
+        field!("field", Kind::Text, Required, "What it is about"),
+        field!("message", Kind::Text, Required, "In words"),
     ],
 };
 
@@ -99,7 +117,7 @@ static ACCOUNT_INPUT: Shape = Shape {
             "time_zone",
             Kind::Text,
             Optional,
-            "IANA zone in which its days and months begin; default: UTC"
+            "IANA zone in which its days and months begin; default: the installation's. Operators alone change it: windows begin anew"
         ),
         field!("overdraft", Kind::Money, Optional, "How far below zero the balance may go; default: 0"),
         field!("callers_see_account_money", Kind::Bool, OptionalNullable, "null: as its kind has it"),
@@ -115,6 +133,7 @@ static ACCOUNT_INPUT: Shape = Shape {
         field!("low_balance_alert", Kind::Money, OptionalNullable, "Below it, the balance is told to be low"),
         field!("invoice", Kind::Map(&Kind::Text), Optional, "Replaces all: names of your own, such as title"),
         field!("policies", Kind::List(&Kind::Object(&POLICY)), Optional, "Replaces all"),
+        field!("groups", GROUPS, Optional, "Replaces all; operators alone grant groups"),
         field!(
             "tasks",
             Kind::Object(&limits::TASK_TERMS),
@@ -168,6 +187,7 @@ impl Resource for Account {
             "low_balance_alert": account.low_balance_alert.map(|at| at.to_string()),
             "invoice": account.invoice,
             "policies": account.policies.iter().map(policy_view).collect::<Vec<_>>(),
+            "groups": account.groups,
             "tasks": limits::task_terms_view(account.tasks.as_deref()),
             "in_force": {
                 "api_service": in_force_view(in_force.api_service),
@@ -232,8 +252,27 @@ fn give_test_credit(call: &Call<'_>, account: AccountId) -> Result<(), Problem> 
 }
 
 fn change(call: &Call<'_>) -> Result<Reply, Problem> {
-    call.operators_only(&["kind", "overdraft", "remark", "organization", "switches"])?;
-    resource::change(call, &|account: &mut Account| apply(account, &call.fields()))
+    let fields = ["kind", "overdraft", "remark", "organization", "switches", "groups", "time_zone"];
+    call.operators_only(&fields)?;
+    let before = resource::found::<Account>(call)?.document;
+    let stored = call.edit(before.id.raw(), &|account: &mut Account| apply(account, &call.fields()))?;
+    let mut body = Account::view(call, &stored);
+    if let (Value::Object(body), true) = (&mut body, stored.document.time_zone != before.time_zone) {
+        body.insert("notices".into(), json!([zone_notice(call)]));
+    }
+    Ok(Reply::ok(body).at(stored.version))
+}
+
+/// What was used is counted by windows that begin at a moment, and the new zone's begin at others.
+fn zone_notice(call: &Call<'_>) -> Value {
+    json!({
+        "code": "windows_begin_anew",
+        "field": "time_zone",
+        "message": call.words(
+            "Days and months begin at other moments now: what was used of daily and monthly limits so far does not count in them.",
+            "日与月的起始时刻已改变：此前已用的每日、每月额度不计入新的周期。",
+        ),
+    })
 }
 
 fn apply(account: &mut Account, fields: &Fields<'_>) -> Result<(), DirectoryError> {
@@ -272,6 +311,9 @@ fn apply(account: &mut Account, fields: &Fields<'_>) -> Result<(), DirectoryErro
     }
     if let Some(policies) = fields.list("policies") {
         account.policies = shape::decode("policies", policies)?;
+    }
+    if let Some(groups) = fields.list("groups") {
+        account.groups = shape::decode("groups", groups)?;
     }
     if fields.has("tasks") {
         account.tasks = fields.one_of::<Option<_>>("tasks")?.flatten();

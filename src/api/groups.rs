@@ -1,12 +1,19 @@
 //! `/api/groups`: which channels a key may reach, at which multiple of the price.
+//!
+//! A member sees the groups that were granted to its account, and those that its keys are in.
+
+use std::collections::HashSet;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use crate::directory::{DirectoryError, Environment, FieldError, Group, Versioned, decimal};
 use crate::explain::usable;
 use crate::gateway::ladder::Purse;
+use crate::id::GroupId;
 
 use super::access::Access;
+use super::keys;
 use super::limits;
 use super::problem::Problem;
 use super::resource::{self, Resource};
@@ -60,18 +67,11 @@ static GROUP_INPUT: Shape = Shape {
 };
 
 pub static ROUTES: &[Route] = &[
-    Route::list(
-        "/api/groups",
-        "listGroups",
-        "Groups in the order in which they were made",
-        &GROUP,
-        resource::list_named::<Group>,
-    )
-    .access(Access::EVERYBODY_READS)
-    .query(&[Param { name: "name", about: "Only the group of this name" }, PAGE[0], PAGE[1]]),
+    Route::list("/api/groups", "listGroups", "Groups in the order in which they were made", &GROUP, list)
+        .access(Access::EVERYBODY_READS)
+        .query(&[Param { name: "name", about: "Only the group of this name" }, PAGE[0], PAGE[1]]),
     Route::post("/api/groups", "createGroup", "Makes a group", &GROUP_INPUT, &GROUP, create),
-    Route::get("/api/groups/{id}", "getGroup", "One group", &GROUP, resource::get::<Group>)
-        .access(Access::EVERYBODY_READS),
+    Route::get("/api/groups/{id}", "getGroup", "One group", &GROUP, get).access(Access::EVERYBODY_READS),
     Route::patch(
         "/api/groups/{id}",
         "changeGroup",
@@ -97,6 +97,32 @@ impl Resource for Group {
             "created_at": group.created_at,
             "version": stored.version,
         })
+    }
+}
+
+/// Groups that are there for the member who calls; `None`: all of them.
+fn shown(call: &Call<'_>) -> Option<HashSet<GroupId>> {
+    let account = call.own_account()?;
+    let snapshot = call.app.directory.snapshot();
+    let own = snapshot.keys().filter(|key| key.account == account && keys::is_there(call, key));
+    let mut shown: HashSet<_> = own.filter_map(|key| key.group).collect();
+    shown.extend(snapshot.account(account).iter().flat_map(|entry| &entry.account.groups));
+    Some(shown)
+}
+
+fn list(call: &Call<'_>) -> Result<Reply, Problem> {
+    let Some(shown) = shown(call) else { return resource::list_named::<Group>(call) };
+    let (snapshot, name) = (call.app.directory.snapshot_owned(), call.query_text("name"));
+    let is_meant =
+        |group: &&Arc<Group>| shown.contains(&group.id) && name.is_none_or(|name| *group.name == *name);
+    resource::page_of(call, snapshot.groups().filter(is_meant))
+}
+
+fn get(call: &Call<'_>) -> Result<Reply, Problem> {
+    let stored = resource::found::<Group>(call)?;
+    match shown(call).is_none_or(|shown| shown.contains(&stored.document.id)) {
+        true => Ok(resource::shown(call, &stored)),
+        false => Err(Problem::NotFound),
     }
 }
 

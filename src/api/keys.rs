@@ -13,6 +13,7 @@ use crate::explain::usable;
 use crate::explain::why::Audience;
 use crate::gateway::identify;
 use crate::gateway::request::Sample;
+use crate::id::GroupId;
 use crate::risk::{self, Finding};
 use crate::secret::Secret;
 
@@ -420,6 +421,7 @@ fn apply(call: &Call<'_>, key: &mut Key, fields: &Fields<'_>) -> Result<(), Dire
         key.name = name.into();
     }
     if let Some(group) = fields.nullable_parsed("group")? {
+        may_regroup(call, key, group)?;
         key.group = group;
     }
     if let Some(project) = fields.nullable_parsed("project")? {
@@ -458,6 +460,22 @@ fn apply(call: &Call<'_>, key: &mut Key, fields: &Fields<'_>) -> Result<(), Dire
         key.ip_ranges = shape::decode("ip_ranges", ranges)?;
     }
     status(call, key, fields)
+}
+
+/// A group has a price and a quota: a member moves a key only between those that operators granted to its account,
+/// and none.
+fn may_regroup(call: &Call<'_>, key: &Key, group: Option<GroupId>) -> Result<(), DirectoryError> {
+    if call.member().is_none() || group == key.group {
+        return Ok(());
+    }
+    let snapshot = call.app.directory.snapshot();
+    let granted = snapshot.account(key.account).map_or(&[][..], |entry| &entry.account.groups);
+    match [key.group, group].into_iter().flatten().find(|group| !granted.contains(group)) {
+        None => Ok(()),
+        Some(other) => Err(DirectoryError::Forbidden {
+            action: format!("to set group: {other} was not granted to the account"),
+        }),
+    }
 }
 
 /// What the platform set, its owner does not lift: an appeal does.

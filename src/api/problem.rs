@@ -13,6 +13,7 @@ use crate::reconcile::correct::CorrectError;
 use crate::store::{StoreError, StoreErrorKind};
 use crate::tasks::TaskError;
 
+use super::access;
 use super::shape::{Shape, ShapeError};
 
 /// What a handler fails with.
@@ -79,6 +80,7 @@ impl From<DirectoryError> for Problem {
             DirectoryError::NameTaken { field, name } => {
                 Refusal::new(Code::AlreadyExists).field(field).param("what", name).into()
             }
+            DirectoryError::Forbidden { action } => access::forbidden(action),
             DirectoryError::Store(error) => error.into(),
             error @ (DirectoryError::Corrupt { .. } | DirectoryError::Sealing(_)) => {
                 Problem::Internal(Box::new(error))

@@ -387,13 +387,15 @@ pub fn accounts(context: &mut Context, command: Accounts) -> Done {
         Accounts::Costs(args) => super::reports::costs(context, &args),
         Accounts::Create { name, fields } => {
             let client = context.client()?;
-            let mut body = fields.body(|organization| ORGANIZATION.id(&client, organization))?;
+            let mut body =
+                fields.body(|named| ORGANIZATION.id(&client, named), |named| GROUP.id(&client, named))?;
             body.insert("name".into(), name.into());
             ACCOUNT.create(context, &client, body)
         }
         Accounts::Edit { account, name, if_version, fields } => {
             let client = context.client()?;
-            let mut body = fields.body(|organization| ORGANIZATION.id(&client, organization))?;
+            let mut body =
+                fields.body(|named| ORGANIZATION.id(&client, named), |named| GROUP.id(&client, named))?;
             args::put(&mut body, "name", name);
             args::put(&mut body, "version", if_version);
             ACCOUNT.edit(context, &client, &account, body)

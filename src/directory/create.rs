@@ -88,6 +88,7 @@ impl Directory {
             invoice: BTreeMap::new(),
             default_project: Some(project.id),
             policies: Vec::new(),
+            groups: Vec::new(),
             tasks: None,
             created_at: now,
         };

@@ -63,6 +63,9 @@ pub struct Account {
     /// Policies of its keys.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub policies: Vec<AccountPolicy>,
+    /// Groups that operators granted to it: its members may put keys into them, and take keys out of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<GroupId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tasks: Option<Box<TaskTerms>>,
     pub created_at: Timestamp,

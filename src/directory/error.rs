@@ -152,6 +152,10 @@ pub enum DirectoryError {
         field: &'static str,
         name: String,
     },
+    /// Only an operator may make this change; the action says what it would have set.
+    Forbidden {
+        action: String,
+    },
     /// A stored document cannot be read.
     Corrupt {
         kind: Kind,
@@ -178,6 +182,7 @@ impl fmt::Display for DirectoryError {
                 write!(f, "the {kind} is at version {current} by now, not at {expected}")
             }
             Self::NameTaken { field, name } => write!(f, "{field}: `{name}` is taken"),
+            Self::Forbidden { action } => write!(f, "only an operator has the right {action}"),
             Self::Corrupt { kind, version, .. } => {
                 write!(f, "version {version} of the directory holds a {kind} that cannot be read")
             }

@@ -24,6 +24,7 @@ const MULTIPLIER_PPM_MAX: u64 = 1_000_000_000;
 const OUTPUT_TOKENS_MAX: u32 = 10_000_000;
 const ALLOWANCES_MAX: usize = 64;
 const ACCOUNT_POLICIES_MAX: usize = 64;
+const ACCOUNT_GROUPS_MAX: usize = 64;
 /// Groups that may stand in for one.
 const FALLBACK_GROUPS_MAX: usize = 8;
 const CHANNEL_MODELS_MAX: usize = 2_000;
@@ -119,6 +120,7 @@ impl Document for Account {
             return Err(FieldError::new("policies", "are more than 64"));
         }
         checks::distinct("policies", &self.policies)?;
+        self.check_groups(snapshot)?;
         self.tasks.iter().try_for_each(|terms| terms.check("tasks"))?;
         for (at, given) in self.policies.iter().enumerate() {
             policy::check_one(&format!("policies[{at}].policy"), given.policy, Some(self.id), snapshot)?;
@@ -358,6 +360,19 @@ impl Document for Channel {
 
     fn into_object(self: Arc<Self>) -> Object {
         Object::Channel(self)
+    }
+}
+
+impl Account {
+    fn check_groups(&self, snapshot: &Snapshot) -> Result<(), FieldError> {
+        if self.groups.len() > ACCOUNT_GROUPS_MAX {
+            return Err(FieldError::new("groups", "are more than 64"));
+        }
+        checks::distinct("groups", &self.groups)?;
+        for (at, group) in self.groups.iter().enumerate() {
+            present(format!("groups[{at}]"), snapshot.group(*group), group)?;
+        }
+        Ok(())
     }
 }
 

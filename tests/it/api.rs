@@ -38,8 +38,7 @@ fn accounts_are_made_changed_and_listed() {
     assert_eq!(made.status, 201);
     let id = made.text("/id").to_owned();
     assert_eq!(made.text("/time_zone"), "UTC");
-    let changed = app
-        .patch(&format!("/api/accounts/{id}"), json!({"remark": "good payer", "time_zone": "Asia/Shanghai"}));
+    let changed = app.patch(&format!("/api/accounts/{id}"), json!({"remark": "good payer"}));
     assert_eq!(changed.text("/remark"), "good payer");
     assert_eq!(app.get(&format!("/api/accounts/{id}")).ok(), changed.body);
     let found = app.get("/api/accounts?email=ANN%40example.com").ok();
@@ -48,6 +47,27 @@ fn accounts_are_made_changed_and_listed() {
         .refused(409, "already_exists");
     app.patch(&format!("/api/accounts/{id}"), json!({"email": null})).ok();
     app.post("/api/accounts", json!({"name": "Anna", "email": "Ann@Example.com"})).ok();
+}
+
+/// D8, C6: a change of an account's zone says that its windows begin anew; what changes nothing says nothing.
+#[test]
+fn d8_a_new_zone_says_that_windows_begin_anew() {
+    let app = TestApp::new();
+    let (account, model) = (app.account("Ann"), "m");
+    app.model(model);
+    app.credit(&account, "10");
+    let (id, _) = app.key(&account, json!({"limits": [{"window": "day", "value": "1"}]}));
+    app.call(&id, model, (100, 100));
+    let used = || app.get(&format!("/api/keys/{id}")).text("/limits/0/used").to_owned();
+    assert_eq!(used(), "0.0003");
+    let path = format!("/api/accounts/{account}");
+    let same = app.patch(&path, json!({"time_zone": "UTC"})).ok();
+    assert_eq!((&same["notices"], &*used()), (&json!(null), "0.0003"));
+    let moved = app.patch(&path, json!({"time_zone": "Asia/Shanghai"}));
+    assert_eq!(moved.text("/notices/0/code"), "windows_begin_anew");
+    assert_eq!(moved.text("/notices/0/field"), "time_zone");
+    assert_eq!(used(), "0", "the day of the new zone began at another moment");
+    assert!(app.get(&path).ok()["notices"].is_null());
 }
 
 #[test]

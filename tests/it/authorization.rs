@@ -109,7 +109,14 @@ impl Scene {
             own.insert(kind, first(&format!("/api/{kind}")));
         }
         own.insert("payment-providers", "transfer".to_owned());
+        let grant = json!({"groups": [own["groups"]]}).to_string();
+        let account = format!("/api/accounts/{}", own["accounts"]);
+        demo.ask(&Ask::new("PATCH", account).raw_body(grant).bearer(&demo.admin_token())).ok();
         Scene { operators: operators.to_vec(), members, own, others, demo }
+    }
+
+    fn send(&self, token: &str, method: &'static str, path: &str, body: &Value) -> Reply {
+        self.demo.ask(&Ask::new(method, path.to_owned()).raw_body(body.to_string()).bearer(token))
     }
 
     fn ask(&self, token: &str, method: &str, path: &str) -> Reply {
@@ -206,7 +213,10 @@ fn an_account_cannot_lift_what_the_platform_set() {
         scene.demo.ask(&Ask::new("PATCH", path.to_owned()).raw_body(body.to_string()).bearer(token))
     };
     let account = format!("/api/accounts/{}", scene.own["accounts"]);
-    for field in ["kind", "overdraft", "switches", "organization", "remark"] {
+    let zone = patch(owner, &account, json!({"time_zone": "Asia/Shanghai"}));
+    assert_eq!(zone.json()["error"]["code"], "role_forbidden");
+    assert!(zone.text().contains("time_zone"), "{}", zone.text());
+    for field in ["kind", "overdraft", "switches", "organization", "remark", "groups", "time_zone"] {
         let reply = patch(owner, &account, json!({field: null}));
         assert!(matches!(reply.head.status, 400 | 403), "{field}: {}", reply.text());
     }
@@ -230,6 +240,71 @@ fn an_account_cannot_lift_what_the_platform_set() {
     let members = format!("/api/members/{}", scene.own["members"]);
     assert_eq!(patch(&scene.members[1], &members, json!({"role": "owner"})).head.status, 403);
     patch(owner, &members, json!({"role": "owner"})).ok();
+}
+
+/// E8, C2, I1: a member moves keys between no group and groups that an operator granted, and sees those and no other.
+#[test]
+fn e8_a_member_reaches_granted_groups_alone() {
+    let scene = Scene::new();
+    let [owner, _, _, developer, viewer] = &scene.members[..] else { panic!() };
+    let admin = scene.demo.admin_token();
+    let made = |name: &str| {
+        let body = json!({"name": name, "multiplier": "0.1"});
+        scene.demo.admin_post("/api/groups", &body)["id"].as_str().unwrap().to_owned()
+    };
+    let (granted, cheap) = (made("granted"), made("cheap"));
+    let account = format!("/api/accounts/{}", scene.own["accounts"]);
+    let grant = scene.send(&admin, "PATCH", &account, &json!({"groups": [granted]})).ok();
+    assert_eq!(grant["groups"], json!([granted]));
+    let key = format!("/api/keys/{}", scene.own["keys"]);
+    let forbidden = |reply: &Reply| {
+        assert_eq!(reply.json()["error"]["code"], "role_forbidden", "{}", reply.text());
+        assert!(reply.text().contains("to set group"), "{}", reply.text());
+    };
+    let seen = |token: &str| {
+        let rows = scene.send(token, "GET", "/api/groups", &json!({})).ok()["data"].clone();
+        rows.as_array().unwrap().iter().map(|row| row["id"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let there = |token: &str, group: &str| {
+        let named = scene.send(token, "GET", "/api/groups?name=cheap", &json!({})).ok();
+        let shown = scene.send(token, "GET", &format!("/api/groups/{group}"), &json!({})).head.status;
+        (shown, named["data"].as_array().unwrap().len())
+    };
+    for token in [owner, developer] {
+        forbidden(&scene.send(token, "POST", "/api/keys", &json!({"name": "n", "group": cheap})));
+        forbidden(&scene.send(token, "PATCH", &key, &json!({"group": cheap})));
+        // Nobody learns from it which groups there are.
+        forbidden(&scene.send(token, "PATCH", &key, &json!({"group": "grp_0000000000000"})));
+        for group in [json!(granted), Value::Null] {
+            let moved = scene.send(token, "PATCH", &key, &json!({"group": group})).ok();
+            assert_eq!(moved["group"], group);
+        }
+        scene.send(token, "POST", "/api/keys", &json!({"name": "n", "group": granted})).ok();
+        assert_eq!((seen(token), there(token, &cheap)), (vec![granted.clone()], (404, 0)));
+    }
+    // What an operator put into a group stays there, and is shown to whose key it is.
+    scene.send(&admin, "PATCH", &key, &json!({"group": cheap})).ok();
+    for token in [owner, developer] {
+        for group in [Value::Null, json!(granted)] {
+            forbidden(&scene.send(token, "PATCH", &key, &json!({"group": group})));
+        }
+        scene.send(token, "PATCH", &key, &json!({"name": "renamed", "group": cheap})).ok();
+    }
+    for token in [owner, developer, viewer] {
+        assert_eq!(seen(token), [granted.clone(), cheap.clone()]);
+        assert_eq!(there(token, &cheap), (200, 1));
+    }
+    forbidden_grant(&scene, &account, &cheap);
+    let unknown = scene.send(&admin, "PATCH", &account, &json!({"groups": ["grp_0000000000000"]}));
+    assert_eq!(unknown.json()["error"]["param"], "groups[0]");
+}
+
+/// The account does not grant to itself.
+fn forbidden_grant(scene: &Scene, account: &str, group: &str) {
+    for token in &scene.members[..2] {
+        let reply = scene.send(token, "PATCH", account, &json!({"groups": [group]}));
+        assert_eq!((reply.head.status, &reply.json()["error"]["code"]), (403, &json!("role_forbidden")));
+    }
 }
 
 /// A token that was replaced, taken away or has ended is nobody's; its text is nowhere but in the first answer.

@@ -182,6 +182,7 @@ fn account(index: usize, account: &world::Account) -> directory::Account {
         invoice: std::collections::BTreeMap::new(),
         default_project: None,
         policies: attached.collect(),
+        groups: Vec::new(),
         tasks: None,
         created_at: at(0),
     }

@@ -72,6 +72,9 @@ pub struct AccountFields {
     /// Id or name of the organization that it stands under; none clears it.
     #[arg(long)]
     organization: Option<String>,
+    /// A group, by id or name, that its members may put keys into; replaces all; none takes all back.
+    #[arg(long, value_name = "GROUP")]
+    group: Vec<String>,
     #[command(flatten)]
     switches: SwitchFields,
 }
@@ -99,7 +102,11 @@ impl SwitchFields {
 }
 
 impl AccountFields {
-    pub fn body(self, organization: impl Fn(&str) -> Result<String, Failure>) -> Result<Body, Failure> {
+    pub fn body(
+        self,
+        organization: impl Fn(&str) -> Result<String, Failure>,
+        group: impl Fn(&str) -> Result<String, Failure>,
+    ) -> Result<Body, Failure> {
         let mut body = Body::new();
         put_or_clear(&mut body, "email", self.email);
         put(&mut body, "kind", self.kind);
@@ -110,6 +117,10 @@ impl AccountFields {
         put_or_clear(&mut body, "low_balance_alert", self.low_balance_alert);
         put(&mut body, "invoice", invoice(&self.invoice)?);
         put_found(&mut body, "organization", self.organization, organization)?;
+        if !self.group.is_empty() {
+            let named = self.group.iter().filter(|named| *named != "none").map(|named| group(named));
+            body.insert("groups".into(), named.collect::<Result<Vec<_>, _>>()?.into());
+        }
         self.switches.put(&mut body);
         Ok(body)
     }
