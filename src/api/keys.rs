@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use crate::directory::documents::PreviousText;
 use crate::directory::{
     AccountRole, CreatedKey, DirectoryError, Environment, FieldError, Key, KeyOrder, KeyStatus, Limit,
-    Metric, Owner, StatusNote, StatusOrigin, StatusReason, Versioned,
+    Metric, Owner, Rotation, StatusNote, StatusOrigin, StatusReason, Versioned,
 };
 use crate::explain::simulate;
 use crate::explain::usable;
@@ -64,6 +65,15 @@ static NOTICE: Shape = Shape {
     ],
 };
 
+static PREVIOUS_TEXT: Shape = Shape {
+    name: "PreviousText",
+    fields: &[
+        field!("masked", Kind::Text, Required, "Enough to recognise one's own key"),
+        field!("until", Kind::Time, Required, "From then on it is refused as revoked"),
+    ],
+};
+const PREVIOUS: Kind = Kind::List(&Kind::Object(&PREVIOUS_TEXT));
+
 macro_rules! key_fields {
     ($($more:expr),*) => {
         &[
@@ -72,7 +82,7 @@ macro_rules! key_fields {
             field!("name", Kind::Text, Required, "What people call it"),
             field!("environment", ENVIRONMENT, Required, "A test key posts to test books"),
             field!("masked", Kind::Text, Required, "Enough to recognise one's own key"),
-            field!("previous", Kind::Any, Nullable, "The text before the last rotation: masked, until"),
+            field!("previous", PREVIOUS, Required, "Texts before the last rotations, newest first"),
             field!("status", STATUS, Required, "As it was set; a revoked key stays revoked"),
             field!("status_note", Kind::Any, Nullable, "Who set the status, why, since when, until when"),
             field!("expires_at", Kind::Time, Nullable, "From then on it is refused as expired"),
@@ -196,7 +206,13 @@ const LEAKED_MAX: usize = 100;
 static ROTATE_INPUT: Shape = Shape {
     name: "KeyRotation",
     fields: &[
-        field!("overlap_seconds", OVERLAP, Optional, "How long the old text works on; default: a day"),
+        field!("overlap_seconds", OVERLAP, Optional, "How long the present text works on; default: a day"),
+        field!(
+            "end_older",
+            Kind::Bool,
+            Optional,
+            "Texts of earlier rotations end now; default: they end as promised"
+        ),
         field!("version", COUNT, Optional, "The version that was seen"),
     ],
 };
@@ -251,7 +267,7 @@ pub static ROUTES: &[Route] = &[
     Route::post(
         "/api/keys/{id}/rotate",
         "rotateKey",
-        "Gives a key a new text, which is in this answer and nowhere else; the old one works on for a while",
+        "Gives a key a new text, which is in this answer and nowhere else; the old ones work on to the end of their overlaps",
         &ROTATE_INPUT,
         &CREATED_KEY,
         rotate,
@@ -292,7 +308,7 @@ impl Resource for Key {
             "name": key.name,
             "environment": key.environment,
             "masked": key.masked,
-            "previous": key.previous.as_ref().map(|old| json!({"masked": old.masked, "until": old.until})),
+            "previous": key.replaced().map(previous_view).collect::<Vec<_>>(),
             "status": key.status,
             "status_note": key.status_note,
             "expires_at": key.expires_at,
@@ -312,6 +328,10 @@ impl Resource for Key {
             "version": stored.version,
         })
     }
+}
+
+fn previous_view(text: &PreviousText) -> Value {
+    json!({"masked": text.masked, "until": text.until})
 }
 
 fn list(call: &Call<'_>) -> Result<Reply, Problem> {
@@ -376,8 +396,12 @@ fn leaked(call: &Call<'_>) -> Result<Reply, Problem> {
 
 fn rotate(call: &Call<'_>) -> Result<Reply, Problem> {
     let id = found(call)?.document.id;
-    let overlap_s = call.fields().number("overlap_seconds")?.unwrap_or(DAY_S);
-    let rotated = call.app.directory.rotate_key(&call.actor(), id, call.expected, overlap_s)?;
+    let fields = call.fields();
+    let rotation = Rotation {
+        overlap_s: fields.number("overlap_seconds")?.unwrap_or(DAY_S),
+        end_older: fields.boolean("end_older").unwrap_or(false),
+    };
+    let rotated = call.app.directory.rotate_key(&call.actor(), id, call.expected, rotation)?;
     Ok(Reply::ok(with_text(call, &rotated)).at(rotated.key.version))
 }
 

@@ -431,9 +431,10 @@ pub fn keys(context: &mut Context, command: Keys) -> Done {
             args::put(&mut body, "version", if_version);
             KEY.edit(context, &client, &key, body)
         }
-        Keys::Rotate { key, overlap_seconds } => {
+        Keys::Rotate { key, overlap_seconds, end_older } => {
             let mut body = Map::new();
             put(&mut body, "overlap_seconds", overlap_seconds);
+            put(&mut body, "end_older", end_older.then_some(true));
             let rotated = context.client()?.post(&format!("/api/keys/{key}/rotate"), &Value::Object(body))?;
             answer(context, &rotated)
         }

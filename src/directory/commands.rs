@@ -16,7 +16,7 @@ use crate::secret::{Keyring, Secret};
 use crate::store::Db;
 
 use super::create::KeyMatch;
-use super::documents::{Channel, Key, KeyHash};
+use super::documents::{Channel, Key, KeyHash, PreviousText};
 use super::error::{DirectoryError, Kind};
 use super::notice_endpoint::NoticeEndpoint;
 use super::operator::TokenHolder;
@@ -230,8 +230,8 @@ impl Directory {
     pub fn match_key(&self, text: &[u8], at_ms: i64) -> Option<KeyMatch> {
         let hash = KeyHash(self.keyring.key_hash(text));
         let key = Arc::clone(self.snapshot.load().key_by_hash(&hash)?);
-        let is_replaced = key.hash != hash
-            && key.previous.as_ref().is_none_or(|previous| previous.until.as_millisecond() <= at_ms);
+        let ended = |text: &PreviousText| text.until.as_millisecond() <= at_ms;
+        let is_replaced = key.hash != hash && key.replaced().find(|text| text.hash == hash).is_none_or(ended);
         Some(KeyMatch { key, is_replaced })
     }
 

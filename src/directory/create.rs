@@ -18,7 +18,7 @@ use super::commands::{Directory, Edit};
 use super::decimal;
 use super::documents::{
     Account, AccountKind, CapField, Channel, ChannelStatus, Environment, Group, Key, KeyStatus, KeyText,
-    Model, ModelStatus, PreviousText, Price, ProviderKind,
+    Model, ModelStatus, Price, ProviderKind,
 };
 use super::error::{DirectoryError, Kind};
 use super::member::{AccountRole, Member, MemberKind};
@@ -39,6 +39,15 @@ const IMPORTED_KEY_BYTES_MIN: usize = 16;
 pub struct KeyOrder {
     pub account: AccountId,
     pub environment: Environment,
+}
+
+/// How a key's present text, and those before it, come to their end.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Rotation {
+    /// Seconds for which the present text works on.
+    pub overlap_s: u32,
+    /// Ends the texts of earlier rotations now, whatever they were promised.
+    pub end_older: bool,
 }
 
 /// A key just made. Its text is nowhere else.
@@ -417,28 +426,30 @@ impl Directory {
         Ok(key)
     }
 
-    /// Gives a key a new text; the old one works on for `overlap_s` seconds.
+    /// Gives a key a new text; each old one works on to the end of its overlap.
     pub fn rotate_key(
         &self,
         actor: &str,
         id: KeyId,
         expected: Option<u64>,
-        overlap_s: u32,
+        rotation: Rotation,
     ) -> Result<CreatedKey, DirectoryError> {
         let not_found = || DirectoryError::NotFound { kind: Kind::Key, id: id.to_string() };
         let environment = self.snapshot.load().key(id).ok_or_else(not_found)?.environment;
         let text = self.draw(environment);
         let (hash, masked) = (self.hash(&text), keytext::mask(text.expose()));
-        let until = self.now()?.checked_add(jiff::SignedDuration::from_secs(i64::from(overlap_s)));
+        let now = self.now()?;
+        let until = now.checked_add(jiff::SignedDuration::from_secs(i64::from(rotation.overlap_s)));
         let until =
             until.map_err(|_| DirectoryError::invalid("overlap_seconds", "ends beyond the calendar"))?;
         let key = self.edit(actor, id.raw(), expected, &|key: &mut Key| {
             if key.status == KeyStatus::Revoked {
                 return Err(DirectoryError::invalid("key", "is revoked for good: create a new one"));
             }
-            let old = PreviousText { hash: key.hash, masked: key.masked.clone(), until };
-            (key.hash, key.masked, key.previous) = (hash, masked.as_str().into(), Some(Box::new(old)));
-            Ok(())
+            if rotation.end_older {
+                key.end_replaced(now);
+            }
+            Ok(key.take_text(KeyText { hash, masked: masked.as_str().into() }, until, now)?)
         })?;
         Ok(CreatedKey { key, text })
     }

@@ -20,8 +20,8 @@ use super::task_api::TaskApi;
 use super::task_terms::TaskTerms;
 
 pub use super::key::{
-    Allowance, Environment, Key, KeyHash, KeyStatus, KeyText, PreviousText, StatusNote, StatusOrigin,
-    StatusReason,
+    Allowance, Environment, Key, KeyHash, KeyStatus, KeyText, PreviousText, REPLACED_TEXTS_MAX, StatusNote,
+    StatusOrigin, StatusReason,
 };
 pub use super::limit::{Limit, Metric, Origin, Window};
 pub use super::unit_price::{UnitPrice, Variant};

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::id::{AccountId, GroupId, KeyId, MemberId, PolicyId, ProjectId};
 
 use super::documents::names;
+use super::error::FieldError;
 use super::limit::Limit;
 use super::rate::RateLimit;
 use super::schedule::Schedule;
@@ -24,7 +25,7 @@ pub struct Key {
     pub hash: KeyHash,
     /// Prefix, first and last characters: enough to recognise one's own key, useless to anybody else.
     pub masked: Box<str>,
-    /// The text before the last rotation, which goes on working for a while.
+    /// The text before the last rotation, and through it those before: each works to the end of its own overlap.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous: Option<Box<PreviousText>>,
     #[serde(default)]
@@ -129,6 +130,41 @@ impl Key {
         }
     }
 
+    /// Texts that were replaced, newest first, whether they still work or not.
+    pub fn replaced(&self) -> impl Iterator<Item = &PreviousText> {
+        std::iter::successors(self.previous.as_deref(), |text| text.earlier.as_deref())
+    }
+
+    /// Takes a new text; the present one works on until `until`, the older ones as it was promised.
+    ///
+    /// Of more texts than are remembered the one that ended first is forgotten, and none whose overlap has not ended.
+    pub fn take_text(&mut self, text: KeyText, until: Timestamp, now: Timestamp) -> Result<(), FieldError> {
+        let mut texts: Vec<_> =
+            self.replaced().map(|old| PreviousText { earlier: None, ..old.clone() }).collect();
+        if texts.len() >= REPLACED_TEXTS_MAX {
+            let ended = texts.iter().enumerate().rev().filter(|(_, old)| old.until <= now);
+            let Some((first, _)) = ended.min_by_key(|(_, old)| old.until) else {
+                return Err(FieldError::new("end_older", TEXTS_ALL_WORK));
+            };
+            texts.remove(first);
+        }
+        let masked = std::mem::replace(&mut self.masked, text.masked);
+        texts.insert(0, PreviousText { hash: self.hash, masked, until, earlier: None });
+        self.hash = text.hash;
+        let chained = |earlier, text| Some(Box::new(PreviousText { earlier, ..text }));
+        self.previous = texts.into_iter().rev().fold(None, chained);
+        Ok(())
+    }
+
+    /// Ends the overlap of every replaced text.
+    pub fn end_replaced(&mut self, now: Timestamp) {
+        let mut next = self.previous.as_deref_mut();
+        while let Some(text) = next {
+            text.until = text.until.min(now);
+            next = text.earlier.as_deref_mut();
+        }
+    }
+
     /// The status at a moment: one that was set until then has ended.
     pub fn status_at(&self, at: Timestamp) -> KeyStatus {
         let until = self.status_note.as_ref().and_then(|note| note.until);
@@ -144,6 +180,11 @@ impl Key {
     }
 }
 
+/// So many replaced texts are known again: one that has ended is told from one that nobody made.
+pub const REPLACED_TEXTS_MAX: usize = 32;
+const TEXTS_ALL_WORK: &str =
+    "is needed: the key has 32 replaced texts that still work; wait for the end of one, or end them";
+
 /// A text that was replaced.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -152,6 +193,9 @@ pub struct PreviousText {
     pub masked: Box<str>,
     /// From then on it does not work.
     pub until: Timestamp,
+    /// The text that it had replaced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub earlier: Option<Box<PreviousText>>,
 }
 
 /// What is kept of a key's text.
@@ -318,5 +362,33 @@ impl<'de> Deserialize<'de> for KeyHash {
         let bytes =
             crate::hex::decode::<32>(&text).ok_or_else(|| serde::de::Error::custom("not a key hash"))?;
         Ok(KeyHash(bytes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// D6: a key of a version that knew one replaced text alone.
+    #[test]
+    fn d6_an_older_key_is_read_and_rotated_on() {
+        let [first, second] = ["11", "22"].map(|byte| byte.repeat(32));
+        let stored = serde_json::json!({
+            "id": KeyId::from_raw(7), "account": AccountId::from_raw(8), "name": "old", "environment": "live",
+            "hash": second, "masked": "tg-live-…2", "created_at": "2026-11-01T00:00:00Z",
+            "previous": {"hash": first, "masked": "tg-live-…1", "until": "2026-11-20T00:00:00Z"},
+        });
+        let mut key: Key = serde_json::from_value(stored).unwrap();
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        let third = KeyText { hash: KeyHash([3; 32]), masked: "tg-live-…3".into() };
+        key.take_text(third, at("2026-11-15T00:00:00Z"), at("2026-11-10T00:00:00Z")).unwrap();
+        let written = serde_json::to_value(&key).unwrap();
+        assert_eq!(serde_json::from_value::<Key>(written).unwrap(), key);
+        let told: Vec<_> = key.replaced().map(|text| (&*text.masked, text.until.to_string())).collect();
+        let until = |text: &str| text.to_owned();
+        assert_eq!(
+            told,
+            [("tg-live-…2", until("2026-11-15T00:00:00Z")), ("tg-live-…1", until("2026-11-20T00:00:00Z"))]
+        );
     }
 }

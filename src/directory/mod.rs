@@ -41,7 +41,7 @@ mod unit_price;
 pub use announcement::{Announcement, Category, PolicyChange};
 pub use appeal::{Appeal, AppealState};
 pub use commands::{Directory, Edit};
-pub use create::{CreatedKey, CreatedToken, KeyMatch, KeyOrder};
+pub use create::{CreatedKey, CreatedToken, KeyMatch, KeyOrder, Rotation};
 pub use credit_check::{CreditCheck, CreditSource};
 pub use documents::{
     Account, AccountKind, AccountPolicy, Allowance, CapField, Channel, ChannelStatus, CostPrice, Environment,

@@ -115,7 +115,7 @@ pub struct Snapshot {
     accounts: Shards<ById<AccountEntry>>,
     keys: Shards<ById<Arc<Key>>>,
     texts: Shards<ByText<Arc<Key>>>,
-    /// By the text before the last rotation, whether it still works or not.
+    /// By the texts before the last rotations, whether they still work or not.
     replaced: Shards<ByText<Replaced>>,
     projects: Shards<ById<Arc<Project>>>,
     members: Shards<ById<Arc<Member>>>,
@@ -181,7 +181,7 @@ impl Snapshot {
         self.keys.get(&id)
     }
 
-    /// The key that has this text, or had it before its last rotation.
+    /// The key that has this text, or had it before one of its last rotations.
     pub fn key_by_hash(&self, hash: &KeyHash) -> Option<&Arc<Key>> {
         self.texts.get(hash).or_else(|| Some(&self.replaced.get(hash)?.key))
     }
@@ -337,17 +337,16 @@ impl Snapshot {
     }
 
     fn put_key(&mut self, key: Arc<Key>) {
-        let previous = |key: &Key| key.previous.as_ref().map(|previous| previous.hash);
         if let Some(before) = self.keys.insert(Arc::clone(&key)) {
             if before.hash != key.hash {
                 self.texts.remove(&before.hash);
             }
-            if let Some(gone) = previous(&before).filter(|text| previous(&key) != Some(*text)) {
-                self.replaced.remove(&gone);
+            for old in before.replaced().filter(|old| key.replaced().all(|kept| kept.hash != old.hash)) {
+                self.replaced.remove(&old.hash);
             }
         }
-        if let Some(text) = previous(&key) {
-            self.replaced.insert(Replaced { text, key: Arc::clone(&key) });
+        for old in key.replaced() {
+            self.replaced.insert(Replaced { text: old.hash, key: Arc::clone(&key) });
         }
         self.texts.insert(key);
     }

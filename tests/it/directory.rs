@@ -6,9 +6,9 @@ use std::time::Duration;
 use ledger::Nano;
 use tallygate::clock::{ManualClock, SystemEntropy};
 use tallygate::directory::audit::{Action, AuditFilter};
-use tallygate::directory::documents::Window;
+use tallygate::directory::documents::{REPLACED_TEXTS_MAX, Window};
 use tallygate::directory::{
-    Account, Directory, DirectoryError, Environment, Key, KeyOrder, Kind, Limit, ObjectId, Origin,
+    Account, Directory, DirectoryError, Environment, Key, KeyOrder, Kind, Limit, ObjectId, Origin, Rotation,
 };
 use tallygate::secret::{Keyring, Secret};
 use tallygate::store::Db;
@@ -28,7 +28,8 @@ on_both_backends!(
     the_audit_log_shows_changes_and_its_own_damage,
     a_large_directory_is_loaded_whole,
     a_damaged_document_is_named,
-    a_rotated_key_is_found_by_both_its_texts,
+    a_rotated_key_is_found_by_all_its_texts,
+    a_rotation_forgets_no_text_that_works,
 );
 
 fn open(db: &Db) -> Directory {
@@ -205,34 +206,83 @@ fn a_damaged_document_is_named(backend: Backend) {
     assert!(matches!(why, DirectoryError::Corrupt { kind: Kind::Key, version: 7, .. }), "{why}");
 }
 
-/// D6: by the new text, and by the old one until the next rotation; also after a start.
-fn a_rotated_key_is_found_by_both_its_texts(backend: Backend) {
+/// D6, S29: by the new text, and by every old one to the end of its own overlap and as replaced then; also after a start.
+fn a_rotated_key_is_found_by_all_its_texts(backend: Backend) {
     let stores = backend.open();
     let directory = open(&stores.directory);
     let account = directory.create_account("test", &named("ann")).unwrap().document.id;
     let order = KeyOrder { account, environment: Environment::Live };
     let made = directory.create_key("test", order, None, &key_with(5)).unwrap();
     let id = made.key.document.id;
-    let second = directory.rotate_key("test", id, None, 60).unwrap().text;
-    let found = |directory: &Directory, text: &Secret| {
-        let key = directory.match_key(text.expose().as_bytes(), NOW_MS)?;
-        Some((key.key.id, key.is_replaced))
+    let rotate = |overlap_s: u32| {
+        let rotation = Rotation { overlap_s, end_older: false };
+        directory.rotate_key("test", id, None, rotation).unwrap().text
+    };
+    let second = rotate(60);
+    let found = |directory: &Directory, text: &Secret, after_s: i64| {
+        let key = directory.match_key(text.expose().as_bytes(), NOW_MS + after_s * 1_000)?;
+        assert_eq!(key.key.id, id);
+        Some(key.is_replaced)
     };
     for node in [&directory, &open(&stores.directory)] {
-        assert_eq!(found(node, &made.text), Some((id, false)), "the overlap has not ended");
-        assert_eq!(found(node, &second), Some((id, false)));
+        assert_eq!(found(node, &made.text, 59), Some(false), "the overlap has not ended");
+        assert_eq!(found(node, &made.text, 60), Some(true));
+        assert_eq!(found(node, &second, 60), Some(false));
     }
     // A change of something else leads to the key as it is then, by either text.
     directory.edit("test", id.raw(), None, &key_with(9)).unwrap();
     for text in [&made.text, &second] {
         assert_eq!(directory.find_key(text.expose().as_bytes()).unwrap().limits[0].value, Nano(9));
     }
-    let third = directory.rotate_key("test", id, None, 0).unwrap().text;
+    let (third, fourth) = (rotate(0), rotate(3_600));
     for node in [&directory, &open(&stores.directory)] {
-        assert_eq!(found(node, &made.text), None, "the text before the last but one is forgotten");
-        assert_eq!(found(node, &second), Some((id, true)), "replaced without an overlap");
-        assert_eq!(found(node, &third), Some((id, false)));
+        assert_eq!(
+            found(node, &made.text, 59),
+            Some(false),
+            "a later rotation takes nothing from its overlap"
+        );
+        assert_eq!(found(node, &made.text, 60), Some(true), "and it is known again behind it");
+        assert_eq!(found(node, &second, 0), Some(true), "replaced without an overlap");
+        assert_eq!(found(node, &third, 3_599), Some(false));
+        assert_eq!(found(node, &fourth, 3_600), Some(false));
     }
+}
+
+/// D6: so many texts are remembered; none is forgotten that still works.
+fn a_rotation_forgets_no_text_that_works(backend: Backend) {
+    let stores = backend.open();
+    let directory = open(&stores.directory);
+    let account = directory.create_account("test", &named("ann")).unwrap().document.id;
+    let order = KeyOrder { account, environment: Environment::Live };
+    let made = directory.create_key("test", order, None, &key_with(5)).unwrap();
+    let id = made.key.document.id;
+    let rotate = |overlap_s: u32, end_older: bool| {
+        directory.rotate_key("test", id, None, Rotation { overlap_s, end_older })
+    };
+    let mut texts = vec![made.text];
+    for at in 0..REPLACED_TEXTS_MAX {
+        // The second and the third replaced text end at once.
+        let overlap_s = if (1..3).contains(&at) { 0 } else { 3_600 };
+        texts.push(rotate(overlap_s, false).unwrap().text);
+    }
+    let found = |node: &Directory, at: usize| {
+        let text: &Secret = &texts[at];
+        Some(node.match_key(text.expose().as_bytes(), NOW_MS)?.is_replaced)
+    };
+    assert_eq!((found(&directory, 1), found(&directory, 2)), (Some(true), Some(true)));
+    // What ended first makes room, and what works stays.
+    for _ in 0..2 {
+        rotate(3_600, false).unwrap();
+    }
+    for node in [&directory, &open(&stores.directory)] {
+        let known: Vec<_> = (0..=REPLACED_TEXTS_MAX).map(|at| found(node, at)).collect();
+        let works = |at: usize| if (1..3).contains(&at) { None } else { Some(false) };
+        assert_eq!(known, (0..=REPLACED_TEXTS_MAX).map(works).collect::<Vec<_>>());
+    }
+    let full = rotate(3_600, false).unwrap_err();
+    assert!(matches!(&full, DirectoryError::Invalid(why) if why.field == "end_older"), "{full}");
+    rotate(3_600, true).unwrap();
+    assert_eq!((found(&directory, 0), found(&directory, 3)), (None, Some(true)));
 }
 
 /// Seconds and bytes that a directory of a million keys may take.

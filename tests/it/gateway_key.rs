@@ -176,15 +176,14 @@ fn d4_a_disabled_key_lets_running_streams_end() {
     assert_eq!(scene.demo.row(&request)["ending"], "complete");
 }
 
-/// D6: a rotated key has a new text; the old one works on for its overlap, and is then refused as revoked.
+/// D6, C3, S29: a rotated key has a new text; each old one works to the end of its own overlap, whatever is rotated
+/// behind it, and is then refused as revoked.
 #[test]
 fn d6_a_rotation_has_an_overlap() {
     let scene = Scene::new();
-    let rotate = |overlap: u32| {
-        let path = format!("/api/keys/{}/rotate", scene.id);
-        scene.demo.admin_post(&path, &json!({"overlap_seconds": overlap}))
-    };
-    let second = rotate(60);
+    let path = format!("/api/keys/{}/rotate", scene.id);
+    let rotate = |overlap: u32| scene.demo.admin_post(&path, &json!({"overlap_seconds": overlap}));
+    let second = rotate(600);
     let text = second["key"].as_str().unwrap().to_owned();
     assert_ne!(text, scene.key);
     assert_eq!(second["id"], json!(scene.id));
@@ -193,10 +192,20 @@ fn d6_a_rotation_has_an_overlap() {
     let third = rotate(0)["key"].as_str().unwrap().to_owned();
     let revoked = ("key_revoked", 401, "key", "account", false);
     assert_refused(&scene.demo, &scene.demo.chat(&text, MODEL, "Hello"), revoked);
-    // Two rotations ago: nobody's.
-    let unknown = ("unknown_key", 401, "key", "caller", false);
-    assert_refused(&scene.demo, &scene.demo.chat(&scene.key, MODEL, "Hello"), unknown);
+    // Its overlap was promised for longer.
+    scene.demo.chat(&scene.key, MODEL, "Hello").ok();
     scene.demo.chat(&third, MODEL, "Hello").ok();
+    let shown = scene.demo.admin(&format!("/api/keys/{}", scene.id));
+    assert_eq!(shown["previous"].as_array().unwrap().len(), 2, "{shown:#}");
+    assert!(shown["previous"][0]["until"].as_str() < shown["previous"][1]["until"].as_str(), "{shown:#}");
+    let body = json!({"overlap_seconds": 600, "end_older": true});
+    let fourth = scene.demo.admin_post(&path, &body)["key"].as_str().unwrap().to_owned();
+    for ended in [&scene.key, &text] {
+        assert_refused(&scene.demo, &scene.demo.chat(ended, MODEL, "Hello"), revoked);
+    }
+    for works in [&third, &fourth] {
+        scene.demo.chat(works, MODEL, "Hello").ok();
+    }
 }
 
 /// D2: the operation log of a key has every change with time, actor, from → to and reason.

@@ -46,12 +46,15 @@ pub enum Keys {
         #[command(flatten)]
         fields: KeyFields,
     },
-    /// Give a key a new text, printed this once; the old one works on for a while.
+    /// Give a key a new text, printed this once; the old ones work on to the end of their overlaps.
     Rotate {
         key: String,
-        /// How long the old text works on; default: a day.
+        /// How long the present text works on; default: a day.
         #[arg(long, value_name = "SECONDS")]
         overlap_seconds: Option<u32>,
+        /// End the texts of earlier rotations now, whatever overlap they were given.
+        #[arg(long)]
+        end_older: bool,
     },
     /// What happened to a key, newest first.
     Log { key: String },
