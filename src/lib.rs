@@ -1,5 +1,6 @@
 //! Tallygate: the AI API gateway whose bill you can check and whose refusals explain themselves.
 
+pub mod address;
 pub mod alerts;
 pub mod api;
 pub mod app;

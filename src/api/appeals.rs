@@ -42,7 +42,7 @@ static DECISION: Shape = Shape {
     name: "AppealDecision",
     fields: &[
         field!("state", Kind::OneOf(&["in_review", "approved", "rejected"]), Required, "The next state"),
-        field!("reason", Kind::Text, Optional, "Goes with a decision"),
+        field!("reason", Kind::Text, Optional, "Goes with a decision, and is not empty"),
         field!("version", COUNT, Optional, "The version that was seen"),
     ],
 };

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use crate::address;
 use crate::directory::documents::PreviousText;
 use crate::directory::{
     AccountRole, CreatedKey, DirectoryError, Environment, FieldError, Key, KeyOrder, KeyStatus, Limit,
@@ -57,7 +58,7 @@ static ALLOWANCE: Shape = Shape {
 const ALLOWED: Kind = Kind::List(&Kind::Object(&ALLOWANCE));
 
 static NOTICE: Shape = Shape {
-    name: "Notice",
+    name: "KeyNotice",
     fields: &[
         field!("code", Kind::OneOf(&["limit_zero", "limit_low"]), Required, "Stable name of the notice"),
         field!("field", Kind::Text, Required, "What it is about"),
@@ -482,6 +483,10 @@ fn apply(call: &Call<'_>, key: &mut Key, fields: &Fields<'_>) -> Result<(), Dire
     }
     if let Some(ranges) = fields.list("ip_ranges") {
         key.ip_ranges = shape::decode("ip_ranges", ranges)?;
+        for (at, range) in key.ip_ranges.iter_mut().enumerate() {
+            let fold = address::folded(*range);
+            *range = fold.map_err(|why| FieldError::new(format!("ip_ranges[{at}]"), why))?;
+        }
     }
     status(call, key, fields)
 }

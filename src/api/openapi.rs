@@ -113,13 +113,17 @@ fn parameter(name: &str, place: &str, about: &str, required: bool) -> Value {
 /// A reference to a shape's schema, which is described on the way. A change has a schema of its own, in which
 /// nothing is required.
 fn reference(shape: &'static Shape, schemas: &mut Map<String, Value>, partial: bool) -> Value {
-    let name = if partial { format!("{}Change", shape.name) } else { shape.name.to_owned() };
+    let name = schema_name(shape, partial);
     if !schemas.contains_key(&name) {
         schemas.insert(name.clone(), Value::Null);
         let described = describe(shape, schemas, partial);
         schemas.insert(name.clone(), described);
     }
     json!({"$ref": format!("#/components/schemas/{name}")})
+}
+
+fn schema_name(shape: &Shape, partial: bool) -> String {
+    if partial { format!("{}Change", shape.name) } else { shape.name.to_owned() }
 }
 
 fn describe(shape: &'static Shape, schemas: &mut Map<String, Value>, partial: bool) -> Value {
@@ -193,7 +197,9 @@ fn error_schema() -> Value {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use super::super::shape::field;
 
     use super::*;
 
@@ -216,5 +222,58 @@ mod tests {
             let name = text[at..].split('"').next().unwrap().rsplit('/').next().unwrap();
             assert!(document["components"]["schemas"][name].is_object(), "{name}");
         }
+    }
+
+    /// Names of schemas → what is said under them. A name that stands for two shapes has two.
+    type Said = BTreeMap<String, BTreeSet<String>>;
+
+    fn gather(shape: &'static Shape, partial: bool, said: &mut Said) {
+        let schema = describe(shape, &mut Map::new(), partial).to_string();
+        if said.entry(schema_name(shape, partial)).or_default().insert(schema) {
+            let inner = shape.fields.iter().filter_map(|field| shape_in(&field.kind));
+            inner.for_each(|shape| gather(shape, false, said));
+        }
+    }
+
+    fn shape_in(kind: &'static Kind) -> Option<&'static Shape> {
+        match kind {
+            Kind::Object(shape) => Some(shape),
+            Kind::List(kind) | Kind::Map(kind) => shape_in(kind),
+            _ => None,
+        }
+    }
+
+    fn ambiguous(said: &Said) -> Vec<&str> {
+        said.iter().filter(|(_, schemas)| schemas.len() > 1).map(|(name, _)| &**name).collect()
+    }
+
+    /// The schema of a name is described once: a second shape of that name would be shown as the first.
+    #[test]
+    fn k3_no_two_shapes_have_one_name() {
+        let mut said = Said::from([("Error".to_owned(), BTreeSet::from([error_schema().to_string()]))]);
+        for route in routes() {
+            let (Answer::One(answer) | Answer::Page(answer) | Answer::File(answer)) = route.answer;
+            gather(answer, false, &mut said);
+            route.body.iter().for_each(|body| gather(body, route.partial(), &mut said));
+        }
+        assert_eq!(ambiguous(&said), [] as [&str; 0]);
+        let schemas = &document()["components"]["schemas"];
+        assert_eq!(said.len(), schemas.as_object().unwrap().len());
+    }
+
+    #[test]
+    fn a_second_shape_of_a_name_is_found_wherever_it_stands() {
+        static ONE: Shape = Shape { name: "Notice", fields: &[field!("id", Kind::Text, Required, "Its id")] };
+        static OTHER: Shape =
+            Shape { name: "Notice", fields: &[field!("code", Kind::Text, Required, "Its code")] };
+        static OUTER: Shape = Shape {
+            name: "Outer",
+            fields: &[field!("notices", Kind::List(&Kind::Object(&OTHER)), Required, "All")],
+        };
+        let mut said = Said::new();
+        gather(&ONE, false, &mut said);
+        assert!(ambiguous(&said).is_empty());
+        gather(&OUTER, false, &mut said);
+        assert_eq!(ambiguous(&said), ["Notice"]);
     }
 }

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 
 use super::load::Refused;
+use crate::address;
 use crate::funding::provider::rsa;
 use crate::secret::{HIDDEN, Secret};
 
@@ -144,7 +145,8 @@ impl Field for Ranges {
     fn read(given: Given<'_>) -> Result<Self, Refused> {
         let parts = text(given)?.split(',').map(str::trim).filter(|part| !part.is_empty());
         let range = |part: &str| part.parse().or_else(|_| part.parse::<IpAddr>().map(IpNet::from));
-        match parts.map(range).collect() {
+        let folded = |range: IpNet| address::folded(range).unwrap_or(range);
+        match parts.map(|part| range(part).map(folded)).collect() {
             Ok(ranges) => Ok(Ranges(ranges)),
             Err(_) => refuse("ranges of addresses, such as \"10.0.0.0/8, 192.0.2.1\""),
         }

@@ -94,6 +94,7 @@ impl Directory {
         reason: Option<&str>,
     ) -> Result<Versioned<Appeal>, DirectoryError> {
         let now = self.now()?;
+        let reason = reason.map(str::trim).filter(|reason| !reason.is_empty());
         let decision = match (state.is_decided(), reason) {
             (true, Some(reason)) => Some(Decision { reason: reason.into(), by: actor.into(), at: now }),
             (true, None) => return Err(DirectoryError::invalid("reason", "is missing: a decision has one")),

@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 
 use http::Uri;
+use ipnet::IpNet;
 use jiff::tz::TimeZone;
 use ledger::Nano;
+
+use crate::address;
 
 use super::error::FieldError;
 
@@ -44,11 +47,16 @@ pub fn token(field: &str, text: &str) -> Checked {
 const IP_RANGES_MAX: usize = 256;
 
 /// Ranges of addresses: in their shortest form, so that one that names a host by mistake is seen.
-pub fn ip_ranges(field: &str, ranges: &[ipnet::IpNet]) -> Checked {
+pub fn ip_ranges(field: &str, ranges: &[IpNet]) -> Checked {
     if ranges.len() > IP_RANGES_MAX {
         return Err(FieldError::new(field, "are more than 256"));
     }
     distinct(field, ranges)?;
+    let is_foreign = |range: IpNet| address::folded(range) != Ok(range);
+    if let Some((at, range)) = ranges.iter().enumerate().find(|(_, range)| is_foreign(**range)) {
+        let reason = format!("{range} is IPv4 written as IPv6, and would never match");
+        return Err(FieldError::new(format!("{field}[{at}]"), reason));
+    }
     let inexact = ranges.iter().enumerate().find(|(_, range)| range.trunc() != **range);
     match inexact {
         None => Ok(()),

@@ -4,6 +4,7 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::address;
 use crate::id::{AccountId, GroupId, KeyId, MemberId, PolicyId, ProjectId};
 
 use super::documents::names;
@@ -40,7 +41,7 @@ pub struct Key {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<Box<Schedule>>,
     /// Addresses that the key may be used from; empty: all.
-    #[serde(default, deserialize_with = "tight", skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "tight_ranges", skip_serializing_if = "Vec::is_empty")]
     pub ip_ranges: Vec<IpNet>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<GroupId>,
@@ -75,6 +76,15 @@ where
     let mut list = Vec::deserialize(deserializer)?;
     list.shrink_to_fit();
     Ok(list)
+}
+
+/// Older keys may have IPv4 that is written as IPv6, which would never match.
+fn tight_ranges<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
+    let mut ranges: Vec<IpNet> = tight(deserializer)?;
+    for range in &mut ranges {
+        *range = address::folded(*range).unwrap_or(*range);
+    }
+    Ok(ranges)
 }
 
 /// Some models at some endpoints. An empty list stands for all.
@@ -376,9 +386,12 @@ mod tests {
         let stored = serde_json::json!({
             "id": KeyId::from_raw(7), "account": AccountId::from_raw(8), "name": "old", "environment": "live",
             "hash": second, "masked": "tg-live-…2", "created_at": "2026-11-01T00:00:00Z",
+            "ip_ranges": ["::ffff:10.0.0.0/104", "2001:db8::/32"],
             "previous": {"hash": first, "masked": "tg-live-…1", "until": "2026-11-20T00:00:00Z"},
         });
         let mut key: Key = serde_json::from_value(stored).unwrap();
+        let ranges: Vec<_> = key.ip_ranges.iter().map(ToString::to_string).collect();
+        assert_eq!(ranges, ["10.0.0.0/8", "2001:db8::/32"]);
         let at = |text: &str| text.parse::<Timestamp>().unwrap();
         let third = KeyText { hash: KeyHash([3; 32]), masked: "tg-live-…3".into() };
         key.take_text(third, at("2026-11-15T00:00:00Z"), at("2026-11-10T00:00:00Z")).unwrap();

@@ -49,6 +49,30 @@ fn accounts_are_made_changed_and_listed() {
     app.post("/api/accounts", json!({"name": "Anna", "email": "Ann@Example.com"})).ok();
 }
 
+/// D3: a decision says why, in words.
+#[test]
+fn d3_a_decision_without_a_reason_is_refused() {
+    let app = TestApp::new();
+    let (key, _) = app.key(&app.account("Ann"), json!({}));
+    app.patch(&format!("/api/keys/{key}"), json!({"status": "risk_frozen"})).ok();
+    let appeal = app.post("/api/appeals", json!({"key": key, "statement": "It was a test."}));
+    let path = format!("/api/appeals/{}", appeal.text("/id"));
+    let decision = format!("{path}/decision");
+    for state in ["approved", "rejected"] {
+        for reason in ["", "  ", "\n\u{3000}"] {
+            let answer = app.post(&decision, json!({"state": state, "reason": reason}));
+            answer.refused(400, "invalid_value");
+            assert_eq!(answer.field(), "reason");
+        }
+        assert_eq!(app.post(&decision, json!({"state": state})).field(), "reason");
+    }
+    assert_eq!(app.get(&path).text("/state"), "submitted");
+    assert_eq!(app.get(&format!("/api/keys/{key}")).text("/status"), "risk_frozen");
+    app.post(&decision, json!({"state": "approved", "reason": " A test, indeed. "})).ok();
+    assert_eq!(app.get(&path).text("/decision/reason"), "A test, indeed.");
+    assert_eq!(app.get(&format!("/api/keys/{key}")).text("/status_note/text"), "A test, indeed.");
+}
+
 /// D8, C6: a change of an account's zone says that its windows begin anew; what changes nothing says nothing.
 #[test]
 fn d8_a_new_zone_says_that_windows_begin_anew() {

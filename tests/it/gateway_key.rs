@@ -92,6 +92,12 @@ fn d8_a_key_has_an_end_hours_and_addresses() {
     assert!(scene.refused("key_ip_not_allowed").contains("127.0.0.1"));
     scene.change(&json!({"ip_ranges": ["127.0.0.0/8"]}));
     scene.demo.chat(&scene.key, MODEL, "Hello").ok();
+    // Written as IPv6, it is the same range.
+    let shown = scene.change(&json!({"ip_ranges": ["::ffff:10.0.0.0/104"]}));
+    assert_eq!(shown["ip_ranges"], json!(["10.0.0.0/8"]));
+    assert!(scene.refused("key_ip_not_allowed").contains("127.0.0.1"));
+    scene.change(&json!({"ip_ranges": ["::ffff:127.0.0.0/104"]}));
+    scene.demo.chat(&scene.key, MODEL, "Hello").ok();
 }
 
 /// S25: what cannot be meant is refused at save, with its place.
@@ -101,6 +107,8 @@ fn s25_what_a_key_cannot_mean_is_refused_with_its_place() {
     let cases = [
         (json!({"ip_ranges": ["10.0.0.0/8", "10.0.0.0/33"]}), "ip_ranges[1]"),
         (json!({"ip_ranges": ["10.0.0.1/8"]}), "ip_ranges[0]"),
+        (json!({"ip_ranges": ["10.0.0.0/8", "::ffff:10.0.0.0/104"]}), "ip_ranges[1]"),
+        (json!({"ip_ranges": ["::ffff:0.0.0.0/90"]}), "ip_ranges[0]"),
         (json!({"schedule": {"time_zone": "Mars/Olympus"}}), "schedule.time_zone"),
         (json!({"schedule": {"weekly": [{"days": ["mon"], "from": "9", "until": "18:00"}]}}), "schedule"),
         (json!({"status_reason": "leaked_key"}), "status_reason"),

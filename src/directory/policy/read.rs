@@ -8,6 +8,7 @@ use super::super::schedule::Minute;
 use super::condition::{Condition, TextKey};
 use super::pattern::Pattern;
 use super::{ACTIONS, Effect, FieldError, ProjectPattern, Resource, Statement, VERSION};
+use crate::address;
 
 const STATEMENTS_MAX: usize = 100;
 const VALUES_MAX: usize = 200;
@@ -220,8 +221,27 @@ fn range(place: &str, text: &str) -> Read<IpNet> {
         Ok(range) => range,
         Err(_) => return refuse(place, format!("`{text}` is no range of addresses such as 10.0.0.0/8")),
     };
+    let range = match address::folded(range) {
+        Ok(range) => range,
+        Err(why) => return refuse(place, format!("{range} {why}")),
+    };
     match range.trunc() == range {
         true => Ok(range),
         false => refuse(place, format!("names an address within a range: did you mean {}?", range.trunc())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// E6: a condition is on addresses, not on how they are written.
+    #[test]
+    fn e6_a_range_of_ipv4_is_read_as_one() {
+        let read = |text: &str| range("p", text).map(|range| range.to_string()).ok();
+        assert_eq!(read("::ffff:10.0.0.0/104").as_deref(), Some("10.0.0.0/8"));
+        assert_eq!(read("::ffff:10.0.0.1").as_deref(), Some("10.0.0.1/32"));
+        assert_eq!(read("::ffff:10.0.0.1/104"), None, "a host within a range");
+        assert_eq!(read("::ffff:0.0.0.0/90"), None);
     }
 }
