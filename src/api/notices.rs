@@ -37,6 +37,12 @@ static ENDPOINT: Shape = Shape {
         field!("channel", ENDPOINT_CHANNEL, Required, "By which way it is reached; cannot be changed"),
         field!("url", Kind::Text, Nullable, "Of a webhook: where notices are posted to"),
         field!("address", Kind::Text, Nullable, "Of mail: the address"),
+        field!(
+            "by_member",
+            Kind::Bool,
+            Required,
+            "A member named its target: it is called on the public internet alone"
+        ),
         field!("language", LANGUAGE, Required, "Of title and text"),
         field!("events", Kind::List(&EVENT), Required, "What it is told; empty: everything"),
         field!("status", STATUS, Required, "A disabled endpoint is told nothing"),
@@ -200,6 +206,7 @@ impl Resource for NoticeEndpoint {
             "channel": endpoint.target.channel(),
             "url": url,
             "address": address,
+            "by_member": endpoint.by_member,
             "language": endpoint.language,
             "events": endpoint.events,
             "status": endpoint.status,
@@ -239,17 +246,20 @@ fn create_endpoint(call: &Call<'_>) -> Result<Reply, Problem> {
         }
     };
     may_name(call, &target)?;
-    let edit = |endpoint: &mut NoticeEndpoint| apply(endpoint, &fields);
+    let edit = |endpoint: &mut NoticeEndpoint| {
+        endpoint.by_member = call.member().is_some();
+        apply(endpoint, &fields)
+    };
     let secret = secret(&fields);
     let created =
         call.app.directory.create_notice_endpoint(&call.actor(), account, target, secret.as_ref(), &edit)?;
     Ok(resource::created(call, &created))
 }
 
-/// The gateway's own machine is for operators to name.
+/// The gateway's own machine and the networks around it are for operators to name.
 fn may_name(call: &Call<'_>, target: &NoticeTarget) -> Result<(), Problem> {
-    match call.own_account().is_some() && target.is_in_the_clear() {
-        true => Err(forbidden("to name an address of the gateway's own machine")),
+    match call.own_account().is_some() && target.is_in_the_house() {
+        true => Err(forbidden("to set url to an address that is not on the public internet")),
         false => Ok(()),
     }
 }
@@ -260,7 +270,12 @@ fn change_endpoint(call: &Call<'_>) -> Result<Reply, Problem> {
     if let Some(url) = fields.text("url") {
         may_name(call, &NoticeTarget::Webhook { url: url.into() })?;
     }
-    let edit = |endpoint: &mut NoticeEndpoint| apply(endpoint, &fields);
+    let edit = |endpoint: &mut NoticeEndpoint| {
+        if fields.has("url") {
+            endpoint.by_member = call.member().is_some();
+        }
+        apply(endpoint, &fields)
+    };
     let secret = secret(&fields);
     let stored =
         call.app.directory.edit_notice_endpoint(&call.actor(), id, call.expected, secret.as_ref(), &edit)?;

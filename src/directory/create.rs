@@ -311,6 +311,7 @@ impl Directory {
                 account,
                 name: "".into(),
                 target,
+                by_member: false,
                 secret,
                 language: Language::En,
                 events: Vec::new(),

@@ -7,6 +7,7 @@ use http::Uri;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::address::is_public;
 use crate::catalogue::Language;
 use crate::id::{AccountId, NoticeEndpointId};
 use crate::notices::Event;
@@ -29,6 +30,9 @@ pub struct NoticeEndpoint {
     pub account: Option<AccountId>,
     pub name: Box<str>,
     pub target: NoticeTarget,
+    /// Whether a member named the target: then it is called on the public internet alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_member: bool,
     /// What a webhook's notices are signed with, sealed with the master key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<Box<str>>,
@@ -76,13 +80,16 @@ impl NoticeTarget {
         }
     }
 
-    /// Whether it is reached in the clear, which only the gateway's own machine can be: for operators alone to name,
-    /// because what listens there may trust whoever can call it.
-    pub fn is_in_the_clear(&self) -> bool {
+    /// Whether it names the gateway's own machine or an address of no public network: for operators alone to name,
+    /// because what listens there may trust whoever can call it. What a name resolves to is looked at when it is called.
+    pub fn is_in_the_house(&self) -> bool {
         match self {
-            NoticeTarget::Webhook { url } => {
-                url.parse::<Uri>().is_ok_and(|url| url.scheme_str() == Some("http"))
-            }
+            NoticeTarget::Webhook { url } => url.parse::<Uri>().is_ok_and(|url| {
+                let host = bare(url.host().unwrap_or_default());
+                url.scheme_str() == Some("http")
+                    || is_localhost(host)
+                    || host.parse::<IpAddr>().is_ok_and(|address| !is_public(address))
+            }),
             NoticeTarget::Mail { .. } => false,
         }
     }
@@ -156,14 +163,45 @@ fn webhook_url(field: &str, text: &str) -> Result<(), FieldError> {
 }
 
 fn is_loopback(host: &str) -> bool {
-    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    let bare = bare(host);
     bare.eq_ignore_ascii_case("localhost")
         || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// Without the brackets of IPv6.
+fn bare(host: &str) -> &str {
+    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
+}
+
+/// RFC 6761, section 6.3.
+fn is_localhost(host: &str) -> bool {
+    let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+    host == "localhost" || host.ends_with(".localhost")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn i3_an_address_of_the_house_is_known_however_it_is_written() {
+        let webhook = |url: &str| NoticeTarget::Webhook { url: url.into() };
+        for url in [
+            "http://hooks.example.com/",
+            "https://169.254.169.254/latest",
+            "https://10.0.0.1:8443/",
+            "https://[::1]/",
+            "https://[::ffff:192.168.0.1]/",
+            "https://[fd00::1]/",
+            "https://LocalHost./",
+            "https://a.localhost/",
+        ] {
+            assert!(webhook(url).is_in_the_house(), "{url}");
+        }
+        for url in ["https://hooks.example.com/", "https://1.1.1.1/", "https://[2606:4700::1111]/"] {
+            assert!(!webhook(url).is_in_the_house(), "{url}");
+        }
+    }
 
     #[test]
     fn i3_a_webhook_is_encrypted_or_on_this_machine() {

@@ -165,7 +165,7 @@ impl Upstreams {
             }
             // The upstream turned out to speak HTTP/1.1 only while this call waited: go on at once.
             let turn = turn.filter(|_| !host.http1_only.get());
-            let io = connect::connect(origin, &self.tls, limit).await?;
+            let io = connect::connect(origin, &self.tls, limit, self.settings.public_only).await?;
             host.http1_only.set(!io.speaks_http2());
             if !io.speaks_http2() {
                 return Ok(Route::Http1(Box::new(Connection::new(io)), false));

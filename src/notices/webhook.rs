@@ -103,8 +103,9 @@ pub(super) fn shown(url: &str) -> &str {
     url.split_once('?').map_or(url, |(shown, _)| shown)
 }
 
-/// A client for webhooks: each attempt is a connection of its own.
-pub(super) fn client(tls: &Tls) -> Upstreams {
+/// A client for webhooks: each attempt is a connection of its own. `public_only`: for what members named, who are not to
+/// call into the house.
+pub(super) fn client(tls: &Tls, public_only: bool) -> Upstreams {
     let settings = Settings {
         connect_timeout: TIMEOUT,
         write_timeout: TIMEOUT,
@@ -112,6 +113,7 @@ pub(super) fn client(tls: &Tls) -> Upstreams {
         idle_per_host_max: 0,
         idle_timeout: Duration::ZERO,
         http2: false,
+        public_only,
     };
     Upstreams::new(settings, tls)
 }

@@ -41,6 +41,8 @@ const ERROR_CHARS_MAX: usize = 300;
 pub struct Sender {
     runtime: tokio::runtime::Runtime,
     webhooks: Upstreams,
+    /// For those whose URL a member named.
+    webhooks_of_members: Upstreams,
     mailer: Option<Mailer>,
 }
 
@@ -78,7 +80,8 @@ impl Sender {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         Ok(Sender {
             runtime: runtime.map_err(StartError::Runtime)?,
-            webhooks: webhook::client(tls),
+            webhooks: webhook::client(tls, false),
+            webhooks_of_members: webhook::client(tls, true),
             mailer: Mailer::new(mail).map_err(StartError::Mail)?,
         })
     }
@@ -248,7 +251,9 @@ impl Notices {
         }
         let attempts = posts.into_iter().map(|post| async move {
             let Post { claimed, url, body, signature } = post;
-            let sent = webhook::post(&sender.webhooks, &url, &claimed.due.notice, &signature, body).await;
+            let client =
+                if claimed.endpoint.by_member { &sender.webhooks_of_members } else { &sender.webhooks };
+            let sent = webhook::post(client, &url, &claimed.due.notice, &signature, body).await;
             (claimed, sent)
         });
         for (claimed, sent) in sender.runtime.block_on(join_all(attempts)) {

@@ -32,6 +32,7 @@ use crate::support::receiver::{Receiver, Then, mail_server};
 
 on_both_backends!(
     i3_a_webhook_is_signed_and_retried_until_it_is_accepted,
+    i3_what_a_member_named_is_called_on_the_public_internet_alone,
     i3_a_redirect_is_no_delivery_and_a_long_answer_is_one,
     i3_an_endpoint_that_is_down_does_not_take_the_others_turns,
     i3_a_receiver_is_spoken_to_only_if_its_certificate_is_trusted,
@@ -204,6 +205,36 @@ fn i3_a_webhook_is_signed_and_retried_until_it_is_accepted(backend: Backend) {
     assert_eq!((delivered.last_error, delivered.delivered_at_ms), (None, Some(clock.now_ms())));
     node.advance(BACKOFF_MAX);
     assert_eq!(node.notices.round(&sender).unwrap(), 0, "what is delivered is not sent again");
+}
+
+/// What the name resolves to when it is called counts, not what it looked like when it was saved.
+fn i3_what_a_member_named_is_called_on_the_public_internet_alone(backend: Backend) {
+    let stores = backend.open();
+    let node = Node::new(&stores, &Arc::new(ManualClock::new(NOW_MS)), no_mail());
+    let account = node.account("ann");
+    let receiver = Receiver::start(vec![Then::Answer("200 OK")]);
+    let by_name = receiver.url().replace("127.0.0.1", "localhost");
+    let of_members = [receiver.url(), by_name]
+        .map(|url| node.webhook_with(Some(account), &url, &|endpoint| endpoint.by_member = true));
+    let notice = node.notices.post(frozen(Some(account))).unwrap();
+    assert_eq!(node.notices.round(&node.sender()).unwrap(), 2);
+    for delivery in node.sent(notice) {
+        assert_eq!((delivery.state, delivery.attempts), (State::Failed, 1));
+        assert!(delivery.last_error.unwrap().contains("not on the public internet"));
+    }
+    // The only answer is for the operator's choice of the same address.
+    let trust = |endpoint: &mut NoticeEndpoint| {
+        endpoint.by_member = false;
+        Ok::<_, DirectoryError>(())
+    };
+    node.directory.edit("test", of_members[0].raw(), None, &trust).unwrap();
+    node.advance(BACKOFF_MAX);
+    node.notices.round(&node.sender()).unwrap();
+    assert_eq!(receiver.next().json()["id"], notice.to_string());
+    let delivered: Vec<_> =
+        node.sent(notice).into_iter().filter(|delivery| delivery.state == State::Delivered).collect();
+    assert_eq!(delivered.len(), 1);
+    assert_eq!(delivered[0].endpoint, Some(of_members[0]));
 }
 
 fn i3_a_redirect_is_no_delivery_and_a_long_answer_is_one(backend: Backend) {

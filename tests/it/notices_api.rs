@@ -188,9 +188,26 @@ fn e5_members_are_told_what_is_theirs() {
     let make = |url: &str| demo.ask(&Ask::post("/api/notice-endpoints", &hook(url)).bearer(&owner));
     let made = make("https://hooks.example/x").ok();
     assert_eq!(made["account"], account);
-    assert_eq!(make("http://127.0.0.1:8080/x").json()["error"]["code"], "role_forbidden");
+    assert_eq!(made["by_member"], true);
     let path = format!("/api/notice-endpoints/{}", made["id"].as_str().unwrap());
-    let moved = json!({"url": "http://localhost/x"}).to_string();
-    let moved = demo.ask(&Ask::new("PATCH", path).raw_body(moved).bearer(&owner));
-    assert_eq!(moved.json()["error"]["code"], "role_forbidden");
+    let patch = |token: &str, url: &str| {
+        let body = json!({"url": url}).to_string();
+        demo.ask(&Ask::new("PATCH", path.clone()).raw_body(body).bearer(token))
+    };
+    for url in [
+        "http://127.0.0.1:8080/x",
+        "http://localhost/x",
+        "https://169.254.169.254/latest",
+        "https://10.0.0.1/",
+        "https://[::1]/",
+        "https://[::ffff:127.0.0.1]/",
+        "https://localhost/",
+    ] {
+        for reply in [make(url), patch(&owner, url)] {
+            assert_eq!(reply.json()["error"]["code"], "role_forbidden", "{url}: {}", reply.text());
+        }
+    }
+    // An operator knows the house; what a member changes afterwards is the member's again.
+    assert_eq!(patch(&demo.admin_token(), "https://10.0.0.1/").ok()["by_member"], false);
+    assert_eq!(patch(&owner, "https://hooks.example/y").ok()["by_member"], true);
 }

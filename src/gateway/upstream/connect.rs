@@ -21,6 +21,8 @@ use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use crate::address::is_public;
+
 use super::error::ForwardError;
 use super::target::{Address, Origin};
 
@@ -35,17 +37,20 @@ pub(super) enum Io {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-/// Connects to an origin. `limit`: the time that all addresses share.
+/// Connects to an origin. `limit`: the time that all addresses share; `public_only`: to an address of the public internet,
+/// whatever its name resolves to.
 pub(super) async fn connect(
     origin: &Origin,
     tls: &Arc<ClientConfig>,
     limit: Duration,
+    public_only: bool,
 ) -> Result<Io, ForwardError> {
     let failed = |source| ForwardError::Connect { source };
     let tcp = match &origin.proxy {
-        None => connect_tcp(&origin.address, origin.port, limit).await.map_err(failed)?,
+        None => connect_tcp(&origin.address, origin.port, limit, public_only).await.map_err(failed)?,
         Some(proxy) => {
-            let mut tcp = connect_tcp(&proxy.address, proxy.port, limit).await.map_err(failed)?;
+            let mut tcp =
+                connect_tcp(&proxy.address, proxy.port, limit, public_only).await.map_err(failed)?;
             tunnel(&mut tcp, origin).await.map_err(failed)?;
             tcp
         }
@@ -83,8 +88,17 @@ async fn tunnel(tcp: &mut TcpStream, origin: &Origin) -> io::Result<()> {
     }
 }
 
-async fn connect_tcp(address: &Address, port: u16, limit: Duration) -> io::Result<TcpStream> {
+async fn connect_tcp(
+    address: &Address,
+    port: u16,
+    limit: Duration,
+    public_only: bool,
+) -> io::Result<TcpStream> {
+    let may_call = |ip: IpAddr| !public_only || is_public(ip);
+    let not_public =
+        || io::Error::new(io::ErrorKind::PermissionDenied, "the address is not on the public internet");
     let name = match address {
+        Address::Ip(ip) if !may_call(*ip) => return Err(not_public()),
         Address::Ip(ip) => return TcpStream::connect((*ip, port)).await,
         Address::Name(name) => name,
     };
@@ -92,6 +106,10 @@ async fn connect_tcp(address: &Address, port: u16, limit: Duration) -> io::Resul
     let addresses: Vec<SocketAddr> = lookup_host((name.as_str(), port)).await?.take(ADDRESSES_MAX).collect();
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for (at, address) in addresses.iter().enumerate() {
+        if !may_call(address.ip()) {
+            last = not_public();
+            continue;
+        }
         // An equal share of what is left: a black hole (often IPv6) must not starve the rest.
         let others = u32::try_from(addresses.len() - at).unwrap_or(1).max(1);
         let share = limit.saturating_sub(began.elapsed()) / others;

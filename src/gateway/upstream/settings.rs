@@ -21,6 +21,8 @@ pub struct Settings {
     pub idle_timeout: Duration,
     /// Whether HTTP/2 is offered in the TLS handshake.
     pub http2: bool,
+    /// Whether no address is called but one of the public internet: where strangers say what is called.
+    pub public_only: bool,
 }
 
 impl Default for Settings {
@@ -32,6 +34,7 @@ impl Default for Settings {
             idle_per_host_max: 256,
             idle_timeout: Duration::from_secs(50),
             http2: true,
+            public_only: false,
         }
     }
 }
