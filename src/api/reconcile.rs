@@ -180,7 +180,8 @@ static CASE: Shape = Shape {
             "entries",
             Kind::List(&Kind::Object(&ENTRY)),
             Nullable,
-            "Where one case is shown: the corrections that would be made of it now; none: the books cannot put it right"
+            "Where one case is shown: the corrections that would be made of it now, without what was posted of it; none: the \
+             books cannot put it right"
         ),
         field!("corrections", Kind::List(&Kind::Object(&MADE)), Required, "Those that were made of it"),
         field!("opened_at", Kind::Time, Required, "When it was first seen"),
@@ -494,7 +495,7 @@ fn books_of<'a>(call: &'a Call<'_>) -> entry::Books<'a> {
 }
 
 fn case_view(call: &Call<'_>, case: &Case) -> Result<Value, Problem> {
-    let made = correct::made_of(&books_of(call), case)?;
+    let made = entry::made_of(&books_of(call), case)?;
     let made = made.iter().map(|made| json!({"id": made.id, "state": made.state.as_str()}));
     Ok(json!({
         "id": case.id,
@@ -539,7 +540,7 @@ fn get_case(call: &Call<'_>) -> Result<Reply, Problem> {
         row.insert("values".to_owned(), values.unwrap_or(Value::Null));
     }
     let entries = match case.state {
-        CaseState::Open => entry::entries(&books_of(call), &case)?,
+        CaseState::Open => entry::entries(&books_of(call), &case)?.unwrap_or_default(),
         CaseState::Closed | CaseState::Gone => Vec::new(),
     };
     let mut view = case_view(call, &case)?;

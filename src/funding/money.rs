@@ -62,6 +62,16 @@ pub fn share(credit: Nano, part: Nano, pay: Nano) -> Nano {
     Nano(i64::try_from(share).unwrap_or(credit.0))
 }
 
+/// What belongs of a credit to an amount in the currency that was paid, more than was paid too; towards zero. `None`:
+/// nothing was paid, or more than can be counted.
+pub fn proportion(credit: Nano, amount: Nano, pay: Nano) -> Option<Nano> {
+    if pay.0 <= 0 {
+        return None;
+    }
+    let exact = i128::from(credit.0).checked_mul(i128::from(amount.0))? / i128::from(pay.0);
+    i64::try_from(exact).ok().map(Nano)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -89,6 +99,16 @@ mod tests {
         assert_eq!(price(nano("9000000000"), 2_000_000, "USD"), None);
         assert_eq!(to_minor(nano("10000"), "USD"), Some(1_000_000));
         assert_eq!(from_minor(i64::MAX, "USD"), None);
+    }
+
+    /// B7: what was paid too much may be more than the order.
+    #[test]
+    fn b7_a_proportion_has_no_bound_but_what_can_be_counted() {
+        assert_eq!(proportion(nano("10"), nano("25"), nano("10")), Some(nano("25")));
+        assert_eq!(proportion(nano("10"), nano("-181.25"), nano("72.5")), Some(nano("-25")));
+        assert_eq!(proportion(nano("1"), Nano(-1), nano("3")), Some(Nano::ZERO));
+        assert_eq!(proportion(nano("10"), nano("25"), Nano::ZERO), None);
+        assert_eq!(proportion(Nano(i64::MAX), Nano(i64::MIN), Nano(1)), None);
     }
 
     #[test]

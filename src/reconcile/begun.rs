@@ -85,7 +85,7 @@ pub(super) fn heal(
     if posted.is_empty() {
         return Ok(store.forget_begun(id)?);
     }
-    let terms = entry::entries(books, &case)?;
+    let terms = entry::entries(books, &case)?.unwrap_or_default();
     match terms.len() == begun.count {
         true => make(store, books, &case, &begun, terms),
         false => {

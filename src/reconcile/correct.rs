@@ -2,7 +2,7 @@
 //! who did it and why once they are posted.
 //!
 //! Promises: a case has one set of corrections at a time, whoever asks at once; what was rejected may be asked for again.
-//! Must never: close a case whose corrections still wait for a second person.
+//! Must never: close a case whose corrections still wait for a second person, or do not cover what it proposes.
 
 use std::fmt;
 
@@ -62,7 +62,8 @@ impl From<StoreError> for CorrectError {
     }
 }
 
-/// Makes the corrections that an open case proposes, and closes it if none of them waits for a second person.
+/// Makes the corrections that an open case proposes and that were not posted of it before, and closes it if none of them waits
+/// for a second person.
 pub fn correct(
     store: &ReconcileStore,
     books: &Books<'_>,
@@ -76,10 +77,10 @@ pub fn correct(
     if case.state != CaseState::Open {
         return Err(CorrectError::NotOpen);
     }
-    if let Some(waiting) = made_of(books, &case)?.into_iter().find(|made| !is_over(made)) {
+    if let Some(waiting) = entry::made_of(books, &case)?.into_iter().find(|made| !is_over(made)) {
         return Err(CorrectError::Waiting(Box::new(waiting)));
     }
-    let terms = entry::entries(books, &case)?;
+    let terms = entry::entries(books, &case)?.unwrap_or_default();
     if terms.is_empty() {
         return Err(CorrectError::NothingToPost);
     }
@@ -119,7 +120,8 @@ pub fn settle_all(store: &ReconcileStore, books: &Books<'_>, now_ms: i64) -> Res
     Ok(closed)
 }
 
-/// Closes a case if all of its corrections that were not rejected are posted, in the name of whoever had the last word.
+/// Closes a case if none of its corrections waits and what was posted leaves nothing of what it proposes, in the name of whoever
+/// had the last word.
 fn settle(
     store: &ReconcileStore,
     books: &Books<'_>,
@@ -127,18 +129,17 @@ fn settle(
     now_ms: i64,
 ) -> Result<bool, CorrectError> {
     let Some(case) = store.case(id)? else { return Ok(false) };
-    let made = made_of(books, &case)?;
+    let made = entry::made_of(books, &case)?;
     let posted: Vec<_> = made.iter().filter(|made| made.state == CorrectionState::Posted).collect();
     let Some(last) = posted.last().filter(|_| made.iter().all(is_over)) else { return Ok(false) };
+    // One of two was rejected, or the other side says more than it did when they were asked for.
+    if entry::entries(books, &case)?.is_none_or(|rest| !rest.is_empty()) {
+        return Ok(false);
+    }
     let by = last.decision.as_ref().map_or(&last.proposed_by, |decision| &decision.by);
     let names: Vec<_> = posted.iter().map(|made| made.id.to_string()).collect();
     let reason = format!("{} ({})", last.reason, names.join(", "));
     Ok(store.close(id, by, &reason, now_ms)?)
-}
-
-/// The corrections that were made of a case.
-pub fn made_of(books: &Books<'_>, case: &Case) -> Result<Vec<Correction>, CorrectionError> {
-    case.corrections.iter().map(|id| books.corrections.get(*id)).collect()
 }
 
 fn is_over(correction: &Correction) -> bool {

@@ -24,6 +24,8 @@ on_both_backends!(
     b7_what_the_books_cannot_put_right_says_what_to_do,
     b7_money_on_the_wrong_account_is_moved,
     b7_corrections_that_a_crash_cut_off_come_to_their_case,
+    b7_a_payer_who_paid_more_than_twice_the_order_gets_all_of_it,
+    b7_a_case_stays_open_until_its_postings_cover_it,
 );
 
 const HEAD: &str = "created_utc,currency,gross,reporting_category,payment_intent_id\n";
@@ -278,7 +280,9 @@ fn b7_corrections_that_a_crash_cut_off_come_to_their_case(backend: Backend) {
         let begun =
             Begun { count: 2, actor: actor.clone(), reason: reason.clone(), at_ms: app.clock.now_ms() };
         app.reconcile.begin_correcting(id, &begun).unwrap();
-        for (number, terms) in entry::entries(&books, &case).unwrap().into_iter().enumerate().take(posted) {
+        for (number, terms) in
+            entry::entries(&books, &case).unwrap().unwrap().into_iter().enumerate().take(posted)
+        {
             let reference = Some(reference(&case, number));
             let new = NewCorrection { terms, reference, reason: reason.clone(), actor: actor.clone() };
             app.corrections.propose(&new).unwrap();
@@ -306,6 +310,89 @@ fn b7_corrections_that_a_crash_cut_off_come_to_their_case(backend: Backend) {
         (settle(), [desk.available(&wrong), desk.available(&right)]),
         (0, ["1", "19"].map(String::from))
     );
+}
+
+/// A transfer of 35 for an order of 10, another of 4, and one in yuan at 7.25: the account gets or loses what the bank says.
+fn b7_a_payer_who_paid_more_than_twice_the_order_gets_all_of_it(backend: Backend) {
+    let desk = Desk::open(backend);
+    let account = desk.account("Ann");
+    for (number, (provider, paid, currency, difference, entry, then)) in [
+        ("transfer", "35.00", "USD", "25", "25", "35"),
+        ("transfer", "4.00", "USD", "-6", "-6", "39"),
+        ("alipay", "253.75", "CNY", "181.25", "25", "74"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let order = desk.order(&account, provider, "10.00");
+        if provider == "transfer" {
+            let path = format!("/api/orders/{order}/complete");
+            desk.post(&path, json!({"reason": "it is on the bank's statement"})).ok();
+        } else {
+            desk.pay(&order, &Play::default());
+        }
+        assert_eq!(desk.state(&order), "credited");
+        let mapping = format!(
+            "name = \"bank {number}\"\nside = \"payments\"\nscope = \"{provider}\"\njoin = \"order\"\n\
+             currency = \"{currency}\"\n[columns]\nkey = \"Reference\"\namount = \"Amount\"\ntime = \"Booked\"\n"
+        );
+        let content = format!("Reference,Amount,Booked\n{order},{paid},2026-11-22 08:00:00\n");
+        desk.post("/api/reconcile/imports", json!({"mapping": mapping, "content": content})).ok();
+        assert!(ended(&desk)["refused"].is_null());
+        let case = open_case(&desk, &format!("payments:{provider}"));
+        let proposal = &case["proposal"];
+        assert_eq!(
+            (&proposal["action"], &proposal["amount"], &proposal["currency"]),
+            (&json!("adjust_order"), &json!(difference), &json!(currency))
+        );
+        entry_is(&case, "adjustment", &account, entry);
+        assert_eq!(correct_case(&desk, &case).ok()["state"], "closed");
+        assert_eq!(desk.available(&account), then);
+    }
+}
+
+/// Large ones wait for a second person. Of two, one is approved and one rejected; and while one waits the other side says more.
+fn b7_a_case_stays_open_until_its_postings_cover_it(backend: Backend) {
+    let desk = Desk::open_with(backend, vec![("ledger.approval_above", "1".to_owned())]);
+    let ((right, _, _), (wrong, _, _)) = (paid(&desk), paid(&desk));
+    let second = operator(&desk);
+    let decide = |case: &Value, number: usize, state: &str| {
+        let made = case["corrections"][number]["id"].as_str().unwrap().to_owned();
+        let body = json!({"state": state, "reason": "looked at it"});
+        desk.ask(&Ask::post(format!("/api/corrections/{made}/decision"), &body).bearer(&second)).ok();
+    };
+    let app = desk.app();
+    let settle = || {
+        let books = entry::Books { funding: &app.funding, corrections: &app.corrections };
+        correct::settle_all(&app.reconcile, &books, app.clock.now_ms()).unwrap()
+    };
+    let case = moved(&desk, &wrong, &right);
+    let id = json!({"id": case.to_string()});
+    let asked = correct_case(&desk, &id).ok();
+    decide(&asked, 0, "approved");
+    decide(&asked, 1, "rejected");
+    assert_eq!(settle(), 0);
+    assert_eq!([desk.available(&wrong), desk.available(&right)], ["7", "10"]);
+    // Only what is missing is asked for again.
+    let rest = shown(&desk, &id);
+    assert_eq!((&rest["state"], rest["entries"].as_array().unwrap().len()), (&json!("open"), 1), "{rest:#}");
+    entry_is(&rest, "adjustment", &right, "3");
+    let again = correct_case(&desk, &id).ok();
+    let mut case = app.reconcile.case(case).unwrap().unwrap();
+    case.proposal =
+        Some(json!({"action": "move_between_accounts", "from": wrong, "to": right, "amount": "5"}));
+    app.reconcile.see(&[case]).unwrap();
+    decide(&again, 2, "approved");
+    assert_eq!(settle(), 0);
+    let rest = shown(&desk, &id);
+    let amounts: Vec<_> = rest["entries"].as_array().unwrap().iter().map(|entry| &entry["amount"]).collect();
+    assert_eq!(amounts, ["-2", "2"], "{rest:#}");
+    let last = correct_case(&desk, &id).ok();
+    decide(&last, 3, "approved");
+    decide(&last, 4, "approved");
+    assert_eq!((settle(), settle()), (1, 0));
+    assert_eq!([desk.available(&wrong), desk.available(&right)], ["5", "15"]);
+    assert_eq!(shown(&desk, &id)["state"], "closed");
 }
 
 /// The same by the command line, which says what to do next.
