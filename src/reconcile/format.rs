@@ -6,6 +6,7 @@ use std::fmt;
 use jiff::tz::TimeZone;
 use serde::Deserialize;
 
+use super::read::Notation;
 use super::row::Class;
 
 /// Whose file it is.
@@ -95,6 +96,15 @@ pub enum Encoding {
     Gb18030,
 }
 
+/// The mark before the part of an amount that is less than one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub enum Decimal {
+    #[serde(rename = ".")]
+    Point,
+    #[serde(rename = ",")]
+    Comma,
+}
+
 /// Names of columns, or of fields.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -171,6 +181,13 @@ pub struct Format {
     /// More places than a nano-unit has are rounded, half to even; else they are refused.
     #[serde(default)]
     pub round: bool,
+    /// Of amounts in a table; the other of the two stands between thousands. Unless it is told, what can be read in two ways is
+    /// refused.
+    #[serde(default)]
+    pub decimal: Option<Decimal>,
+    /// Amounts in a table may have an exponent; those in JSON may.
+    #[serde(default)]
+    pub exponents: bool,
     #[serde(default)]
     pub columns: Columns,
     /// What the values of the column `class` mean: payment, refund, dispute, cost or ignore; `*` is any other.
@@ -246,6 +263,9 @@ impl Format {
         if TimeZone::get(&self.time_zone).is_err() {
             return wrong("time_zone is not known");
         }
+        if self.layout != Layout::Csv && self.decimal.is_some() {
+            return wrong("decimal is for layout csv: numbers in JSON have a point");
+        }
         if matches!(self.layout, Layout::Csv | Layout::JsonLines) {
             let columns = &self.columns;
             if columns.amount.is_none() || columns.time.is_none() {
@@ -266,6 +286,12 @@ impl Format {
             }
         }
         Ok(())
+    }
+
+    /// How amounts are written, moved right by some places.
+    pub fn notation(&self, places: u32) -> Notation {
+        let exponents = self.exponents || self.layout != Layout::Csv;
+        Notation { decimal: self.decimal, exponents, places, round: self.round }
     }
 
     /// What a value of the class column means; `Some(None)`: the row is ignored, `None`: the value is not known.
@@ -313,6 +339,8 @@ mod tests {
             (columns, "currency"),
             ("typo = 1", "typo"),
             ("time_zone = \"Nowhere\"", "time_zone"),
+            ("decimal = \";\"", "variant"),
+            ("decimal = \",\"\nlayout = \"json_lines\"", "decimal is for layout csv"),
             ("[classes]\nx = \"money\"", "none of payment"),
         ] {
             let more = if why == "none of payment" {

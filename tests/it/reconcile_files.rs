@@ -20,6 +20,7 @@ on_both_backends!(
     b7_cost_reports_are_summed_by_day,
     b7_a_broken_file_is_refused_with_its_line,
     b7_a_file_in_a_currency_of_nobody_is_refused,
+    b7_amounts_with_a_decimal_comma_are_refused_or_read_as_the_mapping_says,
 );
 
 const STRIPE_BALANCE: &str = include_str!("bills/stripe-balance.csv");
@@ -348,4 +349,42 @@ fn b7_a_file_in_a_currency_of_nobody_is_refused(backend: Backend) {
         assert!(told["refused"]["reason"].as_str().unwrap().contains(&wanted), "{format}: {told:#}");
     }
     assert_eq!(rows_kept(app.app()), 0);
+}
+
+/// A German bank's file: read as its mapping says, else refused with the line and what to do. Exponents are in no bank's file.
+fn b7_amounts_with_a_decimal_comma_are_refused_or_read_as_the_mapping_says(backend: Backend) {
+    let app = TestApp::on(backend);
+    let import = |decimal: &str, amounts: [&str; 2]| {
+        let mapping = format!(
+            "name = \"bank\"\nside = \"payments\"\nscope = \"transfer\"\njoin = \"order\"\ndelimiter = \";\"\n\
+             currency = \"USD\"\n{decimal}\n[columns]\nkey = \"Ref\"\namount = \"Amount\"\ntime = \"Booked\"\n"
+        );
+        let rows = amounts.map(|amount| format!("ord_1;{amount};2026-11-22 08:00:00\n"));
+        let content = format!("Ref;Amount;Booked\n{}", rows.concat());
+        app.post("/api/reconcile/imports", json!({"mapping": mapping, "content": content})).ok();
+        ended(|| app.get("/api/reconcile").ok())
+    };
+    let (comma, point) = ("decimal = \",\"", "decimal = \".\"");
+    for (decimal, amount, reason) in [
+        ("", "100,00", "\"100,00\" has a comma that parts no thousands"),
+        ("", "1.234,50", "decimal = \",\""),
+        ("", "1,000", "\"1,000\" can be read in two ways"),
+        ("", "1e2", "\"1e2\" is no number without an exponent"),
+        (point, "100,00", "parts no thousands"),
+        (comma, "100.00", "\"100.00\" has a point that parts no thousands"),
+        (comma, "1e2", "without an exponent"),
+    ] {
+        let told = import(decimal, ["7", amount]);
+        assert_eq!(told["refused"]["line"], 3, "{told:#}");
+        assert!(told["refused"]["reason"].as_str().unwrap().contains(reason), "{told:#}");
+    }
+    assert_eq!(rows_kept(app.app()), 0);
+    for (decimal, amounts, wanted) in [
+        (comma, ["100,00", "1.234,50"], ["100", "1234.5"]),
+        (point, ["1,000", "-1,000.25"], ["1000", "-1000.25"]),
+        ("", ["100.00", "$1,234.50"], ["100", "1234.5"]),
+    ] {
+        let read: Vec<_> = rows(app.app(), &import(decimal, amounts)).into_iter().map(|row| row.2).collect();
+        assert_eq!(read, wanted);
+    }
 }

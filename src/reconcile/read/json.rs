@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::{Each, Fault, FileRow, ReadError, Reading, Values, day_of, parse_amount};
+use super::{Each, Fault, FileRow, ReadError, Reading, Values, day_of};
 use crate::reconcile::format::Layout;
 use crate::reconcile::row::{Class, Row};
 
@@ -73,7 +73,7 @@ impl Reading<'_> {
             };
             let currency = self.currency_of(&currency);
             let currency = currency.map_err(|why| fault(&format!("has a currency that is none: {why}")))?;
-            let read = parse_amount(&amount, places, self.format.round);
+            let read = self.format.notation(places).read(&amount);
             let read = read.map_err(|why| fault(&format!("has the amount \"{amount}\", which {why}")))?;
             let row = Row::new(day_of(at_ms), Class::Cost, Some(read), &currency, at_ms);
             each(FileRow { row, line, body: result.to_string() })?;

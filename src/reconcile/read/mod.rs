@@ -1,6 +1,6 @@
 //! Reading files: CSV by a mapping, JSON by line, and the JSON of two upstreams' cost reports.
 //!
-//! Promises: what cannot be understood is told with its line and the reason; amounts are exact, or rounded once to the
+//! Promises: what cannot be understood, or in two ways, is told with its line and the reason; amounts are exact, or rounded once to the
 //! nano-unit where the format says so; the file is read once from its beginning to its end, in constant memory (the cost
 //! reports, which are small, excepted).
 
@@ -23,10 +23,10 @@ use super::format::{Format, Join, Layout};
 use super::row::{Class, Row};
 use crate::funding::money;
 
+pub use amount::Notation;
 pub use fault::{Fault, ReadError};
 pub use text::Utf8Check;
 
-use amount::parse_amount;
 use text::Decoded;
 use values::Values;
 
@@ -129,11 +129,9 @@ impl Reading<'_> {
     }
 
     fn amount(&self, text: &str, currency: &str) -> Result<Nano, String> {
-        let plain: String =
-            text.chars().filter(|c| *c != ',' && !matches!(c, '¥' | '$' | '€' | '￥')).collect();
-        let places = if self.format.minor_units { money::places(currency) } else { 0 };
-        parse_amount(plain.trim(), places, self.format.round)
-            .map_err(|why| format!("the amount \"{text}\" {why}"))
+        let notation =
+            self.format.notation(if self.format.minor_units { money::places(currency) } else { 0 });
+        notation.read(text).map_err(|why| format!("the amount \"{text}\" {why}"))
     }
 
     fn time(&self, text: &str) -> Result<i64, String> {
