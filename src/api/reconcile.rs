@@ -97,6 +97,12 @@ static IMPORT: Shape = Shape {
         field!("sha256", Kind::Text, Required, "Of the file; it is imported once"),
         field!("bytes", COUNT, Required, "Size of the file"),
         field!("rows", COUNT, Required, "Rows in it"),
+        field!(
+            "rows_known",
+            COUNT,
+            Required,
+            "Of them, those that an earlier import of the same provider had, too"
+        ),
         field!("from", Kind::Time, Required, "The time that it covers …"),
         field!("until", Kind::Time, Required, "… and its end"),
         field!("imported_at", Kind::Time, Required, "When"),
@@ -401,6 +407,7 @@ fn import_view(import: &Import) -> Value {
         "sha256": hex::encode(&import.sha256),
         "bytes": import.bytes,
         "rows": import.rows,
+        "rows_known": import.known,
         "from": time_text(import.from_ms),
         "until": time_text(import.until_ms),
         "imported_at": time_text(import.at_ms),

@@ -87,6 +87,7 @@ const IMPORTS: &[(&str, &str)] = &[
     ("SCOPE", "scope"),
     ("FILE", "file"),
     ("ROWS", "rows"),
+    ("KNOWN", "rows_known"),
     ("FROM", "from"),
     ("UNTIL", "until"),
 ];

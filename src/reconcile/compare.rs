@@ -1,7 +1,7 @@
 //! Two sides of the same money, row by row.
 //!
 //! Rows of one key and class are paired by amount and currency first; what is left is paired in the order of time and
-//! differs. Pure but for the reading of the sorted rows.
+//! differs. What several files have is one row ([`overlap`]). Pure but for the reading of the sorted rows.
 
 use std::io;
 
@@ -9,6 +9,7 @@ use hashbrown::HashMap;
 use ledger::Nano;
 use serde::{Deserialize, Serialize};
 
+use super::overlap;
 use super::row::{Class, Row};
 use super::sort::Sorted;
 
@@ -189,7 +190,8 @@ impl Walk {
                 (Some(one), None) | (None, Some(one)) => one.key.clone(),
                 (Some(one), Some(other)) => (&one.key).min(&other.key).clone(),
             };
-            let (our_rows, their_rows) = (ours.take_key(&key)?, theirs.take_key(&key)?);
+            let our_rows = ours.take_key(&key)?;
+            let their_rows = overlap::once(theirs.take_key(&key)?, &|_| 0);
             counts.ours += our_rows.len() as u64;
             counts.theirs += their_rows.len() as u64;
             one_key(&our_rows, &their_rows, rules, counts, lonely, found)?;

@@ -1,6 +1,6 @@
 //! Our rows beside the files of one payment provider or one upstream.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use hashbrown::HashMap;
@@ -10,6 +10,7 @@ use super::format::{Join, Side};
 use super::import::Import;
 use super::keeper::Keeper;
 use super::ours;
+use super::overlap;
 use super::row::Row;
 use super::run::{LATE_MS, Parts, RunError, SourceReport};
 use super::sort::Sorter;
@@ -43,6 +44,14 @@ impl Counterpart {
     fn files(&self) -> String {
         let newest = self.imports.iter().map(|import| import.id.raw()).max().unwrap_or(0);
         format!("{} up to {newest}", self.imports.len())
+    }
+
+    /// Each import's format, as a number.
+    fn formats(&self) -> HashMap<String, usize> {
+        let names: BTreeSet<&str> = self.imports.iter().map(|import| &*import.format).collect();
+        let number =
+            |import: &Import| names.iter().position(|name| *name == import.format).unwrap_or_default();
+        self.imports.iter().map(|import| (import.id.to_string(), number(import))).collect()
     }
 
     fn covered(&self) -> (i64, i64) {
@@ -98,7 +107,10 @@ pub fn compare(
         return Ok(keeper.interrupted()?);
     }
     if counterpart.join == Join::Day {
-        (own, theirs) = (summed(own, parts)?, summed(theirs, parts)?);
+        let formats = counterpart.formats();
+        // A bill by day tells whose it is by its format alone.
+        let maker = |row: &Row| formats.get(overlap::import_of(row)).copied().unwrap_or_default();
+        (own, theirs) = (summed(own, &|_| 0, parts)?, summed(theirs, &maker, parts)?);
     }
     if !keeper.walk("comparing", own, theirs, &counterpart.rules())? {
         return Ok(keeper.interrupted()?);
@@ -128,14 +140,13 @@ fn day_bounds((from, until): (i64, i64)) -> (i64, i64) {
     (from.div_euclid(DAY_MS) * DAY_MS, (until.div_euclid(DAY_MS) + 1) * DAY_MS - 1)
 }
 
-/// The rows of each key and currency as one.
-fn summed(rows: Sorter, parts: &Parts<'_>) -> io::Result<Sorter> {
+/// The rows of each key and currency as one; what several files of one maker have counts once.
+fn summed(rows: Sorter, maker: &dyn Fn(&Row) -> usize, parts: &Parts<'_>) -> io::Result<Sorter> {
     let mut to = Sorter::new(parts.folder);
     let mut rows = rows.sorted()?;
     while let Some(key) = rows.peek().map(|row| row.key.clone()) {
         let mut sums: HashMap<Box<str>, Row> = HashMap::new();
-        while rows.peek().is_some_and(|row| row.key == key) {
-            let Some(row) = rows.next_row()? else { break };
+        for row in overlap::once(rows.take_key(&key)?, maker) {
             match sums.get_mut(&row.currency) {
                 Some(sum) => {
                     let (one, other) = (sum.amount.unwrap_or_default(), row.amount.unwrap_or_default());

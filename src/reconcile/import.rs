@@ -28,6 +28,8 @@ pub struct Import {
     pub sha256: [u8; 32],
     pub bytes: u64,
     pub rows: u64,
+    /// Of them, those that an earlier import of the same counterpart had, too.
+    pub known: u64,
     /// The time that it covers: of its first and last row, unless it was said.
     pub from_ms: i64,
     pub until_ms: i64,
@@ -168,7 +170,7 @@ pub fn import(
     if found.rows == 0 {
         return Err(ImportError::File(Fault::new(0, "it has no rows")));
     }
-    let import = Import {
+    let mut import = Import {
         id: ReconcileImportId::new(clock, entropy),
         side: new.format.side,
         scope: new.scope.unwrap_or_else(|| new.format.scope.clone()),
@@ -178,6 +180,7 @@ pub fn import(
         sha256: checked.sha256,
         bytes: checked.bytes,
         rows: found.rows,
+        known: 0,
         from_ms: new.from_ms.or(found.from_ms).unwrap_or(0),
         until_ms: new.until_ms.or(found.until_ms).unwrap_or(0),
         said: new.from_ms.is_some() && new.until_ms.is_some(),
@@ -187,9 +190,15 @@ pub fn import(
     store.forget_unfinished()?;
     store.begin(&import)?;
     progress.begin("importing", found.rows);
-    let written = write(store, &mut reading, import.id);
+    let written = write(store, &mut reading, import.id).and_then(|()| {
+        progress.begin("overlaps", 0);
+        Ok(store.count_known(&import, found.from_ms.zip(found.until_ms).unwrap_or_default())?)
+    });
     match written {
-        Ok(()) => store.finish(import.id)?,
+        Ok(known) => {
+            import.known = known;
+            store.finish(import.id, known)?;
+        }
         Err(why) => {
             store.forget(import.id)?;
             return Err(why);

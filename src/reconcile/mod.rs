@@ -21,6 +21,7 @@ pub mod format;
 pub mod import;
 mod keeper;
 mod ours;
+mod overlap;
 pub mod read;
 mod row;
 pub mod run;

@@ -27,7 +27,7 @@ const ROWS_PER_STATEMENT: usize = 64;
 const ROW_COLUMNS: usize = 11;
 
 const IMPORT: &str = "SELECT id, side, scope, format, join_by, file, sha256, bytes, row_count, from_ms, until_ms, \
-     at_ms, actor, said FROM reconcile_imports";
+     at_ms, actor, said, known_count FROM reconcile_imports";
 const CASE: &str = "SELECT id, source, kind, subject, state, ours, theirs, cause, proposal, opened_ms, seen_run, \
      closed_ms, closed_by, reason, corrections FROM reconcile_cases";
 
@@ -92,10 +92,41 @@ impl ReconcileStore {
         })
     }
 
+    /// How many of an import's rows, which are of this time, an earlier one of the same counterpart has, too: each as often as one
+    /// of those has it. The import is not finished yet.
+    pub fn count_known(&self, import: &Import, (from_ms, until_ms): (i64, i64)) -> Result<u64> {
+        let is_by_day = import.join == Join::Day;
+        // A bill by day tells whose it is by its format alone.
+        let others = if is_by_day { "join_by = 'day' AND format = ?3" } else { "join_by <> 'day'" };
+        let others = format!(
+            "SELECT id FROM reconcile_imports WHERE state = 'loaded' AND side = ?1 AND scope = ?2 AND {others}"
+        );
+        let mut params = store_params![import.side.as_str(), &import.scope].to_vec();
+        params.extend(is_by_day.then(|| StoreValue::from(&*import.format)));
+        if self.db.query_one(&others, &params)?.is_none() {
+            return Ok(0);
+        }
+        let at = params.len();
+        params.extend_from_slice(store_params![import.id.raw(), from_ms, until_ms]);
+        let same = "name, class, amount, currency, at_ms";
+        let sql = format!(
+            "WITH here AS (SELECT {same}, COUNT(*) AS times FROM reconcile_rows WHERE import = ?{} GROUP BY {same}), \
+             there AS (SELECT {same}, COUNT(*) AS times FROM reconcile_rows WHERE import IN ({others}) \
+             AND at_ms BETWEEN ?{} AND ?{} GROUP BY import, {same}), \
+             most AS (SELECT {same}, MAX(times) AS times FROM there GROUP BY {same}) \
+             SELECT CAST(COALESCE(SUM(CASE WHEN here.times < most.times THEN here.times ELSE most.times END), 0) AS BIGINT) \
+             FROM here JOIN most USING ({same})",
+            at + 1,
+            at + 2,
+            at + 3,
+        );
+        self.db.query_one(&sql, &params)?.map_or(Ok(0), |row| row.id(0))
+    }
+
     /// From now on its rows are looked at.
-    pub fn finish(&self, import: ReconcileImportId) -> Result<()> {
-        let sql = "UPDATE reconcile_imports SET state = 'loaded' WHERE id = ?1";
-        self.db.execute(sql, store_params![import.raw()]).map(drop)
+    pub fn finish(&self, import: ReconcileImportId, known: u64) -> Result<()> {
+        let sql = "UPDATE reconcile_imports SET state = 'loaded', known_count = ?2 WHERE id = ?1";
+        self.db.execute(sql, store_params![import.raw(), known]).map(drop)
     }
 
     /// Imports, the newest first.
@@ -300,6 +331,7 @@ fn read_import(row: &StoreRow) -> Result<Import> {
         at_ms: row.int(11)?,
         actor: row.text(12)?.to_owned(),
         said: row.int(13)? != 0,
+        known: row.id(14)?,
     })
 }
 

@@ -59,7 +59,7 @@ pub const PROJECTIONS: Part = Part {
 };
 pub const RECONCILE: Part = Part {
     name: "reconcile",
-    migrations: migrations!("reconcile": 1 "0001_reconcile", 2 "0002_runs", 3 "0003_begun"),
+    migrations: migrations!("reconcile": 1 "0001_reconcile", 2 "0002_runs", 3 "0003_begun", 4 "0004_known_rows"),
 };
 pub const TASKS: Part = Part {
     name: "tasks",

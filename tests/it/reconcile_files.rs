@@ -21,6 +21,8 @@ on_both_backends!(
     b7_a_broken_file_is_refused_with_its_line,
     b7_a_file_in_a_currency_of_nobody_is_refused,
     b7_amounts_with_a_decimal_comma_are_refused_or_read_as_the_mapping_says,
+    b7_statements_that_overlap_make_no_cases,
+    b7_bills_that_overlap_are_counted_once,
 );
 
 const STRIPE_BALANCE: &str = include_str!("bills/stripe-balance.csv");
@@ -387,4 +389,78 @@ fn b7_amounts_with_a_decimal_comma_are_refused_or_read_as_the_mapping_says(backe
         let read: Vec<_> = rows(app.app(), &import(decimal, amounts)).into_iter().map(|row| row.2).collect();
         assert_eq!(read, wanted);
     }
+}
+
+/// The statement of two days, and then that of three: what both have is there once, and twice is only what one file has twice.
+fn b7_statements_that_overlap_make_no_cases(backend: Backend) {
+    let desk = Desk::open(backend);
+    let account = desk.account("Ann");
+    let payments = [(); 3].map(|()| {
+        let order = desk.order(&account, "stripe", "10.00");
+        desk.pay(&order, &Play::default());
+        desk.providers.charge(&order).unwrap()["payment_intent"].as_str().unwrap().to_owned()
+    });
+    let file = |rows: &[&String]| {
+        let rows = rows.iter().map(|payment| format!("2026-11-22 08:00:00,usd,10.00,charge,{payment}\n"));
+        let head = "created_utc,currency,gross,reporting_category,payment_intent_id\n";
+        format!("{head}{}", rows.collect::<String>())
+    };
+    let [x0, x1, x2] = &payments;
+    let first = import(&desk, "stripe-balance", file(&[x0, x1]).as_bytes());
+    assert_eq!(first["import"]["rows_known"], 0, "{first:#}");
+    let second = import(&desk, "stripe-balance", file(&[x0, x1, x2]).as_bytes());
+    assert_eq!(
+        (&second["import"]["rows"], &second["import"]["rows_known"]),
+        (&json!(3), &json!(2)),
+        "{second:#}"
+    );
+    let report = compare(&desk);
+    assert_eq!(report["clean"], true, "{report:#}");
+    let of = source(&report, "payments:stripe");
+    assert_eq!((&of["theirs"], &of["matched"]), (&json!(3), &json!(3)));
+    // A third that has one payment twice: one of the two was there already, the other is a double.
+    let third = import(&desk, "stripe-balance", file(&[x2, x2]).as_bytes());
+    assert_eq!(third["import"]["rows_known"], 1, "{third:#}");
+    assert_eq!(source(&compare(&desk), "payments:stripe")["differences"], json!({"row_doubled": 1}));
+    let again = import(&desk, "stripe-balance", format!("{}\n", file(&[x2, x2])).as_bytes());
+    assert_eq!(again["import"]["rows_known"], 2, "{again:#}");
+    assert_eq!(source(&compare(&desk), "payments:stripe")["differences"], json!({"row_doubled": 1}));
+    let listed = desk.get("/api/reconcile/imports")["data"].clone();
+    let known = listed.as_array().unwrap().iter().map(|import| import["rows_known"].as_u64().unwrap());
+    let mut known: Vec<_> = known.collect();
+    known.sort_unstable();
+    assert_eq!(known, [0, 1, 2, 2]);
+}
+
+/// Call by call, and by day: a day that two reports have costs what one of them says.
+fn b7_bills_that_overlap_are_counted_once(backend: Backend) {
+    let desk = Desk::open(backend);
+    let line = |number: u32| format!("chatcmpl-{number},0.000125,USD,2026-11-22T08:00:0{number}Z\n");
+    for (numbers, known) in [(&[1, 2][..], 0), (&[1, 2, 3], 2)] {
+        let rows: String = numbers.iter().copied().map(line).collect();
+        let bill = format!("request_id,cost,currency,time\n{rows}");
+        let imported = import(&desk, "upstream-csv", bill.as_bytes());
+        assert_eq!(imported["import"]["rows_known"], known, "{imported:#}");
+    }
+    let day = |day: u32, costs: &[&str]| -> String {
+        let line = |cost: &&str| format!("2026-11-{day}T00:00:00+00:00,{cost},usd\n");
+        costs.iter().map(line).collect()
+    };
+    let head = "start_time_iso,amount_value,amount_currency\n";
+    // Two line items of one day may cost the same.
+    for (days, known) in [
+        (day(21, &["0.5", "0.5", "0.25"]), 0),
+        (format!("{}{}", day(21, &["0.5", "0.5", "0.25"]), day(22, &["0.5"])), 3),
+    ] {
+        let imported = import(&desk, "openai-costs-csv", format!("{head}{days}").as_bytes());
+        assert_eq!(imported["import"]["rows_known"], known, "{imported:#}");
+    }
+    let report = compare(&desk);
+    assert_eq!(source(&report, "upstream:all")["differences"], json!({"never_admitted": 3}), "{report:#}");
+    assert_eq!(source(&report, "upstream:all:day")["differences"], json!({"never_admitted": 2}));
+    let cases = desk.get("/api/reconcile/cases?source=upstream:all:day")["data"].clone();
+    let mut billed: Vec<_> =
+        cases.as_array().unwrap().iter().map(|case| case["theirs"]["amount"].as_str().unwrap()).collect();
+    billed.sort_unstable();
+    assert_eq!(billed, ["0.5", "1.25"], "{cases:#}");
 }
