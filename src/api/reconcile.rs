@@ -451,14 +451,18 @@ fn read_import(call: &Call<'_>) -> Result<NewImport, Problem> {
     let time = |name: &str| -> Result<Option<i64>, FieldError> {
         Ok(fields.parsed::<jiff::Timestamp>(name)?.map(|time| time.as_millisecond()))
     };
+    let (from_ms, until_ms) = (time("from")?, time("until")?);
+    if from_ms.zip(until_ms).is_some_and(|(from, until)| from > until) {
+        return Err(FieldError::new("until", "is before from").into());
+    }
     let name = fields.text("file").unwrap_or(file);
     Ok(NewImport {
         format,
         file: name.rsplit('/').next().unwrap_or(name).chars().take(200).collect(),
         content,
         scope: fields.text("scope").map(str::to_owned),
-        from_ms: time("from")?,
-        until_ms: time("until")?,
+        from_ms,
+        until_ms,
         actor: call.actor(),
     })
 }

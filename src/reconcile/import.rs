@@ -11,6 +11,7 @@ use super::format::{Encoding, Format, Join, Side};
 use super::read::{self, Fault, FileRow, ReadError, Utf8Check};
 use super::store::ReconcileStore;
 use crate::clock::{Clock, Entropy};
+use crate::explain::time_text;
 use crate::id::ReconcileImportId;
 use crate::job::Progress;
 use crate::store::StoreError;
@@ -170,6 +171,13 @@ pub fn import(
     if found.rows == 0 {
         return Err(ImportError::File(Fault::new(0, "it has no rows")));
     }
+    let from_ms = new.from_ms.or(found.from_ms).unwrap_or(0);
+    let until_ms = new.until_ms.or(found.until_ms).unwrap_or(0);
+    if from_ms > until_ms {
+        let (from, until) = (time_text(from_ms), time_text(until_ms));
+        let reason = format!("the time that it covers would begin at {from} and end before that, at {until}");
+        return Err(ImportError::File(Fault::new(0, reason)));
+    }
     let mut import = Import {
         id: ReconcileImportId::new(clock, entropy),
         side: new.format.side,
@@ -181,8 +189,8 @@ pub fn import(
         bytes: checked.bytes,
         rows: found.rows,
         known: 0,
-        from_ms: new.from_ms.or(found.from_ms).unwrap_or(0),
-        until_ms: new.until_ms.or(found.until_ms).unwrap_or(0),
+        from_ms,
+        until_ms,
         said: new.from_ms.is_some() && new.until_ms.is_some(),
         at_ms: clock.now_ms(),
         actor: new.actor,

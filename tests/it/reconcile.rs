@@ -13,6 +13,7 @@ use crate::support::demo::Demo;
 on_both_backends!(
     b7_a_file_is_imported_whole_and_once_or_not_at_all,
     b7_a_difference_is_a_case_with_both_sides,
+    b7_a_time_that_ends_before_it_begins_is_refused,
     s46_the_upstreams_bill_is_explained_row_by_row,
 );
 
@@ -99,6 +100,29 @@ fn what_can_be_told_without_reading_the_file_is_told_at_once() {
         answer.refused(400, "invalid_value");
         assert_eq!(answer.field(), field);
     }
+}
+
+/// Both ends said: at once. One said, beside the rows of the file: once it is read.
+fn b7_a_time_that_ends_before_it_begins_is_refused(backend: Backend) {
+    let app = TestApp::on(backend);
+    let content = format!("{HEAD}2026-11-22 08:00:00,usd,10.00,charge,pi_1\n");
+    let body = |times: Value| {
+        let mut body = json!({"format": "stripe-balance", "content": content});
+        body.as_object_mut().unwrap().append(&mut times.as_object().unwrap().clone());
+        body
+    };
+    let (early, late) = ("2026-11-01T00:00:00Z", "2026-11-28T00:00:00Z");
+    let answer = app.post("/api/reconcile/imports", body(json!({"from": late, "until": early})));
+    answer.refused(400, "invalid_value");
+    assert_eq!(answer.field(), "until");
+    for times in [json!({"from": late}), json!({"until": early})] {
+        let told = long(&app, "/api/reconcile/imports", body(times));
+        let reason = told["refused"]["reason"].as_str().unwrap_or_else(|| panic!("{told:#}"));
+        assert!(reason.contains("and end before that"), "{told:#}");
+    }
+    assert_eq!(app.get("/api/reconcile/imports").ok()["data"], json!([]));
+    let told = long(&app, "/api/reconcile/imports", body(json!({"from": early, "until": late})));
+    assert_eq!(told["import"]["rows"], 1, "{told:#}");
 }
 
 /// A payment that nobody knows is a case with the values of its line, a cause and a proposal; it closes with a reason, or
