@@ -7,14 +7,14 @@ use serde_json::{Value, json};
 use crate::app::App;
 use crate::directory::FieldError;
 use crate::explain::time_text;
-use crate::funding::CorrectionTerms;
+use crate::funding::{CorrectionTerms, provider};
 use crate::hex;
 use crate::id::ReconcileCaseId;
 use crate::job::{Ended, Progress};
 use crate::reconcile::import::{self, Content};
 use crate::reconcile::{
-    Asked, Case, CaseState, Format, Import, ImportError, NewImport, Parts, Report, SourceReport, correct,
-    entry, run,
+    Asked, Case, CaseState, Format, Import, ImportError, NewImport, Parts, Report, Side, SourceReport,
+    correct, entry, run,
 };
 
 use super::access::{self, Access, Principal};
@@ -432,6 +432,7 @@ fn read_import(call: &Call<'_>) -> Result<NewImport, Problem> {
         }
         _ => return Err(FieldError::new("format", "either a format or a mapping must be there").into()),
     };
+    check_scope(call.app, &format, fields.text("scope"))?;
     let (content, file) = match (fields.text("content"), fields.text("path")) {
         (Some(content), None) => (Content::Bytes(content.as_bytes().to_vec()), "content"),
         (None, Some(path)) => {
@@ -465,6 +466,26 @@ fn read_import(call: &Call<'_>) -> Result<NewImport, Problem> {
         until_ms,
         actor: call.actor(),
     })
+}
+
+/// A scope that names nobody would make a case of each row.
+fn check_scope(app: &App, format: &Format, told: Option<&str>) -> Result<(), FieldError> {
+    let (field, scope) = told.map_or(("mapping", &*format.scope), |scope| ("scope", scope));
+    match format.side {
+        Side::Payments if !provider::NAMES.contains(&scope) => {
+            let known = provider::NAMES.join(", ");
+            Err(FieldError::new(field, format!("the scope \"{scope}\" is no payment provider: {known}")))
+        }
+        Side::Upstream if !scope.is_empty() => {
+            let directory = app.directory.snapshot();
+            let is_there = |id: &str| id.parse().is_ok_and(|id| directory.channel(id).is_some());
+            match scope.split(',').map(str::trim).find(|id| !is_there(id)) {
+                Some(id) => Err(FieldError::new(field, format!("the scope \"{id}\" is no channel's id"))),
+                None => Ok(()),
+            }
+        }
+        Side::Payments | Side::Upstream => Ok(()),
+    }
 }
 
 fn import_one(app: &App, new: NewImport, progress: &Progress) -> Ended {

@@ -14,6 +14,7 @@ on_both_backends!(
     b7_a_file_is_imported_whole_and_once_or_not_at_all,
     b7_a_difference_is_a_case_with_both_sides,
     b7_a_time_that_ends_before_it_begins_is_refused,
+    b7_a_scope_of_nobody_is_refused,
     s46_the_upstreams_bill_is_explained_row_by_row,
 );
 
@@ -123,6 +124,46 @@ fn b7_a_time_that_ends_before_it_begins_is_refused(backend: Backend) {
     assert_eq!(app.get("/api/reconcile/imports").ok()["data"], json!([]));
     let told = long(&app, "/api/reconcile/imports", body(json!({"from": early, "until": late})));
     assert_eq!(told["import"]["rows"], 1, "{told:#}");
+}
+
+/// Every row would be a case that proposes to complete an order of nobody, or be compared with all channels.
+fn b7_a_scope_of_nobody_is_refused(backend: Backend) {
+    let app = TestApp::on(backend);
+    let mapping = |scope: &str| {
+        format!(
+            "name = \"bank {scope}\"\nside = \"payments\"\njoin = \"order\"\ncurrency = \"USD\"\nscope = \"{scope}\"\n\
+             [columns]\nkey = \"Ref\"\namount = \"Amount\"\ntime = \"Booked\"\n"
+        )
+    };
+    let statement = "Ref,Amount,Booked\nord_1,1.00,2026-11-22 08:00:00\n";
+    let bill = "request_id,cost,currency,time\nc1,0.1,USD,2026-11-22T08:00:00Z\n";
+    let channel =
+        json!({"name": "c", "base_url": "http://127.0.0.1:9/v1", "credential": "sk-x", "models": {"m": "m"}});
+    app.post("/api/models", json!({"name": "m"})).ok();
+    let channel = app.post("/api/channels", channel).ok()["id"].as_str().unwrap().to_owned();
+    let with_a_typo = format!("{channel}, chn_0");
+    for (body, field, named) in [
+        (json!({"mapping": mapping("nope"), "content": statement}), "mapping", "\"nope\""),
+        (json!({"mapping": mapping(""), "content": statement}), "mapping", "\"\""),
+        (
+            json!({"mapping": mapping("transfer"), "scope": "Transfer", "content": statement}),
+            "scope",
+            "\"Transfer\"",
+        ),
+        (json!({"format": "upstream-csv", "scope": "openai", "content": bill}), "scope", "\"openai\""),
+        (json!({"format": "upstream-csv", "scope": with_a_typo, "content": bill}), "scope", "\"chn_0\""),
+    ] {
+        let answer = app.post("/api/reconcile/imports", body);
+        answer.refused(400, "invalid_value");
+        assert_eq!(answer.field(), field);
+        assert!(answer.text("/error/message").contains(named), "{:#}", answer.body);
+    }
+    let body = json!({"format": "upstream-csv", "scope": channel, "content": bill});
+    assert_eq!(long(&app, "/api/reconcile/imports", body)["import"]["scope"], channel);
+    for provider in tallygate::funding::provider::NAMES {
+        let body = json!({"mapping": mapping(provider), "content": statement});
+        assert_eq!(long(&app, "/api/reconcile/imports", body)["import"]["scope"], provider);
+    }
 }
 
 /// A payment that nobody knows is a case with the values of its line, a cause and a proposal; it closes with a reason, or

@@ -8,6 +8,7 @@ use encoding_rs::GB18030;
 use serde_json::{Value, json};
 use tallygate::app::App;
 use tallygate::demo::payments::Play;
+use tallygate::funding::provider::NAMES;
 
 use crate::on_both_backends;
 use crate::support::app::TestApp;
@@ -123,6 +124,10 @@ fn b7_statements_of_payment_providers_agree_with_the_orders(backend: Backend) {
         // Payouts, fees, what was declined and what WeChat could not send back are no rows.
         assert_eq!(imported["import"]["rows"], 3, "{format}: {imported:#}");
     }
+    // Every provider that can be set up is one that a statement can be of.
+    let set_up = desk.app().funding.settings().providers.iter().map(|provider| provider.name());
+    assert!(set_up.count() == NAMES.len(), "{NAMES:?}");
+    assert!(NAMES.iter().all(|name| desk.app().funding.settings().provider(name).is_some()));
     let report = compare(&desk);
     assert_eq!(report["clean"], true, "{report:#}\n{:#}", desk.get("/api/reconcile/cases"));
     for (name, rows) in [("payments:stripe", 6), ("payments:alipay", 3), ("payments:wechat", 3)] {

@@ -27,6 +27,9 @@ pub use stripe::{Stripe, sign as stripe_signature};
 pub use transfer::Transfer;
 pub use wechat::Wechat;
 
+/// Names of all of them, set up or not.
+pub const NAMES: [&str; 5] = ["alipay", "epay", "stripe", "transfer", "wechat"];
+
 /// See the module. Calls to the provider block.
 pub trait PaymentProvider: Send + Sync {
     /// As orders and the addresses of callbacks name it.

@@ -83,6 +83,11 @@ impl Reading<'_> {
         });
         let missing: Vec<_> = missing.collect();
         if missing.is_empty() {
+            let read = columns.into_iter().flatten().chain(self.format.ignore.keys().map(String::as_str));
+            let is_twice = |wanted: &&str| names.iter().filter(|name| name == wanted).count() > 1;
+            if let Some(name) = read.into_iter().find(is_twice) {
+                return Err(Fault::new(line, format!("the column \"{name}\" is there twice")));
+            }
             let ignoring = self.format.ignore.keys().filter_map(|name| Some((place(name)?, name.clone())));
             let ignoring = ignoring.collect();
             return Ok(Some(Head { names, places, ignoring }));

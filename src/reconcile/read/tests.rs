@@ -103,6 +103,7 @@ fn the_cost_reports_of_two_upstreams() {
     assert_eq!(shown(&rows), [expect("2026-11-22", "cost", "1.2345", "USD", 1)]);
 }
 
+/// B7.
 #[test]
 fn what_is_wrong_with_a_file_is_told_with_its_line() {
     let format = Format::by_name("stripe-balance").unwrap();
@@ -126,6 +127,12 @@ fn what_is_wrong_with_a_file_is_told_with_its_line() {
     }
     let told = read(&format, b"created_utc,currency,net,reporting_category,payment_intent_id\n").unwrap_err();
     assert_eq!((told.line, told.reason.as_str()), (1, "the column \"gross\" is not there"));
+    // Whose value would be taken? A column that is not read may be there as often as it likes.
+    let twice = "note,created_utc,currency,gross,note,reporting_category,payment_intent_id,gross\n";
+    let told = read(&format, twice.as_bytes()).unwrap_err();
+    assert_eq!((told.line, told.reason.as_str()), (1, "the column \"gross\" is there twice"));
+    let rest = twice.replacen(",gross\n", "\n", 1) + "a,2026-11-22 08:00:00,usd,10.00,b,charge,pi_1\n";
+    assert_eq!(read(&format, rest.as_bytes()).unwrap().len(), 1);
     assert!(read(&format, b"a,b\n1,2\n").unwrap_err().reason.contains("no line has the columns"));
     // Neither UTF-8 nor GB18030.
     let told = read(&format, &[b'a', b'\n', b'b', 0xff, 0xff, b'\n']).unwrap_err();
