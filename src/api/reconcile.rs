@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::app::App;
+use crate::catalogue::{Code, Refusal};
 use crate::directory::FieldError;
 use crate::explain::time_text;
 use crate::funding::{CorrectionTerms, provider};
@@ -319,7 +320,7 @@ fn begin(call: &Call<'_>, work: impl FnOnce(&Progress) -> Ended + Send + 'static
     let started = call.app.reconciling.start(work).map_err(|why| Problem::Internal(Box::new(why)))?;
     match started {
         (_, true) => get(call),
-        (_, false) => Err(FieldError::new("state", "another comparison or import is running").into()),
+        (_, false) => Err(Refusal::new(Code::ReconcileRunning).into()),
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use tallygate::catalogue::Code;
+use tallygate::job::Ended;
 
 use crate::gateway::{Expected, assert_refused};
 use crate::support::app::{NOW_MS, TestApp};
@@ -172,6 +173,30 @@ fn assert_refused_later(demo: &Demo, reply: &crate::support::http::Reply, expect
     assert_eq!((&error["retryable"], &error["charged"]), (&json!(retryable), &json!("0")));
     let row = demo.row(reply.head.request_id());
     assert_eq!((&row["charge_state"], &row["ending"]), (&json!("released"), &json!("shutdown")), "{row:#}");
+}
+
+/// B7: comparisons and imports run one at a time; the next one may come again.
+#[test]
+fn b7_a_comparison_beside_another_is_told_to_come_again() {
+    let app = TestApp::new();
+    let (end, ended) = std::sync::mpsc::channel::<()>();
+    let work = move |_: &_| {
+        let _told = ended.recv();
+        Ended::Done(json!({}))
+    };
+    app.app().reconciling.start(work).unwrap();
+    let import = json!({"format": "upstream-csv", "content": "request_id,cost,currency,time\n"});
+    for (path, body) in [("/api/reconcile", json!({})), ("/api/reconcile/imports", import)] {
+        let answer = app.post(path, body);
+        answer.refused(409, "reconcile_running");
+        assert_eq!(answer.body["error"]["retryable"], true, "{:#}", answer.body);
+        assert_eq!(answer.body["error"]["param"], json!(null));
+    }
+    drop(end);
+    while app.get("/api/reconcile").ok()["state"] == "running" {
+        std::thread::yield_now();
+    }
+    app.post("/api/reconcile", json!({})).ok();
 }
 
 /// Books whose clock has jumped take no money, and say so; a document that cannot be read is a fault of ours.
