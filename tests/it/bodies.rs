@@ -161,10 +161,17 @@ fn uploads_at_once_stay_within_the_budget() {
     assert_eq!(small.head.status, 200, "{}", small.text());
     let (served, refused): (Vec<_>, Vec<_>) = replies.iter().partition(|reply| reply.head.status == 200);
     assert_eq!((served.len(), refused.len()), (3, UPLOADS - 3));
-    for reply in refused {
+    for reply in &refused {
         assert_eq!((reply.head.status, code(reply)), (503, json!("gateway_overloaded")), "{}", reply.text());
         assert_eq!(reply.head.header("retry-after"), Some("1"));
     }
+    // They are in the log, as many of them one by one as of any flood.
+    let logged = refused.iter().filter(|reply| reply.json()["error"]["why_url"].is_string());
+    let rows: Vec<Value> = logged.map(|reply| demo.row(reply.head.request_id())).collect();
+    assert!(!rows.is_empty() && rows.iter().all(|row| row["code"] == "gateway_overloaded"), "{rows:#?}");
+    let why = demo.own(&key, &format!("/v1/requests/{}/why", rows[0]["id"].as_str().unwrap()));
+    let why = &why["refusal"];
+    assert_eq!((&why["code"], &why["status"]), (&json!("gateway_overloaded"), &json!(503)), "{why:#}");
     let grown = memory_kib(&demo.ready()["pid"], "VmHWM").saturating_sub(before);
     assert!(grown < 64 << 10, "memory grew by {grown} KiB");
     // All of the budget is there again.
