@@ -40,7 +40,7 @@ const CHANNELS: [(&str, ProviderKind); 7] = [
 ];
 /// Serves the models that always fail, and never cools down: each call is to show its failure, not that of the one before.
 const FAILURES: &str = "simulated failures";
-const FAILING: [&str; 4] = ["demo-429", "demo-500", "demo-timeout", "demo-no-credit"];
+const FAILING: [&str; 5] = ["demo-429", "demo-500", "demo-timeout", "demo-no-credit", "demo-cut"];
 /// Serves a model that fails in turn; its calls go on to the first channel.
 const UNSTABLE: &str = "unstable upstream";
 const UNSTABLE_MODEL: &str = "demo-unstable";
