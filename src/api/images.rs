@@ -59,6 +59,7 @@ static DELETED: Shape = Shape {
         task_lane::ID,
         field!("object", Kind::OneOf(&["image.deleted"]), Required, "What it is"),
         task_lane::IS_DELETED,
+        task_lane::NOTE,
     ],
 };
 

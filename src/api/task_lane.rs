@@ -41,6 +41,9 @@ pub const HAS_MORE: Field = field!("has_more", Kind::Bool, Required, "Whether th
 pub const IS_DELETED: Field =
     field!("deleted", Kind::Bool, Required, "false: its upstream does not let go of it, so it runs on");
 
+pub const NOTE: Field =
+    field!("note", Kind::Text, Nullable, "That it runs on and may be charged, in words; null: it is deleted");
+
 pub static ESTIMATE: Shape = Shape {
     name: "TaskEstimate",
     fields: &[
@@ -114,10 +117,16 @@ pub fn money(task: &Task, currency: &str) -> Value {
 
 /// One of the asking key's own tasks of this kind. Anybody else's is not found, and nobody is told that it exists.
 pub fn own(call: &Call<'_>, kind: TaskKind) -> Result<Task, Problem> {
+    let task = ever_own(call, kind)?;
+    if task.deleted_ms.is_none() { Ok(task) } else { Err(Problem::NotFound) }
+}
+
+/// The same, whether or not its owner has deleted it since: what became of its money is told for ever.
+fn ever_own(call: &Call<'_>, kind: TaskKind) -> Result<Task, Problem> {
     let key = asking(call)?;
     let task = call.app.tasks.get(call.path_id::<TaskId>("id")?)?;
-    let is_there = task.key == key.id && task.deleted_ms.is_none() && task.wish.kind == kind;
-    if is_there { Ok(task) } else { Err(Problem::NotFound) }
+    let is_own = task.key == key.id && task.wish.kind == kind;
+    if is_own { Ok(task) } else { Err(Problem::NotFound) }
 }
 
 /// The asking key's own tasks of this kind.
@@ -161,7 +170,17 @@ pub fn delete(call: &Call<'_>, kind: TaskKind, object: &str) -> Result<Reply, Pr
     let task = own(call, kind)?;
     let task = call.app.tasks.delete(task.id)?;
     let deleted = task.deleted_ms.is_some();
-    Ok(Reply::ok(json!({"id": task.id, "object": object, "deleted": deleted})))
+    let note = (!deleted).then(|| runs_on(call, &task));
+    Ok(Reply::ok(json!({"id": task.id, "object": object, "deleted": deleted, "note": note})))
+}
+
+/// What a caller is told whose task could not be cancelled.
+fn runs_on(call: &Call<'_>, task: &Task) -> String {
+    let says = call.words(
+        "Its upstream cannot cancel it: it runs on, and is charged if it succeeds. Ask whether it was: ",
+        "上游无法取消该任务：任务会继续运行，成功后会扣费。查询是否扣费：",
+    );
+    format!("{says}/v1/{}/{}/charged", task.wish.kind.lane().path(), task.id)
 }
 
 pub fn estimate(call: &Call<'_>, kind: TaskKind) -> Result<Reply, Problem> {
@@ -171,5 +190,5 @@ pub fn estimate(call: &Call<'_>, kind: TaskKind) -> Result<Reply, Problem> {
 }
 
 pub fn charged(call: &Call<'_>, kind: TaskKind) -> Result<Reply, Problem> {
-    Reply::of(&call.app.tasks.charged(&own(call, kind)?, call.app.currency(), call.language)?)
+    Reply::of(&call.app.tasks.charged(&ever_own(call, kind)?, call.app.currency(), call.language)?)
 }

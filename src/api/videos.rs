@@ -53,6 +53,7 @@ static DELETED: Shape = Shape {
         task_lane::ID,
         field!("object", Kind::OneOf(&["video.deleted"]), Required, "What it is"),
         task_lane::IS_DELETED,
+        task_lane::NOTE,
     ],
 };
 

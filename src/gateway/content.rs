@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use crate::api;
 use crate::catalogue::{Code, Refusal};
 use crate::id::TaskId;
-use crate::tasks::{Place, TaskError, TaskState};
+use crate::tasks::{Place, Task, TaskError, TaskState};
 
 use super::answer::AnswerBody;
 use super::facts::Endpoint;
@@ -73,8 +73,7 @@ impl Arrival {
             if task.state == TaskState::Succeeded {
                 return Err(not_found());
             }
-            let refusal = Refusal::new(Code::TaskNotFinished).param("task", id.to_string());
-            return Err(Box::new(refusal.param("state", task.state.as_str())));
+            return Err(Box::new(without_result(&task, now_ms)));
         };
         let (target, path, headers) = match place {
             Place::Here { content_type, content } => return Ok(self.here(&content_type, content)),
@@ -151,6 +150,22 @@ fn number(query: Option<&str>) -> Result<u32, Box<Refusal>> {
         Box::new(refusal.param("reason", "it must be a whole number, from 0"))
     })
 }
+
+/// Nothing is there yet, or never will be.
+fn without_result(task: &Task, now_ms: i64) -> Refusal {
+    let of = |code| Refusal::new(code).param("task", task.id.to_string()).param("state", task.state.as_str());
+    if task.state.is_final() {
+        return of(Code::TaskWithoutResult);
+    }
+    // Nothing can change before its upstream is asked again.
+    let until_asked = task.poll_ms.map_or(0, |at_ms| at_ms.saturating_sub(now_ms));
+    let until_asked = u64::try_from(until_asked).unwrap_or(0);
+    of(Code::TaskNotFinished).retry_after_ms(until_asked.clamp(RETRY_MS_MIN, RETRY_MS_MAX))
+}
+
+/// When to come again for the result of a task that runs.
+const RETRY_MS_MIN: u64 = 1_000;
+const RETRY_MS_MAX: u64 = 10_000;
 
 fn gone(id: TaskId) -> Box<Refusal> {
     Box::new(Refusal::new(Code::TaskResultGone).param("task", id.to_string()))

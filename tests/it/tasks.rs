@@ -78,6 +78,7 @@ fn s6_a_failed_task_is_given_back_and_says_so(backend: Backend) {
     let id = studio.submit("demo-video-fail", "a cat", 4);
     let early = studio.ask(&Ask::get(format!("/v1/videos/{id}/content")).bearer(&studio.key));
     assert_eq!((early.head.status, &early.json()["error"]["code"]), (409, &json!("task_not_finished")));
+    assert_eq!((early.head.header("retry-after"), &early.json()["error"]["retryable"]), (Some("2"), &json!(true)));
     let charged = studio.own(&format!("/v1/videos/{id}/charged"));
     assert_eq!((&charged["verdict"], &charged["held"]), (&json!("not_yet"), &json!("0.4")));
     studio.poll_after(2_000);
@@ -86,6 +87,9 @@ fn s6_a_failed_task_is_given_back_and_says_so(backend: Backend) {
     assert_eq!(studio.balance(), ["1", "0"]);
     let video = studio.own(&format!("/v1/videos/{id}"));
     assert_eq!((&video["status"], &video["error"]["code"]), (&json!("failed"), &json!("moderation_blocked")));
+    let none = studio.ask(&Ask::get(format!("/v1/videos/{id}/content")).bearer(&studio.key));
+    assert_eq!((none.head.status, &none.json()["error"]["code"]), (409, &json!("task_without_result")));
+    assert_eq!((none.head.header("retry-after"), &none.json()["error"]["retryable"]), (None, &json!(false)));
     // G3: four sources, and what each says.
     let charged = studio.own(&format!("/v1/videos/{id}/charged"));
     assert_eq!(
@@ -248,13 +252,22 @@ fn g2_a_cancelled_task_is_given_back(backend: Backend) {
     let id = studio.submit("demo-video-stuck", "a cat", 4);
     let deleted = studio.ask(&Ask::new("DELETE", format!("/v1/videos/{id}")).bearer(&studio.key)).ok();
     assert_eq!((&deleted["object"], &deleted["deleted"]), (&json!("video.deleted"), &json!(true)));
+    assert!(deleted["note"].is_null(), "{deleted:#}");
     assert_eq!(studio.told(&id), ["cancelled", "released", "0"]);
     assert_eq!(studio.ask(&Ask::get(format!("/v1/videos/{id}")).bearer(&studio.key)).head.status, 404);
+    // G3: whether it was charged is told all the same, to its owner alone.
+    let charged = format!("/v1/videos/{id}/charged");
+    assert_eq!(studio.own(&charged)["verdict"], "not_charged");
+    let (_, other) = studio.key_with(json!({}));
+    assert_eq!(studio.ask(&Ask::get(charged).bearer(&other)).head.status, 404);
     // What is done when it is to be cancelled is paid.
     let done = studio.submit("demo-video", "a dog #polls=1", 4);
     studio.post(&format!("/api/tasks/{done}/cancel"), json!({})).ok();
     assert_eq!(studio.told(&done), ["succeeded", "settled", "0.4"]);
     assert_eq!(studio.balance(), ["0.6", "0"]);
+    studio.ask(&Ask::new("DELETE", format!("/v1/videos/{done}")).bearer(&studio.key)).ok();
+    let charged = studio.own(&format!("/v1/videos/{done}/charged"));
+    assert_eq!((&charged["verdict"], &charged["charged"]), (&json!("charged"), &json!("0.4")), "{charged:#}");
 }
 
 fn g2_a_task_whose_answer_was_lost_is_found_again(backend: Backend) {

@@ -184,6 +184,20 @@ fn g2_a_foreign_task_is_cancelled(backend: Backend) {
     studio.post(&format!("/api/tasks/{done}/cancel"), json!({})).ok();
     assert_eq!(studio.told(&done), ["succeeded", "settled", "0.4"]);
     assert_eq!(studio.balance(), ["9.6", "0"]);
+    // G3: where nothing can be cancelled the caller is told so, and may ask whether it was charged.
+    let mut api = studio_task_api();
+    api["video"].as_object_mut().unwrap().remove("cancel").unwrap();
+    let base_url = studio.upstream_url().replace("/v1", "/studio");
+    let more = json!({"name": "stubborn", "priority": 20, "base_url": base_url, "task_api": api});
+    studio.channel_before("demo-studio-video", more);
+    let id = video(&studio, "a cow");
+    let deleted = studio.ask(&Ask::new("DELETE", format!("/v1/videos/{id}")).bearer(&studio.key)).ok();
+    let note = deleted["note"].as_str().unwrap();
+    assert_eq!(deleted["deleted"], false);
+    assert!(note.contains("runs on") && note.ends_with(&format!("/v1/videos/{id}/charged")), "{note}");
+    poll(&studio);
+    assert_eq!(studio.told(&id), ["succeeded", "settled", "0.4"]);
+    assert_eq!(studio.own(&format!("/v1/videos/{id}/charged"))["verdict"], "charged");
 }
 
 fn h1_what_a_foreign_upstream_has_no_place_for_is_refused(backend: Backend) {
