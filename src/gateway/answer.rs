@@ -1,6 +1,8 @@
 //! The body of an answer: known whole, or handed over piece by piece by the task that reads the upstream.
 
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -15,6 +17,20 @@ pub enum AnswerBody {
     Pieces(mpsc::Receiver<Bytes>),
     /// An answer of the management API or a page.
     Other(axum::body::Body),
+}
+
+/// Goes with an answer in pieces, and tells once its last one has come that it was cut off: it is no answer to keep.
+#[derive(Clone, Debug, Default)]
+pub struct CutOff(Arc<AtomicBool>);
+
+impl CutOff {
+    pub fn set(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
 }
 
 impl AnswerBody {

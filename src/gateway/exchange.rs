@@ -19,7 +19,7 @@ use crate::catalogue::Language;
 use crate::directory::Price;
 use crate::id::KeyId;
 
-use super::answer::AnswerBody;
+use super::answer::{AnswerBody, CutOff};
 use super::attempt::{Attempting, Failure, Spent, Tried};
 use super::bodies::Body;
 use super::facts::{Admitted, Attempts, Ending, Endpoint};
@@ -261,7 +261,10 @@ impl Exchange {
         let (pieces, body) = AnswerBody::pieces();
         let head = respond::head(self.held.decided().facts.request, content_type, &self.admitted, None);
         let first_byte_us = Some(self.elapsed_us());
-        self.answer(respond::response(http::StatusCode::OK, head, body));
+        let cut_off = CutOff::default();
+        let mut response = respond::response(http::StatusCode::OK, head, body);
+        response.extensions_mut().insert(cut_off.clone());
+        self.answer(response);
         let mut meter = self.meter();
         meter.begin(&begun);
         let (mut last, mut ending) = (begun, Ending::Complete);
@@ -293,7 +296,7 @@ impl Exchange {
         match self.settle(meter, ended).await {
             // A cut answer ends without its last piece, so that nobody takes it for a whole one.
             Ok(_) if ending == Ending::Complete => drop(pieces.send(last).await),
-            Ok(_) => {}
+            Ok(_) => cut_off.set(),
             Err(why) => tracing::error!(%why, "an answer could not be settled and was not ended"),
         }
     }

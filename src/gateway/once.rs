@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body_util::BodyExt;
 use tokio::sync::{mpsc, oneshot};
 
@@ -19,7 +19,7 @@ use crate::gateway::facts::{Checked, Decided, Facts};
 use crate::id::RequestId;
 use crate::idempotency::{ANSWER_BYTES_MAX, Answer, Begun, Claim, Head, Known, Wish};
 
-use super::answer::AnswerBody;
+use super::answer::{AnswerBody, CutOff};
 use super::ladder::{self, Caller, Scope};
 use super::pipeline::{Arrival, Asked, model_of, sees_money};
 use super::respond::{self, X_COST, X_MAX_TOKENS, X_REQUEST_ID};
@@ -35,21 +35,41 @@ const RUNNING_RETRY_MS: u64 = 1_000;
 /// Headers of an answer that a repetition gets as well.
 const KEPT_HEADERS: [HeaderName; 2] = [header::CONTENT_TYPE, X_MAX_TOKENS];
 
+/// The name of a request, or why it cannot be one.
+pub(super) type Name = Result<HeaderValue, Box<Refusal>>;
+
+/// What a request is called, if it has a name.
+pub(super) fn name(headers: &HeaderMap) -> Option<Name> {
+    let mut names = headers.get_all(IDEMPOTENCY_KEY).iter();
+    let first = names.next()?;
+    let fault = |reason: String| {
+        let refusal = Refusal::new(Code::InvalidParameter).field("Idempotency-Key");
+        Some(Err(Box::new(refusal.param("reason", reason))))
+    };
+    if names.any(|other| other != first) {
+        return fault("expected one name, got several different ones".to_owned());
+    }
+    if first.is_empty() || first.len() > NAME_BYTES_MAX {
+        return fault(format!("expected 1 to {NAME_BYTES_MAX} bytes, got {}", first.len()));
+    }
+    Some(Ok(first.clone()))
+}
+
 impl Arrival {
     /// Executes the call unless it was executed before.
     pub(super) async fn once(
         self,
-        name: HeaderValue,
+        name: Name,
         mut facts: Facts,
         asked: Asked,
     ) -> Response<AnswerBody> {
-        if name.is_empty() || name.len() > NAME_BYTES_MAX {
-            let fault = Refusal::new(Code::InvalidParameter)
-                .field("Idempotency-Key")
-                .param("what", "1 to 255 bytes")
-                .param("got", format!("{} bytes", name.len()));
-            facts.body = Checked::Refused(Box::new(fault));
-        }
+        let name = match name {
+            Ok(name) => name,
+            Err(fault) => {
+                facts.body = Checked::Refused(fault);
+                return self.refuse_early(facts);
+            }
+        };
         let gateway = Arc::clone(&self.worker.gateway);
         let snapshot = gateway.app.directory.snapshot();
         let known = (facts.credential.passed(), facts.address.passed());
@@ -204,7 +224,8 @@ fn again(request: RequestId, first: RequestId, answer: Answer) -> Response<Answe
 
 /// Keeps a good answer while it is given out; after any other the name is free again.
 async fn keep(claim: Claim, answered: Response<AnswerBody>) -> Response<AnswerBody> {
-    let (parts, body) = answered.into_parts();
+    let (mut parts, body) = answered.into_parts();
+    let cut_off = parts.extensions.remove::<CutOff>();
     if !parts.status.is_success() {
         finish(move || claim.give_up()).await;
         return Response::from_parts(parts, body);
@@ -224,7 +245,7 @@ async fn keep(claim: Claim, answered: Response<AnswerBody>) -> Response<AnswerBo
         }
         pieces @ (AnswerBody::Pieces(_) | AnswerBody::Other(_)) => {
             let (sender, body) = AnswerBody::pieces();
-            tokio::task::spawn_local(pass_on(claim, head, pieces, sender));
+            tokio::task::spawn_local(pass_on(claim, head, pieces, cut_off, sender));
             body
         }
     };
@@ -232,7 +253,13 @@ async fn keep(claim: Claim, answered: Response<AnswerBody>) -> Response<AnswerBo
 }
 
 /// Passes pieces on as they come, the last one once the whole answer is kept.
-async fn pass_on(claim: Claim, head: Head, mut body: AnswerBody, caller: mpsc::Sender<Bytes>) {
+async fn pass_on(
+    claim: Claim,
+    head: Head,
+    mut body: AnswerBody,
+    cut_off: Option<CutOff>,
+    caller: mpsc::Sender<Bytes>,
+) {
     let (mut whole, mut last) = (Some(BytesMut::new()), None);
     while let Some(Ok(frame)) = body.frame().await {
         let Ok(piece) = frame.into_data() else { continue };
@@ -245,7 +272,11 @@ async fn pass_on(claim: Claim, head: Head, mut body: AnswerBody, caller: mpsc::S
             let _gone = caller.send(before).await;
         }
     }
-    finish(move || claim.keep(&head, whole.as_deref())).await;
+    // The mark is set before the last piece of a cut answer is sent.
+    match cut_off.is_some_and(|mark| mark.is_set()) {
+        true => finish(move || claim.give_up()).await,
+        false => finish(move || claim.keep(&head, whole.as_deref())).await,
+    }
     if let Some(last) = last {
         let _gone = caller.send(last).await;
     }

@@ -32,7 +32,7 @@ use super::facts::{
 use super::identify::{self, Destination};
 use super::ladder::{self, Caller, Scope, Verdict};
 use super::models;
-use super::once::IDEMPOTENCY_KEY;
+use super::once;
 use super::request::{ModelRequest, RequestFault};
 use super::respond::{self, Addressee};
 use super::submit::{self, SubmissionAsk};
@@ -271,7 +271,7 @@ impl Arrival {
         if ladder::decide_before_body(&gateway.app.directory.snapshot(), &facts).is_err() {
             return self.refuse_early(facts);
         }
-        let name = request.headers().get(IDEMPOTENCY_KEY).cloned();
+        let name = once::name(request.headers());
         let is_task = endpoint.is_task();
         let media_type =
             (endpoint.takes_form() || is_task).then(|| identify::media_type(request.headers())).flatten();

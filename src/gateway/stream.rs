@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::catalogue::{Code, Refusal};
 
-use super::answer::AnswerBody;
+use super::answer::{AnswerBody, CutOff};
 use super::attempt::Failure;
 use super::convert::{Converted, ReplyFault, StreamConverter};
 use super::exchange::Exchange;
@@ -161,6 +161,7 @@ impl Conversion {
 struct Caller {
     /// `None` once it has gone.
     pieces: Option<mpsc::Sender<Bytes>>,
+    cut_off: CutOff,
     first_byte_us: Option<u64>,
 }
 
@@ -213,7 +214,8 @@ impl Exchange {
             return;
         }
         let (pieces, body) = AnswerBody::pieces();
-        let mut caller = Caller { pieces: Some(pieces), first_byte_us: None };
+        let cut_off = CutOff::default();
+        let mut caller = Caller { pieces: Some(pieces), cut_off: cut_off.clone(), first_byte_us: None };
         let mut head = respond::head(
             self.held.decided().facts.request,
             HeaderValue::from_static("text/event-stream"),
@@ -222,7 +224,9 @@ impl Exchange {
         );
         respond::add_left_out(&mut head, &self.attempt.left_out);
         head.insert(http::header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-        self.answer(respond::response(StatusCode::OK, head, body));
+        let mut response = respond::response(StatusCode::OK, head, body);
+        response.extensions_mut().insert(cut_off);
+        self.answer(response);
         let end = self.pump(&mut opened, &mut caller).await;
         let Opened { watch, cut, .. } = *opened;
         self.end_stream(end, watch, caller, cut).await;
@@ -328,6 +332,7 @@ impl Exchange {
                 caller.send(bytes).await;
             }
         } else {
+            caller.cut_off.set();
             let refusal = refusal.charged(settled.charged);
             caller.send(rest.addressee().sse_refusal(&refusal)).await;
         }

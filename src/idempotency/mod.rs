@@ -3,9 +3,9 @@
 //!
 //! Promises: of the requests under one name of one API key, one is executed at a time; an answer is kept sealed with the
 //! master key for a day, up to 1 MiB, and a longer one, or one that a crash lost after it was charged, is answered with
-//! its receipt. What was refused or failed cost nothing and is not kept, so that it can be sent again.
+//! its receipt. What was refused or failed, and a stream that was cut off, is not kept, so that it can be sent again.
 //!
-//! Must never: execute a request whose first one was charged, or hold the name itself, an answer or a request's content
+//! Must never: execute a request whose first one ended well, charge one execution twice, or hold the name itself, an answer or a request's content
 //! in the clear.
 
 mod store;
@@ -281,7 +281,7 @@ impl Claim {
         Ok(self.idempotency.store.keep(&self.wish, self.request, &head, sealed.as_deref())?)
     }
 
-    /// The request was refused or failed, and cost nothing: the name is free again.
+    /// The request was refused, failed, or its answer was cut off: the name is free again.
     pub fn give_up(self) -> Result<(), IdempotencyError> {
         Ok(self.idempotency.store.remove(&self.wish, self.request)?)
     }

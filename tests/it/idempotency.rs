@@ -61,8 +61,38 @@ fn f3_the_same_request_is_executed_once_and_answered_again() {
     let foreign = demo.ask(&ask(&demo.key_of(&account, json!([])), "one", "Bye"));
     assert_eq!((foreign.head.status, replay_of(&foreign)), (200, None));
     assert!(!demo.log().contains("without the books"), "{}", demo.log());
-    let long = demo.ask(&ask(&key, &"x".repeat(256), "Hello"));
-    assert_refused(&demo, &long, ("invalid_parameter", 400, "request", "caller", false));
+    let refused = |ask: Ask, reason: &str| {
+        let reply = demo.ask(&ask);
+        let body = assert_refused(&demo, &reply, ("invalid_parameter", 400, "request", "caller", false));
+        assert!(body["error"]["message"].as_str().unwrap().contains(reason), "{body:#}");
+    };
+    refused(ask(&key, &"x".repeat(256), "Hello"), "expected 1 to 255 bytes, got 256");
+    refused(ask(&key, "", "Hello"), "expected 1 to 255 bytes, got 0");
+    refused(ask(&key, "three", "Hello").header(NAME, "four"), "several different ones");
+    // The same name twice is one name.
+    assert!(replay_of(&demo.ask(&ask(&key, "two", "Hello").header(NAME, "two"))).is_some());
+}
+
+/// F3, S1: a stream that was cut off says that it may be sent again, and so it may: it is executed anew, and each of the
+/// two has its own charge.
+#[test]
+fn f3_a_stream_that_was_cut_off_is_not_kept() {
+    let demo = Demo::start();
+    let key = demo.key("healthy");
+    let text = "one two three four five six";
+    let cut = || {
+        demo.ask(&Ask::chat_with(&key, "demo-cut", text, json!({"stream": true})).header(NAME, "broken"))
+    };
+    // More often than a channel that fails is borne with: this one never rests.
+    let replies: Vec<Reply> = (0..8).map(|_| cut()).collect();
+    for reply in &replies {
+        assert_eq!((reply.head.status, replay_of(reply)), (200, None), "{}", reply.text());
+        assert!(reply.text().contains("\"code\":\"stream_interrupted\""), "{}", reply.text());
+        let row = demo.row(reply.head.request_id());
+        assert_eq!((&row["code"], &row["charge_state"]), (&json!("stream_interrupted"), &json!("settled")));
+    }
+    demo.nothing_stays_held();
+    demo.verify();
 }
 
 /// F3: while the first one runs the second is told to come again; a stream is given again whole, also if its first caller
