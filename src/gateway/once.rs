@@ -57,12 +57,7 @@ pub(super) fn name(headers: &HeaderMap) -> Option<Name> {
 
 impl Arrival {
     /// Executes the call unless it was executed before.
-    pub(super) async fn once(
-        self,
-        name: Name,
-        mut facts: Facts,
-        asked: Asked,
-    ) -> Response<AnswerBody> {
+    pub(super) async fn once(self, name: Name, mut facts: Facts, asked: Asked) -> Response<AnswerBody> {
         let name = match name {
             Ok(name) => name,
             Err(fault) => {

@@ -80,9 +80,8 @@ fn f3_a_stream_that_was_cut_off_is_not_kept() {
     let demo = Demo::start();
     let key = demo.key("healthy");
     let text = "one two three four five six";
-    let cut = || {
-        demo.ask(&Ask::chat_with(&key, "demo-cut", text, json!({"stream": true})).header(NAME, "broken"))
-    };
+    let cut =
+        || demo.ask(&Ask::chat_with(&key, "demo-cut", text, json!({"stream": true})).header(NAME, "broken"));
     // More often than a channel that fails is borne with: this one never rests.
     let replies: Vec<Reply> = (0..8).map(|_| cut()).collect();
     for reply in &replies {

@@ -78,7 +78,10 @@ fn s6_a_failed_task_is_given_back_and_says_so(backend: Backend) {
     let id = studio.submit("demo-video-fail", "a cat", 4);
     let early = studio.ask(&Ask::get(format!("/v1/videos/{id}/content")).bearer(&studio.key));
     assert_eq!((early.head.status, &early.json()["error"]["code"]), (409, &json!("task_not_finished")));
-    assert_eq!((early.head.header("retry-after"), &early.json()["error"]["retryable"]), (Some("2"), &json!(true)));
+    assert_eq!(
+        (early.head.header("retry-after"), &early.json()["error"]["retryable"]),
+        (Some("2"), &json!(true))
+    );
     let charged = studio.own(&format!("/v1/videos/{id}/charged"));
     assert_eq!((&charged["verdict"], &charged["held"]), (&json!("not_yet"), &json!("0.4")));
     studio.poll_after(2_000);
