@@ -493,7 +493,15 @@ fn import_one(app: &App, new: NewImport, progress: &Progress) -> Ended {
     let mut currencies = vec![app.currency().to_owned()];
     currencies.extend(app.funding.settings().rates.iter().map(|(currency, _)| currency.clone()));
     let by = (&*app.clock, &*app.entropy);
-    match import::import(&app.reconcile, new, app.currency(), &currencies, by, progress) {
+    match import::import(
+        &app.reconcile,
+        new,
+        app.currency(),
+        &currencies,
+        by,
+        &app.config.store.data_dir,
+        progress,
+    ) {
         Ok(imported) => Ended::Done(json!({"refused": null, "import": import_view(&imported)})),
         Err(ImportError::Stopped) => Ended::Stopped(json!({"refused": null, "import": null})),
         Err(error @ (ImportError::File(_) | ImportError::Duplicate(_))) => {

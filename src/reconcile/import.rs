@@ -3,12 +3,15 @@
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Cursor, Read, Seek, SeekFrom};
-use std::path::PathBuf;
+use std::ops::{ControlFlow, RangeInclusive};
+use std::path::{Path, PathBuf};
 
 use ring::digest::{Context, SHA256};
 
 use super::format::{Encoding, Format, Join, Side};
+use super::overlap;
 use super::read::{self, Fault, FileRow, ReadError, Utf8Check};
+use super::sort::Sorter;
 use super::store::ReconcileStore;
 use crate::clock::{Clock, Entropy};
 use crate::explain::time_text;
@@ -134,13 +137,15 @@ struct Found {
     until_ms: Option<i64>,
 }
 
-/// Reads a file into the store. `currencies`: what the books and the orders are of; a row of another is refused.
+/// Reads a file into the store. `currencies`: what the books and the orders are of; a row of another is refused. `folder`:
+/// where rows that do not fit into memory are sorted.
 pub fn import(
     store: &ReconcileStore,
     new: NewImport,
     currency: &str,
     currencies: &[String],
     (clock, entropy): (&dyn Clock, &dyn Entropy),
+    folder: &Path,
     progress: &Progress,
 ) -> Result<Import, ImportError> {
     let mut content: Box<dyn Source> = match new.content {
@@ -198,10 +203,8 @@ pub fn import(
     store.forget_unfinished()?;
     store.begin(&import)?;
     progress.begin("importing", found.rows);
-    let written = write(store, &mut reading, import.id).and_then(|()| {
-        progress.begin("overlaps", 0);
-        Ok(store.count_known(&import, found.from_ms.zip(found.until_ms).unwrap_or_default())?)
-    });
+    let written = write(store, &mut reading, import.id)
+        .and_then(|()| count_known(store, &import, found.from_ms..=found.until_ms, folder, progress));
     match written {
         Ok(known) => {
             import.known = known;
@@ -273,6 +276,37 @@ fn write(
     }
     done?;
     Ok(store.add_rows(import, n, &rows)?)
+}
+
+/// How many of an import's rows, which are of this time, earlier ones of the same counterpart have, too.
+fn count_known(
+    store: &ReconcileStore,
+    import: &Import,
+    time: RangeInclusive<Option<i64>>,
+    folder: &Path,
+    progress: &Progress,
+) -> Result<u64, ImportError> {
+    let failed = |why: io::Error| StoreError::other("rows cannot be sorted").caused_by(why);
+    let sorted = |imports: &[ReconcileImportId]| {
+        let mut sorter = Sorter::new(folder);
+        for import in imports {
+            store.each_row(*import, |row| {
+                if time.contains(&Some(row.at_ms)) {
+                    sorter.push(row).map_err(failed)?;
+                }
+                progress.add(1);
+                Ok(if progress.is_stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+            })?;
+        }
+        sorter.sorted().map_err(failed)
+    };
+    let earlier = store.before(import)?;
+    if earlier.is_empty() {
+        return Ok(0);
+    }
+    progress.begin("overlaps", 0);
+    let known = overlap::count_known(sorted(&[import.id])?, sorted(&earlier)?).map_err(failed)?;
+    if progress.is_stopped() { Err(ImportError::Stopped) } else { Ok(known) }
 }
 
 fn check(content: &mut dyn Source, progress: &Progress) -> Result<Checked, ImportError> {

@@ -2,10 +2,13 @@
 //!
 //! Must never: take away what one file has twice.
 
+use std::io;
+
 use hashbrown::HashMap;
 use ledger::Nano;
 
 use super::row::{Class, Row};
+use super::sort::Sorted;
 
 /// What is the same in two files, beside the key.
 type Same<'r> = (usize, Class, Option<Nano>, &'r str, i64);
@@ -46,6 +49,26 @@ fn which_stay(rows: &[Row], maker: &dyn Fn(&Row) -> usize) -> Vec<bool> {
     let stays =
         |row: &Row| most.get(&same(row, maker(row))).is_none_or(|(import, _)| *import == import_of(row));
     rows.iter().map(stays).collect()
+}
+
+/// How many rows of a file those of earlier ones have, too: each as often as one of them has it.
+pub fn count_known(mut rows: Sorted, mut earlier: Sorted) -> io::Result<u64> {
+    let mut known = 0;
+    while let Some(key) = rows.peek().map(|row| row.key.clone()) {
+        while earlier.peek().is_some_and(|row| row.key < key) {
+            earlier.next_row()?;
+        }
+        let (here, there) = (rows.take_key(&key)?, once(earlier.take_key(&key)?, &|_| 0));
+        let mut left: HashMap<Same<'_>, u64> = HashMap::new();
+        there.iter().for_each(|row| *left.entry(same(row, 0)).or_default() += 1);
+        for row in &here {
+            if let Some(left) = left.get_mut(&same(row, 0)).filter(|left| **left > 0) {
+                *left -= 1;
+                known += 1;
+            }
+        }
+    }
+    Ok(known)
 }
 
 #[cfg(test)]

@@ -92,35 +92,19 @@ impl ReconcileStore {
         })
     }
 
-    /// How many of an import's rows, which are of this time, an earlier one of the same counterpart has, too: each as often as one
-    /// of those has it. The import is not finished yet.
-    pub fn count_known(&self, import: &Import, (from_ms, until_ms): (i64, i64)) -> Result<u64> {
-        let is_by_day = import.join == Join::Day;
-        // A bill by day tells whose it is by its format alone.
-        let others = if is_by_day { "join_by = 'day' AND format = ?3" } else { "join_by <> 'day'" };
-        let others = format!(
-            "SELECT id FROM reconcile_imports WHERE state = 'loaded' AND side = ?1 AND scope = ?2 AND {others}"
-        );
+    /// Imports of the same counterpart before one that is not finished yet.
+    pub fn before(&self, import: &Import) -> Result<Vec<ReconcileImportId>> {
         let mut params = store_params![import.side.as_str(), &import.scope].to_vec();
-        params.extend(is_by_day.then(|| StoreValue::from(&*import.format)));
-        if self.db.query_one(&others, &params)?.is_none() {
-            return Ok(0);
+        let mut sql =
+            "SELECT id FROM reconcile_imports WHERE state = 'loaded' AND side = ?1 AND scope = ?2".to_owned();
+        if import.join == Join::Day {
+            // A bill by day tells whose it is by its format alone.
+            params.push(StoreValue::from(&*import.format));
+            sql.push_str(" AND join_by = 'day' AND format = ?3");
+        } else {
+            sql.push_str(" AND join_by <> 'day'");
         }
-        let at = params.len();
-        params.extend_from_slice(store_params![import.id.raw(), from_ms, until_ms]);
-        let same = "name, class, amount, currency, at_ms";
-        let sql = format!(
-            "WITH here AS (SELECT {same}, COUNT(*) AS times FROM reconcile_rows WHERE import = ?{} GROUP BY {same}), \
-             there AS (SELECT {same}, COUNT(*) AS times FROM reconcile_rows WHERE import IN ({others}) \
-             AND at_ms BETWEEN ?{} AND ?{} GROUP BY import, {same}), \
-             most AS (SELECT {same}, MAX(times) AS times FROM there GROUP BY {same}) \
-             SELECT CAST(COALESCE(SUM(CASE WHEN here.times < most.times THEN here.times ELSE most.times END), 0) AS BIGINT) \
-             FROM here JOIN most USING ({same})",
-            at + 1,
-            at + 2,
-            at + 3,
-        );
-        self.db.query_one(&sql, &params)?.map_or(Ok(0), |row| row.id(0))
+        self.db.query(&sql, &params)?.iter().map(|row| Ok(ReconcileImportId::from_raw(row.id(0)?))).collect()
     }
 
     /// From now on its rows are looked at.
