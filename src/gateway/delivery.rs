@@ -202,8 +202,9 @@ impl Delivery {
     /// Metered as the answer of a call that waits is.
     async fn made(mut self, made: Vec<Made>, body: Bytes) -> Result<Task, Undelivered> {
         let Submission { request, body: asked, .. } = &self.submission;
-        let format = self.attempt.format;
-        let call = MeteredCall { format, request: request.clone(), body: asked.clone() };
+        let Attempting { route, format, .. } = &self.attempt;
+        let (route, format) = (Rc::clone(route), *format);
+        let call = MeteredCall { route, format, request: request.clone(), body: asked.clone() };
         let mut meter = Meter::new(Rc::new(call));
         meter.whole(&body);
         let (usage, source) = settle::sold(&self.price, &meter.read().await);

@@ -98,8 +98,13 @@ impl Exchange {
     }
 
     pub(super) fn meter(&self) -> Meter {
-        let format = self.attempt.format;
-        Meter::new(Rc::new(MeteredCall { format, request: self.request.clone(), body: self.body.clone() }))
+        let Attempting { route, format, .. } = &self.attempt;
+        Meter::new(Rc::new(MeteredCall {
+            route: Rc::clone(route),
+            format: *format,
+            request: self.request.clone(),
+            body: self.body.clone(),
+        }))
     }
 
     pub(super) fn addressee(&self) -> Addressee<'_> {

@@ -9,9 +9,11 @@ use crate::directory::Variant;
 
 use super::convert::Format;
 use super::facts::{AskedUnits, Endpoint, UsageSource};
+use super::outgoing;
 use super::provider;
 use super::provider::openai::{self, Delivered, Tap, Told};
 use super::request::ModelRequest;
+use super::route::Route;
 use super::tokens::{self, Family};
 
 /// Raw events are kept up to this size before their text is taken out.
@@ -43,8 +45,9 @@ pub struct Meter {
 }
 
 /// What counting needs to know of the request.
-#[derive(Debug)]
 pub struct MeteredCall {
+    /// Through which it went.
+    pub route: Rc<Route>,
     /// What its upstream speaks.
     pub format: Format,
     pub request: ModelRequest,
@@ -52,7 +55,6 @@ pub struct MeteredCall {
 }
 
 /// What was used, and who says so.
-#[derive(Debug)]
 pub struct Metered {
     /// Its row of the price's table is not known yet.
     pub usage: Usage,
@@ -178,14 +180,18 @@ impl Meter {
         Box::pin(self.with_units(usage, UsageSource::Counted, told)).await
     }
 
-    /// Off the worker's thread: the tables are built at the first use, and a long text takes a while.
+    /// What was sent and what came back, as the upstream had it. Off the worker's thread: the tables are built at the
+    /// first use, and a long text takes a while.
     async fn count_tokens(&mut self) -> Usage {
-        let call = self.call.request.clone();
-        let (body, delivered) = (self.call.body.clone(), std::mem::take(&mut self.delivered));
+        let MeteredCall { route, format, request, body } = &*self.call;
+        let model: Box<str> = outgoing::model(request, route).into();
+        let (format, request, body) = (*format, request.clone(), body.clone());
+        let delivered = std::mem::take(&mut self.delivered);
         let counted = tokio::task::spawn_blocking(move || {
-            let family = Family::of(&call.model);
-            let bound = call.input_tokens_bound;
-            let mut usage = tokens::count_input(call.endpoint, family, &body, call.parts.images, bound);
+            let family = Family::of(&model);
+            let (endpoint, body) = outgoing::sent(&request, &body, format, &model);
+            let (images, bound) = (request.parts.images, request.input_tokens_bound);
+            let mut usage = tokens::count_input(endpoint, family, &body, images, bound);
             let output = tokens::count_delivered(family, &delivered);
             for (sum, more) in usage.tokens.iter_mut().zip(output.tokens) {
                 *sum = sum.saturating_add(more);

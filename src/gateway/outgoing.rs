@@ -85,7 +85,7 @@ pub fn conversion(endpoint: Endpoint, upstream: Format) -> Result<Option<Format>
 }
 
 /// What the upstream calls the model.
-fn model<'a>(request: &'a ModelRequest, route: &'a Route) -> &'a str {
+pub fn model<'a>(request: &'a ModelRequest, route: &'a Route) -> &'a str {
     route.channel.models.get(&request.model).map_or(&request.model, |name| name)
 }
 
@@ -131,6 +131,30 @@ fn headers<'a>(
         Some(form) if *name == CONTENT_TYPE => (name.clone(), form.clone()),
         _ => (name.clone(), value.clone()),
     })
+}
+
+/// Where a call went at its upstream and what it said there, as far as counting reads it: made once more for the rare
+/// upstream that tells no usage, so that no call carries two bodies. What could not be sent is as the caller had it.
+pub fn sent(request: &ModelRequest, body: &Bytes, format: Format, model: &str) -> (Endpoint, Bytes) {
+    let as_it_came = || (request.endpoint, body.clone());
+    let Ok(Some(from)) = conversion(request.endpoint, format) else { return as_it_came() };
+    let target = convert::Target {
+        format,
+        model,
+        stream: request.stream,
+        // No cap is counted, but some formats cannot be written without one.
+        output_cap: Some(1),
+        newer_cap_field: false,
+        size_hint: body.len(),
+    };
+    let there = std::str::from_utf8(body).ok().and_then(|text| convert::request(from, text, &target).ok());
+    let endpoint = match format {
+        Format::OpenAi | Format::DeepSeek => Endpoint::ChatCompletions,
+        Format::Responses => Endpoint::Responses,
+        Format::Anthropic => Endpoint::Messages,
+        Format::Gemini => Endpoint::GenerateContent,
+    };
+    there.map_or_else(as_it_came, |there| (endpoint, there.body))
 }
 
 /// The body as the upstream is to get it; the same bytes wherever nothing must change.

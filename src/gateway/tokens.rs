@@ -85,7 +85,8 @@ fn in_proportion(tokens: u64, bytes: u64, more: u64) -> u64 {
 pub fn count_delivered(family: Family, delivered: &Delivered) -> Usage {
     let (mut said, mut thought) = (0u64, 0u64);
     for spoken in delivered.choices() {
-        said = said.saturating_add(count_text(family, &spoken.text));
+        let called = count_text(family, &spoken.names);
+        said = said.saturating_add(count_text(family, &spoken.text)).saturating_add(called);
         thought = thought.saturating_add(count_text(family, &spoken.reasoning));
     }
     let all = in_proportion(said + thought, delivered.kept_bytes() as u64, delivered.beyond_bytes());

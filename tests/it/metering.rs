@@ -28,16 +28,42 @@ impl Random {
     }
 }
 
+/// A tool as the requests at this address have it.
+fn tool_of(path: &str) -> Value {
+    let schema = json!({"type": "object", "properties": {"echo": {"type": "string"}}});
+    match path {
+        "messages" => json!({"name": "weather_of", "input_schema": schema}),
+        "responses" => {
+            json!({"type": "function", "name": "weather_of", "parameters": schema, "strict": false})
+        }
+        _ => json!({"type": "function", "function": {"name": "weather_of", "parameters": schema}}),
+    }
+}
+
 /// One call of the mix; a caller may leave after its first events.
 fn call(connection: &mut Connection, demo: &Demo, key: &str, random: &mut Random) {
-    let text = format!("call {} one two three four five six", random.below(1_000_000));
+    let has_tools = random.below(2) == 0;
+    let tool = if has_tools { "#tool " } else { "" };
+    let text = format!("{tool}call {} one two three four five six", random.below(1_000_000));
     let stream = |path: &str, model: &str, field: &str| {
         let said = if field == "messages" { json!([{"role": "user", "content": text}]) } else { json!(text) };
         let mut body = json!({"model": model, "stream": true});
         body[field] = said;
+        if path == "messages" {
+            body["max_tokens"] = json!(500);
+        }
+        if has_tools && field != "prompt" {
+            body["tools"] = json!([tool_of(path)]);
+        }
         Ask::post(format!("/v1/{path}"), &body).bearer(key)
     };
-    let formats = [("chat/completions", "messages"), ("completions", "prompt"), ("responses", "input")];
+    // Messages are converted on their way to a chat.
+    let formats = [
+        ("chat/completions", "messages"),
+        ("completions", "prompt"),
+        ("responses", "input"),
+        ("messages", "messages"),
+    ];
     let (path, field) = formats[random.below(formats.len())];
     let (ask, leaves_after) = match random.below(10) {
         0 => (stream(path, "demo-slow", field), Some(random.below(6))),

@@ -44,6 +44,8 @@ pub(super) struct Answer {
     pub usage: Usage,
     family: Family,
     choices: u64,
+    /// Tokens of the name of the tool that each choice calls.
+    name: u64,
 }
 
 impl Answer {
@@ -82,16 +84,17 @@ impl Answer {
             None if chat.is_json => arguments(&chat.asked),
             None => echo(chat, family, wished),
         };
-        let cap = (chat.cap - reasoning).min(wished.unwrap_or(u64::MAX));
-        let (text, shortened) = shorten(family, whole, cap);
-        let by_wish = wished.is_some_and(|wished| wished <= chat.cap - reasoning);
+        let name = chat.tool.as_deref().map_or(0, |name| tokens::count_text(family, name));
+        let room = (chat.cap - reasoning).saturating_sub(name);
+        let (text, shortened) = shorten(family, whole, room.min(wished.unwrap_or(u64::MAX)));
+        let by_wish = wished.is_some_and(|wished| wished <= room);
         let finish = match (shortened && !by_wish, &chat.tool) {
             (true, _) => "length",
             (false, Some(_)) => "tool_calls",
             (false, None) => "stop",
         };
         usage.set(TokenClass::Reasoning, reasoning * chat.choices);
-        let mut answer = Self { text, finish, usage, family, choices: chat.choices };
+        let mut answer = Self { text, finish, usage, family, choices: chat.choices, name };
         answer.usage.set(TokenClass::Output, answer.tokens_of(&answer.text));
         if chat.endpoint == Endpoint::Messages {
             // Anthropic bills thoughts as output and does not tell them apart.
@@ -101,9 +104,9 @@ impl Answer {
         answer
     }
 
-    /// Output tokens of all choices when each has this text.
+    /// Output tokens of all choices when each has this text, and has named its tool before.
     fn tokens_of(&self, text: &str) -> u64 {
-        tokens::count_text(self.family, text).saturating_mul(self.choices)
+        (self.name + tokens::count_text(self.family, text)).saturating_mul(self.choices)
     }
 
     /// What was used when only this much of the text went out.

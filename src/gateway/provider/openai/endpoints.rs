@@ -74,6 +74,8 @@ fn inspect_typed(name: &[u8], data: &[u8]) -> EventFacts {
         b"speech.audio.done" | b"transcript.text.done" => EventKind::Done,
         b"image_generation.completed" | b"image_edit.completed" => EventKind::Done,
         _ if kind.ends_with(b".delta") => EventKind::Delta,
+        // It has the name of a tool in it.
+        b"response.output_item.added" => EventKind::Delta,
         _ => EventKind::Other,
     };
     if facts.kind == EventKind::Done {

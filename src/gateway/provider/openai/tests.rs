@@ -169,13 +169,83 @@ fn delivered_text_is_what_the_model_made() {
     );
     delivered.push(br#"{"choices":[{"delta":{"reasoning_content":"hm"}}],"usage":{"content":"no"}}"#);
     assert_eq!(delivered.choices().len(), 1);
-    assert_eq!(delivered.choices()[0].text, "a\"b\u{e9}\nf{\"a\":1}");
+    assert_eq!(delivered.choices()[0].text, "a\"b\u{e9}\n{\"a\":1}");
+    assert_eq!(delivered.choices()[0].names, "f");
     assert_eq!(delivered.choices()[0].reasoning, "hm");
     for broken in
         [&b"\"choices\""[..], b"\"choices\":[{\"content\":\"a\\", b"\"choices\" \"content\":\"\\ud800\"", b""]
     {
         delivered.push(broken);
     }
+}
+
+/// H4: the call of a tool is its name and its arguments, in every format, whole and in pieces.
+#[test]
+fn h4_a_call_is_its_name_and_its_arguments_in_every_format() {
+    use Endpoint::{ChatCompletions, GenerateContent, Messages, Responses};
+    let heard = |format, endpoint, events: &[&str]| {
+        let mut delivered = Delivered::of(format, endpoint, 1);
+        for event in events {
+            delivered.push(event.as_bytes());
+        }
+        let spoken = delivered.choices().first().map(|said| (said.names.clone(), said.text.clone()));
+        spoken.unwrap_or_default()
+    };
+    let called = ("sum".to_owned(), r#"{"name":"a"}"#.to_owned());
+    for (format, endpoint, events) in [
+        (
+            Format::OpenAi,
+            ChatCompletions,
+            vec![
+                r#"{"choices":[{"message":{"tool_calls":[{"function":{"arguments":"{\"name\":\"a\"}","name":"sum"}}]}}]}"#,
+            ],
+        ),
+        (
+            Format::OpenAi,
+            ChatCompletions,
+            vec![
+                r#"{"choices":[{"delta":{"tool_calls":[{"function":{"name":"sum","arguments":""}}]}}]}"#,
+                r#"{"choices":[{"delta":{"tool_calls":[{"function":{"arguments":"{\"name\":\"a\"}"}}]}}]}"#,
+            ],
+        ),
+        (
+            Format::Anthropic,
+            Messages,
+            vec![r#"{"content":[{"type":"tool_use","name":"sum","input":{"name":"a"}}]}"#],
+        ),
+        (
+            Format::Anthropic,
+            Messages,
+            vec![
+                r#"{"type":"content_block_start","content_block":{"type":"tool_use","input":{},"name":"sum"}}"#,
+                r#"{"type":"content_block_delta","delta":{"partial_json":"{\"name\":\"a\"}"}}"#,
+            ],
+        ),
+        (
+            Format::Gemini,
+            GenerateContent,
+            vec![
+                r#"{"candidates":[{"content":{"parts":[{"functionCall":{"args":{"name":"a"},"name":"sum"}}]}}]}"#,
+            ],
+        ),
+        (
+            Format::Responses,
+            Responses,
+            vec![r#"{"output":[{"type":"function_call","arguments":"{\"name\":\"a\"}","name":"sum"}]}"#],
+        ),
+        (
+            Format::Responses,
+            Responses,
+            vec![
+                r#"{"type":"response.output_item.added","item":{"type":"function_call","name":"sum","arguments":""}}"#,
+                r#"{"type":"response.function_call_arguments.delta","delta":"{\"name\":\"a\"}"}"#,
+            ],
+        ),
+    ] {
+        assert_eq!(heard(format, endpoint, &events), called, "{format:?} {events:?}");
+    }
+    let two = r#"{"content":[{"name":"a","input":{}},{"name":"b","input":{}}]}"#;
+    assert_eq!(heard(Format::Anthropic, Messages, &[two]), ("a\nb".to_owned(), String::new()));
 }
 
 #[test]

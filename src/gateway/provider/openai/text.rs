@@ -50,15 +50,28 @@ struct Made<'a> {
     text: Option<&'a RawValue>,
     #[serde(borrow, default)]
     output: Option<Vec<&'a RawValue>>,
+    /// What begins: of the call of a tool its name.
+    #[serde(borrow, default)]
+    item: Option<&'a RawValue>,
 }
 
 /// The text of one choice.
 #[derive(Debug, Default)]
 pub struct Spoken {
-    /// Said, refused and called (names and arguments of tools).
+    /// Said, refused, and the arguments of tools.
     pub text: String,
+    /// Names of the tools that were called, one to a line.
+    pub names: String,
     /// Thought aloud (`reasoning_content`, `reasoning`).
     pub reasoning: String,
+}
+
+/// What a string of an answer is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Said,
+    Named,
+    Thought,
 }
 
 #[derive(Deserialize)]
@@ -114,16 +127,19 @@ impl Delivered {
 
     fn push_text(&mut self, index: usize, json: &[u8]) -> usize {
         let mut added = 0;
-        members(json, |name, value| {
-            let thought = match name {
-                b"content" | b"refusal" | b"arguments" | b"name" | b"transcript" => false,
-                b"text" if self.shape != Shape::Chat => false,
-                b"partial_json" if self.shape == Shape::Blocks => false,
-                b"thinking" if self.shape == Shape::Blocks => true,
-                b"reasoning_content" | b"reasoning" => true,
+        let objects: &[&[u8]] = if self.shape == Shape::Blocks { &[b"args", b"input"] } else { &[] };
+        members(json, objects, |name, value| {
+            let kind = match name {
+                _ if matches!(value, Value::Object(_)) => Kind::Said,
+                b"content" | b"refusal" | b"arguments" | b"transcript" => Kind::Said,
+                b"name" => Kind::Named,
+                b"text" if self.shape != Shape::Chat => Kind::Said,
+                b"partial_json" if self.shape == Shape::Blocks => Kind::Said,
+                b"thinking" if self.shape == Shape::Blocks => Kind::Thought,
+                b"reasoning_content" | b"reasoning" => Kind::Thought,
                 _ => return,
             };
-            added += self.keep(index, thought, value);
+            added += self.keep(index, kind, value);
         });
         added
     }
@@ -135,31 +151,45 @@ impl Delivered {
             return if self.shape == Shape::Transcript { self.keep_plain(json) } else { 0 };
         };
         let thought = made.kind.is_some_and(|kind| kind.get().contains("reasoning"));
-        let own = made.delta.or(made.text).map_or(0, |text| self.keep_text(thought, text));
-        own + made.output.iter().flatten().map(|item| self.push_text(0, item.get().as_bytes())).sum::<usize>()
+        let kind = if thought { Kind::Thought } else { Kind::Said };
+        let own = made.delta.or(made.text).map_or(0, |text| self.keep_text(kind, text));
+        let begun = made.item.map_or(0, |item| self.push_text(0, item.get().as_bytes()));
+        own + begun
+            + made.output.iter().flatten().map(|item| self.push_text(0, item.get().as_bytes())).sum::<usize>()
     }
 
-    fn keep_text(&mut self, thought: bool, raw: &RawValue) -> usize {
+    fn keep_text(&mut self, kind: Kind, raw: &RawValue) -> usize {
         let text = raw.get().strip_prefix('"').and_then(|text| text.strip_suffix('"'));
-        text.map_or(0, |text| self.keep(0, thought, text.as_bytes()))
+        text.map_or(0, |text| self.keep(0, kind, Value::Text(text.as_bytes())))
     }
 
     fn keep_plain(&mut self, text: &[u8]) -> usize {
         let quoted = serde_json::to_string(&String::from_utf8_lossy(text)).unwrap_or_default();
-        self.keep(0, false, quoted.get(1..quoted.len().saturating_sub(1)).unwrap_or_default().as_bytes())
+        let text = quoted.get(1..quoted.len().saturating_sub(1)).unwrap_or_default();
+        self.keep(0, Kind::Said, Value::Text(text.as_bytes()))
     }
 
-    /// Keeps a text as it stands between its quotes; says how many bytes it has.
-    fn keep(&mut self, index: usize, thought: bool, value: &[u8]) -> usize {
+    /// Keeps a text, or the JSON of an object; says how many bytes it has.
+    fn keep(&mut self, index: usize, kind: Kind, value: Value<'_>) -> usize {
         if self.choices.len() <= index {
             self.choices.resize_with(index + 1, Spoken::default);
         }
         let Some(spoken) = self.choices.get_mut(index) else { return 0 };
-        let kept = if thought { &mut spoken.reasoning } else { &mut spoken.text };
-        let before = kept.len();
-        push_unescaped(value, kept);
-        let more = kept.len() - before;
         let room = KEPT_BYTES_MAX.saturating_sub(self.kept_bytes);
+        let kept = match kind {
+            Kind::Said => &mut spoken.text,
+            Kind::Named => &mut spoken.names,
+            Kind::Thought => &mut spoken.reasoning,
+        };
+        if kind == Kind::Named && !kept.is_empty() && room > 0 {
+            kept.push('\n');
+        }
+        let before = kept.len();
+        match value {
+            Value::Text(escaped) => push_unescaped(escaped, kept),
+            Value::Object(json) => kept.push_str(&String::from_utf8_lossy(json)),
+        }
+        let more = kept.len() - before;
         if more > room {
             kept.truncate(kept.floor_char_boundary(before + room));
         }
@@ -190,19 +220,38 @@ impl Delivered {
     }
 }
 
-/// Calls `visit` with each member whose value is a string: its name and the
-/// text between the quotes, still escaped.
-fn members(json: &[u8], mut visit: impl FnMut(&[u8], &[u8])) {
+/// The value of a member.
+#[derive(Clone, Copy)]
+enum Value<'a> {
+    /// What stands between its quotes, still escaped.
+    Text(&'a [u8]),
+    Object(&'a [u8]),
+}
+
+/// Calls `visit` with each member whose value is a string, and with each of these names whose value is an object that
+/// has something in it; what is in that is not visited.
+fn members(json: &[u8], objects: &[&[u8]], mut visit: impl FnMut(&[u8], Value<'_>)) {
     let mut rest = json;
     while let Some((name, behind)) = next_string(rest) {
         rest = behind;
         // A string that no colon follows is a value of a list.
         let Some(value) = behind.trim_ascii_start().strip_prefix(b":") else { continue };
-        if value.trim_ascii_start().first() == Some(&b'"')
-            && let Some((text, behind)) = next_string(value)
-        {
-            visit(name, text);
-            rest = behind;
+        let value = value.trim_ascii_start();
+        match value.first() {
+            Some(b'"') => {
+                let Some((text, behind)) = next_string(value) else { continue };
+                visit(name, Value::Text(text));
+                rest = behind;
+            }
+            Some(b'{') if objects.contains(&name) => {
+                let object = list(value);
+                // An empty one stands where the arguments are yet to come.
+                if !object.get(1..).unwrap_or_default().trim_ascii_start().starts_with(b"}") {
+                    visit(name, Value::Object(object));
+                }
+                rest = value.get(object.len()..).unwrap_or_default();
+            }
+            _ => {}
         }
     }
 }
