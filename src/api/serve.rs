@@ -21,6 +21,7 @@ use crate::gateway::{
     self,
     bodies::{self, BodyFault},
     facts::{Checked, Credential},
+    identify,
 };
 use crate::id::RequestId;
 
@@ -273,6 +274,9 @@ pub async fn read(app: &App, body: Body, bytes_max: u64) -> Result<bodies::Body,
         Ok(Ok(body)) => return Ok(body),
         Ok(Err(BodyFault::TooLarge)) => Refusal::new(Code::BodyTooLarge).param("limit_bytes", bytes_max),
         Ok(Err(BodyFault::NoRoom)) => Refusal::new(Code::GatewayOverloaded),
+        Ok(Err(BodyFault::Malformed)) => {
+            Refusal::new(Code::MalformedRequest).param("problem", identify::BAD_CHUNKS)
+        }
         Ok(Err(BodyFault::Broken)) => Refusal::new(Code::InvalidJson).param("reason", "the body broke off"),
         Err(_elapsed) => Refusal::new(Code::RequestTimeout).param("limit_ms", limit_ms),
     };

@@ -6,6 +6,8 @@
 //! Must never: cost an ordinary call more than an addition and a subtraction, or begin to read a body whose declared
 //! length has no room: uploads that are half there would keep each other from their ends.
 
+use std::error::Error;
+use std::io::{self, ErrorKind};
 use std::ops::Deref;
 use std::pin::pin;
 use std::sync::Arc;
@@ -55,8 +57,25 @@ pub enum BodyFault {
     TooLarge,
     /// There was no room for it in time.
     NoRoom,
+    /// Its framing is none.
+    Malformed,
     /// It broke off.
     Broken,
+}
+
+impl BodyFault {
+    /// A lost connection is told apart from chunks that are none: the HTTP library calls those invalid.
+    fn of(why: &(dyn Error + 'static)) -> Self {
+        let mut cause = Some(why);
+        while let Some(why) = cause {
+            let kind = why.downcast_ref::<io::Error>().map(io::Error::kind);
+            if matches!(kind, Some(ErrorKind::InvalidInput | ErrorKind::InvalidData)) {
+                return BodyFault::Malformed;
+            }
+            cause = why.source();
+        }
+        BodyFault::Broken
+    }
 }
 
 impl Bodies {
@@ -83,7 +102,7 @@ impl Bodies {
         declared: Option<u64>,
     ) -> Result<Body, BodyFault>
     where
-        B: http_body::Body<Data = Bytes> + Unpin,
+        B: http_body::Body<Data = Bytes, Error: Error + 'static> + Unpin,
     {
         if declared.is_some_and(|length| length > bytes_max) {
             return Err(BodyFault::TooLarge);
@@ -93,7 +112,7 @@ impl Bodies {
         let mut first: Option<Bytes> = None;
         let mut whole = BytesMut::new();
         while let Some(frame) = body.frame().await {
-            let Ok(data) = frame.map_err(|_| BodyFault::Broken)?.into_data() else { continue };
+            let Ok(data) = frame.map_err(|why| BodyFault::of(&why))?.into_data() else { continue };
             let length = (first.as_ref().map_or(0, Bytes::len) + whole.len() + data.len()) as u64;
             if length > bytes_max {
                 return Err(BodyFault::TooLarge);
@@ -226,7 +245,7 @@ mod tests {
         Full::new(Bytes::from(vec![7; usize::try_from(length).unwrap()]))
     }
 
-    fn in_pieces(pieces: &[usize]) -> impl http_body::Body<Data = Bytes> + Unpin + use<> {
+    fn in_pieces(pieces: &[usize]) -> impl http_body::Body<Data = Bytes, Error = Infallible> + Unpin + use<> {
         let frames: Vec<Result<_, Infallible>> =
             pieces.iter().map(|length| Ok(Frame::data(Bytes::from(vec![7; *length])))).collect();
         StreamBody::new(stream::iter(frames))

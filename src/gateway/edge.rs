@@ -18,6 +18,7 @@ use tokio::time::timeout;
 use crate::catalogue::{Code, Language, Refusal, Shape};
 use crate::id::RequestId;
 
+use super::identify;
 use super::respond::Addressee;
 use super::worker::Worker;
 
@@ -48,7 +49,7 @@ impl<S> EdgeIo<S> {
         let limit_bytes = self.worker.gateway.header_bytes_max as u64;
         Some(self.plain(&match status {
             b"431" | b"414" => Refusal::new(Code::HeadersTooLarge).param("limit_bytes", limit_bytes),
-            b"400" => Refusal::new(Code::UnknownEndpoint).param("path", "(a head that is not HTTP)"),
+            b"400" => identify::malformed(identify::BAD_HEAD),
             _ => return None,
         }))
     }

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use http::{HeaderMap, Method, Uri, header};
+use http::{HeaderMap, Method, Uri, Version, header};
 
 use crate::catalogue::{Code, Refusal, Shape};
 use crate::config::Ranges;
@@ -89,46 +89,53 @@ pub fn shape(path: &str) -> Shape {
     below.and_then(call_at).map_or(Shape::OpenAi, respond::shape)
 }
 
-/// Reads method and path.
+/// Reads method and path. HEAD is a GET whose answer has no body; the HTTP library leaves it out.
 pub fn destination(method: &Method, path: &str, public_url: &str) -> Result<Destination, Refusal> {
+    let is_get = matches!(*method, Method::GET | Method::HEAD);
     if let Some((_, endpoint)) = gemini(path) {
         return match *method {
             Method::POST => Ok(Destination::Call(endpoint)),
             _ => Err(wrong_method(path, method, "POST")),
         };
     }
-    if path.starts_with("/v1beta/") {
-        return Err(Refusal::new(Code::UnknownEndpoint).param("path", shown(path)));
+    if let Some(below) = path.strip_prefix("/v1beta/") {
+        let unknown = || Refusal::new(Code::UnknownEndpoint).param("path", shown(path));
+        return match models(below) {
+            Some(models) if is_get => Ok(models),
+            // What is asked of a model stands behind a colon, and is nothing that there is.
+            Some(_) if !below.contains(':') => Err(wrong_method(path, method, "GET")),
+            Some(_) | None => Err(unknown()),
+        };
     }
     let Some(below) = path.strip_prefix("/v1/").or_else(|| path.strip_prefix("/api/v1/")) else {
         return misplaced(path, public_url).map_or(Ok(Destination::Elsewhere), Err);
     };
     if let Some((lane, task)) = content(below) {
-        return match *method {
-            Method::GET => Ok(Destination::Content(lane, task.into())),
-            _ => Err(wrong_method(path, method, "GET")),
-        };
+        let asked = Destination::Content(lane, task.into());
+        return if is_get { Ok(asked) } else { Err(wrong_method(path, method, "GET")) };
     }
     if let Some(endpoint) = call_at(below) {
         return match *method {
-            Method::GET if endpoint.is_task() => Ok(Destination::Elsewhere),
+            _ if is_get && endpoint.is_task() => Ok(Destination::Elsewhere),
             Method::POST => Ok(Destination::Call(endpoint)),
             _ => Err(wrong_method(path, method, "POST")),
         };
     }
-    let model = below.strip_prefix("models").filter(|rest| rest.is_empty() || rest.starts_with('/'));
-    if let Some(rest) = model {
-        let name = rest.trim_start_matches('/');
-        return match *method {
-            Method::GET => Ok(Destination::Models((!name.is_empty()).then(|| name.into()))),
-            _ => Err(wrong_method(path, method, "GET")),
-        };
+    if let Some(models) = models(below) {
+        return if is_get { Ok(models) } else { Err(wrong_method(path, method, "GET")) };
     }
     if SELF_SERVICE.iter().any(|known| below.starts_with(known)) {
         return Ok(Destination::Elsewhere);
     }
     Err(misplaced(path, public_url)
         .unwrap_or_else(|| Refusal::new(Code::UnknownEndpoint).param("path", shown(path))))
+}
+
+/// `models`, and `models/{name}`.
+fn models(below: &str) -> Option<Destination> {
+    let rest = below.strip_prefix("models").filter(|rest| rest.is_empty() || rest.starts_with('/'))?;
+    let name = rest.trim_start_matches('/');
+    Some(Destination::Models((!name.is_empty()).then(|| name.into())))
 }
 
 /// `videos/{id}/content`, and the same of the other lane.
@@ -166,6 +173,25 @@ pub fn plain_http(path: &str, public_url: &str) -> Refusal {
     };
     let path = format!("http://…{}", shown(path));
     Refusal::new(Code::WrongBaseUrl).param("path", path).param("base_url", format!("{https}/v1"))
+}
+
+/// What is wrong with a head, in English and Chinese; the HTTP library does not say which line of it.
+pub const BAD_HEAD: (&str, &str) = (
+    "its head cannot be read, or says in no clear way how long its body is",
+    "请求头无法解析，或没有明确说明请求体的长度",
+);
+pub const BAD_CHUNKS: (&str, &str) = ("the chunks of its body cannot be read", "请求体的分块编码无法解析");
+const BAD_HOST: (&str, &str) = ("it has not exactly one Host header", "必须有且只有一个 Host 请求头");
+
+/// HTTP that nobody can read.
+pub fn malformed(problem: (&str, &str)) -> Refusal {
+    Refusal::new(Code::MalformedRequest).param("problem", problem)
+}
+
+/// HTTP/1.1 asks for one Host, and for a 400 without it (RFC 9112, 3.2).
+pub fn check_host(version: Version, headers: &HeaderMap) -> Result<(), Refusal> {
+    let hosts = headers.get_all(header::HOST).iter().count();
+    if version == Version::HTTP_11 && hosts != 1 { Err(malformed(BAD_HOST)) } else { Ok(()) }
 }
 
 fn wrong_method(path: &str, method: &Method, allowed: &'static str) -> Refusal {
@@ -371,6 +397,13 @@ mod tests {
         assert_eq!(go(Method::GET, "/v1/modelsx"), Err(Code::UnknownEndpoint));
         assert_eq!(go(Method::GET, "/v1beta/models/x:generateContent"), Err(Code::MethodNotAllowed));
         assert_eq!(go(Method::POST, "/v1beta/models/x:embedContent"), Err(Code::UnknownEndpoint));
+        assert_eq!(go(Method::POST, "/v1beta/models"), Err(Code::MethodNotAllowed));
+        assert_eq!(go(Method::GET, "/v1beta/files"), Err(Code::UnknownEndpoint));
+        // HEAD is for whatever can be got.
+        assert_eq!(go(Method::HEAD, "/v1/models"), Ok(Destination::Models(None)));
+        assert_eq!(go(Method::HEAD, "/v1beta/models/x"), Ok(Destination::Models(Some("x".into()))));
+        assert_eq!(go(Method::HEAD, "/v1/videos"), Ok(Destination::Elsewhere));
+        assert_eq!(go(Method::HEAD, "/v1/chat/completions"), Err(Code::MethodNotAllowed));
     }
 
     /// D8: the address is the caller's, whoever else writes headers.

@@ -107,13 +107,17 @@ pub async fn serve(
     };
     let path = request.uri().path();
     let found = match from.is_plain_on_tls {
-        false => identify::destination(request.method(), path, public_url),
+        false => identify::check_host(request.version(), request.headers())
+            .and_then(|()| identify::destination(request.method(), path, public_url)),
         true => Err(identify::plain_http(path, public_url)),
     };
     Ok(match found {
         // Boxed: a call must not carry the room that other requests need.
         Ok(Destination::Elsewhere) => Box::pin(elsewhere(&worker, request, peer)).await,
-        Ok(Destination::Models(name)) => arrival.models(&request, peer, name.as_deref()),
+        Ok(Destination::Models(name)) => {
+            let shape = models::shape(path, request.headers());
+            Arrival { shape, ..arrival }.models(&request, peer, name.as_deref())
+        }
         Ok(Destination::Call(endpoint)) => arrival.call(endpoint, request, peer).await,
         Ok(Destination::Content(lane, task)) => Box::pin(arrival.content(&request, lane, &task)).await,
         Err(refusal) => {
@@ -243,10 +247,11 @@ impl Arrival {
         let facts = self.facts(Checked::Passed(Endpoint::Models), request.headers(), peer);
         let snapshot = self.worker.gateway.app.directory.snapshot();
         let refused = ladder::decide_before_body(&snapshot, &facts);
+        let asked = models::Asked { name, query: request.uri().query(), shape: self.shape };
         let (Ok(()), Some(caller)) = (refused, Caller::of(&snapshot, &facts)) else {
             return self.refuse_early(facts);
         };
-        match models::answer(&snapshot, caller, &facts, name) {
+        match models::answer(&snapshot, caller, &facts, asked) {
             Ok(json) => {
                 let mut headers = HeaderMap::with_capacity(2);
                 headers
@@ -322,6 +327,7 @@ impl Arrival {
             Ok(read) => read.map_err(|fault| match fault {
                 BodyFault::TooLarge => identify::body_too_large(bytes_max),
                 BodyFault::NoRoom => Refusal::new(Code::GatewayOverloaded),
+                BodyFault::Malformed => identify::malformed(identify::BAD_CHUNKS),
                 BodyFault::Broken => late(0),
             }),
             Err(_elapsed) => Err(late(limit_ms)),

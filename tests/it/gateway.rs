@@ -365,8 +365,22 @@ fn a_head_that_is_no_head_and_a_slow_caller_get_their_code() {
         b"GET /v1/models\r\n\r\n",
         b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nbad header\r\n\r\n",
     ] {
-        let (status, code) = code(garbage);
-        assert!((400..500).contains(&status) && !code.is_empty(), "{status} {code}");
+        assert_eq!(code(garbage), (400, "malformed_request".into()), "{}", String::from_utf8_lossy(garbage));
+    }
+    // HTTP that leaves open what is asked, or where it ends.
+    let with = |head: &str, body: &str| {
+        let head = format!("POST /v1/chat/completions HTTP/1.1\r\nauthorization: Bearer {key}\r\n{head}\r\n");
+        code(format!("{head}{body}").as_bytes())
+    };
+    for (head, body) in [
+        ("host: a\r\ncontent-length: 5\r\ncontent-length: 6\r\n", "hello"),
+        ("host: a\r\ncontent-length: abc\r\n", ""),
+        ("host: a\r\ntransfer-encoding: zip\r\n", ""),
+        ("host: a\r\ntransfer-encoding: chunked\r\n", "5\r\nhello\r\nxyz\r\n"),
+        ("content-length: 2\r\n", "{}"),
+        ("host: a\r\nhost: b\r\ncontent-length: 2\r\n", "{}"),
+    ] {
+        assert_eq!(with(head, body), (400, "malformed_request".into()), "{head}");
     }
     let slow_head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: gateway\r\nauthoriz";
     assert_eq!(code(slow_head), (408, "request_timeout".into()));
@@ -377,6 +391,84 @@ fn a_head_that_is_no_head_and_a_slow_caller_get_their_code() {
     connection.send_raw(&whole[..whole.len() - 5]).unwrap();
     drop(connection);
     demo.nothing_stays_held();
+}
+
+/// H3: each SDK's list of models is in its own shape, page by page, and holds the same models.
+#[test]
+fn h3_models_are_listed_in_the_callers_shape() {
+    let demo = Demo::start();
+    let key = demo.key("healthy");
+    let ask = |path: &str| {
+        Ask::get(path).header("x-api-key", key.as_str()).header("anthropic-version", "2023-06-01")
+    };
+    let google = |path: &str| Ask::get(path).header("x-goog-api-key", key.as_str());
+    let all = demo.own(&key, "/v1/models");
+    let names: Vec<_> = all["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|model| model["id"].as_str().unwrap().to_owned())
+        .collect();
+    let (mut paged, mut after) = (Vec::new(), String::new());
+    loop {
+        let page = demo.ask(&ask(&format!("/v1/models?limit=3{after}"))).ok();
+        let rows = page["data"].as_array().unwrap().iter();
+        paged.extend(rows.map(|model| model["id"].as_str().unwrap().to_owned()));
+        assert!(page["first_id"].is_string(), "{page:#}");
+        if page["has_more"] == false {
+            break;
+        }
+        after = format!("&after_id={}", page["last_id"].as_str().unwrap());
+    }
+    assert_eq!(paged, names);
+    let before = demo.ask(&ask(&format!("/v1/models?limit=2&before_id={}", names[4]))).ok();
+    assert_eq!((&before["data"][0]["id"], &before["has_more"]), (&json!(names[2]), &json!(true)));
+    let one = demo.ask(&ask(&format!("/v1/models/{MODEL}"))).ok();
+    assert_eq!(
+        (&one["type"], &one["id"], &one["display_name"]),
+        (&json!("model"), &json!(MODEL), &json!(MODEL))
+    );
+    assert!(one["created_at"].as_str().unwrap().ends_with('Z'), "{one:#}");
+    let missing = demo.ask(&ask("/v1/models/nowhere"));
+    assert_eq!((missing.head.status, &missing.json()["type"]), (404, &json!("error")));
+    let wrong = demo.ask(&ask("/v1/models?limit=none"));
+    assert_eq!((wrong.head.status, &wrong.json()["error"]["code"]), (400, &json!("invalid_parameter")));
+    let first = demo.ask(&google("/v1beta/models?pageSize=5")).ok();
+    let rest =
+        demo.ask(&google(&format!("/v1/models?pageToken={}", first["nextPageToken"].as_str().unwrap()))).ok();
+    let named = [&first, &rest].map(|page| page["models"].as_array().unwrap().clone()).concat();
+    let told: Vec<_> = named.iter().map(|model| model["name"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(told, names.iter().map(|name| format!("models/{name}")).collect::<Vec<_>>());
+    let one = demo.ask(&google(&format!("/v1beta/models/{MODEL}"))).ok();
+    let methods = json!(["generateContent", "streamGenerateContent", "countTokens"]);
+    assert_eq!((&one["supportedGenerationMethods"], &rest["nextPageToken"]), (&methods, &Value::Null));
+}
+
+/// HEAD is GET without a body; a model that is asked for at the wrong address names all of its own.
+#[test]
+fn h3_head_is_answered_and_all_addresses_of_a_model_are_named() {
+    let demo = Demo::start();
+    let key = demo.key("healthy");
+    for path in ["/v1/models", "/v1beta/models", "/v1/videos", "/v1/key"] {
+        let mut connection = demo.connect();
+        connection.send(&Ask::new("HEAD", path).bearer(&key)).unwrap();
+        let head = connection.head().unwrap();
+        assert_eq!(head.status, 200, "{path}");
+        // Nothing stands between it and the next answer.
+        connection.send(&Ask::get("/v1/key").bearer(&key)).unwrap();
+        assert_eq!(connection.reply().unwrap().ok()["object"], demo.own(&key, "/v1/key")["object"], "{path}");
+    }
+    let reply = demo.ask(
+        &Ask::post("/v1/completions", &json!({"model": "deepseek-chat", "prompt": "Hello"})).bearer(&key),
+    );
+    let body =
+        assert_refused(&demo, &reply, ("endpoint_not_supported_by_model", 400, "model", "caller", false));
+    let message = body["error"]["message"].as_str().unwrap();
+    for address in
+        ["/v1/chat/completions", "/v1/responses", "/v1/messages", "/v1beta/models/…:generateContent"]
+    {
+        assert!(message.contains(address), "{address}: {message}");
+    }
 }
 
 /// F6: both base paths, for calls, models and self-service.

@@ -1,7 +1,9 @@
 //! Rung 8: the model exists, may be used, and has a price.
 
 use crate::catalogue::{Code, Refusal};
-use crate::directory::{ModelEntry, ModelStatus};
+use crate::directory::{Model, ModelEntry, ModelStatus};
+use crate::gateway::convert::Format;
+use crate::gateway::facts::Endpoint;
 
 use super::case::{Caller, Case};
 use super::evidence::Evidence;
@@ -26,7 +28,7 @@ pub fn check(case: &Case<'_>) -> Result<(), Refusal> {
 
 /// The key's group, then its own list, then what the model can do.
 fn reachable(case: &Case<'_>, entry: &ModelEntry, caller: Caller<'_>) -> Result<(), Refusal> {
-    let Some(endpoint) = case.facts.address.passed().map(|endpoint| endpoint.called().path()) else {
+    let Some(endpoint) = case.facts.address.passed().map(|endpoint| endpoint.called()) else {
         return Ok(());
     };
     let (key, name) = (caller.key, &entry.model.name);
@@ -39,21 +41,33 @@ fn reachable(case: &Case<'_>, entry: &ModelEntry, caller: Caller<'_>) -> Result<
             .param("model", &**name)
             .param("group", group.map_or("–", |group| &group.name)));
     }
-    if !key.allows(endpoint, name) {
+    if !key.allows(endpoint.path(), name) {
         return Err(Refusal::new(Code::ModelNotAllowedForKey)
             .field("model")
             .param("model", &**name)
             .param("key", key.id.to_string()));
     }
-    if !entry.model.works_at(endpoint) {
-        let supported: Vec<_> = entry.model.endpoints().map(|path| format!("/v1/{path}")).collect();
+    if !entry.model.works_at(endpoint.path()) {
         return Err(Refusal::new(Code::EndpointNotSupportedByModel)
             .field("model")
             .param("model", &**name)
-            .param("endpoint", format!("/v1/{endpoint}"))
-            .param("supported", supported));
+            .param("endpoint", address(endpoint))
+            .param("supported", addresses(&entry.model)));
     }
     Ok(())
+}
+
+/// Where a model can be called, by conversion, too.
+fn addresses(model: &Model) -> Vec<String> {
+    let calls = Endpoint::ALL.into_iter().filter(|endpoint| !endpoint.is_count());
+    calls.filter(|endpoint| model.works_at(endpoint.path())).map(address).collect()
+}
+
+fn address(endpoint: Endpoint) -> String {
+    match endpoint.format() {
+        Some(Format::Gemini) => format!("/v1beta/models/…:{}", endpoint.path()),
+        _ => format!("/v1/{}", endpoint.path()),
+    }
 }
 
 /// Where the model could not be found or reached: the steps of the search.

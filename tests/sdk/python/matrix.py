@@ -54,8 +54,24 @@ def counts():
         assert counted > 0, counted
 
 
+def models():
+    """Listed page by page, and one by one, as each SDK reads them."""
+    client = anthropic.Anthropic(base_url=ROOT, api_key=KEYS["healthy"])
+    google = genai.Client(api_key=KEYS["healthy"], http_options=types.HttpOptions(base_url=ROOT))
+    listed = [model.id for model in client.models.list(limit=3)]
+    assert set(MODELS) <= set(listed) and len(listed) == len(set(listed)), listed
+    named = [model.name for model in google.models.list(config={"page_size": 3})]
+    expect("google's list", named, [f"models/{name}" for name in listed])
+    for model in MODELS:
+        one = client.models.retrieve(model)
+        expect("anthropic model", (one.type, one.id, one.created_at.year > 2000), ("model", model, True))
+        one = google.models.get(model=model)
+        expect("google model", (one.name, "generateContent" in one.supported_actions), (f"models/{model}", True))
+
+
 refusals()
 counts()
+models()
 with open(os.environ["RESULTS"], "a", encoding="utf-8") as results:
     for module in (openai_sdk, anthropic_sdk, google_sdk, langchain_chat):
         for client in module.CLIENTS:
