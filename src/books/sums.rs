@@ -115,32 +115,34 @@ impl Sums {
         let outcome = call.and_then(|call| call.outcome.as_deref());
         let attempts = outcome.map(|outcome| &*outcome.attempts).unwrap_or_default();
         let mut has_cost = called.has_cost;
+        // Most calls have one attempt, and one sum.
+        let mut served = MarginSums::default();
         for (at, attempt) in attempts.iter().enumerate() {
-            let served = is_served && at + 1 == attempts.len();
             let is_estimated = attempt.cost_basis == CostBasis::Estimated;
-            let sums = attempted(served, attempt.cost.map(|cost| cost.0), is_estimated);
+            let (is_last, cost) = (at + 1 == attempts.len(), attempt.cost.map(|cost| cost.0));
+            let sums = attempted(is_served && is_last, cost, is_estimated);
             let channel = call.map_or(0, |call| channel(call, attempt.channel));
-            self.add_margin(account, hold, (channel, &called.model), sums);
+            match is_served && is_last {
+                true => served = sums,
+                false => self.add_margin(account, hold, (channel, &called.model), sums),
+            }
         }
         // Its attempts are not known: the process died with them, or the facts are gone and the ledger's entry is left.
-        let accrued = record.iter().find_map(|effect| match effect {
-            Effect::CostAccrued(cost) => Some(cost.amount.0),
-            _ => None,
-        });
         let is_lost = outcome.is_none_or(|outcome| is_served || outcome.ending == Ending::ProcessDied);
         if attempts.is_empty() && is_lost {
+            let accrued = record.iter().find_map(|effect| match effect {
+                Effect::CostAccrued(cost) => Some(cost.amount.0),
+                _ => None,
+            });
             has_cost = accrued.is_some();
-            self.add_margin(
-                account,
-                hold,
-                (called.channel, &called.model),
-                attempted(is_served, accrued, false),
-            );
+            served = attempted(is_served, accrued, false);
         }
         if let Some(charged) = charged {
-            let unknown_net = if has_cost { 0 } else { charged };
-            let sums = MarginSums { calls: 1, charged, unknown_net, ..MarginSums::default() };
-            self.add_margin(account, hold, (called.channel, &called.model), sums);
+            (served.calls, served.charged) = (1, charged);
+            served.unknown_net = if has_cost { 0 } else { charged };
+        }
+        if served != MarginSums::default() {
+            self.add_margin(account, hold, (called.channel, &called.model), served);
         }
     }
 

@@ -15,8 +15,6 @@ use crate::directory::Environment;
 use crate::id::{RequestId, TaskId};
 use crate::tasks::{Entry, Records, Task, TaskMoney, TaskState};
 
-/// So many are looked up at a time.
-const AT_ONCE: u32 = 128;
 /// A hold is on disk before the task's row is, by so much at the most.
 const ARRIVES_WITHIN_MS: i64 = 60_000;
 /// The ledger follows the end of a task within this time.
@@ -27,7 +25,7 @@ pub(super) fn rows(keeper: &mut Keeper<'_>, parts: &Parts<'_>) -> Result<bool, R
     parts.progress.begin("tasks", 0);
     let mut after = keeper.step.after.as_deref().and_then(|after| after.parse::<TaskId>().ok());
     loop {
-        let page = parts.tasks.rows_behind(after, AT_ONCE)?;
+        let page = parts.tasks.rows_behind(after)?;
         let Some(last) = page.last() else { return Ok(true) };
         after = Some(last.id);
         let requests: Vec<_> = page.iter().map(|task| task.request).collect();
@@ -47,7 +45,7 @@ pub(super) fn holds(keeper: &mut Keeper<'_>, parts: &Parts<'_>) -> Result<bool, 
     parts.progress.begin("holds of tasks", 0);
     let mut after = keeper.step.after.as_deref().and_then(|after| after.parse::<RequestId>().ok());
     loop {
-        let page = parts.tasks.entries_behind(after, AT_ONCE)?;
+        let page = parts.tasks.entries_behind(after)?;
         let Some((last, _)) = page.last() else { return Ok(true) };
         after = Some(*last);
         let of_tasks: Vec<_> = page.iter().filter_map(|(call, entry)| Some((*call, (*entry)?))).collect();

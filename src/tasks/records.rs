@@ -72,6 +72,8 @@ pub struct Records {
     pub entry: Option<Entry>,
 }
 
+/// So many are looked up at a time, at the most.
+pub const AT_ONCE: u32 = 128;
 /// How often both are read until the row has not changed meanwhile.
 const READINGS: u32 = 5;
 
@@ -90,21 +92,21 @@ impl Tasks {
         Ok(None)
     }
 
-    /// Rows behind a task, in the order in which they were made.
-    pub fn rows_behind(&self, after: Option<TaskId>, limit: u32) -> Result<Vec<Task>, StoreError> {
-        self.store.search(&Search { after, oldest_first: true, limit, ..Search::default() })
+    /// Rows behind a task, in the order in which they were made; a page of them.
+    pub fn rows_behind(&self, after: Option<TaskId>) -> Result<Vec<Task>, StoreError> {
+        self.store.search(&Search { after, oldest_first: true, limit: AT_ONCE, ..Search::default() })
     }
 
     /// Which of these calls have a row of a task.
     pub fn with_row(&self, requests: &[RequestId]) -> Result<HashSet<RequestId>, StoreError> {
-        let sql = format!("SELECT request FROM tasks WHERE request IN ({})", places(requests.len()));
+        let sql = format!("SELECT request FROM tasks WHERE request IN ({})", places());
         let rows = self.store.db.query(&sql, &keys(requests))?;
         rows.iter().map(|row| Ok(RequestId::from_raw(u128::from_be_bytes(row.bytes(0)?)))).collect()
     }
 
     /// What the ledger has of these calls, as far as it is projected.
     pub fn entries(&self, requests: &[RequestId]) -> Result<Vec<(RequestId, Option<Entry>)>, StoreError> {
-        let sql = format!("SELECT id, money FROM requests WHERE id IN ({})", places(requests.len()));
+        let sql = format!("SELECT id, money FROM requests WHERE id IN ({})", places());
         self.projections.db().query(&sql, &keys(requests))?.iter().map(entry).collect()
     }
 
@@ -112,10 +114,9 @@ impl Tasks {
     pub fn entries_behind(
         &self,
         after: Option<RequestId>,
-        limit: u32,
     ) -> Result<Vec<(RequestId, Option<Entry>)>, StoreError> {
         let sql = format!(
-            "SELECT id, money FROM requests WHERE id > ?1 AND state IN (?2, ?3) ORDER BY id LIMIT {limit}"
+            "SELECT id, money FROM requests WHERE id > ?1 AND state IN (?2, ?3) ORDER BY id LIMIT {AT_ONCE}"
         );
         let after = after.map_or(0, RequestId::raw).to_be_bytes();
         let params = store_params![after, ChargeState::Held as u8, ChargeState::Settled as u8];
@@ -141,12 +142,13 @@ fn entry(row: &Row) -> Result<(RequestId, Option<Entry>), StoreError> {
     Ok((RequestId::from_raw(u128::from_be_bytes(row.bytes(0)?)), Entry::of(&money)))
 }
 
-fn places(count: usize) -> String {
-    (1..=count.max(1)).map(|place| format!("?{place}")).collect::<Vec<_>>().join(", ")
+fn places() -> String {
+    (1..=AT_ONCE).map(|place| format!("?{place}")).collect::<Vec<_>>().join(", ")
 }
 
-/// At least one, so that a list of places is never empty.
+/// As many as there are places, so that it is one statement: the rest is no call's.
 fn keys(requests: &[RequestId]) -> Vec<Value> {
-    let keys: Vec<Value> = requests.iter().map(|request| request.raw().to_be_bytes().into()).collect();
-    if keys.is_empty() { vec![0_u128.to_be_bytes().into()] } else { keys }
+    let nobody = std::iter::repeat(RequestId::from_raw(0));
+    let keys = requests.iter().copied().chain(nobody).take(AT_ONCE as usize);
+    keys.map(|request| request.raw().to_be_bytes().into()).collect()
 }

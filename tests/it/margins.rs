@@ -11,12 +11,14 @@ use tallygate::books::encoding::decode_batch;
 use crate::on_both_backends;
 use crate::support::backend::Backend;
 use crate::support::demo::nano;
+use crate::support::history::History;
 use crate::support::http::Ask;
 use crate::support::studio::Studio;
 
 on_both_backends!(
     s46_what_a_call_failed_at_costs_the_channel_that_failed,
     h2_an_attempt_of_unknown_cost_is_counted_and_not_taken_for_free,
+    i2_margins_of_random_lives_have_every_charge_and_refund,
 );
 
 const MODELS: [&str; 2] = ["gpt-5-mini", "gpt-5"];
@@ -198,4 +200,39 @@ fn h2_an_attempt_of_unknown_cost_is_counted_and_not_taken_for_free(backend: Back
             .ask(&Ask::get(format!("/api/reports/margins?{query}")).bearer(crate::support::app::ADMIN_TOKEN));
         assert_eq!((refused.head.status, &refused.json()["error"]["param"]), (400, &json!(field)), "{query}");
     }
+}
+
+/// Calls that nobody knows the attempts of, and refunds, over restarts: every charge and refund of the cost reports is
+/// there, and nothing of it is a margin.
+fn i2_margins_of_random_lives_have_every_charge_and_refund(backend: Backend) {
+    let mut history = History::new(backend, 23);
+    for step in 0..300 {
+        history.step();
+        if step % 100 == 50 {
+            history.restart();
+        }
+    }
+    let totals = |history: &History| {
+        ["live", "test"].map(|book| {
+            ["margins", "costs"].map(|report| {
+                let query = format!("environment={book}&from=2026-01-01&to=2027-12-31");
+                history.app.get(&format!("/api/reports/{report}?{query}")).ok()["total"].clone()
+            })
+        })
+    };
+    let before = totals(&history);
+    for [margins, costs] in &before {
+        for name in ["gross", "refunds", "net"] {
+            assert_eq!(margins[name], costs[name], "{name}: {margins:#}\n{costs:#}");
+        }
+        assert_eq!(margins["unknown"]["served"], margins["calls"], "{margins:#}");
+        assert_eq!(margins["unknown"]["net"], margins["net"], "{margins:#}");
+        assert_eq!((&margins["margin"], &margins["cost"]["total"]), (&json!("0"), &json!("0")));
+    }
+    history.rebuild();
+    let after = totals(&history);
+    let charged = |totals: &[[Value; 2]; 2]| {
+        totals.clone().map(|[margins, _]| [margins["gross"].clone(), margins["refunds"].clone()])
+    };
+    assert_eq!(charged(&before), charged(&after));
 }
