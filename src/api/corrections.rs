@@ -17,7 +17,8 @@ use super::shape::{COUNT, Field, Kind, Need, Shape, field};
 
 /// What is asked for here; credits and refunds of orders have routes of their own.
 const ASKED_KIND: Kind = Kind::OneOf(&["refund", "compensation", "adjustment"]);
-const KIND: Kind = Kind::OneOf(&["refund", "compensation", "adjustment", "credit", "order_refund"]);
+const KIND: Kind =
+    Kind::OneOf(&["refund", "compensation", "adjustment", "credit", "order_refund", "order_completion"]);
 const STATE: Kind = Kind::OneOf(&["pending", "approved", "posted", "rejected", "failed"]);
 const ENVIRONMENT: Kind = Kind::OneOf(&["live", "test"]);
 const LOT_KIND: Kind = Kind::OneOf(&["granted", "purchased"]);
@@ -28,7 +29,7 @@ static CORRECTION: Shape = Shape {
     name: "Correction",
     fields: &[
         field!("id", Kind::Text, Required, "Public id, cor_…"),
-        field!("kind", KIND, Required, "退款, 补偿, 调整, 入账 or 订单退款"),
+        field!("kind", KIND, Required, "退款, 补偿, 调整, 入账, 订单退款 or 订单补单"),
         field!(
             "state",
             STATE,
@@ -156,7 +157,8 @@ fn environment_of(book: Book) -> Environment {
 fn view(call: &Call<'_>, correction: &Correction, replayed: bool) -> Value {
     let (terms, decision) = (&correction.terms, correction.decision.as_ref());
     let goes_back = matches!(terms.kind, CorrectionKind::Refund | CorrectionKind::OrderRefund);
-    let opens = !goes_back && terms.amount.is_positive();
+    // Of an order's credit, the order knows the lot.
+    let opens = !goes_back && terms.kind != CorrectionKind::OrderCompletion && terms.amount.is_positive();
     json!({
         "id": correction.id,
         "kind": terms.kind.as_str(),

@@ -23,6 +23,8 @@ pub const ENVIRONMENT: Kind = Kind::OneOf(&["live", "test"]);
 const LOT_KIND: Kind = Kind::OneOf(&["granted", "purchased"]);
 const PRIORITY: Kind = Kind::Integer { min: 0, max: 255 };
 const REFERENCE_BYTES_MAX: usize = 200;
+/// How the ledger is told of orders, codes and corrections. Under such a name their own money could not come any more (I8).
+const RESERVED: [&str; 3] = ["order:", "code:", "correction:"];
 const REASON_BYTES_MAX: usize = 500;
 
 static LOT: Shape = Shape {
@@ -117,7 +119,7 @@ static CREDIT_INPUT: Shape = Shape {
             "reference",
             Kind::Text,
             Required,
-            "Name from outside, such as order:2026-17; posts once for ever"
+            "Name from outside, such as transfer-2026-17; posts once for ever. Not order:, code: or correction:, which are names of the program's own"
         ),
         field!("reason", Kind::Text, Required, "Why, for the operation log"),
     ],
@@ -344,6 +346,12 @@ impl Order {
         let reference = fields.text("reference").unwrap_or_default();
         if reference.trim().is_empty() || reference.len() > REFERENCE_BYTES_MAX {
             return Err(FieldError::new("reference", "must have from 1 to 200 bytes"));
+        }
+        if RESERVED.iter().any(|own| reference.starts_with(own)) {
+            return Err(FieldError::new(
+                "reference",
+                "must not begin with order:, code: or correction:, which name orders, codes and corrections",
+            ));
         }
         let reason = fields.text("reason").unwrap_or_default();
         if reason.trim().is_empty() || reason.len() > REASON_BYTES_MAX {

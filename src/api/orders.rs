@@ -79,13 +79,13 @@ static ORDER_WITH_TIMELINE: Shape = Shape {
     ),
 };
 
-static REFUNDED_ORDER: Shape = Shape {
-    name: "RefundedOrder",
+static CORRECTED_ORDER: Shape = Shape {
+    name: "CorrectedOrder",
     fields: order_fields!(field!(
         "correction",
         Kind::Text,
         Required,
-        "Where the refund was asked for, cor_…; above a threshold it waits there for a second person"
+        "Where the refund or the completion was asked for, cor_…; above a threshold it waits there for a second person"
     )),
 };
 
@@ -227,16 +227,16 @@ pub static ROUTES: &[Route] = &[
     Route::post(
         "/api/orders/{id}/complete",
         "completeOrder",
-        "Credits an order without its provider's word",
+        "Credits an order without its provider's word; above a threshold it waits for a second person",
         &REASON,
-        &ORDER,
+        &CORRECTED_ORDER,
         complete,
     )
     .access(Access::MONEY_MOVES),
     Route::post(
         "/api/orders/{id}/cancel",
         "cancelOrder",
-        "No payment is expected any more; one that comes all the same is credited",
+        "No payment is expected any more; one that comes all the same is credited. Where money has come already, operators alone",
         &NOTHING,
         &ORDER,
         cancel,
@@ -247,7 +247,7 @@ pub static ROUTES: &[Route] = &[
         "refundOrder",
         "Takes money of an order from the account and sends it back to who paid; above a threshold it waits for a second person",
         &REFUND_INPUT,
-        &REFUNDED_ORDER,
+        &CORRECTED_ORDER,
         refund,
     )
     .access(Access::MONEY_MOVES),
@@ -428,14 +428,28 @@ fn note(call: &Call<'_>, order: &Order, action: &str) -> Result<(), Problem> {
 
 fn complete(call: &Call<'_>) -> Result<Reply, Problem> {
     let order = find(call)?;
+    let (credit, pay) = (order.credit, order.pay);
     note(call, &order, "complete")?;
-    let order = call.app.funding.complete(order.id, &call.actor(), reason(call))?;
-    Ok(Reply::ok(view(call, &order)))
+    call.app.funding.completable(&order, reason(call))?;
+    let terms = CorrectionTerms {
+        kind: CorrectionKind::OrderCompletion,
+        account: order.account,
+        book: Book::Live,
+        amount: credit,
+        request: None,
+        order: Some((order.id, pay)),
+        lot_kind: LotKind::Purchased,
+        priority: 0,
+        expires_ms: None,
+        arrears: false,
+    };
+    propose(call, order.id, terms)
 }
 
 fn cancel(call: &Call<'_>) -> Result<Reply, Problem> {
     let order = find(call)?;
-    let order = call.app.funding.cancel(order.id, &call.actor())?;
+    let by_member = call.own_account().is_some();
+    let order = call.app.funding.cancel(order.id, &call.actor(), by_member)?;
     Ok(Reply::ok(view(call, &order)))
 }
 
@@ -463,9 +477,15 @@ fn refund(call: &Call<'_>) -> Result<Reply, Problem> {
         expires_ms: None,
         arrears,
     };
-    let new = NewCorrection { terms, reference: None, reason: ask.reason, actor: ask.actor };
+    propose(call, order.id, terms)
+}
+
+/// The order as it is then, with the correction that did it, or waits for a second person.
+fn propose(call: &Call<'_>, order: OrderId, terms: CorrectionTerms) -> Result<Reply, Problem> {
+    let reason = reason(call).to_owned();
+    let new = NewCorrection { terms, reference: None, reason, actor: call.actor() };
     let (correction, _) = call.app.corrections.propose(&new)?;
-    let mut body = view(call, &call.app.funding.order(order.id)?);
+    let mut body = view(call, &call.app.funding.order(order)?);
     body["correction"] = json!(correction.id);
     Ok(if correction.state == CorrectionState::Pending { Reply::accepted(body) } else { Reply::ok(body) })
 }

@@ -157,7 +157,8 @@ config! {
         /// Refunds, compensation and adjustments for one account within a day, in all, that one person may make alone.
         /// What is more waits for a second person.
         approval_above: String = "100".to_owned(), Decimal;
-        /// Plain credits and refunds of orders for one account within a day, in all, that one person may make alone.
+        /// Plain credits, and refunds and completions of orders, for one account within a day, in all, that one person may
+        /// make alone.
         /// What is more waits for a second person.
         money_approval_above: String = "10000".to_owned(), Decimal;
         /// Currency in which balances and receipts are shown besides, with what one unit of the ledger currency is worth

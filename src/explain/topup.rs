@@ -219,9 +219,16 @@ pub fn identities(facts: &Facts) -> Vec<Identity> {
     let own = facts.account;
     let signed_in =
         Identity { who: "signed_in", account: Some(own), same: Some(true), source: Source::ConsoleSession };
+    // A code that is nobody's yet was redeemed by nobody.
+    let redeemer = match &facts.code {
+        Found::Own(code) if code.redeemed_ms.is_none() => {
+            of("redeemer", &Found::<()>::Nothing, own, Source::RedemptionCode)
+        }
+        found => of("redeemer", found, own, Source::RedemptionCode),
+    };
     let others = [
         of("payer", &facts.order, own, Source::PaymentOrder),
-        of("redeemer", &facts.code, own, Source::RedemptionCode),
+        redeemer,
         of("caller", &facts.key, own, Source::RequestLog),
     ];
     std::iter::once(signed_in).chain(others.into_iter().flatten()).collect()
@@ -464,6 +471,18 @@ mod tests {
             let told = identities(&facts);
             assert!(told.iter().any(|identity| identity.same == Some(false) && identity.account.is_none()));
         }
+    }
+
+    /// A1: whose a code is, is known once somebody redeemed it.
+    #[test]
+    fn a1_a_code_that_nobody_redeemed_is_nobodys() {
+        let told = |code: Found<CodeFact>| {
+            let told = identities(&facts(Found::NotAsked, code, Found::NotAsked));
+            told.into_iter().find(|identity| identity.who == "redeemer").map(|redeemer| redeemer.same)
+        };
+        assert_eq!(told(code(CodeState::Unused, false)), Some(None));
+        let Found::Own(redeemed) = code(CodeState::Redeemed, true) else { unreachable!() };
+        assert_eq!(told(Found::Own(CodeFact { redeemed_ms: Some(1), ..redeemed })), Some(Some(true)));
     }
 
     #[test]

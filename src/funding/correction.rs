@@ -18,15 +18,18 @@ pub enum CorrectionKind {
     Credit,
     /// Of what was paid for an order, back to who paid.
     OrderRefund,
+    /// Of an order without its provider's word: its money was seen elsewhere.
+    OrderCompletion,
 }
 
 impl CorrectionKind {
-    pub const ALL: [CorrectionKind; 5] = [
+    pub const ALL: [CorrectionKind; 6] = [
         CorrectionKind::Refund,
         CorrectionKind::Compensation,
         CorrectionKind::Adjustment,
         CorrectionKind::Credit,
         CorrectionKind::OrderRefund,
+        CorrectionKind::OrderCompletion,
     ];
 
     pub const fn as_str(self) -> &'static str {
@@ -36,6 +39,7 @@ impl CorrectionKind {
             CorrectionKind::Adjustment => "adjustment",
             CorrectionKind::Credit => "credit",
             CorrectionKind::OrderRefund => "order_refund",
+            CorrectionKind::OrderCompletion => "order_completion",
         }
     }
 
@@ -92,7 +96,8 @@ pub struct CorrectionTerms {
     pub amount: Nano,
     /// The call whose charge is refunded, or which a compensation is for.
     pub request: Option<RequestId>,
-    /// The order that is refunded, and what goes back to who paid, in the currency that was paid.
+    /// The order that is refunded or completed, and what goes back to who paid, or came from them, in the currency that was
+    /// paid.
     pub order: Option<(OrderId, Nano)>,
     /// Of the lot that a credit, a compensation or an adjustment opens.
     pub lot_kind: LotKind,

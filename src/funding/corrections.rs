@@ -52,17 +52,17 @@ pub struct Corrections {
 pub struct ApprovalAbove {
     /// By refunds of charges, compensation and adjustments.
     pub corrections: Nano,
-    /// By plain credits and refunds of orders.
+    /// By plain credits, and refunds and completions of orders.
     pub money: Nano,
 }
 
 impl ApprovalAbove {
     /// The threshold of a kind, with the kinds that count together.
     fn of(self, kind: CorrectionKind) -> (Nano, &'static [CorrectionKind]) {
-        use CorrectionKind::{Adjustment, Compensation, Credit, OrderRefund, Refund};
+        use CorrectionKind::{Adjustment, Compensation, Credit, OrderCompletion, OrderRefund, Refund};
         match kind {
             Refund | Compensation | Adjustment => (self.corrections, &[Refund, Compensation, Adjustment]),
-            Credit | OrderRefund => (self.money, &[Credit, OrderRefund]),
+            Credit | OrderRefund | OrderCompletion => (self.money, &[Credit, OrderRefund, OrderCompletion]),
         }
     }
 }
@@ -231,8 +231,10 @@ impl Corrections {
 
     /// Posts what is agreed, and has the correction say so. May be repeated at will.
     fn post(&self, correction: &Correction) -> Result<Correction, CorrectionError> {
-        if let (CorrectionKind::OrderRefund, Some(order)) = (correction.terms.kind, correction.terms.order) {
-            return self.send_back(correction, order);
+        match (correction.terms.kind, correction.terms.order) {
+            (CorrectionKind::OrderRefund, Some(order)) => return self.send_back(correction, order),
+            (CorrectionKind::OrderCompletion, Some((order, _))) => return self.complete(correction, order),
+            _ => {}
         }
         let command = self.command(correction)?;
         match self.books.execute_blocking(&command) {
@@ -263,7 +265,21 @@ impl Corrections {
             actor: correction.proposed_by.to_string(),
             correction: Some(correction.id),
         };
-        match self.funding.refund(order, &ask) {
+        self.ended(correction, self.funding.refund(order, &ask))
+    }
+
+    /// Has an order credited without its provider's word.
+    fn complete(&self, correction: &Correction, order: OrderId) -> Result<Correction, CorrectionError> {
+        let done = self.funding.complete(order, &correction.proposed_by, &correction.reason, correction.id);
+        self.ended(correction, done)
+    }
+
+    fn ended<T>(
+        &self,
+        correction: &Correction,
+        done: Result<T, FundingError>,
+    ) -> Result<Correction, CorrectionError> {
+        match done {
             Ok(_) => self.posted(correction.id),
             // Whether it is under way is not known now.
             Err(why @ (FundingError::Books(_) | FundingError::Store(_))) => Err(why.into()),
@@ -292,7 +308,9 @@ impl Corrections {
                 Command::Refund { charge: self.charge(request)?, amount: terms.amount, reference }
             }
             (CorrectionKind::Refund, None) => return Err(FieldError::new("request", "is missing").into()),
-            (CorrectionKind::OrderRefund, _) => return Err(FieldError::new("order", "is missing").into()),
+            (CorrectionKind::OrderRefund | CorrectionKind::OrderCompletion, _) => {
+                return Err(FieldError::new("order", "is missing").into());
+            }
             (CorrectionKind::Credit, _) if terms.lot_kind == LotKind::Purchased => {
                 credit(CreditSource::Payment)
             }

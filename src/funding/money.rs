@@ -20,19 +20,27 @@ fn nano_per_minor(currency: &str) -> i64 {
     10_i64.pow(NANO_PLACES - places(currency))
 }
 
-/// What a credit costs at a rate, rounded once to the currency's smallest unit, half to even. `None`: nothing, or
-/// more than can be counted.
+/// What a credit costs at a rate, rounded once up to the currency's smallest unit, so that nothing is credited that is not
+/// paid for. `None`: nothing, or more than can be counted.
 pub fn price(credit: Nano, rate_ppm: u64, currency: &str) -> Option<Nano> {
-    convert(credit, rate_ppm, currency).filter(|price| price.is_positive())
+    let (whole, rest, _) = minor(credit, rate_ppm, currency);
+    from_minor(i64::try_from(whole + i128::from(rest > 0)).ok()?, currency)
+        .filter(|price| price.is_positive())
 }
 
-/// An amount of the ledger currency in another one, rounded in the same way. `None`: more than can be counted.
+/// An amount of the ledger currency in another one, to be shown: rounded once, half to even. `None`: more than can be
+/// counted.
 pub fn convert(amount: Nano, rate_ppm: u64, currency: &str) -> Option<Nano> {
-    let exact = i128::from(amount.0) * i128::from(rate_ppm);
-    let unit = PPM * i128::from(nano_per_minor(currency));
-    let (whole, rest) = (exact.div_euclid(unit), exact.rem_euclid(unit));
+    let (whole, rest, unit) = minor(amount, rate_ppm, currency);
     let up = rest * 2 > unit || (rest * 2 == unit && whole % 2 != 0);
     from_minor(i64::try_from(whole + i128::from(up)).ok()?, currency)
+}
+
+/// In whole smallest units, with what is left over and how much of that makes one.
+fn minor(amount: Nano, rate_ppm: u64, currency: &str) -> (i128, i128, i128) {
+    let exact = i128::from(amount.0) * i128::from(rate_ppm);
+    let unit = PPM * i128::from(nano_per_minor(currency));
+    (exact.div_euclid(unit), exact.rem_euclid(unit), unit)
 }
 
 /// The amount in the currency's smallest unit; `None` if it is not a whole number of them.
@@ -83,13 +91,19 @@ mod tests {
     }
 
     #[test]
-    fn prices_are_whole_minor_units_rounded_half_to_even() {
+    fn b1_prices_are_whole_minor_units_and_never_less_than_the_credit() {
         assert_eq!(price(nano("100"), 7_250_000, "CNY"), Some(nano("725")));
-        assert_eq!(price(nano("0.01"), 7_255_000, "CNY"), Some(nano("0.07")));
-        assert_eq!(price(nano("1"), 1_005_000, "USD"), Some(nano("1")));
-        assert_eq!(price(nano("1"), 1_015_000, "USD"), Some(nano("1.02")));
-        assert_eq!(price(nano("1"), 150_500_000, "JPY"), Some(nano("150")));
-        assert_eq!(price(nano("0.0001"), 1_000_000, "USD"), None);
+        assert_eq!(price(nano("0.01"), 7_255_000, "CNY"), Some(nano("0.08")));
+        assert_eq!(price(nano("1.005"), 1_000_000, "USD"), Some(nano("1.01")));
+        assert_eq!(price(nano("1"), 150_500_000, "JPY"), Some(nano("151")));
+        assert_eq!(price(nano("0.0001"), 1_000_000, "USD"), Some(nano("0.01")));
+        assert_eq!(price(Nano::ZERO, 1_000_000, "USD"), None);
+    }
+
+    #[test]
+    fn amounts_that_are_shown_are_rounded_half_to_even() {
+        assert_eq!(convert(nano("1"), 1_005_000, "USD"), Some(nano("1")));
+        assert_eq!(convert(nano("1"), 1_015_000, "USD"), Some(nano("1.02")));
     }
 
     /// S40: large top-ups are plain numbers.

@@ -158,6 +158,11 @@ impl Order {
         Reference::new(format!("order:{}", self.id))
     }
 
+    /// Money of it has come, which was not credited or is about to be.
+    pub fn has_money(&self) -> bool {
+        self.paid.is_some() || matches!(self.state, Paid | AmountMismatch | ManualReview)
+    }
+
     /// State of an order whose refunds are all done.
     pub fn state_after_refunds(&self) -> OrderState {
         if self.refunded_pay >= self.pay {
@@ -180,7 +185,7 @@ pub struct OrderEvent {
     pub at_ms: i64,
     /// `created`, `callback`, `query`, `credited` …
     pub kind: Box<str>,
-    /// What the provider calls it.
+    /// What the provider calls it; of a completion by hand, the correction that it is.
     pub name: Option<Box<str>>,
     /// Of a callback: `valid`, or why it was refused.
     pub verdict: Option<Box<str>>,

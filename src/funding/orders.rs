@@ -17,13 +17,15 @@ use crate::books::{Books, BooksError};
 use crate::clock::{Clock, Entropy};
 use crate::directory::{Directory, FieldError};
 use crate::http_client::HttpClient;
-use crate::id::{AccountId, LotId, OrderId};
+use crate::id::{AccountId, CorrectionId, LotId, OrderId};
 use crate::notices::Notices;
 use crate::reconcile::ReconcileStore;
 use crate::secret::SecretBytes;
 use crate::store::{Db, Tx};
 
 /// Spent after what was granted, among purchased lots in the middle.
+/// On the timeline: an order was completed by hand.
+const COMPLETED: &str = "completed";
 const LOT_PRIORITY: u8 = 100;
 const REASON_BYTES_MAX: usize = 500;
 /// Longest name of a payment method, in bytes.
@@ -245,24 +247,45 @@ impl Funding {
         })
     }
 
+    /// Whether an order can be completed by hand.
+    pub fn completable(&self, order: &Order, reason: &str) -> Result<(), FundingError> {
+        checked_reason(reason)?;
+        if order.state.awaits_payment() { Ok(()) } else { Err(wrong_state(order, "complete")) }
+    }
+
     /// Credits an order without its provider's word. What was paid and how that is known belongs into the reason.
-    pub fn complete(&self, id: OrderId, actor: &str, reason: &str) -> Result<Order, FundingError> {
+    /// May be repeated for one correction at will.
+    pub fn complete(
+        &self,
+        id: OrderId,
+        actor: &str,
+        reason: &str,
+        correction: CorrectionId,
+    ) -> Result<Order, FundingError> {
         let reason = checked_reason(reason)?;
+        let correction = correction.to_string();
+        let is_done =
+            |event: &OrderEvent| &*event.kind == COMPLETED && event.name.as_deref() == Some(&correction);
+        if self.timeline(id)?.iter().any(is_done) {
+            let order = self.order(id)?;
+            return if order.state == OrderState::Paid { self.credit(&order) } else { Ok(order) };
+        }
         let order = self.change(id, |order| {
             if !order.state.awaits_payment() {
                 return Err(wrong_state(order, "complete"));
             }
             self.now_paid(order);
-            let event = self.event(order, "completed", "paid", actor);
-            Ok(OrderEvent { detail: Some(reason.into()), ..event })
+            let event = self.event(order, COMPLETED, "paid", actor);
+            Ok(OrderEvent { name: Some(correction.as_str().into()), detail: Some(reason.into()), ..event })
         })?;
         self.credit(&order)
     }
 
-    /// No payment is expected any more. One that comes all the same is credited.
-    pub fn cancel(&self, id: OrderId, actor: &str) -> Result<Order, FundingError> {
+    /// No payment is expected any more. One that comes all the same is credited. Where money has come already that could
+    /// not be credited, an operator alone may end it (`by_member` = false), who has sent it back.
+    pub fn cancel(&self, id: OrderId, actor: &str, by_member: bool) -> Result<Order, FundingError> {
         self.change(id, |order| {
-            if !order.state.may_become(OrderState::Cancelled) {
+            if !order.state.may_become(OrderState::Cancelled) || by_member && order.has_money() {
                 return Err(wrong_state(order, "cancel"));
             }
             (order.state, order.poll_ms) = (OrderState::Cancelled, None);

@@ -247,7 +247,7 @@ fn a_reference_posts_once_and_answers_the_same_again() {
     let account = app.account("one");
     let path = format!("/api/accounts/{account}/credits");
     let order =
-        json!({"amount": "10.00", "kind": "purchased", "reference": "order:1", "reason": "bank transfer"});
+        json!({"amount": "10.00", "kind": "purchased", "reference": "transfer-1", "reason": "bank transfer"});
     let first = app.post(&path, order.clone());
     assert_eq!((first.status, &first.body["replayed"]), (201, &json!(false)));
     app.clock.advance_ms(5_000);
@@ -260,7 +260,7 @@ fn a_reference_posts_once_and_answers_the_same_again() {
     other["amount"] = json!("11.00");
     let answer = app.post(&path, other);
     answer.refused(409, "reference_conflict");
-    assert!(answer.text("/error/message").contains("order:1"));
+    assert!(answer.text("/error/message").contains("transfer-1"));
     assert_eq!(app.get(&format!("/api/accounts/{account}/balance")).text("/available"), "10");
 }
 

@@ -60,9 +60,11 @@ fn a_gateway_is_set_up_from_nothing_by_commands() {
     run(&dir, "models create m --output-tokens-max 100").json_free();
     run(&dir, "prices add m --input 1.5 --output 3 --cache-read 0.15").json_free();
     run(&dir, "groups create half --multiplier 0.5").json_free();
-    let credit = run(&dir, "--json credit ann@example.com 5.00 --reference order:1 --reason transfer").json();
+    let credit =
+        run(&dir, "--json credit ann@example.com 5.00 --reference transfer-1 --reason transfer").json();
     assert_eq!((&credit["amount"], &credit["replayed"]), (&"5".into(), &false.into()));
-    let again = run(&dir, "--json credit ann@example.com 5.00 --reference order:1 --reason transfer").json();
+    let again =
+        run(&dir, "--json credit ann@example.com 5.00 --reference transfer-1 --reason transfer").json();
     assert_eq!(again["replayed"], true);
     let key = run(
         &dir,
@@ -284,7 +286,8 @@ fn b2_codes_are_made_and_redeemed_by_commands() {
 fn statements_costs_and_top_ups_by_command() {
     let dir = dir();
     run(&dir, "--json accounts create --name Ann --email ann@example.com").json();
-    run(&dir, "--json credit ann@example.com 12.5 --kind purchased --reference order:1 --reason test").json();
+    run(&dir, "--json credit ann@example.com 12.5 --kind purchased --reference transfer-1 --reason test")
+        .json();
     let csv = run(&dir, "statement ann@example.com --format csv");
     assert_eq!(csv.exit, Exit::Fine, "{}", csv.err);
     assert!(csv.out.starts_with("record,at,family") && csv.out.contains("\r\nline,"), "{}", csv.out);

@@ -185,6 +185,9 @@ fn s41_five_callbacks_at_once_credit_once(backend: Backend) {
 fn s42_another_amount_is_not_credited(backend: Backend) {
     let desk = Desk::open(backend);
     let account = desk.account("Ann");
+    let member = desk.post("/api/members", json!({"account": account, "name": "Ann", "role": "owner"})).ok();
+    let path = format!("/api/members/{}/token", member["id"].as_str().unwrap());
+    let owner = desk.post(&path, json!({})).ok()["token"].as_str().unwrap().to_owned();
     for provider in PROVIDERS {
         let order = desk.order(&account, provider, "100");
         assert_eq!(desk.paid(&order, &Play { amount: Some("1.00".into()), ..play() }), [400]);
@@ -205,6 +208,13 @@ fn s42_another_amount_is_not_credited(backend: Backend) {
         );
         assert_eq!((&case["ours"]["name"], &case["theirs"]["amount"]), (&json!(order), &json!("1")));
         assert_eq!(case["proposal"]["action"], "refund_at_provider");
+        // Its owner cannot make it look as if no money had come.
+        let cancel = Ask::post(format!("/api/orders/{order}/cancel"), &json!({}));
+        let refused = desk.ask(&cancel.bearer(&owner));
+        assert_eq!(
+            (refused.head.status, &refused.json()["error"]["code"]),
+            (409, &json!("order_state_conflict"))
+        );
         // Somebody looks, and the right amount came after all: both sides agree.
         assert_eq!(desk.paid(&order, &play()), [200]);
         assert_eq!(desk.state(&order), "credited");

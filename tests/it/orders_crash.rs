@@ -3,6 +3,7 @@
 
 use serde_json::{Value, json};
 use tallygate::demo::payments::{Mute, Play};
+use tallygate::id::AccountId;
 
 use crate::on_both_backends;
 use crate::support::app::ADMIN_TOKEN;
@@ -86,6 +87,22 @@ fn b1_a_refund_that_sigkill_cuts_is_sent_once_and_never_lost() {
     }
 }
 
+/// In the ledger, under the name of an order that does not know.
+fn post_as(desk: &Desk, account: &str, order: &str, units: i64) {
+    let account: AccountId = account.parse().unwrap();
+    let command = ledger::Command::Credit {
+        account: account.in_book(ledger::Book::Live),
+        lot: ledger::LotId(units.unsigned_abs()),
+        kind: ledger::LotKind::Purchased,
+        priority: 100,
+        expires_at: None,
+        amount: ledger::Nano(units * 1_000_000_000),
+        source: ledger::CreditSource::Payment,
+        reference: ledger::Reference::new(format!("order:{order}")),
+    };
+    desk.app().books.execute_blocking(&command).unwrap();
+}
+
 fn what_a_crash_left_between_order_and_ledger_is_put_right(backend: Backend) {
     let mut desk = Desk::open(backend);
     let account = desk.account("Ann");
@@ -97,13 +114,10 @@ fn what_a_crash_left_between_order_and_ledger_is_put_right(backend: Backend) {
     desk.clock.jump_to_ms(now_ms);
     // In the ledger, and the order knows nothing of it.
     let posted = desk.order(&account, "epay", "20");
-    let body = json!({"amount": "20", "kind": "purchased", "reference": format!("order:{posted}"), "reason": "test"});
-    desk.post(&format!("/api/accounts/{account}/credits"), body).ok();
+    post_as(&desk, &account, &posted, 20);
     // In the ledger with something else: somebody has to look.
     let other = desk.order(&account, "epay", "30");
-    let body =
-        json!({"amount": "3", "kind": "purchased", "reference": format!("order:{other}"), "reason": "test"});
-    desk.post(&format!("/api/accounts/{account}/credits"), body).ok();
+    post_as(&desk, &account, &other, 3);
     let untouched = desk.order(&account, "epay", "40");
     let states = |desk: &Desk| [&paid, &posted, &other, &untouched].map(|order| desk.state(order));
     assert_eq!(states(&desk), ["paid", "pending", "pending", "pending"]);

@@ -11,6 +11,8 @@ use crate::support::http::{Ask, Reply};
 
 on_both_backends!(
     b3_a_large_credit_waits_for_a_second_person,
+    b3_a_large_completion_by_hand_waits_for_a_second_person,
+    i8_a_credit_takes_no_name_of_the_programs_own,
     b3_a_large_refund_of_an_order_waits_for_a_second_person,
     b3_a_refund_that_cannot_be_made_any_more_ends_its_correction,
     b3_what_a_crash_left_of_an_agreed_refund_is_sent_once,
@@ -94,6 +96,55 @@ fn b3_a_large_credit_waits_for_a_second_person(backend: Backend) {
     let refused = scene.credit("500", "bank:3");
     assert_eq!(refused.json()["error"]["code"], "correction_state_conflict", "{}", refused.text());
     assert_eq!(scene.desk.available(&scene.account), "120");
+}
+
+fn b3_a_large_completion_by_hand_waits_for_a_second_person(backend: Backend) {
+    let mut scene = Scene::open(backend);
+    let complete = |scene: &Scene, order: &str| {
+        scene.desk.post(&format!("/api/orders/{order}/complete"), json!({"reason": "row 7 of the statement"}))
+    };
+    let [small, large] = ["60", "60"].map(|amount| scene.desk.order(&scene.account, "transfer", amount));
+    let done = complete(&scene, &small);
+    assert_eq!((done.head.status, &done.ok()["state"]), (200, &json!("credited")));
+    // Credits and completions count together.
+    let correction = waits(&complete(&scene, &large));
+    assert_eq!(
+        (scene.desk.state(&large), scene.desk.available(&scene.account)),
+        ("pending".into(), "60".into())
+    );
+    let agreed = scene.decide(&correction, "approved").ok();
+    assert_eq!(
+        (&agreed["state"], &agreed["kind"], &agreed["order"]),
+        (&json!("posted"), &json!("order_completion"), &json!(large))
+    );
+    assert_eq!(
+        (scene.desk.state(&large), scene.desk.available(&scene.account)),
+        ("credited".into(), "120".into())
+    );
+    let late = complete(&scene, &large);
+    assert_eq!((late.head.status, &late.json()["error"]["code"]), (409, &json!("order_state_conflict")));
+    // A crash before the correction said so: it says so at the next start, and nothing is credited twice.
+    let id = correction.as_str().unwrap().parse::<tallygate::id::CorrectionId>().unwrap().raw();
+    scene.desk.restart_after(|backend| {
+        let sql = "UPDATE corrections SET state = 'approved', posted_ms = NULL WHERE id = ?1";
+        assert_eq!(backend.open().funding.execute(sql, tallygate::store_params![id]).unwrap(), 1);
+    });
+    assert_eq!(
+        (&scene.correction(&correction)["state"], scene.desk.available(&scene.account)),
+        (&json!("posted"), "120".into())
+    );
+}
+
+/// Under the name of an order or a code its own money could not come any more.
+fn i8_a_credit_takes_no_name_of_the_programs_own(backend: Backend) {
+    let scene = Scene::open(backend);
+    let order = scene.desk.order(&scene.account, "stripe", "50");
+    for name in [format!("order:{order}"), "code:cod_1".to_owned(), "correction:cor_1".to_owned()] {
+        let refused = scene.credit("5", &name);
+        assert_eq!((refused.head.status, &refused.json()["error"]["param"]), (400, &json!("reference")));
+    }
+    assert_eq!(scene.desk.paid(&order, &Play::default()), [200]);
+    assert_eq!(scene.desk.available(&scene.account), "50");
 }
 
 fn b3_a_large_refund_of_an_order_waits_for_a_second_person(backend: Backend) {

@@ -44,7 +44,7 @@ pub struct ListArgs {
     /// Id or e-mail of an account.
     #[arg(long)]
     account: Option<String>,
-    /// refund, compensation, adjustment, credit or order_refund.
+    /// refund, compensation, adjustment, credit, order_refund or order_completion.
     #[arg(long)]
     kind: Option<String>,
     /// pending, approved, posted, rejected or failed.

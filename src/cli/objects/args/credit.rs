@@ -12,7 +12,7 @@ pub struct Credit {
     /// granted (spent first) or purchased.
     #[arg(long, default_value = "purchased")]
     kind: String,
-    /// Name from outside, such as order:2026-17; posts once for ever.
+    /// Name from outside, such as transfer-2026-17; posts once for ever.
     #[arg(long)]
     reference: String,
     /// Why, for the operation log.
