@@ -171,6 +171,8 @@ struct Spans {
     stream_options: OptionsSpan,
     /// Gemini's settings.
     config: OptionsSpan,
+    /// Of a response that does not say whether it is to be kept: an empty place, or that of a `null`.
+    store_unsaid: Option<Span>,
 }
 
 /// A cap field that is there; `null` has no value.

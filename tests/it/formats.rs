@@ -377,6 +377,29 @@ fn h1_a_response_of_another_provider_says_what_it_cannot() {
     demo.nothing_stays_held();
 }
 
+/// H1: nothing is kept at OpenAI either: a response that is to be kept is refused before anything is held. A usage has
+/// every figure that the clients' types want.
+#[test]
+fn h1_a_response_is_never_kept_and_tells_its_whole_usage() {
+    let demo = Demo::start();
+    let key = demo.key("healthy");
+    let ask = |model: &str, store: Value| {
+        let body = json!({"model": model, "input": "hi", "store": store});
+        demo.ask(&Ask::post("/v1/responses", &body).bearer(&key))
+    };
+    for model in MODELS {
+        let reply = ask(model, json!(true));
+        let error = &reply.json()["error"];
+        let found = (reply.head.status, &error["code"], &error["param"]);
+        assert_eq!(found, (400, &json!("invalid_parameter"), &json!("store")), "{model}: {error:#}");
+        for store in [Value::Null, json!(false)] {
+            let details = ask(model, store).ok()["usage"]["input_tokens_details"].clone();
+            assert_eq!(details, json!({"cached_tokens": 0, "cache_write_tokens": 0}), "{model}");
+        }
+    }
+    demo.nothing_stays_held();
+}
+
 /// A model that works at the responses alone chats in every format.
 #[test]
 fn h1_a_model_that_has_responses_alone_chats_in_every_format() {

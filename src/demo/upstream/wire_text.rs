@@ -100,7 +100,7 @@ fn used(usage: &Usage) -> Value {
     let output = get(TokenClass::Output) + reasoning;
     json!({
         "input_tokens": input,
-        "input_tokens_details": {"cached_tokens": cached},
+        "input_tokens_details": {"cached_tokens": cached, "cache_write_tokens": 0},
         "output_tokens": output,
         "output_tokens_details": {"reasoning_tokens": reasoning},
         "total_tokens": input + output,

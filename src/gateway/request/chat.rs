@@ -108,6 +108,7 @@ fn check(text: &str, raw: &Raw<'_>, parts: Parts) -> Result<Found, RequestFault>
             max_output_tokens: None,
             model_unsaid: false,
             stream_options,
+            store_unsaid: None,
             config: OptionsSpan::Absent,
         },
     })

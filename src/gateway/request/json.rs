@@ -106,7 +106,7 @@ impl<'a> Members<'a> {
         options(self.text, self.even_null("stream_options"))
     }
 
-    fn place(&self, name: &str) -> Option<Span> {
+    pub fn place(&self, name: &str) -> Option<Span> {
         self.even_null(name).and_then(|value| span(self.text, value.get()))
     }
 }

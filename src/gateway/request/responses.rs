@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::json::{Members, kind, list};
-use super::{CapField, Endpoint, ModelRequest, Parts, RequestFault, TOOL_TEMPLATE_TOKENS};
+use super::{CapField, Endpoint, ModelRequest, Parts, RequestFault, Span, TOOL_TEMPLATE_TOKENS};
 
 const KNOWN: &[&str] = &[
     "model",
@@ -18,6 +18,7 @@ const KNOWN: &[&str] = &[
     "prompt",
     "background",
     "service_tier",
+    "store",
 ];
 
 pub(super) fn read(text: &str) -> Result<ModelRequest, RequestFault> {
@@ -26,6 +27,7 @@ pub(super) fn read(text: &str) -> Result<ModelRequest, RequestFault> {
     let cap = members.cap("max_output_tokens")?;
     let mut spans = members.spans();
     spans.max_output_tokens = members.cap_span("max_output_tokens", cap);
+    spans.store_unsaid = store_unsaid(&members)?;
     let mut request = ModelRequest::plain(Endpoint::Responses, members.model(None)?, spans);
     request.extras.service_tier = members.has_other_tier();
     request.unbounded = unbounded(&members)?;
@@ -38,6 +40,15 @@ pub(super) fn read(text: &str) -> Result<ModelRequest, RequestFault> {
         parts,
         ..request
     })
+}
+
+/// Nothing may be kept under the platform's account at the upstream, where other callers could come upon it; OpenAI keeps
+/// what does not say so.
+fn store_unsaid(members: &Members<'_>) -> Result<Option<Span>, RequestFault> {
+    if members.flag("store")? {
+        return Err(RequestFault::parameter("store", "false, as nothing is kept between calls", "true"));
+    }
+    Ok(members.get("store").is_none().then(|| members.place("store").unwrap_or_default()))
 }
 
 /// What stands in the request for something that is not in it, or is billed beside its tokens.

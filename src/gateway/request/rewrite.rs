@@ -69,6 +69,11 @@ fn plan(request: &ModelRequest, edits: &Edits<'_>) -> Vec<Splice> {
             OptionsSpan::Value(at) => splices.push(Splice { at: at.clone(), with: "true".into() }),
         }
     }
+    match &spans.store_unsaid {
+        None => {}
+        Some(absent) if absent.is_empty() => members.push_str(r#""store":false,"#),
+        Some(null) => splices.push(Splice { at: null.clone(), with: "false".into() }),
+    }
     if !members.is_empty() {
         splices.push(Splice { at: spans.open..spans.open, with: members });
     }

@@ -378,12 +378,26 @@ fn every_format_says_what_can_be_billed() {
     assert_eq!(units(Endpoint::Rerank, &long).searches, 2);
 }
 
+/// H1: no conversation is kept at the upstream, whatever the request says or leaves unsaid.
+#[test]
+fn h1_a_response_is_never_kept() {
+    for (body, sent) in [
+        (r#"{"model":"m","input":"a"}"#, r#"{"store":false,"model":"m","input":"a"}"#),
+        (r#"{"model":"m","store": null,"input":"a"}"#, r#"{"model":"m","store": false,"input":"a"}"#),
+        (r#"{"model":"m","store":false,"input":"a"}"#, r#"{"model":"m","store":false,"input":"a"}"#),
+    ] {
+        let request = read(Endpoint::Responses, body).unwrap();
+        assert_eq!(request.rewrite(&Bytes::from(body), &Edits::default()), sent);
+    }
+    assert!(read(Endpoint::Responses, r#"{"model":"m","store":true,"input":"a"}"#).is_err());
+}
+
 #[test]
 fn a_model_is_renamed_in_every_format_and_nothing_else_changes() {
     let edits = Edits { upstream_model: Some("up\"stream"), ..Edits::default() };
     for (endpoint, body) in [
         (Endpoint::Completions, r#"{"prompt":"a","model":"m","x":[1, 2]}"#),
-        (Endpoint::Responses, r#"{ "model" : "m", "input":"a"}"#),
+        (Endpoint::Responses, r#"{ "model" : "m", "store":false, "input":"a"}"#),
         (Endpoint::Embeddings, r#"{"input":[[1]],"model":"m"}"#),
         (Endpoint::ImageGenerations, r#"{"model":"m","prompt":"a"}"#),
         (Endpoint::Speech, r#"{"model":"m","input":"a"}"#),

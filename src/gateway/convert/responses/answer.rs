@@ -304,7 +304,8 @@ fn write_usage(json: &mut Json<'_>, usage: &Usage) {
     let input = sum(&[Input, CacheRead, CacheWrite, AudioIn, ImageIn]);
     let output = sum(&[Output, Reasoning, AudioOut]);
     json.open('{').member("input_tokens").whole(input);
-    json.member("input_tokens_details").open('{').member("cached_tokens").whole(of(CacheRead)).close('}');
+    json.member("input_tokens_details").open('{').member("cached_tokens").whole(of(CacheRead));
+    json.member("cache_write_tokens").whole(of(CacheWrite)).close('}');
     json.member("output_tokens").whole(output);
     json.member("output_tokens_details").open('{').member("reasoning_tokens").whole(of(Reasoning)).close('}');
     json.member("total_tokens").whole(input.saturating_add(output)).close('}');
