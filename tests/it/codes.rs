@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
+use ledger::{LotKind, Timestamp};
 use serde_json::{Value, json};
 use tallygate::clock::{Clock, Entropy, SystemEntropy};
 use tallygate::funding::{Codes, Redeemer};
@@ -326,12 +327,12 @@ fn b2_what_a_crash_left_between_code_and_ledger_is_put_right(backend: Backend) {
         desk.clock.jump_to_ms(now_ms);
         desk.get("/api/codes?state=processing")["data"][0].clone()
     };
-    for (code, amount) in [(&codes[2], "5"), (&codes[3], "3")] {
+    for (code, amount) in [(&codes[2], 5), (&codes[3], 3)] {
         let row = stuck(code);
-        let credit = json!({"amount": amount, "kind": "granted", "expires_at": row["credit_expires_at"],
-            "reference": row["reference"], "reason": "test"});
-        desk.post(&format!("/api/accounts/{ann}/credits"), credit).ok();
-        if amount == "3" {
+        let end = row["credit_expires_at"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+        let lot = (LotKind::Granted, Some(Timestamp(end.as_millisecond())));
+        desk.credit_as(&ann, row["reference"].as_str().unwrap(), amount, lot);
+        if amount == 3 {
             assert_refused(&redeem(&desk, &ann, code), "reference_conflict", 409);
         }
     }

@@ -1,9 +1,9 @@
 //! Crashes while money of orders moves: what they leave is put right, each order credits once, and a refund goes back once
 //! and is never lost.
 
+use ledger::LotKind;
 use serde_json::{Value, json};
 use tallygate::demo::payments::{Mute, Play};
-use tallygate::id::AccountId;
 
 use crate::on_both_backends;
 use crate::support::app::ADMIN_TOKEN;
@@ -87,22 +87,6 @@ fn b1_a_refund_that_sigkill_cuts_is_sent_once_and_never_lost() {
     }
 }
 
-/// In the ledger, under the name of an order that does not know.
-fn post_as(desk: &Desk, account: &str, order: &str, units: i64) {
-    let account: AccountId = account.parse().unwrap();
-    let command = ledger::Command::Credit {
-        account: account.in_book(ledger::Book::Live),
-        lot: ledger::LotId(units.unsigned_abs()),
-        kind: ledger::LotKind::Purchased,
-        priority: 100,
-        expires_at: None,
-        amount: ledger::Nano(units * 1_000_000_000),
-        source: ledger::CreditSource::Payment,
-        reference: ledger::Reference::new(format!("order:{order}")),
-    };
-    desk.app().books.execute_blocking(&command).unwrap();
-}
-
 fn what_a_crash_left_between_order_and_ledger_is_put_right(backend: Backend) {
     let mut desk = Desk::open(backend);
     let account = desk.account("Ann");
@@ -114,10 +98,10 @@ fn what_a_crash_left_between_order_and_ledger_is_put_right(backend: Backend) {
     desk.clock.jump_to_ms(now_ms);
     // In the ledger, and the order knows nothing of it.
     let posted = desk.order(&account, "epay", "20");
-    post_as(&desk, &account, &posted, 20);
+    desk.credit_as(&account, &format!("order:{posted}"), 20, (LotKind::Purchased, None));
     // In the ledger with something else: somebody has to look.
     let other = desk.order(&account, "epay", "30");
-    post_as(&desk, &account, &other, 3);
+    desk.credit_as(&account, &format!("order:{other}"), 3, (LotKind::Purchased, None));
     let untouched = desk.order(&account, "epay", "40");
     let states = |desk: &Desk| [&paid, &posted, &other, &untouched].map(|order| desk.state(order));
     assert_eq!(states(&desk), ["paid", "pending", "pending", "pending"]);

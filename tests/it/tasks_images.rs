@@ -81,7 +81,7 @@ fn g2_pictures_are_made_charged_and_fetched(backend: Backend) {
     assert_eq!(lists, [1, 0]);
     // What is deleted is gone, and the call that waits is what it was.
     let deleted = studio.ask(&Ask::new("DELETE", format!("/v1/images/{id}")).bearer(&studio.key)).ok();
-    assert_eq!(deleted, json!({"id": id, "object": "image.deleted", "deleted": true}));
+    assert_eq!(deleted, json!({"id": id, "object": "image.deleted", "deleted": true, "note": null}));
     assert_eq!(studio.ask(&Ask::get(urls[0]).bearer(&studio.key)).head.status, 404);
     let waits = studio.ask(&studio.image("demo-image", "a dog", 1).at("/v1/images/generations")).ok();
     assert!(waits["data"][0]["url"].is_string() && waits["id"].is_null(), "{waits:#}");

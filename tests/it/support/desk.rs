@@ -6,9 +6,11 @@ use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
+use ledger::{Book, Command, CreditSource, LotId, LotKind, Nano, Reference, Timestamp};
 use serde_json::{Value, json};
 use tallygate::clock::{Clock, ManualClock};
 use tallygate::demo::payments::{Contract, Payments, Play, Sent};
+use tallygate::id::AccountId;
 use tallygate::secret::Secret;
 
 use super::app::NOW_MS;
@@ -56,6 +58,28 @@ impl Desk {
         settings.extend(contract.settings(&providers.url()));
         settings.extend(extra);
         Desk { station: Station::start(backend, clock, port, settings), providers }
+    }
+
+    /// A credit that the ledger has under a name of the program's own, as a crash leaves it. Its lot is named by its
+    /// amount.
+    pub fn credit_as(
+        &self,
+        account: &str,
+        reference: &str,
+        units: i64,
+        (kind, expires_at): (LotKind, Option<Timestamp>),
+    ) {
+        let command = Command::Credit {
+            account: account.parse::<AccountId>().unwrap().in_book(Book::Live),
+            lot: LotId(units.unsigned_abs()),
+            kind,
+            priority: 100,
+            expires_at,
+            amount: Nano(units * 1_000_000_000),
+            source: if kind == LotKind::Granted { CreditSource::Promotion } else { CreditSource::Payment },
+            reference: Reference::new(reference),
+        };
+        self.app().books.execute_blocking(&command).unwrap();
     }
 
     #[track_caller]
