@@ -4,7 +4,7 @@ use std::io;
 
 use serde_json::{Value, json};
 
-use crate::support::demo::{Demo, wait_until};
+use crate::support::demo::{Demo, nano, wait_until};
 use crate::support::http::Ask;
 
 const MODEL: &str = "gpt-5-mini";
@@ -79,9 +79,51 @@ fn the_finish_of_a_stream_waits_for_its_settlement() {
     assert_eq!(connection.event().unwrap(), None);
 }
 
-/// H4: a caller that leaves in the middle: the upstream is read to its usage, and charged as its bill says.
+/// S2: a conversation of streamed turns, each closed in another way. What left the account is what the log says, what its
+/// statement says and what the upstream bills, once.
 #[test]
-fn h4_a_caller_that_leaves_is_drained_and_charged_as_the_bill_says() {
+fn s2_a_conversation_is_debited_once_however_its_streams_are_closed() {
+    let demo = Demo::start();
+    let account = demo.account("Talker", "1");
+    let key = demo.key_of(&account, json!([]));
+    let mut turns = vec![json!({"role": "user", "content": "Hello"})];
+    let mut requests = Vec::new();
+    // All of it, up to the finish reason, in the middle, after the head alone.
+    for events in [usize::MAX, 22, 5, 0] {
+        let mut connection = demo.connect();
+        let more = json!({"stream": true, "messages": turns});
+        connection.send(&Ask::chat_with(&key, "demo-slow", "Hello", more)).unwrap();
+        requests.push(connection.head().unwrap().request_id().to_owned());
+        for _ in 0..events {
+            if connection.event().unwrap().is_none() {
+                break;
+            }
+        }
+        drop(connection);
+        turns.push(json!({"role": "assistant", "content": "a word"}));
+        turns.push(json!({"role": "user", "content": "and then?"}));
+    }
+    demo.nothing_stays_held();
+    let (mut logged, mut billed) = (0, 0);
+    for request in &requests {
+        let row = demo.row(request);
+        assert_eq!(row["charge_state"], "settled", "{row:#}");
+        logged += nano(&row["charge"]);
+        billed += nano(&demo.billed(request)["cost"]);
+    }
+    let balance = demo.balance(&account);
+    assert!(logged > 0);
+    assert_eq!(
+        [1_000_000_000 - nano(&balance["available"]), nano(&balance["movements"]["charges"])],
+        [logged; 2]
+    );
+    assert_eq!(billed, logged);
+    assert_eq!(demo.bill().iter().filter(|row| row["model"] == "demo-slow").count(), requests.len());
+}
+
+/// H4, S12: a caller that leaves in the middle: the upstream is read to its usage, and charged as its bill says.
+#[test]
+fn h4_s12_a_caller_that_leaves_is_drained_and_charged_as_the_bill_says() {
     let demo = Demo::start();
     let mut connection = demo.connect();
     connection
