@@ -1,6 +1,6 @@
 //! `/api/orders`: money that is to come in, what became of it, and sending it back.
 
-use ledger::{Book, LotKind};
+use ledger::{Book, LotKind, Nano};
 use serde_json::{Value, json};
 
 use crate::directory::{Account, FieldError};
@@ -428,22 +428,9 @@ fn note(call: &Call<'_>, order: &Order, action: &str) -> Result<(), Problem> {
 
 fn complete(call: &Call<'_>) -> Result<Reply, Problem> {
     let order = find(call)?;
-    let (credit, pay) = (order.credit, order.pay);
     note(call, &order, "complete")?;
     call.app.funding.completable(&order, reason(call))?;
-    let terms = CorrectionTerms {
-        kind: CorrectionKind::OrderCompletion,
-        account: order.account,
-        book: Book::Live,
-        amount: credit,
-        request: None,
-        order: Some((order.id, pay)),
-        lot_kind: LotKind::Purchased,
-        priority: 0,
-        expires_ms: None,
-        arrears: false,
-    };
-    propose(call, order.id, terms)
+    correct(call, &order, CorrectionKind::OrderCompletion, (order.pay, order.credit), false)
 }
 
 fn cancel(call: &Call<'_>) -> Result<Reply, Problem> {
@@ -464,9 +451,21 @@ fn refund(call: &Call<'_>) -> Result<Reply, Problem> {
         correction: None,
     };
     note(call, &order, "refund")?;
-    let (pay, credit) = call.app.funding.refundable(order.id, &ask)?;
+    let moves = call.app.funding.refundable(order.id, &ask)?;
+    correct(call, &order, CorrectionKind::OrderRefund, moves, arrears)
+}
+
+/// Moves money of an order on somebody's word. Answers the order as it is then, with the correction that did it, or waits
+/// for a second person.
+fn correct(
+    call: &Call<'_>,
+    order: &Order,
+    kind: CorrectionKind,
+    (pay, credit): (Nano, Nano),
+    arrears: bool,
+) -> Result<Reply, Problem> {
     let terms = CorrectionTerms {
-        kind: CorrectionKind::OrderRefund,
+        kind,
         account: order.account,
         book: Book::Live,
         amount: credit,
@@ -477,15 +476,9 @@ fn refund(call: &Call<'_>) -> Result<Reply, Problem> {
         expires_ms: None,
         arrears,
     };
-    propose(call, order.id, terms)
-}
-
-/// The order as it is then, with the correction that did it, or waits for a second person.
-fn propose(call: &Call<'_>, order: OrderId, terms: CorrectionTerms) -> Result<Reply, Problem> {
-    let reason = reason(call).to_owned();
-    let new = NewCorrection { terms, reference: None, reason, actor: call.actor() };
+    let new = NewCorrection { terms, reference: None, reason: reason(call).to_owned(), actor: call.actor() };
     let (correction, _) = call.app.corrections.propose(&new)?;
-    let mut body = view(call, &call.app.funding.order(order)?);
+    let mut body = view(call, &call.app.funding.order(order.id)?);
     body["correction"] = json!(correction.id);
     Ok(if correction.state == CorrectionState::Pending { Reply::accepted(body) } else { Reply::ok(body) })
 }
