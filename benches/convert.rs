@@ -86,6 +86,7 @@ fn events(c: &mut Criterion) {
             created_s: 0,
             include_usage: false,
             echo: Box::default(),
+            counted: None,
         };
         let mut converter = StreamConverter::new(Format::Anthropic, Format::OpenAi, envelope);
         let mut into = Converted::default();

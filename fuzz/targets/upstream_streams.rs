@@ -42,6 +42,7 @@ fn envelope() -> Envelope {
         created_s: 1,
         include_usage: true,
         echo: convert::responses::echo("{}"),
+        counted: None,
     }
 }
 
@@ -63,7 +64,7 @@ fn read(from: Format, to: Format, stream: &[u8], step: usize) -> Seen {
         }
     }
     let _usage = inspector.input();
-    fault |= converter.finish(&mut into).is_err();
+    fault |= converter.finish(None, &mut into).is_err();
     (seen.now, seen.last, seen.fault) = (into.now, into.last, fault);
     seen
 }

@@ -283,6 +283,7 @@ impl Exchange {
                 Endpoint::Responses => responses::echo(std::str::from_utf8(&self.body).unwrap_or_default()),
                 _ => Box::default(),
             },
+            counted: None,
         }
     }
 }

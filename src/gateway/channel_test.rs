@@ -122,6 +122,7 @@ fn envelope(app: &App, order: &Order<'_>) -> Envelope {
         created_s: app.clock.now_ms().div_euclid(1_000),
         include_usage: false,
         echo: Box::default(),
+        counted: None,
     }
 }
 

@@ -22,9 +22,11 @@ use crate::id::KeyId;
 use super::answer::{AnswerBody, CutOff};
 use super::attempt::{Attempting, Failure, Spent, Tried};
 use super::bodies::Body;
+use super::convert::{self, Envelope};
 use super::facts::{Admitted, Attempts, Ending, Endpoint};
 use super::failover::Failing;
-use super::meter::{Meter, MeteredCall};
+use super::meter::{Meter, Metered, MeteredCall};
+use super::outgoing::conversion;
 use super::request::ModelRequest;
 use super::respond::{self, Addressee};
 use super::settle::{self, Ended};
@@ -195,10 +197,10 @@ impl Exchange {
     /// the group through which it was served.
     pub(super) async fn settle(
         mut self: Box<Self>,
-        mut meter: Meter,
+        metered: &Metered,
         mut ended: Ended,
     ) -> Result<(Unheld, Settlement), BooksError> {
-        let (usage, source) = settle::sold(&self.price, &meter.read().await);
+        let (usage, source) = settle::sold(&self.price, metered);
         self.end_attempt(ended.code, None, &Spent::Used(usage, source));
         ended.attempts = std::mem::take(&mut self.attempts);
         let multiplier_ppm = self.attempt.multiplier_ppm;
@@ -211,10 +213,10 @@ impl Exchange {
     /// Nothing was delivered of an answer that had begun, so nothing is charged; the upstream may bill what it read.
     pub(super) async fn give_back(
         mut self: Box<Self>,
-        mut meter: Meter,
+        metered: &Metered,
         mut ended: Ended,
     ) -> Result<(Unheld, Settlement), BooksError> {
-        let (usage, source) = settle::sold(&self.price, &meter.read().await);
+        let (usage, source) = settle::sold(&self.price, metered);
         self.end_attempt(ended.code, None, &Spent::Used(usage, source));
         ended.attempts = std::mem::take(&mut self.attempts);
         let (rest, held) = self.take_held();
@@ -244,9 +246,11 @@ impl Exchange {
         let left_out = self.attempt.left_out.clone();
         let mut meter = self.meter();
         meter.whole(&body);
+        let metered = meter.read().await;
+        let converted = converted.map(|converted| self.with_usage(converted, &body, &metered));
         let mut ended = self.ended(200, Ending::Complete);
         ended.first_byte_us = Some(ended.latency_us);
-        match self.settle(meter, ended).await {
+        match self.settle(&metered, ended).await {
             Ok((mut rest, settled)) => {
                 let mut head =
                     respond::head(rest.request, content_type, &rest.admitted, Some(settled.charged));
@@ -256,6 +260,18 @@ impl Exchange {
             }
             Err(why) => tracing::error!(%why, "an answer could not be settled and was not given out"),
         }
+    }
+
+    /// A converted answer with the usage that was counted of it, if its upstream told none.
+    fn with_usage(&self, converted: Bytes, body: &[u8], metered: &Metered) -> Bytes {
+        let format = self.attempt.format;
+        let (Some(counted), Ok(Some(to))) = (metered.counted(), conversion(self.request.endpoint, format))
+        else {
+            return converted;
+        };
+        let envelope = Envelope { counted: Some(counted), ..self.envelope() };
+        // What was converted once is converted again.
+        convert::answer(format, to, body, &envelope).unwrap_or(converted)
     }
 
     /// An answer of more than 1 MiB: passed on as it comes, but for its last piece.
@@ -298,7 +314,7 @@ impl Exchange {
             let _gone = pieces.send(std::mem::replace(&mut last, piece)).await;
         }
         let ended = Ended { first_byte_us, ..self.ended(200, ending) };
-        match self.settle(meter, ended).await {
+        match self.settle(&meter.read().await, ended).await {
             // A cut answer ends without its last piece, so that nobody takes it for a whole one.
             Ok(_) if ending == Ending::Complete => drop(pieces.send(last).await),
             Ok(_) => cut_off.set(),

@@ -38,8 +38,8 @@ pub struct Meter {
     /// taken apart.
     tape: Vec<u8>,
     delivered: Delivered,
-    /// Pieces were delivered that have no text: pictures and sound.
-    has_pieces: bool,
+    /// Something was delivered that has no text – pictures and sound –, or that was counted since.
+    has_more: bool,
     /// Watches an answer that is too long to be kept.
     tap: Option<Tap>,
 }
@@ -75,7 +75,7 @@ impl Meter {
             told_input: None,
             tape: Vec::new(),
             delivered,
-            has_pieces: false,
+            has_more: false,
             tap: None,
         }
     }
@@ -97,7 +97,7 @@ impl Meter {
     /// A piece of answer that was, or will be, delivered.
     pub fn deliver(&mut self, json: &[u8]) {
         if matches!(self.unit(), Some(Unit::Image | Unit::Character)) {
-            self.has_pieces = true;
+            self.has_more = true;
             return;
         }
         if self.tape.len() + json.len() > TAPE_BYTES_MAX {
@@ -140,7 +140,7 @@ impl Meter {
 
     fn deliver_body(&mut self, body: &[u8]) {
         match self.call.request.endpoint {
-            Endpoint::Speech | Endpoint::ImageGenerations | Endpoint::ImageEdits => self.has_pieces = true,
+            Endpoint::Speech | Endpoint::ImageGenerations | Endpoint::ImageEdits => self.has_more = true,
             _ => drop(self.delivered.push(body)),
         }
     }
@@ -155,7 +155,7 @@ impl Meter {
     /// Whether anything was delivered.
     pub fn has_delivered(&mut self) -> bool {
         self.take_out();
-        self.has_pieces || !self.delivered.is_empty()
+        self.has_more || !self.delivered.is_empty()
     }
 
     /// The usage of the answer as far as it went.
@@ -187,6 +187,7 @@ impl Meter {
         let model: Box<str> = outgoing::model(request, route).into();
         let (format, request, body) = (*format, request.clone(), body.clone());
         let delivered = std::mem::take(&mut self.delivered);
+        self.has_more |= !delivered.is_empty();
         let counted = tokio::task::spawn_blocking(move || {
             let family = Family::of(&model);
             let (endpoint, body) = outgoing::sent(&request, &body, format, &model);
@@ -253,6 +254,11 @@ impl Metered {
     /// What is counted beside tokens.
     pub fn unit(&self) -> Option<Unit> {
         self.call.request.endpoint.unit()
+    }
+
+    /// The tokens that were counted, where the upstream did not tell them.
+    pub fn counted(&self) -> Option<Usage> {
+        (self.tokens_source != UsageSource::Upstream).then_some(self.usage)
     }
 
     /// What was made, as the upstream told it or as it was asked for.

@@ -131,9 +131,8 @@ impl Exchange {
     }
 
     /// Nothing has left: what the upstream read, and what it said before it failed, may be billed.
-    async fn closed(&self, opened: Box<Opened>, failure: Failure) -> Tried {
-        let mut meter = opened.watch.into_meter();
-        let (usage, source) = settle::sold(&self.price, &meter.read().await);
+    async fn closed(&self, mut opened: Box<Opened>, failure: Failure) -> Tried {
+        let (usage, source) = settle::sold(&self.price, &opened.watch.metered().await);
         Tried::Closed(Box::new(Closed { failure, spent: Spent::Used(usage, source) }))
     }
 }

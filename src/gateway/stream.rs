@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
-use ledger::Unit;
+use ledger::{Unit, Usage};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
@@ -14,7 +14,7 @@ use super::attempt::Failure;
 use super::convert::{Converted, ReplyFault, StreamConverter};
 use super::exchange::Exchange;
 use super::facts::Ending;
-use super::meter::Meter;
+use super::meter::{Meter, Metered};
 use super::opening::Opened;
 use super::outgoing::conversion;
 use super::provider::Inspector;
@@ -101,10 +101,10 @@ impl Watch {
         self.meter.unit()
     }
 
-    /// The meter, with the input that was told of an answer that may have broken off.
-    pub fn into_meter(mut self) -> Meter {
+    /// What was used, with the input that was told of an answer that may have broken off.
+    pub async fn metered(&mut self) -> Metered {
         self.meter.tell_input(self.inspector.input());
-        self.meter
+        self.meter.read().await
     }
 
     /// Moves what was converted to what goes to the caller.
@@ -141,9 +141,9 @@ impl Conversion {
         }
     }
 
-    fn finish(&mut self) {
+    fn finish(&mut self, counted: Option<Usage>) {
         if self.fault.is_none() {
-            self.fault = self.converter.finish(&mut self.converted).err();
+            self.fault = self.converter.finish(counted, &mut self.converted).err();
         }
     }
 
@@ -229,7 +229,8 @@ impl Exchange {
         self.answer(response);
         let end = self.pump(&mut opened, &mut caller).await;
         let Opened { watch, cut, .. } = *opened;
-        self.end_stream(end, watch, caller, cut).await;
+        // Boxed: a stream that runs must not carry the room of its end.
+        Box::pin(self.end_stream(end, watch, caller, cut)).await;
     }
 
     /// Passes events on until the stream ends, and goes on reading for a while if the caller leaves.
@@ -293,10 +294,11 @@ impl Exchange {
 
     async fn end_stream(self: Box<Self>, end: End, mut watch: Watch, mut caller: Caller, mut cut: Cut) {
         let gone = caller.is_gone();
+        let metered = watch.metered().await;
         if watch.is_complete()
             && let Some(conversion) = &mut watch.conversion
         {
-            conversion.finish();
+            conversion.finish(metered.counted());
             conversion.hand_over(&mut cut);
         }
         let complete = watch.is_complete() && !matches!(end, End::DrainLimit | End::Interrupted(_));
@@ -318,10 +320,9 @@ impl Exchange {
             upstream_error: watch.fault_text(),
             ..self.ended(200, ending)
         };
-        let delivered = complete || watch.meter.has_delivered();
-        let settled = match delivered {
-            true => self.settle(watch.into_meter(), ended).await,
-            false => self.give_back(watch.into_meter(), ended).await,
+        let settled = match complete || watch.meter.has_delivered() {
+            true => self.settle(&metered, ended).await,
+            false => self.give_back(&metered, ended).await,
         };
         let (rest, settled) = match settled {
             Ok(settled) => settled,

@@ -38,6 +38,16 @@ pub fn calls(key: &str) -> Vec<(&'static str, &'static str, Ask)> {
             post("completions", json!({"model": "demo-no-usage", "prompt": "Once upon a time", "n": 2})),
         ),
         (
+            "completions of several prompts",
+            "upstream",
+            post("completions", json!({"model": "gpt-5-mini", "prompt": ["Once upon", "a time"], "n": 2})),
+        ),
+        (
+            "completions of several prompts without usage",
+            "counted",
+            post("completions", json!({"model": "demo-no-usage", "prompt": ["Once upon", "a time"]})),
+        ),
+        (
             "response",
             "upstream",
             post("responses", json!({"model": "gpt-5-mini", "input": "Hello", "store": false})),
@@ -153,6 +163,11 @@ pub fn calls(key: &str) -> Vec<(&'static str, &'static str, Ask)> {
                 ],
             )
             .bearer(key),
+        ),
+        (
+            "subtitles of a recording that tells its length",
+            "counted",
+            transcription(key, "demo-transcribe", &[("response_format", "srt")]),
         ),
         (
             "transcript by tokens",

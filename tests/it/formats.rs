@@ -284,6 +284,27 @@ fn the_same_format_on_both_sides_passes_through() {
     assert_billed(&demo, "two candidates", reply.head.request_id());
 }
 
+/// H1: what a model thinks reaches a caller of another format, streamed and whole.
+#[test]
+fn h1_thoughts_reach_a_caller_of_another_format() {
+    let demo = Demo::start();
+    let key = demo.key("healthy");
+    let thinking = json!({"type": "enabled", "budget_tokens": 1024});
+    let messages = json!([{"role": "user", "content": "hi"}]);
+    for model in ["deepseek-chat", "gemini-2.5-flash"] {
+        for stream in [false, true] {
+            let body = json!({"model": model, "max_tokens": 2048, "thinking": thinking, "stream": stream,
+                "messages": messages});
+            let reply = demo.ask(&Ask::post("/v1/messages", &body).header("x-api-key", key.as_str()));
+            assert_eq!(reply.head.status, 200, "{}", reply.text());
+            let text = reply.text();
+            let thought = text.find("an echo will do").expect("a thought");
+            assert!(text.find("echo: ").is_none_or(|said| thought < said), "{model} {stream}: {text}");
+            assert_billed(&demo, model, reply.head.request_id());
+        }
+    }
+}
+
 /// S15: what is cached is charged at its own price, once, in each provider's words for it.
 #[test]
 fn s15_cached_prompts_are_charged_as_such() {
@@ -555,7 +576,8 @@ fn s13_a_cut_stream_is_charged_for_what_came() {
     demo.nothing_stays_held();
 }
 
-/// H4, S46: where the upstream tells no usage it is counted as it would have been billed, with tools, from every format.
+/// H4, S46: where the upstream tells no usage it is counted as it would have been billed, with tools, from every format;
+/// and a converted answer tells its caller what was counted.
 #[test]
 fn h4_s46_an_answer_without_usage_is_counted_as_it_was_sent() {
     let demo = Demo::start();
@@ -567,8 +589,16 @@ fn h4_s46_an_answer_without_usage_is_counted_as_it_was_sent() {
                 let reply = demo.ask(&client.ask(&key, "demo-no-usage", text, stream));
                 assert_eq!(reply.head.status, 200, "{what}: {}", reply.text());
                 let id = reply.head.request_id();
-                assert_eq!(demo.row(id)["usage_source"], "counted", "{what}");
+                let row = demo.row(id);
+                assert_eq!(row["usage_source"], "counted", "{what}");
                 assert_billed(&demo, &what, id);
+                // What is converted tells what was counted; what is passed on stays as it came.
+                let told = match client {
+                    Client::OpenAi | Client::Responses => [0, 0],
+                    _ => ["input", "output"].map(|class| row["tokens"][class].as_u64().unwrap()),
+                };
+                let heard = client.heard(&reply);
+                assert_eq!([heard.input, heard.output], told, "{what}: {}", reply.text());
             }
         }
     }

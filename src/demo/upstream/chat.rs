@@ -90,7 +90,7 @@ struct Wire {
     messages: Vec<Message>,
     /// Of the older completions.
     #[serde(default)]
-    prompt: Option<String>,
+    prompt: Value,
     /// Of the responses.
     #[serde(default)]
     input: Value,
@@ -107,7 +107,7 @@ struct Wire {
     #[serde(default)]
     n: Option<u64>,
     #[serde(default)]
-    tools: Vec<Value>,
+    tools: Option<Vec<Value>>,
     /// Anthropic's and DeepSeek's.
     #[serde(default)]
     thinking: Value,
@@ -190,7 +190,7 @@ impl Wire {
         if !must && (has_result || !asked.contains("#tool")) {
             return None;
         }
-        name(&self.tool_choice).or(self.tools.first().and_then(name))
+        name(&self.tool_choice).or(self.tools.as_ref().and_then(|tools| name(tools.first()?)))
     }
 
     fn is_json(&self) -> bool {
@@ -214,7 +214,9 @@ impl Chat {
     }
 
     fn of(endpoint: Endpoint, mut wire: Wire) -> Result<Self, Rejection> {
-        wire.messages.extend(wire.prompt.take().map(Message::of_user));
+        let prompts = prompts(&wire.prompt);
+        let prompted = prompts.len().max(1) as u64;
+        wire.messages.extend((!prompts.is_empty()).then(|| Message::of_user(prompts.join("\n"))));
         wire.messages.extend(match std::mem::take(&mut wire.input) {
             Value::String(text) => vec![Message::of_user(text)],
             items => serde_json::from_value(items).unwrap_or_default(),
@@ -253,7 +255,7 @@ impl Chat {
                 .and_then(|options| options.include_usage)
                 .unwrap_or(false),
             cap: asked_cap.unwrap_or(u64::from(model.max_output_tokens)),
-            choices,
+            choices: choices.saturating_mul(prompted),
             images,
             tool: wire.tool(&asked),
             is_json: wire.is_json(),
@@ -274,6 +276,18 @@ pub(super) fn wish(text: &str, word: &str) -> Option<u64> {
     let digits = behind.strip_prefix('=')?;
     let end = digits.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(digits.len());
     digits.get(..end)?.parse().ok()
+}
+
+/// The prompts of an older completion: a text or tokens, one or several; of tokens nothing is read.
+fn prompts(prompt: &Value) -> Vec<String> {
+    let text = |one: &Value| one.as_str().unwrap_or_default().to_owned();
+    match prompt {
+        Value::Null => Vec::new(),
+        Value::Array(several) if several.iter().all(|one| !one.is_number()) => {
+            several.iter().map(text).collect()
+        }
+        one => vec![text(one)],
+    }
 }
 
 /// A model that is served there.

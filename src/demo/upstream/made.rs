@@ -281,6 +281,14 @@ impl Ask<'_> {
             return self.made_of("text/event-stream; charset=utf-8", usage, events);
         }
         match self.text("response_format") {
+            "srt" => {
+                let cue = format!("1\n00:00:00,000 --> {}\n{text}\n\n", moment(ms, ','));
+                self.made_of("text/plain; charset=utf-8", usage, vec![cue.into()])
+            }
+            "vtt" => {
+                let cue = format!("WEBVTT\n\n00:00:00.000 --> {}\n{text}\n\n", moment(ms, '.'));
+                self.made_of("text/plain; charset=utf-8", usage, vec![cue.into()])
+            }
             "text" => self.made_of("text/plain; charset=utf-8", usage, vec![format!("{text}\n").into()]),
             "verbose_json" => {
                 let body = json!({
@@ -364,6 +372,12 @@ fn transcript_usage(usage: &Usage) -> Value {
         "output_tokens": written,
         "total_tokens": text + heard + written,
     })
+}
+
+/// A moment of a recording, as subtitles write it.
+fn moment(ms: u64, point: char) -> String {
+    let (hours, minutes, seconds) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1_000 % 60);
+    format!("{hours:02}:{minutes:02}:{seconds:02}{point}{:03}", ms % 1_000)
 }
 
 fn picture_tokens(quality: &str) -> u64 {

@@ -7,6 +7,9 @@ use super::answer::Answer;
 use super::chat::{Behaviour, Chat, Rejection};
 use crate::demo::prices::MODELS;
 
+/// What a model thinks that is asked to.
+const THOUGHT: &str = "an echo will do";
+
 /// What stands in every piece of one answer.
 pub(super) struct Head {
     pub answer_id: String,
@@ -66,7 +69,7 @@ pub(super) fn failure(status: u16, message: &str) -> Value {
 pub(super) fn whole(chat: &Chat, answer: &Answer, head: &Head) -> Value {
     let message = match &chat.tool {
         None if chat.thinks => {
-            json!({"role": "assistant", "content": answer.text, "reasoning_content": "an echo will do"})
+            json!({"role": "assistant", "content": answer.text, "reasoning_content": THOUGHT})
         }
         None => json!({"role": "assistant", "content": answer.text, "refusal": null}),
         Some(name) => json!({
@@ -111,14 +114,17 @@ pub(super) fn event(data: &Value) -> String {
     format!("data: {data}\n\n")
 }
 
-/// The first event of each choice: who speaks.
+/// The first events of each choice: who speaks, and what it thinks if it is asked to.
 pub(super) fn opening(chat: &Chat, head: &Head) -> String {
     let first = match &chat.tool {
         None => json!({"role": "assistant", "content": "", "refusal": null}),
         Some(name) => json!({"role": "assistant", "content": null, "tool_calls": [{"index": 0,
             "id": "call_demo", "type": "function", "function": {"name": name, "arguments": ""}}]}),
     };
-    (0..chat.choices).map(|index| event(&delta(chat, head, index, &first, None))).collect()
+    let thought = chat.thinks.then(|| json!({"content": null, "reasoning_content": THOUGHT}));
+    let said = || std::iter::once(&first).chain(&thought);
+    let events = |index| said().map(move |said| event(&delta(chat, head, index, said, None)));
+    (0..chat.choices).flat_map(events).collect()
 }
 
 /// A piece of the text, for each choice.

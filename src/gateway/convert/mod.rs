@@ -101,7 +101,9 @@ pub fn write(
 /// A whole answer in another format.
 pub fn answer(from: Format, to: Format, body: &[u8], envelope: &Envelope) -> Result<Bytes, ReplyFault> {
     let body = std::str::from_utf8(body).map_err(|_| ReplyFault::new("it is not UTF-8"))?;
-    write_reply(to, &read_reply(from, body)?, envelope).map(Bytes::from)
+    let mut reply = read_reply(from, body)?;
+    reply.usage = reply.usage.or(envelope.counted);
+    write_reply(to, &reply, envelope).map(Bytes::from)
 }
 
 /// Reads a whole answer.

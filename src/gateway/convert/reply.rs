@@ -108,6 +108,8 @@ pub struct Envelope {
     pub include_usage: bool,
     /// Members of the request that a response tells again; empty in other formats.
     pub echo: Box<str>,
+    /// What was counted of a whole answer, for one whose upstream tells no usage.
+    pub counted: Option<Usage>,
 }
 
 /// An upstream's event or body is not what its format says. For operators.

@@ -4,6 +4,8 @@
 //! at the end (reason and usage, and a response once more as a whole). Everything from the reason to end on comes out apart, so that the gateway can keep
 //! it back until the call is settled.
 
+use ledger::Usage;
+
 use super::reply::{Envelope, Piece, ReplyFault};
 use super::{Format, anthropic, gemini, openai, responses};
 
@@ -61,7 +63,11 @@ impl StreamConverter {
             return Err(ReplyFault::new("an event that is no object"));
         }
         let (writer, finished) = (&mut self.writer, &mut self.finished);
-        let mut tell = |piece: Piece<'_>| write(writer, finished, &piece, into);
+        let mut tell = |piece: Piece<'_>| match piece {
+            // Usage that was counted comes before the end, so the end is what `finish` writes.
+            Piece::End => Ok(()),
+            piece => write(writer, finished, &piece, into),
+        };
         match &mut self.reader {
             Reader::OpenAi(reader) => reader.read(data, &mut tell),
             Reader::Anthropic(reader) => reader.read(data, &mut tell),
@@ -70,8 +76,11 @@ impl StreamConverter {
         }
     }
 
-    /// The upstream has ended its stream, whole.
-    pub fn finish(&mut self, into: &mut Converted) -> Result<(), ReplyFault> {
+    /// The upstream has ended its stream, whole. `counted`: what was counted of one whose usage the upstream did not tell.
+    pub fn finish(&mut self, counted: Option<Usage>, into: &mut Converted) -> Result<(), ReplyFault> {
+        if let Some(usage) = counted {
+            write(&mut self.writer, &mut self.finished, &Piece::Usage(usage), into)?;
+        }
         write(&mut self.writer, &mut self.finished, &Piece::End, into)
     }
 }

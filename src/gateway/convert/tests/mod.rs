@@ -21,5 +21,6 @@ fn envelope() -> super::Envelope {
         created_s: 1_700_000_000,
         include_usage: true,
         echo: super::responses::echo("{}"),
+        counted: None,
     }
 }

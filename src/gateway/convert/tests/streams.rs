@@ -86,7 +86,7 @@ fn convert(from: Format, to: Format, chunks: &[&[u8]]) -> (Vec<u8>, Vec<u8>) {
         };
         reader.feed(&Bytes::copy_from_slice(chunk), judge, &mut cut).unwrap();
     }
-    converter.finish(&mut into).unwrap();
+    converter.finish(None, &mut into).unwrap();
     (into.now, into.last)
 }
 
