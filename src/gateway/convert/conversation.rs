@@ -5,6 +5,7 @@
 
 use serde_json::Number;
 use serde_json::value::RawValue;
+use smallvec::SmallVec;
 
 use super::Format;
 use super::object::ConvertFault;
@@ -40,8 +41,21 @@ pub enum Role {
 pub struct Turn<'a> {
     pub role: Role,
     pub parts: Vec<Part<'a>>,
-    /// Index of the client's message that it began with.
-    pub at: usize,
+    /// The client's messages that are in it: with which part each begins, and its index.
+    pub messages: SmallVec<[(usize, usize); 1]>,
+}
+
+impl Turn<'_> {
+    /// Index of the client's message that a part of this turn came in.
+    fn message_of(&self, part: &Part<'_>) -> usize {
+        let is_it = |known: &Part<'_>| {
+            let inside = if let Part::ToolResult(result) = known { result.content.as_slice() } else { &[] };
+            std::iter::once(known).chain(inside).any(|known| std::ptr::eq(known, part))
+        };
+        let at = self.parts.iter().position(is_it).unwrap_or(0);
+        let before = self.messages.iter().rev().find(|(begin, _)| *begin <= at);
+        before.map_or(0, |(_, message)| *message)
+    }
 }
 
 impl PartialEq for Turn<'_> {
@@ -264,9 +278,10 @@ impl<'a> Conversation<'a> {
     /// Lets somebody say something; it joins the turn before if that is theirs too.
     pub fn say(&mut self, role: Role, at: usize, parts: impl IntoIterator<Item = Part<'a>>) {
         if self.turns.last().is_none_or(|turn| turn.role != role) {
-            self.turns.push(Turn { role, parts: Vec::new(), at });
+            self.turns.push(Turn { role, parts: Vec::new(), messages: SmallVec::new() });
         }
         if let Some(turn) = self.turns.last_mut() {
+            turn.messages.push((turn.parts.len(), at));
             turn.parts.extend(parts);
         }
     }
@@ -280,13 +295,20 @@ impl<'a> Conversation<'a> {
         ConvertFault::new(setting.name(self.origin), what, got)
     }
 
-    pub fn turn_fault(&self, turn: &Turn<'_>, what: &'static str, got: &'static str) -> ConvertFault {
+    /// A part of a turn that cannot be converted, told by the client's message.
+    pub fn part_fault(
+        &self,
+        turn: &Turn<'_>,
+        part: &Part<'_>,
+        what: &'static str,
+        got: &'static str,
+    ) -> ConvertFault {
         let turns = match self.origin {
             Format::Gemini => "contents",
             Format::Responses => "input",
             Format::OpenAi | Format::DeepSeek | Format::Anthropic => "messages",
         };
-        ConvertFault::new(format!("{turns}[{}]", turn.at), what, got)
+        ConvertFault::new(format!("{turns}[{}]", turn.message_of(part)), what, got)
     }
 
     /// A setting that the provider does not have; a number that changes nothing is none.

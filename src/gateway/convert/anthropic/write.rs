@@ -98,7 +98,13 @@ fn block(
         Part::Redacted(data) => {
             json.open('{').member("type").plain("redacted_thinking").member("data").text(data).close('}');
         }
-        Part::ToolCall(call) => tool_use(json, conversation, turn, call)?,
+        Part::ToolCall(call) => {
+            let Some(arguments) = as_object(&call.arguments) else {
+                let what = "arguments of a tool call that are a JSON object, as this model's provider takes no others";
+                return Err(conversation.part_fault(turn, part, what, "another text"));
+            };
+            tool_use(json, call, arguments);
+        }
         Part::ToolResult(result) => {
             json.open('{').member("type").plain("tool_result").member("tool_use_id").text(&result.id);
             match result.content.as_slice() {
@@ -123,20 +129,9 @@ fn block(
     Ok(())
 }
 
-fn tool_use(
-    json: &mut Json<'_>,
-    conversation: &Conversation<'_>,
-    turn: &Turn<'_>,
-    call: &ToolCall<'_>,
-) -> Result<(), ConvertFault> {
-    let Some(arguments) = as_object(&call.arguments) else {
-        let what =
-            "arguments of a tool call that are a JSON object, as this model's provider takes no others";
-        return Err(conversation.turn_fault(turn, what, "another text"));
-    };
+fn tool_use(json: &mut Json<'_>, call: &ToolCall<'_>, arguments: &str) {
     json.open('{').member("type").plain("tool_use").member("id").text(&call.id);
     json.member("name").text(&call.name).member("input").raw(arguments).close('}');
-    Ok(())
 }
 
 fn image_block(json: &mut Json<'_>, image: &Image<'_>) {

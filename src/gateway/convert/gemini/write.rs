@@ -73,11 +73,11 @@ fn part(
         Part::ToolCall(call) => {
             let Some(arguments) = as_object(&call.arguments) else {
                 let what = "arguments of a tool call that are a JSON object, as this model's provider takes no others";
-                return Err(conversation.turn_fault(turn, what, "another text"));
+                return Err(conversation.part_fault(turn, part, what, "another text"));
             };
             function_call(json, call, arguments);
         }
-        Part::ToolResult(result) => function_response(json, conversation, turn, result)?,
+        Part::ToolResult(result) => function_response(json, conversation, turn, part, result)?,
     }
     Ok(())
 }
@@ -96,6 +96,7 @@ fn function_response(
     json: &mut Json<'_>,
     conversation: &Conversation<'_>,
     turn: &Turn<'_>,
+    part: &Part<'_>,
     result: &ToolResult<'_>,
 ) -> Result<(), ConvertFault> {
     let calls = conversation.turns.iter().rev().flat_map(|turn| &turn.parts);
@@ -104,16 +105,13 @@ fn function_response(
         _ => None,
     });
     let Some(name) = name else {
-        return Err(conversation.turn_fault(
-            turn,
-            "the result of a call that was made before",
-            "no such call",
-        ));
+        let what = "the result of a call that was made before";
+        return Err(conversation.part_fault(turn, part, what, "no such call"));
     };
     let texts: Vec<&Text<'_>> = result.content.iter().filter_map(as_text).collect();
     if texts.len() != result.content.len() {
         let what = "texts in the result of a tool, as this model's provider takes nothing else there";
-        return Err(conversation.turn_fault(turn, what, "an image"));
+        return Err(conversation.part_fault(turn, part, what, "an image"));
     }
     json.open('{').member("functionResponse").open('{').member("id").text(&result.id);
     json.member("name").text(name).member("response");

@@ -87,7 +87,7 @@ fn user(
                 for part in parts {
                     let Part::Text(text) = part else {
                         let what = "texts in the result of a tool, as this model's provider takes nothing else there";
-                        return Err(conversation.turn_fault(turn, what, "an image"));
+                        return Err(conversation.part_fault(turn, part, what, "an image"));
                     };
                     text_part(json, text);
                 }
@@ -111,19 +111,13 @@ fn user(
         match part {
             Part::Text(text) => text_part(json, text),
             Part::Image(_) if deep_seek => {
-                return Err(conversation.turn_fault(
-                    turn,
-                    "texts, as this model sees no pictures",
-                    "an image",
-                ));
+                let what = "texts, as this model sees no pictures";
+                return Err(conversation.part_fault(turn, part, what, "an image"));
             }
             Part::Image(image) => image_part(json, image),
             _ => {
-                return Err(conversation.turn_fault(
-                    turn,
-                    "texts, images and results of tools",
-                    "another part",
-                ));
+                let what = "texts, images and results of tools";
+                return Err(conversation.part_fault(turn, part, what, "another part"));
             }
         }
     }

@@ -135,7 +135,7 @@ fn content(
             Part::Image(image) => image_part(json, image),
             _ => {
                 let what = "texts, images and results of tools";
-                return Err(conversation.turn_fault(turn, what, "another part"));
+                return Err(conversation.part_fault(turn, part, what, "another part"));
             }
         }
     }

@@ -88,6 +88,13 @@ fn what_cannot_be_said_in_a_message_is_refused_with_its_place() {
     assert_eq!(refused(anthropic, Format::DeepSeek, picture), "messages[0]");
     let lost = r#"{"messages":[{"role":"tool","tool_call_id":"a","content":"x"}]}"#;
     assert_eq!(refused(openai, gemini, lost), "messages[0]");
+    // Messages that become one turn keep their own places.
+    let merged = r#"{"messages":[{"role":"assistant","tool_calls":[{"id":"a","type":"function","function":{"name":"n","arguments":"{}"}}]},
+        {"role":"tool","tool_call_id":"a","content":"x"},{"role":"tool","tool_call_id":"b","content":"y"},{"role":"user","content":"z"}]}"#;
+    assert_eq!(refused(openai, gemini, merged), "messages[2]");
+    let seen = r#"{"messages":[{"role":"user","content":"a"},{"role":"user","content":[{"type":"tool_result","tool_use_id":"a",
+        "content":[{"type":"text","text":"t"},{"type":"image","source":{"type":"url","url":"u"}}]}]}]}"#;
+    assert_eq!(refused(anthropic, openai, seen), "messages[1]");
     let twice = r#"{"messages":[],"messages":[]}"#;
     assert_eq!(refused(openai, gemini, twice), "messages");
 }

@@ -126,7 +126,7 @@ fn turns(both: Both) -> impl Strategy<Value = Vec<Turn<'static>>> {
         };
         all.map(|(role, mut parts)| {
             parts.iter_mut().for_each(&mut number);
-            Turn { role, parts, at: 0 }
+            Turn { role, parts, messages: smallvec::SmallVec::new() }
         })
         .collect()
     })
