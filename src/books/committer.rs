@@ -109,5 +109,6 @@ impl Committer {
     fn close_tail(&self) {
         self.shared.tail.lock().closed = true;
         self.shared.projectable.notify_all();
+        self.shared.hurried.notify_all();
     }
 }

@@ -139,8 +139,10 @@ struct Shared {
     work: Condvar,
     durability: Arc<Durability>,
     tail: Mutex<Tail>,
-    /// Rung when a batch became durable, or at the end.
+    /// Rung when a batch became durable or was projected, or at the end.
     projectable: Condvar,
+    /// Rung when somebody waits for what is not projected yet, or at the end.
+    hurried: Condvar,
     clock: Arc<dyn Clock>,
     /// Wall minus boot clock at the start, in ms.
     clock_offset_ms: i64,
@@ -367,6 +369,7 @@ impl Books {
         let mut tail = self.shared.tail.lock();
         while tail.projected < last && !tail.closed {
             self.shared.projectable.notify_all();
+            self.shared.hurried.notify_all();
             self.shared.projectable.wait_for(&mut tail, std::time::Duration::from_millis(20));
         }
         if tail.projected < last { Err(Stopped) } else { Ok(()) }

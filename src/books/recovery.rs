@@ -166,6 +166,7 @@ impl Books {
             durability: Durability::new(config.ports, last.n),
             tail: Mutex::new(Tail { projected: last.n, ..Tail::default() }),
             projectable: Condvar::new(),
+            hurried: Condvar::new(),
             clock_offset_ms: config.clock.now_ms().saturating_sub(boot_ms),
             clock: config.clock,
             epoch,

@@ -87,6 +87,9 @@ pub struct BalanceRow {
     pub ends: Vec<u8>,
 }
 
+/// Up to so many rows a transaction gives way to calls between them.
+const GIVES_WAY_ROWS_MAX: usize = 256;
+
 /// What some batches of the journal become.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ProjectedRows {
@@ -108,6 +111,13 @@ impl ProjectedRows {
 
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Between two rows of a transaction: lets whoever waits for this core go first, unless there is much to catch up with.
+    fn give_way(&self) {
+        if self.len() <= GIVES_WAY_ROWS_MAX {
+            std::thread::yield_now();
+        }
     }
 }
 

@@ -36,6 +36,7 @@ pub(super) fn write(conn: &Connection, shard: u32, n: u64, rows: &ProjectedRows)
             row.facts,
             row.money,
         ])?;
+        rows.give_way();
     }
     let mut movement = conn.prepare_cached(MOVEMENT)?;
     for row in &rows.movements {
@@ -57,6 +58,7 @@ pub(super) fn write(conn: &Connection, shard: u32, n: u64, rows: &ProjectedRows)
     let mut cost = conn.prepare_cached(&costs::ADD_ONE)?;
     for row in &rows.costs {
         cost.execute(rusqlite::params_from_iter(row.values()))?;
+        rows.give_way();
     }
     Ok(())
 }
