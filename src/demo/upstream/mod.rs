@@ -14,10 +14,13 @@
 
 mod answer;
 mod bill;
+mod call;
 mod chat;
+mod connection;
 pub mod credit;
 mod form;
 mod made;
+mod respond;
 mod server;
 mod studio;
 mod videos;

@@ -1,53 +1,42 @@
 //! The upstream's HTTP side: its routes, its streams, and its ways to fail.
 
 use std::convert::Infallible;
-use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body::Frame;
-use http_body_util::{BodyExt, Either, Full, Limited};
+use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
-use ledger::Usage;
 use parking_lot::Mutex;
 use serde_json::Value;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
 use super::answer::{Answer, PrefixCache};
 use super::bill::{Bill, BillOutcome, BillRow, Item};
-use super::chat::{Behaviour, Chat, Rejection};
+use super::call::Call;
+use super::chat::{Behaviour, Chat};
+use super::connection::Resettable;
 use super::credit;
+use super::respond::{
+    Body, broken, busy, chunked, failed, full, gave_up, json, no_credit, picture, rejected,
+};
 use super::videos::Jobs;
 use super::{
-    BODY_BYTES_MAX, CALLER_REQUEST_HEADER, UPSTREAM_REQUEST_HEADER, made, studio, wire, wire_anthropic,
-    wire_gemini, wire_text,
+    BODY_BYTES_MAX, CALLER_REQUEST_HEADER, UPSTREAM_REQUEST_HEADER, made, studio, wire, wire_gemini,
 };
 use crate::clock::{Clock, Entropy, SystemClock, SystemEntropy};
 use crate::demo::prices::MODELS;
-use crate::gateway::convert::Format;
 use crate::gateway::facts::{Endpoint, Output};
 use crate::secret::Secret;
 
-/// Between the chunks of `demo-slow`.
-const SLOW_CHUNK: Duration = Duration::from_millis(50);
-/// Before a stream is broken off, so that what was sent has arrived: a reset
-/// throws away what the other side has not read.
-const BEFORE_RESET: Duration = Duration::from_millis(100);
 /// Longest wish for a delay.
 const DELAY_MS_MAX: u64 = 60_000;
-/// What `demo-429` asks to wait, in seconds.
-const RETRY_AFTER: &str = "2";
 
 /// What `demo-unstable` does, call after call.
 const TURNS: [Behaviour; 8] = [
@@ -60,8 +49,6 @@ const TURNS: [Behaviour; 8] = [
     Behaviour::Cut,
     Behaviour::Answer,
 ];
-
-pub(super) type Body = Either<Full<Bytes>, Chunks>;
 
 /// The state of one upstream.
 pub(super) struct Server {
@@ -211,7 +198,7 @@ impl Server {
             return gave_up();
         }
         let (send, chunks) = mpsc::channel(4);
-        let mut response = Response::new(Either::Right(Chunks(chunks)));
+        let mut response = chunked(chunks);
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(made.content_type));
         if let Ok(id) = HeaderValue::from_str(&format!("up_{id}")) {
@@ -274,10 +261,7 @@ impl Server {
         }
         let answer = Answer::new(&chat, &body, &mut self.prefixes.lock());
         let call = Call::new(self, chat, answer, caller);
-        if call.chat.behaviour == Behaviour::Lost {
-            return call.lost().await;
-        }
-        if call.chat.stream { call.stream(reset) } else { call.whole(reset).await }
+        call.answer(reset).await
     }
 
     /// How many tokens a request is. Nobody bills for that.
@@ -350,180 +334,6 @@ impl Server {
     }
 }
 
-/// One call that is being answered.
-struct Call {
-    server: Arc<Server>,
-    chat: Chat,
-    answer: Answer,
-    head: wire::Head,
-    upstream_id: String,
-    caller: Option<String>,
-}
-
-impl Call {
-    fn new(server: Arc<Server>, chat: Chat, answer: Answer, caller: Option<String>) -> Self {
-        let (now_ms, id) = (SystemClock.now_ms(), fresh_id());
-        let kind = match chat.endpoint {
-            Endpoint::Messages => "msg_",
-            Endpoint::GenerateContent | Endpoint::StreamGenerateContent => "gemini_",
-            Endpoint::Completions => "cmpl-",
-            Endpoint::Responses => "resp_",
-            _ => "chatcmpl-",
-        };
-        let head = wire::Head { answer_id: format!("{kind}{id}"), created_s: now_ms.div_euclid(1000) };
-        Self { server, chat, answer, head, upstream_id: format!("up_{id}"), caller }
-    }
-
-    fn item(&self, usage: Usage, outcome: BillOutcome) -> Item {
-        Item {
-            upstream_request_id: self.upstream_id.clone(),
-            answer_id: self.head.answer_id.clone(),
-            gateway_request_id: self.caller.clone(),
-            model: self.chat.model.name,
-            usage,
-            price: self.chat.model.price,
-            outcome,
-            at_ms: SystemClock.now_ms(),
-        }
-    }
-
-    fn named(&self, mut response: Response<Body>) -> Response<Body> {
-        if let Ok(id) = HeaderValue::from_str(&self.upstream_id) {
-            response.headers_mut().insert(UPSTREAM_REQUEST_HEADER, id);
-        }
-        response
-    }
-
-    /// The whole answer, its row first.
-    async fn whole(self, reset: Arc<AtomicBool>) -> Response<Body> {
-        let write = match self.chat.endpoint {
-            Endpoint::ChatCompletions => wire::whole,
-            Endpoint::Messages => wire_anthropic::whole,
-            Endpoint::GenerateContent | Endpoint::StreamGenerateContent => wire_gemini::whole,
-            _ => wire_text::whole,
-        };
-        let body = write(&self.chat, &self.answer, &self.head).to_string();
-        if self.chat.behaviour == Behaviour::Cut {
-            return self.broken_whole(body, reset);
-        }
-        if !self.server.bill.append(self.item(self.answer.usage, BillOutcome::Whole)).await {
-            return broken();
-        }
-        self.named(full(StatusCode::OK, "application/json", body.into()))
-    }
-
-    /// The answer is made and billed, and its caller never hears of it.
-    async fn lost(self) -> Response<Body> {
-        let _written = self.server.bill.append(self.item(self.answer.usage, BillOutcome::Unsent)).await;
-        std::future::pending().await
-    }
-
-    /// Half of a body, then nothing: no answer that anybody could use, so that
-    /// it is not billed.
-    fn broken_whole(self, mut body: String, reset: Arc<AtomicBool>) -> Response<Body> {
-        let length = body.len();
-        body.truncate(body.floor_char_boundary(length / 2));
-        let (send, chunks) = mpsc::channel(1);
-        let response = Response::new(Either::Right(Chunks(chunks)));
-        let mut response = self.named(response);
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-        tokio::spawn(async move {
-            // The caller may be gone already, which is the same to it.
-            let _sent = send.send(Ok(body.into())).await;
-            cut(&send, &reset).await;
-        });
-        response
-    }
-
-    fn stream(self, reset: Arc<AtomicBool>) -> Response<Body> {
-        let (send, chunks) = mpsc::channel(4);
-        let mut response = self.named(Response::new(Either::Right(Chunks(chunks))));
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-        tokio::spawn(self.speak(send, reset));
-        response
-    }
-
-    /// Sends the events; the row of the bill is on disk before the last.
-    async fn speak(self, send: mpsc::Sender<io::Result<Bytes>>, reset: Arc<AtomicBool>) {
-        let pieces = self.answer.pieces();
-        let cut_at = if self.chat.behaviour == Behaviour::Cut { pieces.len() / 2 } else { usize::MAX };
-        let mut delivered = 0;
-        let mut number = 0;
-        let mut gone = !say(&send, self.opening(&mut number)).await;
-        for (index, piece) in pieces.iter().enumerate() {
-            if gone || index == cut_at {
-                break;
-            }
-            if self.chat.behaviour == Behaviour::Slow {
-                sleep(SLOW_CHUNK).await;
-            }
-            gone = !say(&send, self.piece(piece, &mut number)).await;
-            if !gone {
-                delivered += piece.len();
-            }
-        }
-        let whole = delivered == self.answer.text.len();
-        let outcome = match (gone, whole) {
-            (true, _) => BillOutcome::CallerGone,
-            (false, true) => BillOutcome::Whole,
-            (false, false) => BillOutcome::Cut,
-        };
-        let usage = match self.answer.text.get(..delivered) {
-            Some(text) if !whole => self.answer.usage_of(text),
-            _ => self.answer.usage,
-        };
-        let billed = self.server.bill.append(self.item(usage, outcome)).await;
-        if gone {
-            return;
-        }
-        if billed && whole {
-            // A caller that leaves now has had everything but the end.
-            let _sent = send.send(Ok(self.closing(&mut number).into())).await;
-        } else {
-            cut(&send, &reset).await;
-        }
-    }
-}
-
-/// The events of a stream in the format of its endpoint; `number` counts those that are numbered.
-impl Call {
-    fn opening(&self, number: &mut u64) -> String {
-        match self.chat.endpoint {
-            Endpoint::ChatCompletions => wire::opening(&self.chat, &self.head),
-            Endpoint::Messages => wire_anthropic::opening(&self.chat, &self.answer, &self.head),
-            Endpoint::StreamGenerateContent => wire_gemini::opening(&self.chat, &self.head),
-            _ => wire_text::opening(&self.chat, &self.head, number),
-        }
-    }
-
-    fn piece(&self, piece: &str, number: &mut u64) -> String {
-        match self.chat.endpoint {
-            Endpoint::ChatCompletions => wire::piece(&self.chat, &self.head, piece),
-            Endpoint::Messages => wire_anthropic::piece(&self.chat, piece),
-            Endpoint::StreamGenerateContent => wire_gemini::piece(&self.chat, &self.head, piece),
-            _ => wire_text::piece(&self.chat, &self.head, piece, number),
-        }
-    }
-
-    fn closing(&self, number: &mut u64) -> String {
-        match self.chat.endpoint {
-            Endpoint::ChatCompletions => wire::closing(&self.chat, &self.answer, &self.head),
-            Endpoint::Messages => wire_anthropic::closing(&self.chat, &self.answer),
-            Endpoint::StreamGenerateContent => wire_gemini::closing(&self.chat, &self.answer, &self.head),
-            _ => wire_text::closing(&self.chat, &self.answer, &self.head, number),
-        }
-    }
-}
-
-/// Sends a piece of a stream; an empty one would end it. False: nobody listens any more.
-async fn say(send: &mpsc::Sender<io::Result<Bytes>>, text: String) -> bool {
-    if text.is_empty() { !send.is_closed() } else { send.send(Ok(text.into())).await.is_ok() }
-}
-
 /// Anthropic's and Gemini's addresses, and the model that stands in one of Gemini's.
 fn of_other_format(path: &str) -> Option<(Endpoint, Option<&str>)> {
     let of_anthropic = [Endpoint::Messages, Endpoint::CountMessages];
@@ -538,20 +348,6 @@ fn of_other_format(path: &str) -> Option<(Endpoint, Option<&str>)> {
 
 fn is_openai(endpoint: Endpoint) -> bool {
     !matches!(endpoint, Endpoint::Messages | Endpoint::GenerateContent | Endpoint::StreamGenerateContent)
-}
-
-/// A failure with this status, in the words of the endpoint's format.
-fn failed(endpoint: Endpoint, status: u16, message: &str) -> Response<Body> {
-    let (code, body) = match endpoint.format() {
-        Some(Format::Anthropic) => wire_anthropic::error(status, message),
-        Some(Format::Gemini) => wire_gemini::error(status, message),
-        _ => (status, wire::failure(status, message)),
-    };
-    let mut response = json(StatusCode::from_u16(code).unwrap_or(StatusCode::BAD_GATEWAY), &body);
-    if status == 429 {
-        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
-    }
-    response
 }
 
 /// The endpoint of a path, if it is served here.
@@ -575,121 +371,4 @@ pub(super) fn fresh_id() -> String {
     let mut random = [0u8; 16];
     SystemEntropy::new().fill(&mut random);
     format!("{:032x}", u128::from_be_bytes(random))
-}
-
-pub(super) fn rejected(rejection: &Rejection) -> Response<Body> {
-    let status = StatusCode::from_u16(rejection.status).unwrap_or(StatusCode::BAD_REQUEST);
-    json(status, &wire::rejection(rejection))
-}
-
-/// Breaks the connection off.
-async fn cut(send: &mpsc::Sender<io::Result<Bytes>>, reset: &AtomicBool) {
-    sleep(BEFORE_RESET).await;
-    reset.store(true, Ordering::SeqCst);
-    let _sent = send.send(Err(io::ErrorKind::ConnectionReset.into())).await;
-}
-
-fn busy() -> Response<Body> {
-    let message = "Rate limit reached for demo-429. Please try again in 2s.";
-    let body = wire::error("requests", Some("rate_limit_exceeded"), None, message);
-    let mut response = json(StatusCode::TOO_MANY_REQUESTS, &body);
-    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
-    response
-}
-
-fn no_credit() -> Response<Body> {
-    let message = "You exceeded your current quota, please check your plan and billing details.";
-    let body = wire::error("insufficient_quota", Some("insufficient_quota"), None, message);
-    json(StatusCode::TOO_MANY_REQUESTS, &body)
-}
-
-/// What a gateway in between says.
-pub(super) fn gave_up() -> Response<Body> {
-    full(StatusCode::GATEWAY_TIMEOUT, "text/html", Bytes::from_static(b"<h1>504</h1>"))
-}
-
-/// Whoever knows its address may see it.
-fn picture(path: &str) -> Response<Body> {
-    let prompt = path.strip_prefix(made::PICTURES).and_then(crate::hex::decode_vec);
-    match prompt {
-        Some(prompt) => full(StatusCode::OK, "image/png", [b"echo: ".as_slice(), &prompt].concat().into()),
-        None => full(StatusCode::NOT_FOUND, "text/plain", Bytes::from_static(b"no such picture")),
-    }
-}
-
-fn broken() -> Response<Body> {
-    let message = "The server had an error while processing your request. Sorry about that!";
-    json(StatusCode::INTERNAL_SERVER_ERROR, &wire::error("server_error", None, None, message))
-}
-
-pub(super) fn json(status: StatusCode, body: &Value) -> Response<Body> {
-    full(status, "application/json", body.to_string().into())
-}
-
-pub(super) fn full(status: StatusCode, kind: &'static str, body: Bytes) -> Response<Body> {
-    let mut response = Response::new(Either::Left(Full::new(body)));
-    *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-    response
-}
-
-/// A body whose chunks come from a task.
-pub(super) struct Chunks(mpsc::Receiver<io::Result<Bytes>>);
-
-impl http_body::Body for Chunks {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        self.0.poll_recv(context).map(|chunk| chunk.map(|bytes| bytes.map(Frame::data)))
-    }
-}
-
-/// A connection that can be reset instead of closed.
-struct Resettable {
-    tcp: TcpStream,
-    reset: Arc<AtomicBool>,
-}
-
-impl Drop for Resettable {
-    fn drop(&mut self) {
-        if self.reset.load(Ordering::SeqCst) {
-            // Closing a socket that lingers for no time sends a reset.
-            let _closed_gently = socket2::SockRef::from(&self.tcp).set_linger(Some(Duration::ZERO));
-        }
-    }
-}
-
-impl AsyncRead for Resettable {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        into: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_read(context, into)
-    }
-}
-
-impl AsyncWrite for Resettable {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.tcp).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.reset.load(Ordering::SeqCst) {
-            return Poll::Ready(Ok(()));
-        }
-        Pin::new(&mut self.tcp).poll_shutdown(context)
-    }
 }

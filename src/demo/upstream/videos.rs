@@ -18,7 +18,8 @@ use tokio::time::sleep;
 
 use super::bill::{BillOutcome, Item};
 use super::chat::{Rejection, model_of, wish};
-use super::server::{Body, Server, caller_of, fresh_id, full, gave_up, json, rejected};
+use super::respond::{Body, full, gave_up, json, rejected};
+use super::server::{Server, caller_of, fresh_id};
 use super::{BODY_BYTES_MAX, form, wire};
 use crate::clock::{Clock, SystemClock};
 use crate::demo::prices::DemoModel;
