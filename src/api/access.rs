@@ -37,6 +37,13 @@ impl Principal {
         }
     }
 
+    pub fn role(&self) -> &'static str {
+        match self {
+            Principal::Operator { role, .. } => role.as_str(),
+            Principal::Member { role, .. } => role.as_str(),
+        }
+    }
+
     /// The one account that is there for this principal; `None`: all of them.
     pub fn account(&self) -> Option<AccountId> {
         match self {

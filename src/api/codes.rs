@@ -192,6 +192,7 @@ pub static ROUTES: &[Route] = &[
         &CODE,
         find,
     )
+    .reads()
     .access(Access::OPERATORS_READ),
     Route::get("/api/codes/{id}", "getCode", "One code", &CODE, get).access(Access::MONEY_READ),
     Route::post(

@@ -282,6 +282,7 @@ pub static ROUTES: &[Route] = &[
         &own::SIMULATION,
         simulate,
     )
+    .reads()
     .access(Access::EVERYBODY_READS),
     Route::patch(
         "/api/keys/{id}",

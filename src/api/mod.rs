@@ -28,6 +28,7 @@ mod master_key;
 mod members;
 mod models;
 mod notices;
+mod once;
 mod openapi;
 mod operators;
 mod orders;

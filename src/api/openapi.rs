@@ -48,6 +48,14 @@ fn operation(route: &Route, schemas: &mut Map<String, Value>) -> Value {
             false,
         ));
     }
+    if route.takes_names() {
+        parameters.push(parameter(
+            "Idempotency-Key",
+            "header",
+            "A name of this request, 1 to 255 bytes: sent again under it, it is answered again and not done again",
+            false,
+        ));
+    }
     let answer = match route.answer {
         Answer::One(shape) | Answer::File(shape) => reference(shape, schemas, false),
         Answer::Page(shape) => json!({

@@ -86,6 +86,7 @@ pub static ROUTES: &[Route] = &[
         &LINT,
         lint,
     )
+    .reads()
     .access(Access::EVERYBODY_READS),
     Route::get("/api/policies/{id}", "getPolicy", "One policy", &POLICY, resource::get::<Policy>)
         .access(Access::EVERYBODY_READS),

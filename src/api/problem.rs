@@ -8,6 +8,7 @@ use crate::books::BooksError;
 use crate::catalogue::{Code, Refusal, Value};
 use crate::directory::{DirectoryError, FieldError};
 use crate::funding::{CodeError, CorrectionError, FundingError};
+use crate::idempotency::IdempotencyError;
 use crate::master_key::TurnError;
 use crate::reconcile::correct::CorrectError;
 use crate::store::{StoreError, StoreErrorKind};
@@ -35,6 +36,15 @@ impl Problem {
                 tracing::error!(error = &*error as &dyn Error, "a request of the API failed");
                 Box::new(Refusal::new(Code::InternalError))
             }
+        }
+    }
+
+    /// Whether it failed in the middle, rather than that it was refused: something may have been done.
+    pub fn is_fault(&self) -> bool {
+        match self {
+            Problem::Refused(refusal) => refusal.code.status() >= 500,
+            Problem::NotFound => false,
+            Problem::Internal(_) => true,
         }
     }
 
@@ -230,6 +240,17 @@ impl From<TaskError> for Problem {
             error @ (TaskError::Channel(_) | TaskError::Http(_)) => {
                 tracing::warn!(%error, "an upstream could not be asked about a task");
                 Refusal::new(Code::UpstreamError).param("model", "–").into()
+            }
+        }
+    }
+}
+
+impl From<IdempotencyError> for Problem {
+    fn from(error: IdempotencyError) -> Self {
+        match error {
+            IdempotencyError::Store(why) => why.into(),
+            error @ (IdempotencyError::Sealed(_) | IdempotencyError::Corrupt(_)) => {
+                Problem::Internal(Box::new(error))
             }
         }
     }

@@ -81,6 +81,8 @@ pub struct Route {
     pub query: &'static [Param],
     pub body: Option<&'static Shape>,
     pub answer: Answer,
+    /// Of a POST: it changes nothing, and may be sent again at any time.
+    pub reads: bool,
     pub run: fn(&Call<'_>) -> Result<Reply, Problem>,
 }
 
@@ -113,6 +115,7 @@ impl Route {
             query: &[],
             body: None,
             answer,
+            reads: false,
             run,
         }
     }
@@ -188,6 +191,16 @@ impl Route {
     #[must_use]
     pub const fn who(self, who: Who) -> Self {
         Route { who, ..self }
+    }
+
+    #[must_use]
+    pub const fn reads(self) -> Self {
+        Route { reads: true, ..self }
+    }
+
+    /// Whether its requests can be named by an `Idempotency-Key`.
+    pub fn takes_names(&self) -> bool {
+        self.method == Method::Post && self.is_management() && !self.reads
     }
 
     /// Whether it is for roles, rather than for callers with a key.

@@ -26,6 +26,7 @@ use crate::gateway::{
 use crate::id::RequestId;
 
 use super::access::Principal;
+use super::once::{self, Done};
 use super::problem::Problem;
 use super::route::{Call, Method, Reply, Route, Who};
 use super::{openapi, routes};
@@ -40,6 +41,12 @@ pub struct Site {
     pub app: Arc<App>,
     /// Where callers reach this server, for links.
     pub public_url: Arc<str>,
+}
+
+impl Site {
+    fn request_id(&self) -> RequestId {
+        RequestId::new(&*self.app.clock, &*self.app.entropy)
+    }
 }
 
 /// Everything that is no model call: the JSON interface and the pages.
@@ -102,7 +109,10 @@ pub struct ApiError {
 
 impl ApiError {
     pub fn new(site: &Site, language: Language, problem: Problem) -> Self {
-        let request_id = RequestId::new(&*site.app.clock, &*site.app.entropy);
+        Self::of(site, site.request_id(), language, problem)
+    }
+
+    fn of(site: &Site, request_id: RequestId, language: Language, problem: Problem) -> Self {
         let refusal = problem.refusal();
         tracing::debug!(%request_id, code = %refusal.code, "a request of the API was refused");
         ApiError { refusal, language, request_id, public_url: Arc::clone(&site.public_url) }
@@ -155,9 +165,11 @@ pub fn fits(pattern: &str, path: &str) -> bool {
 
 async fn answer(site: &Site, route: &'static Route, request: Request) -> Response {
     let language = language_of(request.headers());
-    match run(&site.app, route, request, language).await {
-        Ok(reply) => response(site, reply, language),
-        Err(problem) => ApiError::new(site, language, problem).into_response(),
+    let id = site.request_id();
+    match run(&site.app, route, request, (id, language)).await {
+        Ok(Done::Now(reply)) => signed(id, response(reply, language)),
+        Ok(Done::Before { first, answer }) => signed(id, once::again(first, answer)),
+        Err(problem) => ApiError::of(site, id, language, problem).into_response(),
     }
 }
 
@@ -165,12 +177,13 @@ async fn run(
     app: &Arc<App>,
     route: &'static Route,
     mut request: Request,
-    language: Language,
-) -> Result<Reply, Problem> {
+    (request_id, language): (RequestId, Language),
+) -> Result<Done, Problem> {
     let params = request.extract_parts::<RawPathParams>().await.map_err(|_| Problem::NotFound)?;
     let path: Vec<_> = params.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     let (parts, body) = request.into_parts();
     let (principal, caller) = admit(app, route, &parts)?;
+    let named = once::named(route, &parts, principal.as_ref())?;
     let query = query_of(route, &parts)?;
     let bytes_max = match route.who {
         Who::Key => app.config.limits.request_body_bytes_max,
@@ -184,7 +197,10 @@ async fn run(
     let work = move || {
         let (app, path, query) = (&app, &*path, &*query);
         let call = Call { app, path, query, body, raw, expected, principal, caller, language, address };
-        let done = (route.run)(&call);
+        let done = match &named {
+            None => (route.run)(&call).map(Done::Now),
+            Some(named) => once::run(app, named, (request_id, language), &call.raw, || (route.run)(&call)),
+        };
         drop(room);
         done
     };
@@ -306,8 +322,7 @@ fn expected(headers: &HeaderMap, body: &mut Map<String, Value>) -> Result<Option
     }
 }
 
-fn response(site: &Site, reply: Reply, language: Language) -> Response {
-    let request_id = RequestId::new(&*site.app.clock, &*site.app.entropy).to_string();
+fn response(reply: Reply, language: Language) -> Response {
     let mut response = match reply.download {
         None => (reply.status, json_text(reply.body.to_string())).into_response(),
         Some(download) => {
@@ -316,15 +331,21 @@ fn response(site: &Site, reply: Reply, language: Language) -> Response {
         }
     };
     let headers = response.headers_mut();
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::CONTENT_LANGUAGE, HeaderValue::from_static(language.as_str()));
-    if let Ok(id) = HeaderValue::from_str(&request_id) {
-        headers.insert(X_REQUEST_ID, id);
-    }
     if let Some(version) = reply.version
         && let Ok(tag) = HeaderValue::from_str(&format!("\"{version}\""))
     {
         headers.insert(header::ETAG, tag);
+    }
+    response
+}
+
+/// What every good answer has: its request's id, and that nobody on the way keeps it.
+fn signed(id: RequestId, mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Ok(id) = HeaderValue::from_bytes(&id.text()) {
+        headers.insert(X_REQUEST_ID, id);
     }
     response
 }

@@ -85,6 +85,7 @@ const ABOUT: &str = "Where a top-up is: one verdict with its evidence";
 
 pub static ROUTES: &[Route] =
     &[Route::post("/api/topups/diagnose", "diagnoseTopUp", ABOUT, &INPUT, &DIAGNOSIS, diagnose)
+        .reads()
         .access(Access::MONEY_READ)];
 
 pub static OWN_ROUTES: [Route; 2] =

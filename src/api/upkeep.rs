@@ -149,6 +149,7 @@ pub static ROUTES: &[Route] = &[
         &KEY_FINDINGS,
         doctor_key,
     )
+    .reads()
     .access(Access::SUPPORT),
 ];
 

@@ -6,17 +6,18 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body_util::BodyExt;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::api;
 use crate::books::lookup::{self, StoredCall};
 use crate::books::{BooksError, ChargeState};
-use crate::catalogue::{Code, Refusal};
+use crate::catalogue::Refusal;
 use crate::explain::receipt;
 use crate::gateway::facts::{Checked, Decided, Facts};
 use crate::id::RequestId;
+use crate::idempotency::header::{self as names, Name, X_REPLAY_OF};
 use crate::idempotency::{ANSWER_BYTES_MAX, Answer, Begun, Claim, Head, Known, Wish};
 
 use super::answer::{AnswerBody, CutOff};
@@ -24,36 +25,8 @@ use super::ladder::{self, Caller, Scope};
 use super::pipeline::{Arrival, Asked, model_of, sees_money};
 use super::respond::{self, X_COST, X_MAX_TOKENS, X_REQUEST_ID};
 
-/// The header that names a request so that it can be sent again.
-pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-/// Of a repetition: the call whose answer this is.
-const X_REPLAY_OF: HeaderName = HeaderName::from_static("x-tallygate-replay-of");
-/// Longest Idempotency-Key, in bytes.
-const NAME_BYTES_MAX: usize = 255;
-/// When to ask again for a call that still runs.
-const RUNNING_RETRY_MS: u64 = 1_000;
 /// Headers of an answer that a repetition gets as well.
 const KEPT_HEADERS: [HeaderName; 2] = [header::CONTENT_TYPE, X_MAX_TOKENS];
-
-/// The name of a request, or why it cannot be one.
-pub(super) type Name = Result<HeaderValue, Box<Refusal>>;
-
-/// What a request is called, if it has a name.
-pub(super) fn name(headers: &HeaderMap) -> Option<Name> {
-    let mut names = headers.get_all(IDEMPOTENCY_KEY).iter();
-    let first = names.next()?;
-    let fault = |reason: String| {
-        let refusal = Refusal::new(Code::InvalidParameter).field("Idempotency-Key");
-        Some(Err(Box::new(refusal.param("reason", reason))))
-    };
-    if names.any(|other| other != first) {
-        return fault("expected one name, got several different ones".to_owned());
-    }
-    if first.is_empty() || first.len() > NAME_BYTES_MAX {
-        return fault(format!("expected 1 to {NAME_BYTES_MAX} bytes, got {}", first.len()));
-    }
-    Some(Ok(first.clone()))
-}
 
 impl Arrival {
     /// Executes the call unless it was executed before.
@@ -75,23 +48,19 @@ impl Arrival {
         };
         drop(snapshot);
         let content = [endpoint.path(), model_of(&facts).unwrap_or_default()];
-        let wish = Wish::new(credential.key, name.as_bytes(), content, &asked.body);
+        let wish = Wish::of_key(credential.key, name.as_bytes(), content, &asked.body);
         let (app, request) = (Arc::clone(&gateway.app), self.request);
         let begun = tokio::task::spawn_blocking(move || {
             app.idempotency.begin(wish, request, |first| known_of(&app, first))
         });
         match begun.await {
             Ok(Ok(Begun::First(claim))) => self.execute(claim, facts, asked).await,
-            Ok(Ok(Begun::Running { first })) => {
-                let running = Refusal::new(Code::IdempotencyInProgress)
-                    .param("first_request", first.to_string())
-                    .retry_after_ms(RUNNING_RETRY_MS);
-                self.refuse_repetition(running, facts, asked).await
+            // The books know of every call what came of it.
+            Ok(Ok(Begun::Running { first } | Begun::Untold { first })) => {
+                self.refuse_repetition(names::in_progress(first), facts, asked).await
             }
             Ok(Ok(Begun::Reused { first })) => {
-                let reused =
-                    Refusal::new(Code::IdempotencyKeyReused).param("first_request", first.to_string());
-                self.refuse_repetition(reused, facts, asked).await
+                self.refuse_repetition(names::reused(first), facts, asked).await
             }
             Ok(Ok(Begun::Answered { first, answer })) => self.replay(facts, first, answer).await,
             Ok(Err(why)) => {
@@ -164,7 +133,7 @@ impl Arrival {
         match receipt.await {
             Ok(Some(receipt)) => {
                 let json = HeaderValue::from_static("application/json");
-                let head = Head { status: 200, headers: Vec::new() };
+                let head = Head { status: 200, headers: Vec::new(), role: None };
                 let mut response = again(self.request, first, Answer { head, body: receipt });
                 response.headers_mut().insert(header::CONTENT_TYPE, json);
                 response
@@ -229,8 +198,8 @@ async fn keep(claim: Claim, answered: Response<AnswerBody>) -> Response<AnswerBo
         let value = parts.headers.get(name)?.to_str().ok()?;
         Some((name.to_string(), value.to_owned()))
     };
-    let head =
-        Head { status: parts.status.as_u16(), headers: KEPT_HEADERS.iter().filter_map(kept).collect() };
+    let headers = KEPT_HEADERS.iter().filter_map(kept).collect();
+    let head = Head { status: parts.status.as_u16(), headers, role: None };
     let body = match body {
         AnswerBody::Whole(bytes) => {
             let kept = bytes.clone().unwrap_or_default();

@@ -19,6 +19,7 @@ use crate::books::{BooksError, Held, Reserve};
 use crate::catalogue::{Code, Language, Refusal, Shape};
 use crate::directory::{Environment, Price, Snapshot};
 use crate::id::{KeyId, RequestId, TaskId};
+use crate::idempotency;
 use crate::risk::Observation;
 
 use super::answer::AnswerBody;
@@ -32,7 +33,6 @@ use super::facts::{
 use super::identify::{self, Destination};
 use super::ladder::{self, Caller, Scope, Verdict};
 use super::models;
-use super::once;
 use super::request::{ModelRequest, RequestFault};
 use super::respond::{self, Addressee};
 use super::submit::{self, SubmissionAsk};
@@ -276,7 +276,7 @@ impl Arrival {
         if ladder::decide_before_body(&gateway.app.directory.snapshot(), &facts).is_err() {
             return self.refuse_early(facts);
         }
-        let name = once::name(request.headers());
+        let name = idempotency::header::name(request.headers());
         let is_task = endpoint.is_task();
         let media_type =
             (endpoint.takes_form() || is_task).then(|| identify::media_type(request.headers())).flatten();

@@ -1,13 +1,15 @@
 //! Idempotency keys (幂等键): a request that is sent again under the same `Idempotency-Key` gets the answer that the
-//! first one got, and is charged once.
+//! first one got, and is charged once. Calls are named by API keys, POSTs of the management interface by who sends them.
 //!
-//! Promises: of the requests under one name of one API key, one is executed at a time; an answer is kept sealed with the
+//! Promises: of the requests under one name of one API key, or of one actor, one is executed at a time; an answer is kept sealed with the
 //! master key for a day, up to 1 MiB, and a longer one, or one that a crash lost after it was charged, is answered with
-//! its receipt. What was refused or failed, and a stream that was cut off, is not kept, so that it can be sent again.
+//! its receipt. What was refused or failed, and a stream that was cut off, is not kept, so that it can be sent again. Of a POST
+//! that began and whose end nobody knows it says just that: there are no books that could tell whether it was done.
 //!
 //! Must never: execute a request whose first one ended well, charge one execution twice, or hold the name itself, an answer or a request's content
 //! in the clear.
 
+pub mod header;
 mod store;
 
 use std::collections::HashSet;
@@ -36,35 +38,53 @@ const SWEEP_EVERY_MS: i64 = 60_000;
 /// Longest answer that is kept.
 pub const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 
+/// Whose the names of actors are in the store: no API key has this id.
+const NO_KEY: KeyId = KeyId::from_raw(0);
+
 /// A request that may be sent again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wish {
-    pub key: KeyId,
+    /// Whose name it is.
+    key: KeyId,
     /// Hash of the Idempotency-Key.
-    pub name: [u8; 32],
-    /// Hash of endpoint, model and body.
-    pub fingerprint: [u8; 32],
+    name: [u8; 32],
+    /// Hash of what is asked for.
+    fingerprint: [u8; 32],
 }
 
 impl Wish {
-    pub fn new(key: KeyId, idempotency_key: &[u8], content: [&str; 2], body: &[u8]) -> Self {
-        let mut digest = ring::digest::Context::new(&ring::digest::SHA256);
-        for part in content {
-            digest.update(part.as_bytes());
-            digest.update(&[0]);
-        }
-        digest.update(body);
-        Wish {
-            key,
-            name: crate::store::chain::sha256(idempotency_key),
-            fingerprint: digest.finish().as_ref().try_into().unwrap_or([0; 32]),
-        }
+    /// A call: `content` is its endpoint and model.
+    pub fn of_key(key: KeyId, idempotency_key: &[u8], content: [&str; 2], body: &[u8]) -> Self {
+        let (name, fingerprint) = (digest(&[], idempotency_key), digest(&content, body));
+        Wish { key, name, fingerprint }
     }
+
+    /// A POST of the management interface: `content` is its path and query. Actors are known by what is written beside
+    /// their changes; the names of two never meet, nor those of an actor and of a key.
+    pub fn of_actor(actor: &str, idempotency_key: &[u8], content: [&str; 2], body: &[u8]) -> Self {
+        let (name, fingerprint) = (digest(&[actor], idempotency_key), digest(&content, body));
+        Wish { key: NO_KEY, name, fingerprint }
+    }
+}
+
+/// Hash of parts, none of which has a zero byte, and of what is behind them.
+fn digest(parts: &[&str], rest: &[u8]) -> [u8; 32] {
+    let mut digest = ring::digest::Context::new(&ring::digest::SHA256);
+    for part in parts {
+        digest.update(part.as_bytes());
+        digest.update(&[0]);
+    }
+    digest.update(rest);
+    digest.finish().as_ref().try_into().unwrap_or([0; 32])
 }
 
 /// What the books say of an earlier request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Known {
+    /// They have nothing that could tell: it is no call. `may_run`: another node may be at work on it.
+    Untold {
+        may_run: bool,
+    },
     Nothing,
     /// Its hold is open.
     Running,
@@ -92,6 +112,10 @@ pub enum Begun {
         first: RequestId,
         answer: Option<Answer>,
     },
+    /// It began, and whether it was done cannot be told: its process died, or failed in the middle of it.
+    Untold {
+        first: RequestId,
+    },
 }
 
 /// An answer as it was given out.
@@ -112,6 +136,9 @@ impl fmt::Debug for Answer {
 pub struct Head {
     pub status: u16,
     pub headers: Vec<(String, String)>,
+    /// Of a POST of the management interface: the role of who was given it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
 }
 
 #[derive(Debug)]
@@ -193,10 +220,12 @@ impl Idempotency {
         if self.running.lock().contains(&first) {
             return Ok(Begun::Running { first });
         }
+        let is_forgotten = now_ms.saturating_sub(kept.begun_ms) > LOST_AFTER_MS;
         let is_lost = match known(first) {
             Known::Charged | Known::Made => return Ok(Begun::Answered { first, answer: None }),
-            Known::Running => false,
-            Known::Nothing => now_ms - kept.begun_ms > LOST_AFTER_MS,
+            Known::Untold { may_run } if is_forgotten || !may_run => return Ok(Begun::Untold { first }),
+            Known::Untold { .. } | Known::Running => false,
+            Known::Nothing => is_forgotten,
             Known::Free => true,
         };
         // Whoever comes first takes the name over.
@@ -259,7 +288,7 @@ fn purpose(request: RequestId) -> String {
 }
 
 /// The right to execute a request under its name. Dropped without an end, what the books say of the request decides
-/// when it is sent again.
+/// when it is sent again; of what they cannot tell, nothing is executed under this name any more.
 pub struct Claim {
     idempotency: Arc<Idempotency>,
     wish: Wish,
@@ -279,6 +308,11 @@ impl Claim {
         let sealed = body.map(seal).transpose().map_err(IdempotencyError::Sealed)?;
         let head = serde_json::to_string(head).map_err(|_| IdempotencyError::Corrupt("head"))?;
         Ok(self.idempotency.store.keep(&self.wish, self.request, &head, sealed.as_deref())?)
+    }
+
+    /// It failed in the middle: nobody can tell whether it was done. The name stays taken.
+    pub fn leave_untold(self) -> Result<(), IdempotencyError> {
+        Ok(self.idempotency.store.leave(&self.wish, self.request)?)
     }
 
     /// The request was refused, failed, or its answer was cut off: the name is free again.

@@ -112,6 +112,15 @@ impl AnswerStore {
         Ok(())
     }
 
+    /// Nobody works on the request any more, and it has no answer: it began before all time.
+    pub fn leave(&self, wish: &Wish, request: RequestId) -> Result<()> {
+        self.db.execute(
+            "UPDATE idempotency_answers SET begun_ms = 0 WHERE api_key = ?1 AND name = ?2 AND request = ?3",
+            store_params![wish.key.raw(), wish.name.to_vec(), bytes(request)],
+        )?;
+        Ok(())
+    }
+
     pub fn remove(&self, wish: &Wish, request: RequestId) -> Result<()> {
         self.db.execute(
             "DELETE FROM idempotency_answers WHERE api_key = ?1 AND name = ?2 AND request = ?3",

@@ -35,6 +35,7 @@ const SOURCES: &[&str] = &[
     include_str!("gateway_stream.rs"),
     include_str!("gateway_tenants.rs"),
     include_str!("idempotency.rs"),
+    include_str!("idempotency_posts.rs"),
     include_str!("orders.rs"),
     include_str!("orders_refunds.rs"),
     include_str!("tasks.rs"),

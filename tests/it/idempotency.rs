@@ -199,7 +199,7 @@ impl Scene {
 
     fn begin(&self, known: Known) -> Begun {
         self.count.set(self.count.get() + 1);
-        let wish = Wish::new(KeyId::from_raw(7), b"name", ["chat/completions", MODEL], b"{}");
+        let wish = Wish::of_key(KeyId::from_raw(7), b"name", ["chat/completions", MODEL], b"{}");
         self.idempotency.begin(wish, RequestId::from_raw(self.count.get()), |_| known).unwrap()
     }
 
@@ -212,7 +212,7 @@ impl Scene {
 }
 
 fn head() -> Head {
-    Head { status: 200, headers: vec![("content-type".into(), "application/json".into())] }
+    Head { status: 200, headers: vec![("content-type".into(), "application/json".into())], role: None }
 }
 
 /// A name is one request's until it ends well, fails, or is lost with its process; an answer is gone after a day.

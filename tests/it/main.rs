@@ -42,6 +42,7 @@ mod gateway_rate;
 mod gateway_stream;
 mod gateway_tenants;
 mod idempotency;
+mod idempotency_posts;
 mod interrupt;
 mod ladder;
 mod margins;

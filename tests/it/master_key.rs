@@ -112,13 +112,13 @@ impl Node {
         endpoint.unwrap();
         for n in 1..=40 {
             let Begun::First(claim) = self.begin(n) else { panic!("{n} is new") };
-            claim.keep(&Head { status: 200, headers: Vec::new() }, Some(ANSWER)).unwrap();
+            claim.keep(&Head { status: 200, headers: Vec::new(), role: None }, Some(ANSWER)).unwrap();
         }
         Made { key: key.unwrap().text, channel: channel.unwrap().document }
     }
 
     fn begin(&self, n: u64) -> Begun {
-        let wish = Wish::new(KeyId::from_raw(7), &n.to_be_bytes(), ["chat/completions", "m"], b"{}");
+        let wish = Wish::of_key(KeyId::from_raw(7), &n.to_be_bytes(), ["chat/completions", "m"], b"{}");
         self.idempotency.begin(wish, RequestId::from_raw(u128::from(n)), |_| Known::Charged).unwrap()
     }
 
