@@ -51,6 +51,7 @@ mod metering;
 mod nodes;
 mod notices;
 mod notices_api;
+mod notices_mail;
 mod notices_retention;
 mod orders;
 mod orders_back;

@@ -49,15 +49,15 @@ pub const SECRET: &str = "whsec-of-the-tests-0123456789";
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One node on a store.
-struct Node {
+pub struct Node {
     directory: Arc<Directory>,
-    notices: Arc<Notices>,
+    pub notices: Arc<Notices>,
     clock: Arc<ManualClock>,
     mail: Mail,
 }
 
 impl Node {
-    fn new(stores: &Stores, clock: &Arc<ManualClock>, mail: Mail) -> Self {
+    pub fn new(stores: &Stores, clock: &Arc<ManualClock>, mail: Mail) -> Self {
         let master = Arc::new(Keyring::from_hex(&"5a".repeat(32)).unwrap());
         let (clock, entropy) = (Arc::clone(clock), Arc::new(SystemEntropy::new()));
         let directory = Directory::open(stores.directory.clone(), master, clock.clone(), entropy.clone());
@@ -79,7 +79,7 @@ impl Node {
         self.webhook_with(account, url, &|_| {})
     }
 
-    fn webhook_with(
+    pub fn webhook_with(
         &self,
         account: Option<AccountId>,
         url: &str,
@@ -98,12 +98,12 @@ impl Node {
         made.unwrap().document.id
     }
 
-    fn sender(&self) -> Sender {
+    pub fn sender(&self) -> Sender {
         Sender::new(&Tls::new(None).unwrap(), &self.mail).unwrap()
     }
 
     /// The log of the deliveries that are sent somewhere.
-    fn sent(&self, notice: NoticeId) -> Vec<Delivery> {
+    pub fn sent(&self, notice: NoticeId) -> Vec<Delivery> {
         let (_, mut deliveries) = self.notices.find(notice).unwrap().unwrap();
         let in_app = deliveries.remove(0);
         assert_eq!((in_app.channel, in_app.state), (Channel::InApp, State::Delivered));
@@ -382,7 +382,7 @@ fn d4_a_stop_waits_for_the_attempt_under_way_and_a_start_goes_on(backend: Backen
     worker.stop_blocking();
 }
 
-fn mail_at(port: u16, tls: MailTls) -> Mail {
+pub fn mail_at(port: u16, tls: MailTls) -> Mail {
     Mail {
         host: Some("127.0.0.1".to_owned()),
         port,

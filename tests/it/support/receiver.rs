@@ -74,17 +74,7 @@ impl Receiver {
 
     /// Over TLS, with a certificate for `localhost` that nobody knows but who gets it from here.
     pub fn start_tls(script: Vec<Then>) -> (Self, CertificateDer<'static>) {
-        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        let certificate = made.cert.der().clone();
-        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate.clone()], key)
-            .unwrap();
-        let config = Arc::new(config);
+        let (config, certificate) = localhost();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let receiver = Self::start_with(listener, script, move |mut stream, step, requests| {
             let mut tls = ServerConnection::new(Arc::clone(&config)).unwrap();
@@ -93,7 +83,7 @@ impl Receiver {
                 serve(StreamOwned::new(tls, stream), step, requests);
             }
         });
-        (receiver, certificate)
+        (receiver, certificate.der().clone())
     }
 
     fn start_with(
@@ -162,47 +152,125 @@ fn serve(stream: impl Read + Write, step: Then, requests: &mpsc::Sender<Request>
     }
 }
 
+/// TLS as `localhost`, with a certificate that nobody knows but who gets it from here.
+fn localhost() -> (Arc<ServerConfig>, rcgen::Certificate) {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .unwrap();
+    (Arc::new(config), made.cert)
+}
+
 /// A mail server: answers what its script says to each `RCPT`, and keeps what it was told.
 pub fn mail_server(recipients: Vec<&'static str>) -> (u16, mpsc::Receiver<Vec<String>>) {
+    mail_listener(recipients, |stream, recipient| {
+        let mut lines = Vec::new();
+        converse(&mut BufReader::new(stream), ("220 mail.test", "250 mail.test"), recipient, &mut lines);
+        lines
+    })
+}
+
+/// What a mail server was told in one conversation.
+#[derive(Debug, Default)]
+pub struct Told {
+    /// Before it was encrypted.
+    pub plain: Vec<String>,
+    pub sealed: Vec<String>,
+}
+
+/// A mail server that encrypts: from the first byte on, or once it is asked to. It is `localhost`, with this
+/// certificate (PEM), and lets everybody sign in. So many conversations are kept.
+pub fn mail_server_tls(starttls: bool, conversations: usize) -> (u16, String, mpsc::Receiver<Told>) {
+    let (config, certificate) = localhost();
+    let (port, told) = mail_listener(vec!["250 fine"; conversations], move |mut stream, recipient| {
+        let mut told = Told::default();
+        if starttls {
+            let offered = ("220 mail.test", "250-mail.test\r\n250 STARTTLS");
+            if !converse(&mut BufReader::new(&stream), offered, recipient, &mut told.plain) {
+                return told;
+            }
+        }
+        let mut tls = ServerConnection::new(Arc::clone(&config)).unwrap();
+        // Who does not trust the certificate goes away here.
+        if tls.complete_io(&mut stream).is_ok() && !tls.is_handshaking() {
+            let mut stream = BufReader::new(StreamOwned::new(tls, stream));
+            let greeting = if starttls { "" } else { "220 mail.test" };
+            let offered = (greeting, "250-mail.test\r\n250 AUTH PLAIN");
+            converse(&mut stream, offered, recipient, &mut told.sealed);
+        }
+        told
+    });
+    (port, certificate.pem(), told)
+}
+
+/// One connection after the other, one for each step of the script.
+fn mail_listener<T: Send + 'static>(
+    recipients: Vec<&'static str>,
+    serve: impl Fn(TcpStream, &'static str) -> T + Send + 'static,
+) -> (u16, mpsc::Receiver<T>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let (send, conversations) = mpsc::channel();
     std::thread::spawn(move || {
         for recipient in recipients {
             let (stream, _) = listener.accept().unwrap();
-            let mut stream = BufReader::new(stream);
-            let mut lines = Vec::new();
-            let say = |stream: &mut BufReader<TcpStream>, text: &str| {
-                let _ = stream.get_mut().write_all(format!("{text}\r\n").as_bytes());
-            };
-            say(&mut stream, "220 mail.test");
-            let mut in_data = false;
-            loop {
-                let mut line = String::new();
-                if stream.read_line(&mut line).unwrap_or(0) == 0 {
-                    break;
-                }
-                let line = line.trim_end_matches("\r\n").to_owned();
-                let word = line.split([' ', ':']).next().unwrap_or("").to_ascii_uppercase();
-                lines.push(line.clone());
-                match (in_data, word.as_str()) {
-                    (true, _) if line == "." => {
-                        in_data = false;
-                        say(&mut stream, "250 kept");
-                    }
-                    (true, _) => {}
-                    (false, "EHLO") => say(&mut stream, "250 mail.test"),
-                    (false, "RCPT") => say(&mut stream, recipient),
-                    (false, "DATA") => {
-                        in_data = true;
-                        say(&mut stream, "354 go on");
-                    }
-                    (false, "QUIT") => say(&mut stream, "221 bye"),
-                    (false, _) => say(&mut stream, "250 fine"),
-                }
-            }
-            send.send(lines).unwrap();
+            send.send(serve(stream, recipient)).unwrap();
         }
     });
     (port, conversations)
+}
+
+/// Speaks SMTP until the other side goes away; true: until it asks for TLS. Its own words: a greeting, unless it was
+/// greeted before, and what `EHLO` is answered.
+fn converse<S>(
+    stream: &mut BufReader<S>,
+    (greeting, hello): (&str, &str),
+    recipient: &str,
+    lines: &mut Vec<String>,
+) -> bool
+where
+    S: Read + Write,
+{
+    let say = |stream: &mut BufReader<S>, text: &str| {
+        let _ = stream.get_mut().write_all(format!("{text}\r\n").as_bytes());
+        let _ = stream.get_mut().flush();
+    };
+    if !greeting.is_empty() {
+        say(stream, greeting);
+    }
+    let mut in_data = false;
+    loop {
+        let mut line = String::new();
+        if stream.read_line(&mut line).unwrap_or(0) == 0 {
+            return false;
+        }
+        let line = line.trim_end_matches("\r\n").to_owned();
+        let word = line.split([' ', ':']).next().unwrap_or("").to_ascii_uppercase();
+        lines.push(line.clone());
+        match (in_data, word.as_str()) {
+            (true, _) if line == "." => {
+                in_data = false;
+                say(stream, "250 kept");
+            }
+            (true, _) => {}
+            (false, "EHLO") => say(stream, hello),
+            (false, "STARTTLS") if hello.contains("STARTTLS") => {
+                say(stream, "220 go on");
+                return true;
+            }
+            (false, "AUTH") => say(stream, "235 welcome"),
+            (false, "RCPT") => say(stream, recipient),
+            (false, "DATA") => {
+                in_data = true;
+                say(stream, "354 go on");
+            }
+            (false, "QUIT") => say(stream, "221 bye"),
+            (false, _) => say(stream, "250 fine"),
+        }
+    }
 }
