@@ -132,6 +132,8 @@ fn message<'a>(
         conversation.say(Role::Assistant, at, parts);
     } else if role.is("tool") {
         let id = object.need_text("tool_call_id")?;
+        // Some clients say again what the call is called.
+        object.text("name")?;
         let content = content(&mut object, path, left)?;
         conversation.say(Role::User, at, [Part::ToolResult(ToolResult { id, content, is_error: false })]);
     } else {

@@ -99,6 +99,24 @@ fn what_cannot_be_said_in_a_message_is_refused_with_its_place() {
     assert_eq!(refused(openai, gemini, twice), "messages");
 }
 
+/// LangChain for Node names the tool in its result as well, which its call has done.
+#[test]
+fn the_name_of_a_tool_in_its_result_changes_nothing() {
+    let body = |named: &str| {
+        let call = r#"{"id":"x","type":"function","function":{"name":"n","arguments":"{}"}}"#;
+        format!(
+            r#"{{"messages":[{{"role":"user","content":"a"}},{{"role":"assistant","tool_calls":[{call}]}},
+            {{"role":"tool",{named}"tool_call_id":"x","content":"r"}}]}}"#
+        )
+    };
+    for to in [Format::Anthropic, Format::Gemini, Format::Responses] {
+        let there = convert(Format::OpenAi, to, &body(r#""name":"n","#)).unwrap();
+        let bare = convert(Format::OpenAi, to, &body("")).unwrap();
+        assert_eq!((there.body, there.left_out.names()), (bare.body, &[][..]));
+    }
+    assert_eq!(refused(Format::OpenAi, Format::Gemini, &body(r#""name":7,"#)), "messages[2].name");
+}
+
 #[test]
 fn hints_are_left_out_and_named() {
     let body = r#"{"system":[{"type":"text","text":"s","cache_control":{"type":"ephemeral"}}],
