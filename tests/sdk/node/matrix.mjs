@@ -9,6 +9,7 @@ import { CLIENTS as AI_SDK } from "./clients/ai_sdk.mjs";
 import { CLIENTS as ANTHROPIC } from "./clients/anthropic_sdk.mjs";
 import { KEYS, ROOT, rows } from "./clients/client.mjs";
 import { CLIENTS as GOOGLE } from "./clients/google_sdk.mjs";
+import { CLIENTS as LANG_CHAIN } from "./clients/langchain_chat.mjs";
 import { CLIENTS as OPEN_AI } from "./clients/openai_sdk.mjs";
 
 const refused = new Anthropic({ baseURL: ROOT, apiKey: KEYS.revoked });
@@ -30,7 +31,7 @@ const { usageMetadata } = await google.models.generateContent(contents);
 assert.equal(totalTokens, usageMetadata.promptTokenCount);
 // The AI SDK warns of settings that a model does not take; the checks see what comes back.
 globalThis.AI_SDK_LOG_WARNINGS = false;
-for (const client of [...OPEN_AI, ...ANTHROPIC, ...GOOGLE, ...AI_SDK]) {
+for (const client of [...OPEN_AI, ...ANTHROPIC, ...GOOGLE, ...AI_SDK, ...LANG_CHAIN]) {
   for await (const row of rows(client)) fs.appendFileSync(process.env.RESULTS, `${JSON.stringify(row)}\n`);
 }
 console.log("clients in Node: ok");
