@@ -243,4 +243,39 @@ fn a_name_belongs_to_one_request_at_a_time(backend: Backend) {
     assert!(matches!(scene.begin(Known::Charged), Begun::Answered { answer: None, .. }));
 }
 
-crate::on_both_backends!(a_name_belongs_to_one_request_at_a_time);
+/// Two nodes on one store; what one of them does, the other never does as well.
+fn f3_of_two_nodes_one_does_it(backend: Backend) {
+    let clock = Arc::new(ManualClock::new(1_800_000_000_000));
+    let keyring = Arc::new(Keyring::from_hex(&"0b".repeat(32)).unwrap());
+    let node = || {
+        let store = backend.open().idempotency;
+        Idempotency::new(store, Arc::clone(&keyring), clock.clone() as Arc<dyn Clock>)
+    };
+    let (one, other) = (node(), node());
+    let begin = |node: &Arc<Idempotency>, name: &str, request: u128| {
+        let wish = Wish::of_actor("operator", name.as_bytes(), ["POST /api/keys", ""], b"{}");
+        let may_run = |_| Known::Untold { may_run: true };
+        node.begin(wish, RequestId::from_raw(request), may_run).unwrap()
+    };
+    let claimed = |name: &str, request| match begin(&one, name, request) {
+        Begun::First(claim) => claim,
+        taken => panic!("{taken:?}"),
+    };
+    let (kept, failed, free) = (claimed("kept", 1), claimed("failed", 2), claimed("free", 3));
+    let head = Head { status: 201, headers: Vec::new(), role: Some("owner".to_owned()) };
+    for name in ["kept", "failed", "free"] {
+        assert!(matches!(begin(&other, name, 4), Begun::Running { .. }));
+    }
+    failed.leave_untold().unwrap();
+    assert!(matches!(begin(&other, "failed", 4), Begun::Untold { first } if first.raw() == 2));
+    clock.advance_ms(60_001);
+    assert!(matches!(begin(&other, "kept", 4), Begun::Untold { .. }), "nobody waits for so long");
+    assert!(matches!(begin(&one, "kept", 5), Begun::Running { .. }), "it is known where it runs");
+    kept.keep(&head, Some(b"{}")).unwrap();
+    let Begun::Answered { first, answer: Some(answer) } = begin(&other, "kept", 4) else { panic!() };
+    assert_eq!((first.raw(), &answer.head, &*answer.body), (1, &head, &b"{}"[..]));
+    free.give_up().unwrap();
+    assert!(matches!(begin(&other, "free", 4), Begun::First(_)));
+}
+
+crate::on_both_backends!(a_name_belongs_to_one_request_at_a_time, f3_of_two_nodes_one_does_it);
