@@ -108,13 +108,11 @@ impl Ledger {
     }
 
     fn check_layer(&self, index: usize, layer: &LayerHold, now: Timestamp) -> Result<(), LedgerError> {
-        let known =
-            self.counters.find(&layer.counter, layer.window.start).and_then(|slot| self.counters.at(slot));
-        if known.is_none() && layer.window.end.0.saturating_add(FORGET_AFTER_MS) <= now.0 {
-            // What was used of it may be forgotten: it would look like a fresh limit.
+        if layer.window.end.0.saturating_add(FORGET_AFTER_MS) <= now.0 {
+            // What was used of it may be forgotten, here or where the journal is read: it would look like a fresh limit.
             return Err(LedgerError::Malformed { what: "a layer's window ended long ago" });
         }
-        let counter = known.map(|instance| instance.counter).unwrap_or_default();
+        let counter = self.counters.get(&layer.counter, layer.window.start);
         let needed = i128::from(counter.used) + i128::from(counter.held) + i128::from(layer.amount);
         if let Some(limit) = layer.limit
             && layer.amount > 0
@@ -142,8 +140,12 @@ impl Ledger {
         Ok(Effect::Settled(Settled { hold: id, account, at: now, cost, debits, returned, overrun, loss }))
     }
 
-    /// Who pays what a call cost beyond its hold: as much as every layer and the balance have.
+    /// Who pays what a call cost beyond its hold: as much as every layer and the balance have. The price of a task was
+    /// told and agreed to before it was made, so there it is the platform.
     fn overrun(&self, hold: &Hold, beyond: Nano, now: Timestamp) -> Debits {
+        if matches!(hold.owner, HoldOwner::Task(_)) {
+            return Debits::new();
+        }
         let Some(account) = self.accounts.get(&hold.account).filter(|_| beyond.is_positive()) else {
             return Debits::new();
         };

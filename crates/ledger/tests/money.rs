@@ -44,6 +44,16 @@ impl Books {
         cents: i64,
         key_limit: Option<i64>,
     ) -> Result<ledger::Effect, LedgerError> {
+        self.reserve_for(HoldOwner::Process(1), hold, cents, key_limit)
+    }
+
+    fn reserve_for(
+        &mut self,
+        owner: HoldOwner,
+        hold: u128,
+        cents: i64,
+        key_limit: Option<i64>,
+    ) -> Result<ledger::Effect, LedgerError> {
         let counter = CounterKey {
             layer: Layer::Key,
             subject: 9,
@@ -60,7 +70,7 @@ impl Books {
             amount: Nano(amount),
             overdraft: Nano::ZERO,
             layers: [LayerHold { counter, window, limit, amount }].into_iter().collect(),
-            owner: HoldOwner::Process(1),
+            owner,
         })
     }
 
@@ -105,6 +115,17 @@ fn an_overrun_is_charged_only_as_far_as_the_key_has_money() {
     let settled = books.settle(1, 16);
     assert_eq!((settled.charged(), settled.loss), (Nano(8 * CENT), Nano(8 * CENT)));
     assert!(matches!(books.reserve(2, 1, Some(8)), Err(LedgerError::LayerExhausted { index: 0, .. })));
+}
+
+/// G2: what a task costs was agreed to; what it cost more is the platform's loss.
+#[test]
+fn g2_a_task_is_charged_its_hold_at_the_most() {
+    let mut books = Books::new();
+    books.credit(1, LotKind::Purchased, 100);
+    books.reserve_for(HoldOwner::Task(7), 1, 6, None).unwrap();
+    let settled = books.settle(1, 16);
+    assert_eq!((settled.charged(), settled.loss), (Nano(6 * CENT), Nano(10 * CENT)));
+    assert_eq!(books.available(), 94);
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! What must come of holding, settling and releasing a call.
 
 use ledger::{
-    Effect, Held, HeldLayer, HoldId, LayerHold, LedgerError, Metric, Nano, ReleaseReason, Timestamp,
+    Effect, Held, HeldLayer, HoldId, HoldOwner, LayerHold, LedgerError, Metric, Nano, ReleaseReason,
+    Timestamp,
 };
 use ledger::{Released, Settled};
 
@@ -57,7 +58,7 @@ impl Auditor {
         }
         let window = self.window(&layer.counter, layer.window.start);
         let long_ended = i128::from(layer.window.end.0) + i128::from(REMEMBERED_MS) <= i128::from(wish.at.0);
-        if window.is_none() && long_ended {
+        if long_ended {
             return Err(LedgerError::Malformed { what: "a layer's window ended long ago" });
         }
         let used = window.map_or(0, |window| window.used());
@@ -100,7 +101,10 @@ impl Auditor {
             }
         }
         let account = self.account(hold.account);
-        let charged = i128::from(to_pay).min(self.room_beyond(hold, account, now));
+        let charged = match hold.owner {
+            HoldOwner::Process(_) => i128::from(to_pay).min(self.room_beyond(hold, account, now)),
+            HoldOwner::Task(_) => 0,
+        };
         settled.overrun = Self::draw(account, charged, now, None).into();
         settled.loss = nano(i128::from(to_pay) - charged);
         Ok(Effect::Settled(settled))
