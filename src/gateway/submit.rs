@@ -98,7 +98,8 @@ impl Arrival {
         let (key, fingerprint) = (credential.key, wish.fingerprint(&request.model));
         let claim = app.tasks.claim(key, fingerprint).await;
         let tasks = Arc::clone(&app.tasks);
-        let twin = match ask.may_repeat {
+        // What its name refuses is refused, whatever else is alike.
+        let twin = match ask.may_repeat || facts.repetition.refused.is_some() {
             true => Ok(None),
             false => blocking(move || tasks.twin(key, fingerprint)).await,
         };

@@ -10,6 +10,8 @@ use super::error::TaskError;
 use super::service::Tasks;
 use super::task::{CHANNEL_GONE, Failure, LOST_THERE, Task, TaskState};
 use super::upstream::{Found, News, Speech};
+use crate::directory::Channel;
+use crate::id::TaskId;
 
 /// Tasks that are looked at in one go, so many of them at a time.
 const BATCH: u32 = 128;
@@ -73,13 +75,56 @@ impl Tasks {
 
     /// Asks the upstream about a task and takes what it says.
     pub(super) fn ask_about(&self, task: Task) -> Result<Task, TaskError> {
-        let Some(name) = &task.upstream_id else { return Ok(task) };
         let channel = self.channel(&task)?;
-        let speech = Speech::of(task.wish.kind, &channel);
-        let Some(question) = speech.ask(&task, name) else { return Ok(task) };
-        let reply = self.ask(&task, &channel, question)?;
-        let news = speech.news(&task, reply.status, &reply.body, self.clock.now_ms());
+        let Some((mut news, is_strange)) = self.news_of(&task, &channel)? else { return Ok(task) };
+        if is_strange && let Some((found, there)) = self.look_under_others(&task, &channel)? {
+            self.forget_unknown(task.id);
+            let task = self.change(task.id, |task| task.credential = found)?;
+            return self.take_news(task, &there);
+        }
+        match news {
+            News::Unknown if !self.is_lost(task.id) => {
+                news = News::Unclear("it knows no such task".into());
+            }
+            News::Unknown | News::Unclear(_) => {}
+            _ => self.forget_unknown(task.id),
+        }
         self.take_news(task, &news)
+    }
+
+    /// What its upstream says of a task, and whether it may say so because it is asked with another account's key.
+    fn news_of(&self, task: &Task, channel: &Channel) -> Result<Option<(News, bool)>, TaskError> {
+        let Some(name) = &task.upstream_id else { return Ok(None) };
+        let speech = Speech::of(task.wish.kind, channel);
+        let Some(question) = speech.ask(task, name) else { return Ok(None) };
+        let reply = self.ask(task, channel, question)?;
+        let news = speech.news(task, reply.status, &reply.body, self.clock.now_ms());
+        Ok(Some((news, matches!(reply.status, 401 | 403 | 404 | 410))))
+    }
+
+    /// The channel's keys may have been changed since: which of the others its upstream knows the task under.
+    fn look_under_others(&self, task: &Task, channel: &Channel) -> Result<Option<(u32, News)>, TaskError> {
+        let all = u32::try_from(channel.credentials.len()).unwrap_or(u32::MAX);
+        for credential in (0..all).filter(|other| *other != task.credential) {
+            let asked = Task { credential, ..task.clone() };
+            if let Some((news, false)) = self.news_of(&asked, channel)?
+                && !matches!(news, News::Unclear(_))
+            {
+                return Ok(Some((credential, news)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether the upstream has known nothing of a task for long enough: one such answer proves nothing.
+    fn is_lost(&self, id: TaskId) -> bool {
+        let now_ms = self.clock.now_ms();
+        let since_ms = *self.unknown_since_ms.lock().entry(id).or_insert(now_ms);
+        now_ms.saturating_sub(since_ms) >= self.settings.unconfirmed_ms
+    }
+
+    fn forget_unknown(&self, id: TaskId) {
+        self.unknown_since_ms.lock().remove(&id);
     }
 
     /// What the upstream says becomes the task's state.
@@ -92,6 +137,7 @@ impl Tasks {
                 failed(TaskState::Cancelled, Failure::new("cancelled", "The upstream cancelled it."))
             }
             News::Unknown => {
+                self.forget_unknown(task.id);
                 let text = "The upstream knows no such task any more.";
                 failed(TaskState::Failed, Failure::new(LOST_THERE, text))
             }

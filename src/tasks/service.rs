@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use hashbrown::HashMap;
 use http::header::{CONTENT_TYPE, USER_AGENT};
 use http::{HeaderName, HeaderValue, Uri};
 use ledger::ReleaseReason;
@@ -47,6 +48,8 @@ pub struct Settings {
     pub answer_ms: i64,
     pub duplicate_ms: i64,
     pub result_kept_ms: i64,
+    /// No other process works on the same store.
+    pub is_alone: bool,
 }
 
 impl Settings {
@@ -62,6 +65,7 @@ impl Settings {
             answer_ms: ms(config.upstream.header_timeout_ms.saturating_add(config.upstream.total_timeout_ms)),
             duplicate_ms: ms(tasks.duplicate_ms),
             result_kept_ms: ms(tasks.result_kept_ms),
+            is_alone: config.store.database_url.is_none(),
         }
     }
 }
@@ -80,6 +84,8 @@ pub struct Tasks {
     pub(super) looks: Arc<Looks>,
     /// Held while a name that was found at an upstream becomes a task's.
     pub(super) naming: Mutex<()>,
+    /// Since when its upstream has known nothing of a task that it took.
+    pub(super) unknown_since_ms: Mutex<HashMap<TaskId, i64>>,
     pub(super) results: Arc<Results>,
 }
 
@@ -133,6 +139,7 @@ impl Tasks {
             claims: Arc::default(),
             looks: Arc::default(),
             naming: Mutex::default(),
+            unknown_since_ms: Mutex::default(),
         }
     }
 
@@ -291,11 +298,20 @@ impl Tasks {
             Some(_) => self.ask_about(task)?,
             None => task,
         };
-        if task.state.is_final() || (task.upstream_id.is_some() && !self.cancel_upstream(&task)?) {
+        if task.state.is_final() || self.is_being_made(&task)? {
+            return Ok(task);
+        }
+        if task.upstream_id.is_some() && !self.cancel_upstream(&task)? {
             return Ok(task);
         }
         let failure = Failure::new("cancelled", "It was cancelled before it was finished.");
         self.end(id, TaskState::Cancelled, Some(failure), None)
+    }
+
+    /// Whether an upstream is at it that cannot be told to stop, as it answers with what it made.
+    fn is_being_made(&self, task: &Task) -> Result<bool, TaskError> {
+        let is_begun = task.upstream_id.is_none() && task.state == TaskState::Running;
+        Ok(is_begun && Speech::of(task.wish.kind, &*self.channel(task)?).answers_with_results())
     }
 
     /// Hides a finished task from its owner, and has the upstream forget it.
@@ -358,8 +374,10 @@ impl Tasks {
             (url.scheme_str().unwrap_or_default(), url.authority().map_or("", |own| own.as_str()));
         let origin = format!("{scheme}://{authority}");
         let channel = self.channel(task)?;
-        let is_the_upstreams =
-            channel.base_url.strip_prefix(&*origin).is_some_and(|rest| rest.starts_with('/'));
+        let is_the_upstreams = channel
+            .base_url
+            .strip_prefix(&*origin)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
         if scheme != "https" && !is_the_upstreams {
             return Err(unusable("it is in clear text, and not the upstream's own"));
         }
@@ -471,10 +489,11 @@ impl Tasks {
         Ok(headers)
     }
 
-    /// Gives back holds whose task was never written: a crash came in between, and the upstream was not asked. To be
-    /// called once the books are open. Answers how many there were.
+    /// Gives back holds whose task was never written: a crash came in between, and the upstream was not asked. Ends
+    /// what nobody can find again, if nobody else can be waiting for it. To be called once the books are open, and
+    /// before a task is taken. Answers how many there were.
     pub fn repair(&self) -> Result<usize, TaskError> {
-        let mut repaired = 0;
+        let mut repaired = if self.settings.is_alone { self.end_interrupted()? } else { 0 };
         for (request, id) in self.books.task_holds() {
             if self.store.task(id)?.is_some() {
                 continue;
@@ -488,6 +507,23 @@ impl Tasks {
             }
         }
         Ok(repaired)
+    }
+
+    /// Tasks whose upstream's answer went to a process that has died, and that cannot be asked about there.
+    fn end_interrupted(&self) -> Result<usize, TaskError> {
+        let mut ended = 0;
+        for task in self.store.unnamed()? {
+            let is_lost = match self.channel(&task) {
+                Ok(channel) => !Speech::of(task.wish.kind, &channel).finds(),
+                Err(TaskError::Channel(_)) => true,
+                Err(why) => return Err(why),
+            };
+            if is_lost {
+                self.end(task.id, TaskState::Failed, Some(Failure::interrupted()), None)?;
+                ended += 1;
+            }
+        }
+        Ok(ended)
     }
 }
 

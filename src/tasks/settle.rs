@@ -96,6 +96,7 @@ impl Tasks {
             started_us,
             duration_us: lasted_us(task).saturating_sub(started_us),
             upstream_request: task.upstream_id.clone(),
+            fault: fault(task),
             cost,
             cost_basis,
             ..Attempt::default()
@@ -129,9 +130,18 @@ pub(super) fn cost(task: &Task, price: Option<&Price>, usage: &Usage) -> Nano {
     if !is_told && usage.tokens.iter().all(|tokens| *tokens == 0) {
         return task.hold;
     }
-    // What is beyond every amount is an upstream's nonsense; the hold bounds what it can cost.
+    // Of what is beyond its hold a task is charged nothing; what is beyond every amount is an upstream's nonsense.
     let rates = price.rates_at(usage.row);
     ledger::rate(&rates, usage, task.multiplier_ppm).map_or(task.hold, |rated| rated.total)
+}
+
+/// What was wrong with the upstream that it ended with.
+fn fault(task: &Task) -> Option<Code> {
+    match (task.state, &task.failure) {
+        (TaskState::Failed, Some(failure)) => Some(failure.code.parse().unwrap_or(Code::UpstreamError)),
+        (TaskState::Expired, _) => Some(Code::UpstreamTimeout),
+        _ => None,
+    }
 }
 
 /// The most that it can use.

@@ -57,12 +57,12 @@ impl TaskStore {
             .transpose()
     }
 
-    /// The newest task of the key with this body since then. What no upstream has taken, and what its owner deleted, is
-    /// no answer to anybody who wants it.
+    /// The newest task of the key with this body since then. What came to nothing, and what its owner deleted, is no
+    /// answer to anybody who wants it.
     pub fn twin(&self, key: KeyId, fingerprint: u128, since_ms: i64) -> Result<Option<Task>> {
         let sql = format!(
             "{TASK} WHERE api_key = ?1 AND fingerprint = ?2 AND created_ms >= ?3 AND deleted_ms IS NULL \
-             AND NOT (state = 'failed' AND submitted_ms IS NULL) ORDER BY created_ms DESC LIMIT 1"
+             AND state NOT IN ('failed', 'cancelled', 'expired') ORDER BY created_ms DESC LIMIT 1"
         );
         let params = store_params![key.raw(), fingerprint.to_be_bytes(), since_ms];
         self.db.query_one(&sql, params)?.as_ref().map(read_task).transpose()
@@ -72,6 +72,12 @@ impl TaskStore {
     pub fn is_taken(&self, channel: ChannelId, upstream_id: &str) -> Result<bool> {
         let sql = "SELECT id FROM tasks WHERE channel = ?1 AND upstream_id = ?2";
         Ok(self.db.query_one(sql, store_params![channel.raw(), upstream_id])?.is_some())
+    }
+
+    /// Tasks that have no name at an upstream yet.
+    pub fn unnamed(&self) -> Result<Vec<Task>> {
+        let sql = format!("{TASK} WHERE state IN ('queued', 'running') AND upstream_id IS NULL");
+        self.db.query(&sql, store_params![])?.iter().map(read_task).collect()
     }
 
     /// Tasks with the same prompt that have no name at the channel's upstream yet.

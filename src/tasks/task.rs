@@ -210,7 +210,8 @@ fn common_divisor(one: u32, other: u32) -> u32 {
     if other == 0 { one } else { common_divisor(other, one % other) }
 }
 
-/// A task. The fields above `state` never change, but that it can move to another channel before one has it.
+/// A task. The fields above `state` never change, but that it can move to another channel before one has it, and that
+/// its credential may be found in another place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Task {
     pub id: TaskId,

@@ -157,17 +157,17 @@ fn s9_a_dearer_task_never_goes_below_zero(backend: Backend) {
     let studio = Studio::open(backend, "0.50");
     let short = studio.ask(&studio.video("demo-video", "a cat", 6));
     assert_eq!((short.head.status, &short.json()["error"]["code"]), (402, &json!("balance_insufficient")));
-    // Asked for four seconds, and made eight: what there is is charged, the rest is the platform's loss.
+    // Asked for four seconds, and made eight: what was held is charged, the rest is the platform's loss.
     let reply = studio.ask(&studio.video("demo-video", "a cat #seconds=8", 4));
     let id = reply.ok()["id"].as_str().unwrap().to_owned();
     studio.poll_after(2_000);
     studio.poll_after(2_000);
-    assert_eq!(studio.told(&id), ["succeeded", "settled", "0.5"]);
-    assert_eq!(studio.balance(), ["0", "0"]);
+    assert_eq!(studio.told(&id), ["succeeded", "settled", "0.4"]);
+    assert_eq!(studio.balance(), ["0.1", "0"]);
     let receipt = studio.get(&format!("/api/requests/{}", reply.head.request_id()));
     assert_eq!(
         (&receipt["charged"], &receipt["settlement"]["loss"]),
-        (&json!("0.5"), &json!("0.3")),
+        (&json!("0.4"), &json!("0.4")),
         "{receipt:#}"
     );
 }

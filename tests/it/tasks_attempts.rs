@@ -12,6 +12,7 @@ on_both_backends!(
     h2_a_task_goes_on_to_the_next_channel,
     h2_a_task_that_may_have_been_taken_goes_nowhere_else,
     h2_a_task_that_is_wrong_is_wrong_everywhere,
+    s6_a_task_is_not_lost_when_its_channel_changes,
     s11_a_task_is_charged_by_the_group_that_took_it,
     s46_what_tasks_cost_the_platform_is_what_is_billed,
 );
@@ -94,6 +95,47 @@ fn h2_a_task_that_is_wrong_is_wrong_everywhere(backend: Backend) {
     assert_eq!(attempts(&row), [(Some("upstream_auth_failed"), Some(401)); 2], "{row:#}");
     assert_eq!((&row["status"], &row["charge_state"]), (&json!(502), &json!("released")), "{row:#}");
     assert_eq!(studio.balance(), ["10", "0"]);
+}
+
+fn s6_a_task_is_not_lost_when_its_channel_changes(backend: Backend) {
+    let studio = Studio::open(backend, "10");
+    let channel = format!("/api/channels/{}", studio.channel);
+    let known = studio.upstream_key();
+    // The keys are turned while it runs: it is found under the one that it was sent with.
+    let id = studio.submit("demo-video", "a cat", 4);
+    studio.patch(&channel, &json!({"credentials": ["sk-newer", known]})).ok();
+    studio.poll_after(60_000);
+    studio.poll_after(60_000);
+    assert_eq!(studio.told(&id), ["succeeded", "settled", "0.4"]);
+    // A wrong address for a while: where nothing is known of it proves nothing at once.
+    studio.patch(&channel, &json!({"credentials": [known]})).ok();
+    let right = studio.get(&channel)["base_url"].clone();
+    let wrong = format!("{}/typo", right.as_str().unwrap());
+    let [found, lost] = ["a dog", "a cow"].map(|text| studio.submit("demo-video", text, 4));
+    studio.patch(&channel, &json!({"base_url": wrong})).ok();
+    studio.poll_after(5_000);
+    assert_eq!([&found, &lost].map(|id| studio.told(id)[1].clone()), ["held", "held"]);
+    studio.patch(&channel, &json!({"base_url": right})).ok();
+    studio.poll_after(60_000);
+    studio.poll_after(60_000);
+    assert_eq!(studio.told(&found), ["succeeded", "settled", "0.4"]);
+    // What nobody knows of for a minute is lost.
+    let lost = match studio.told(&lost)[0].as_str() {
+        "succeeded" => studio.submit("demo-video", "a pig", 4),
+        state => panic!("{state}"),
+    };
+    studio.patch(&channel, &json!({"base_url": wrong})).ok();
+    studio.poll_after(60_000);
+    studio.poll_after(60_000);
+    assert_eq!(studio.told(&lost), ["failed", "released", "0"]);
+    let row =
+        studio.get(&format!("/api/requests/{}/row", studio.task(&lost)["request_id"].as_str().unwrap()));
+    assert_eq!(row["attempts"][0]["fault"], "upstream_error", "{row:#}");
+    // It came to nothing, so that what is like it is no repetition.
+    studio.patch(&channel, &json!({"base_url": right})).ok();
+    assert_ne!(studio.submit("demo-video", "a pig", 4), lost);
+    studio.poll_after(60_000);
+    studio.poll_after(60_000);
 }
 
 fn s11_a_task_is_charged_by_the_group_that_took_it(backend: Backend) {

@@ -17,7 +17,7 @@ on_both_backends!(
     s6_pictures_that_fail_are_given_back,
     s46_pictures_whose_answer_was_lost_are_given_back_and_accrued,
     s17_pictures_that_are_asked_for_again_are_made_once,
-    g2_pictures_that_were_cancelled_stay_cancelled,
+    g2_pictures_that_are_being_made_run_on_and_are_charged,
     g2_pictures_of_a_gateway_that_stops_are_given_back,
     g4_pictures_have_an_estimate_and_a_cap,
 );
@@ -193,19 +193,19 @@ fn s17_pictures_that_are_asked_for_again_are_made_once(backend: Backend) {
     studio.drawn(first.ok()["id"].as_str().unwrap());
 }
 
-fn g2_pictures_that_were_cancelled_stay_cancelled(backend: Backend) {
+fn g2_pictures_that_are_being_made_run_on_and_are_charged(backend: Backend) {
     let studio = Studio::open(backend, "1");
     let id = studio.ask(&studio.image("demo-image", "a cat #delay_ms=400", 1)).ok()["id"].clone();
     let id = id.as_str().unwrap();
+    // Its upstream cannot be told to stop, so nobody is told that it did.
     let deleted = studio.ask(&Ask::new("DELETE", format!("/v1/images/{id}")).bearer(&studio.key)).ok();
-    assert_eq!(deleted["deleted"], true);
-    assert_eq!(studio.told(id), ["cancelled", "released", "0"]);
-    // The upstream makes it all the same, and nobody is charged for it.
-    wait_until("the upstream is done", || studio.bill().len() == 1);
-    let last = studio.ask(&studio.image("demo-image", "a dog", 1)).ok()["id"].clone();
-    studio.drawn(last.as_str().unwrap());
-    assert_eq!(studio.told(id), ["cancelled", "released", "0"]);
-    assert_eq!(studio.balance(), ["0.96", "0"]);
+    assert_eq!(deleted["deleted"], false, "{deleted:#}");
+    assert!(deleted["note"].is_string(), "{deleted:#}");
+    studio.drawn(id);
+    assert_eq!(studio.told(id), ["succeeded", "settled", "0.04"]);
+    let deleted = studio.ask(&Ask::new("DELETE", format!("/v1/images/{id}")).bearer(&studio.key)).ok();
+    assert_eq!(deleted["deleted"], true, "{deleted:#}");
+    assert_eq!((studio.bill().len(), studio.balance()), (1, ["0.96", "0"].map(str::to_owned)));
 }
 
 fn g2_pictures_of_a_gateway_that_stops_are_given_back(backend: Backend) {
@@ -276,4 +276,19 @@ fn g2_pictures_of_a_gateway_that_was_killed_are_given_back() {
     let state = || demo.admin(&format!("/api/tasks/{id}"));
     wait_until("it is given back", || state()["money"] == "released");
     assert_eq!(state()["failure"]["code"], "interrupted");
+}
+
+/// G2, I3: whoever waited for the pictures was killed. Nobody can get them any more, so nothing stays held.
+#[test]
+fn g2_pictures_of_a_gateway_that_was_killed_are_given_back_at_its_start() {
+    let mut demo = Demo::start();
+    let key = demo.key("healthy");
+    let body = json!({"model": "demo-image", "prompt": "a cat #delay_ms=60000", "n": 1});
+    let id = demo.ask(&Ask::post("/v1/images", &body).bearer(&key)).ok()["id"].as_str().unwrap().to_owned();
+    demo.kill();
+    demo.restart();
+    let charged = demo.own(&key, &format!("/v1/images/{id}/charged"));
+    assert_eq!(charged["verdict"], "not_charged", "{charged:#}");
+    assert_eq!(demo.own(&key, &format!("/v1/images/{id}"))["error"]["code"], "interrupted");
+    demo.nothing_stays_held();
 }

@@ -75,10 +75,13 @@ fn h1_videos_and_pictures_of_a_foreign_upstream_are_made_and_charged(backend: Ba
         .map(|picture| studio.ask(&Ask::get(picture["url"].as_str().unwrap()).bearer(&studio.key)).text())
         .collect();
     assert_eq!(fetched, ["file 1 of a dog", "file 2 of a dog"]);
-    // It came out longer: what the upstream tells is charged, within what there is.
+    // It came out longer: what was told before is charged, and the rest is the platform's loss.
     let longer = video(&studio, "a cow #seconds=6");
     poll(&studio);
-    assert_eq!(studio.told(&longer), ["succeeded", "settled", "0.6"]);
+    assert_eq!(studio.told(&longer), ["succeeded", "settled", "0.4"]);
+    let receipt =
+        studio.own(&format!("/v1/requests/{}", studio.task(&longer)["request_id"].as_str().unwrap()));
+    assert_eq!(receipt["settlement"]["loss"], "0.2", "{receipt:#}");
     // The bill, the log and what the platform reckons with are the same, to the nano.
     let costs: Vec<_> = studio.bill().iter().map(|row| row["cost"].as_str().unwrap().to_owned()).collect();
     assert_eq!(costs, ["0.4", "0.08", "0.6"]);

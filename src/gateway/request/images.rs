@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::form::{self, Field, Form};
 use super::json::Members;
-use super::videos::sha256;
+use super::videos::{checked_word_or_size, sha256};
 use super::{
     AskedUnits, CHOICES_MAX, Endpoint, ModelRequest, RequestFault, TEMPLATE_TOKENS, fingerprint, utf8,
 };
@@ -17,7 +17,7 @@ pub(super) fn generation(text: &str) -> Result<ModelRequest, RequestFault> {
     members.required("prompt", "a string")?;
     let wish = Wish {
         images: members.number("n", CHOICES_MAX, COUNT)?.unwrap_or(1),
-        size: members.text("size")?,
+        size: members.text("size")?.map(checked_word_or_size).transpose()?,
         quality: members.text("quality")?,
         stream: members.flag("stream")?,
         partial_images: members.get("partial_images").is_some_and(|count| count.get() != "0"),
@@ -33,7 +33,7 @@ pub(super) fn edit(media_type: &str, body: &Bytes) -> Result<ModelRequest, Reque
     let number = form.text("n")?.map(|n| n.number(CHOICES_MAX, COUNT)).transpose()?;
     let wish = Wish {
         images: number.unwrap_or(1),
-        size: form.text("size")?.map(|size| size.value.into()),
+        size: form.text("size")?.map(|size| checked_word_or_size(size.value.into())).transpose()?,
         quality: form.text("quality")?.map(|quality| quality.value.into()),
         stream: form.text("stream")?.map(|stream| stream.flag()).transpose()?.unwrap_or(false),
         partial_images: form.text("partial_images")?.is_some_and(|count| count.value != "0"),
@@ -149,6 +149,17 @@ mod tests {
             told.fingerprint,
             json(r#"{"model": "i", "prompt": "a cat", "n": 3}"#).unwrap().fingerprint
         );
+        for (size, good) in [
+            ("1792x1024", true),
+            ("auto", true),
+            ("2K", true),
+            ("", true),
+            ("01792x1024", false),
+            ("1792 x 1024", false),
+        ] {
+            let asked = json(&format!(r#"{{"model": "i", "prompt": "a cat", "size": "{size}"}}"#));
+            assert_eq!(asked.is_ok(), good, "{size}");
+        }
         let stream = json(r#"{"model": "i", "prompt": "a cat", "stream": true}"#).unwrap_err();
         assert!(stream.to_string().contains("`stream`"), "{stream}");
         let form = |boundary: &str| {

@@ -3,8 +3,12 @@
 //! What a caller leaves open goes upstream as it was held for, so that a default of the upstream's that differs from
 //! ours makes nothing longer or larger.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
 use bytes::{Bytes, BytesMut};
 use ring::digest::{SHA256, digest};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::form::{self, Form};
@@ -28,6 +32,8 @@ pub struct VideoWish {
     pub size: Box<str>,
     /// SHA-256 of each reference image, or of what names it.
     pub references: Vec<[u8; 32]>,
+    /// SHA-256 of every other field, which the upstream may know.
+    rest: [u8; 32],
     /// What the caller left to a default.
     seconds_unsaid: bool,
     size_unsaid: bool,
@@ -39,6 +45,7 @@ struct Told {
     seconds: Option<Box<str>>,
     size: Option<Box<str>>,
     references: Vec<[u8; 32]>,
+    rest: [u8; 32],
 }
 
 pub fn sha256(data: &[u8]) -> [u8; 32] {
@@ -50,7 +57,7 @@ impl VideoWish {
     pub fn read(media_type: Option<&str>, body: &[u8]) -> Result<Self, RequestFault> {
         let told = match media_type.filter(|media_type| form::is_form(media_type)) {
             Some(media_type) => Told::of_form(&Form::read(media_type, body)?)?,
-            None => Told::of_json(&Members::read(utf8(body)?, KNOWN)?)?,
+            None => Told::of_json(utf8(body)?)?,
         };
         let missing = || RequestFault::parameter("prompt", "a string", "nothing");
         let seconds = told.seconds.as_deref().map(seconds).transpose()?;
@@ -62,6 +69,7 @@ impl VideoWish {
             size_unsaid: size.is_none(),
             size: size.unwrap_or_else(|| SIZE_DEFAULT.into()),
             references: told.references,
+            rest: told.rest,
         })
     }
 
@@ -73,6 +81,7 @@ impl VideoWish {
             all.extend_from_slice(&sha256(part.as_bytes()));
         }
         all.extend(self.references.iter().flatten());
+        all.extend_from_slice(&self.rest);
         super::fingerprint(&all)
     }
 
@@ -109,7 +118,8 @@ impl VideoWish {
 }
 
 impl Told {
-    fn of_json(members: &Members<'_>) -> Result<Self, RequestFault> {
+    fn of_json(body: &str) -> Result<Self, RequestFault> {
+        let members = Members::read(body, KNOWN)?;
         // A number is as good as a text of digits.
         let digits = |name| match members.get(name).map(|raw| raw.get()) {
             Some(raw) if raw.starts_with(|first: char| first.is_ascii_digit()) => Ok(Some(raw.into())),
@@ -122,6 +132,12 @@ impl Told {
             seconds: digits("seconds")?,
             size: members.text("size")?,
             references: reference.into_iter().collect(),
+            rest: rest(
+                serde_json::from_str::<BTreeMap<Cow<'_, str>, &RawValue>>(body)
+                    .iter()
+                    .flatten()
+                    .map(|(name, value)| (&**name, value.get().as_bytes())),
+            ),
         })
     }
 
@@ -133,8 +149,20 @@ impl Told {
             seconds: text("seconds")?,
             size: text("size")?,
             references: references.map(|field| sha256(field.content)).collect(),
+            rest: rest(form.fields().map(|field| (field.name, field.content))),
         })
     }
+}
+
+/// Hash of the fields that are no part of the wish by themselves.
+fn rest<'f>(fields: impl Iterator<Item = (&'f str, &'f [u8])>) -> [u8; 32] {
+    let known = |name: &str| KNOWN.contains(&name) || name.starts_with("input_reference");
+    let mut all = Vec::new();
+    for (name, content) in fields.filter(|(name, _)| !known(name)) {
+        all.extend_from_slice(&sha256(name.as_bytes()));
+        all.extend_from_slice(&sha256(content));
+    }
+    sha256(&all)
 }
 
 fn seconds(text: &str) -> Result<u64, RequestFault> {
@@ -145,11 +173,23 @@ fn seconds(text: &str) -> Result<u64, RequestFault> {
 }
 
 fn checked_size(text: Box<str>) -> Result<Box<str>, RequestFault> {
-    let side = |text: &str| text.parse::<u32>().is_ok_and(|side| (1..=SIDE_MAX).contains(&side));
-    match text.split_once('x') {
-        Some((width, height)) if side(width) && side(height) => Ok(text),
-        _ => Err(RequestFault::parameter("size", SIZE, "something else")),
-    }
+    if is_size(&text) { Ok(text) } else { Err(RequestFault::parameter("size", SIZE, "something else")) }
+}
+
+/// One size has one spelling: prices go by it.
+fn is_size(text: &str) -> bool {
+    let side = |text: &str| {
+        let is_plain = text.starts_with(|first: char| matches!(first, '1'..='9'));
+        is_plain && text.parse::<u32>().is_ok_and(|side| side <= SIDE_MAX)
+    };
+    text.split_once('x').is_some_and(|(width, height)| side(width) && side(height))
+}
+
+/// The same of pictures, whose sizes may be words as well.
+pub(super) fn checked_word_or_size(text: Box<str>) -> Result<Box<str>, RequestFault> {
+    let of_size = |letter: char| letter.is_ascii_digit() || " +x".contains(letter.to_ascii_lowercase());
+    let is_word = text.is_empty() || !text.chars().all(of_size);
+    if is_word { Ok(text) } else { checked_size(text) }
 }
 
 pub(super) fn read(media_type: Option<&str>, body: &Bytes) -> Result<ModelRequest, RequestFault> {
@@ -211,6 +251,12 @@ mod tests {
         assert_eq!((short.seconds, &*short.size), (4, "720x1280"));
         assert_ne!(short.fingerprint("v"), told.fingerprint("v"));
         assert_ne!(told.fingerprint("v"), told.fingerprint("w"));
+        // What else is asked for makes another video.
+        let styled = |style: &str| {
+            json(&format!(r#"{{"model": "v", "prompt": "a cat", "style": "{style}"}}"#)).unwrap()
+        };
+        let prints = [styled("noir"), styled("comic"), short].map(|wish| wish.fingerprint("v"));
+        assert!(prints[0] != prints[1] && prints[0] != prints[2] && prints[1] != prints[2]);
     }
 
     #[test]
@@ -225,6 +271,8 @@ mod tests {
             (r#"{"model": "v", "prompt": "a", "seconds": "4", "seconds": "8"}"#, "seconds"),
             (r#"{"model": "v", "prompt": "a", "size": "huge"}"#, "size"),
             (r#"{"model": "v", "prompt": "a", "size": "0x5"}"#, "size"),
+            (r#"{"model": "v", "prompt": "a", "size": "01792x1024"}"#, "size"),
+            (r#"{"model": "v", "prompt": "a", "size": "+1792x1024"}"#, "size"),
         ];
         for (body, named) in cases {
             let read = super::read(None, &Bytes::copy_from_slice(body.as_bytes()));

@@ -141,6 +141,11 @@ impl Studio {
         self.post("/api/channels", channel).ok()["id"].as_str().unwrap().to_owned()
     }
 
+    /// The key that the simulated upstream knows.
+    pub fn upstream_key(&self) -> String {
+        upstream::key_in(self.upstream_dir.path()).unwrap().expose().to_owned()
+    }
+
     /// Of the simulated upstream.
     pub fn upstream_url(&self) -> &str {
         &self.upstream_url

@@ -39,7 +39,16 @@ struct Wish {
 
 impl Told {
     fn is_one_task(&self, wish: usize) -> bool {
-        !self.wishes[wish].many && !self.deleted.contains(&wish)
+        !self.wishes[wish].many && !self.anew.contains(&wish)
+    }
+
+    /// What came to nothing answers nobody who asks again, unless it was asked for by its name.
+    fn note_failed(&mut self, all: &[Value]) {
+        let failed = all.iter().filter(|task| task["state"] != "succeeded");
+        let failed: HashSet<&str> = failed.map(|task| text(task, "id")).collect();
+        let wishes = self.tasks.iter().filter(|(_, id)| failed.contains(&**id)).map(|(wish, _)| *wish);
+        let unnamed: Vec<usize> = wishes.filter(|wish| self.wishes[*wish].name.is_none()).collect();
+        self.anew.extend(unnamed);
     }
 
     fn is_one_task_of(&self, prompt: &str) -> bool {
@@ -67,8 +76,8 @@ struct Told {
     unanswered: Vec<usize>,
     /// Which task a wish was answered with.
     tasks: Vec<(usize, String)>,
-    /// Whose task a caller may have deleted: sent again, it is another one.
-    deleted: HashSet<usize>,
+    /// Whose task a caller may have deleted, or came to nothing: sent again, it is another one.
+    anew: HashSet<usize>,
     /// Codes of refusals.
     refused: BTreeMap<String, usize>,
     again: usize,
@@ -143,7 +152,7 @@ impl Submissions {
             let back = usize::try_from(dice.below(20)).unwrap();
             let (wish, id) = told.tasks[last.saturating_sub(back)].clone();
             if method == "DELETE" {
-                told.deleted.insert(wish);
+                told.anew.insert(wish);
             }
             (told.wishes[wish].key, id)
         };
@@ -266,7 +275,7 @@ fn text<'a>(row: &'a Value, field: &str) -> &'a str {
 /// Holds everything against each other, once every task has ended.
 #[track_caller]
 pub fn audit(demo: &Demo, submissions: &Submissions, account: &str) -> Counts {
-    let told = submissions.0.lock().unwrap();
+    let mut told = submissions.0.lock().unwrap();
     let rows = demo.rows_after(&format!("req_{}", "0".repeat(26)));
     let log: HashMap<&str, &Value> = rows.iter().map(|row| (text(row, "id"), row)).collect();
     assert_eq!(log.len(), rows.len(), "a call has two rows");
@@ -278,6 +287,7 @@ pub fn audit(demo: &Demo, submissions: &Submissions, account: &str) -> Counts {
         ..Counts::default()
     };
     of_tasks(&all, &log, &mut counts);
+    told.note_failed(&all);
     let jobs = jobs(demo);
     of_bill(&demo.bill(), &told, &jobs, &all, &log, &mut counts);
     of_callers(&told, &all);
