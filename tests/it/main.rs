@@ -32,6 +32,7 @@ mod expiry;
 mod explain;
 mod formats;
 mod formats_broken;
+mod formats_sent;
 mod gateway;
 mod gateway_address;
 mod gateway_key;

@@ -4,7 +4,7 @@ use memchr::memmem;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::json::{Members, kind, list};
+use super::json::{Members, is_of_films, kind, list};
 use super::{CapField, Endpoint, ModelRequest, Parts, RequestFault, TOOL_TEMPLATE_TOKENS};
 
 const KNOWN: &[&str] = &[
@@ -18,6 +18,9 @@ const KNOWN: &[&str] = &[
     "mcp_servers",
     "container",
     "cache_control",
+    "inference_geo",
+    "speed",
+    "context_management",
 ];
 
 pub(super) fn read(text: &str) -> Result<ModelRequest, RequestFault> {
@@ -63,6 +66,19 @@ fn unbounded(members: &Members<'_>, text: &str) -> Result<Option<(Box<str>, &'st
             return Ok(Some((field.into(), OWN)));
         }
     }
+    // Anthropic's own words for the price that is known here; a value that is none is for the upstream to refuse.
+    for (field, usual, why) in [
+        ("inference_geo", "\"global\"", "inference in a region of the caller's choice has another price"),
+        ("speed", "\"standard\"", "another speed has another price"),
+    ] {
+        if members.get(field).is_some_and(|value| value.get() != usual) {
+            return Ok(Some((field.into(), why)));
+        }
+    }
+    if let Some(at) = members.get("context_management").and_then(compaction) {
+        let why = "a summary that the upstream makes on its way is billed beside the tokens of the answer";
+        return Ok(Some((format!("context_management.edits[{at}].type").into(), why)));
+    }
     if keeps_for_an_hour(text) {
         return Ok(Some(("cache_control.ttl".into(), "what is cached for an hour has another price")));
     }
@@ -78,6 +94,24 @@ fn unbounded(members: &Members<'_>, text: &str) -> Result<Option<(Box<str>, &'st
         !kind.is_none_or(runs_here)
     });
     Ok(foreign.map(|at| (format!("tools[{at}].type").into(), OWN)))
+}
+
+/// The edit that lets the upstream make a summary. Those that clear make the input smaller; what cannot be read is
+/// taken for one that does not.
+fn compaction(management: &RawValue) -> Option<usize> {
+    #[derive(Deserialize)]
+    struct Management<'a> {
+        #[serde(borrow, default)]
+        edits: Option<&'a RawValue>,
+    }
+    let Some(management) = object::<Management<'_>>(management) else { return Some(0) };
+    let Some(edits) = management.edits else { return None };
+    let Some(edits) = list(edits) else { return Some(0) };
+    edits.iter().position(|edit| {
+        let kind = object::<Block<'_>>(edit).and_then(|edit| edit.kind);
+        let kind = kind.and_then(|kind| serde_json::from_str::<String>(kind.get()).ok());
+        !kind.is_some_and(|kind| kind.starts_with("clear_"))
+    })
 }
 
 /// A cache whose time to live is an hour. Inside of a text the quotes would be escaped.
@@ -96,6 +130,15 @@ struct Block<'a> {
     content: Option<&'a RawValue>,
     #[serde(borrow, default)]
     source: Option<&'a RawValue>,
+}
+
+/// Where an image is.
+#[derive(Deserialize)]
+struct Source<'a> {
+    #[serde(borrow, default)]
+    data: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    url: Option<&'a RawValue>,
 }
 
 /// A derived struct would also read a list by position.
@@ -127,11 +170,12 @@ fn count(block: &Block<'_>, parts: &mut Parts) {
     let count = match block.kind.map_or("", RawValue::get).trim_matches('"') {
         "text" | "thinking" | "redacted_thinking" | "tool_use" | "tool_result" => return,
         "image" => {
-            let source = block.source.map_or("", RawValue::get);
-            if memmem::find(source.as_bytes(), b"\"data\"").is_some() {
-                parts.image_bytes = parts.image_bytes.saturating_add(source.len() as u64);
-            }
-            &mut parts.images
+            let source: Option<Source<'_>> = block.source.and_then(object);
+            let (data, url) = source.map_or((0, ""), |source| {
+                (source.data.map_or(0, |data| data.get().len()), source.url.map_or("", RawValue::get))
+            });
+            parts.image_bytes = parts.image_bytes.saturating_add(data as u64);
+            if is_of_films(url) { &mut parts.files } else { &mut parts.images }
         }
         "document" => &mut parts.files,
         _ => &mut parts.others,
@@ -160,6 +204,23 @@ mod tests {
         ] {
             assert_eq!(&*read(&body(more)).unwrap().unbounded.unwrap().0, field);
         }
+        for (more, field) in [
+            (r#","inference_geo":"us""#, "inference_geo"),
+            (r#","speed":"fast""#, "speed"),
+            (r#","speed":"f\u0061st""#, "speed"),
+            (
+                r#","context_management":{"edits":[{"type":"clear_tool_uses_20250919"},{"type":"compact_20260112"}]}"#,
+                "context_management.edits[1].type",
+            ),
+            (
+                r#","context_management":{"edits":[{"type":"c\u006fmpact_20260112"}]}"#,
+                "context_management.edits[0].type",
+            ),
+        ] {
+            assert_eq!(&*read(&body(more)).unwrap().unbounded.unwrap().0, field);
+        }
+        let usual = r#","inference_geo":"global","speed":"standard","context_management":{"edits":[{"type":"clear_thinking_20251015","keep":"all"}]}"#;
+        assert_eq!(read(&body(usual)).unwrap().unbounded, None);
         let quoted = body(r#","system":"\"ttl\":\"1h\"","tools":[{"type":"bash_20250124","name":"bash"}]"#);
         assert_eq!(read(&quoted).unwrap().unbounded, None);
         assert!(read(r#"{"model":"c","messages":[]}"#).is_err());

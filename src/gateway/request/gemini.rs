@@ -3,14 +3,24 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::json::{Members, cap, kind, list, model_name, number, span};
+use super::json::{Members, cap, is_of_films, kind, list, model_name, number, span};
 use super::{
     CHOICES_MAX, CapField, CapSpan, Endpoint, ModelRequest, OptionsSpan, Parts, RequestFault, Spans,
     TOOL_TEMPLATE_TOKENS,
 };
 
-const KNOWN: &[&str] =
-    &["contents", "generationConfig", "generation_config", "tools", "cachedContent", "cached_content"];
+const KNOWN: &[&str] = &[
+    "contents",
+    "generationConfig",
+    "generation_config",
+    "tools",
+    "cachedContent",
+    "cached_content",
+    "systemInstruction",
+    "system_instruction",
+    "serviceTier",
+    "service_tier",
+];
 
 pub(super) fn read(endpoint: Endpoint, model: &str, text: &str) -> Result<ModelRequest, RequestFault> {
     let members = Members::read(text, KNOWN)?;
@@ -28,6 +38,14 @@ pub(super) fn read(endpoint: Endpoint, model: &str, text: &str) -> Result<ModelR
         let content: Content<'_> = object(raw).ok_or_else(|| wrong(at, raw))?;
         for part in content.parts.iter().flatten() {
             object::<Part<'_>>(part).ok_or_else(|| wrong(at, raw))?.count(&mut parts);
+        }
+    }
+    for field in ["systemInstruction", "system_instruction"] {
+        let Some(raw) = members.get(field) else { continue };
+        let wrong = || RequestFault::parameter(field, "an object with parts", kind(raw.get()));
+        let content: Content<'_> = object(raw).ok_or_else(wrong)?;
+        for part in content.parts.iter().flatten() {
+            object::<Part<'_>>(part).ok_or_else(wrong)?.count(&mut parts);
         }
     }
     let mut spans = members.spans();
@@ -88,6 +106,17 @@ fn unbounded(members: &Members<'_>) -> Result<Option<(Box<str>, &'static str)>, 
         let why = "what the upstream has kept counts as input again, and nobody here knows how much it is";
         return Ok(Some(("cachedContent".into(), why)));
     }
+    for field in ["serviceTier", "service_tier"] {
+        let is_usual = |tier: &str| {
+            let tier = tier.trim_matches('"');
+            ["standard", "unspecified", "service_tier_unspecified"]
+                .iter()
+                .any(|usual| tier.eq_ignore_ascii_case(usual))
+        };
+        if members.get(field).is_some_and(|tier| !is_usual(tier.get())) {
+            return Ok(Some((field.into(), "other service tiers have other prices")));
+        }
+    }
     let Some(raw) = members.get("tools") else { return Ok(None) };
     let what = || RequestFault::parameter("tools", "a list of tools", kind(raw.get()));
     let foreign = list(raw).ok_or_else(what)?.iter().position(|tool| {
@@ -125,6 +154,8 @@ struct Part<'a> {
 struct Data<'a> {
     #[serde(borrow, default, rename = "mimeType", alias = "mime_type")]
     kind: Option<&'a RawValue>,
+    #[serde(borrow, default, rename = "fileUri", alias = "file_uri")]
+    address: Option<&'a RawValue>,
 }
 
 /// A derived struct would also read a list by position.
@@ -134,32 +165,66 @@ fn object<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Option<T> {
 
 impl Part<'_> {
     fn count(&self, parts: &mut Parts) {
-        let mime = |raw: &RawValue| {
-            object::<Data<'_>>(raw).and_then(|data| data.kind).map_or("", RawValue::get).to_owned()
-        };
+        let read = |raw: &'_ RawValue| object::<Data<'_>>(raw).map(|data| (data.mime(), data.may_be_film()));
         let count = if let Some(data) = self.inline_data {
-            let (kind, bytes) = (mime(data), data.get().len() as u64);
-            if kind.starts_with("\"image/") {
-                parts.image_bytes = parts.image_bytes.saturating_add(bytes);
-                &mut parts.images
-            } else if kind.starts_with("\"audio/") {
-                parts.audio_bytes = parts.audio_bytes.saturating_add(bytes);
-                &mut parts.audio
-            } else {
-                &mut parts.files
+            let (kind, _) = read(data).unwrap_or_default();
+            let bytes = data.get().len() as u64;
+            match kind {
+                Mime::Image => {
+                    parts.image_bytes = parts.image_bytes.saturating_add(bytes);
+                    &mut parts.images
+                }
+                Mime::Audio => {
+                    parts.audio_bytes = parts.audio_bytes.saturating_add(bytes);
+                    &mut parts.audio
+                }
+                Mime::Other => &mut parts.files,
             }
         } else if let Some(file) = self.file_data {
-            if mime(file).is_empty() || mime(file).starts_with("\"image/") {
-                &mut parts.images
-            } else {
-                &mut parts.files
+            // What is said to be nothing, or lies where films are, may be hours of one.
+            match read(file).unwrap_or_default() {
+                (Mime::Image, false) => &mut parts.images,
+                _ => &mut parts.files,
             }
-        } else if self.text.or(self.function_call).or(self.function_response).is_some() {
+        } else if let Some(response) = self.function_response {
+            // What a tool gave back may have pictures and files beside its words, and those no more in them.
+            let inner = object::<Content<'_>>(response).and_then(|response| response.parts);
+            for part in inner.iter().flatten() {
+                match object::<Part<'_>>(part) {
+                    Some(part) if part.function_response.is_none() => part.count(parts),
+                    _ => parts.others = parts.others.saturating_add(1),
+                }
+            }
+            return;
+        } else if self.text.or(self.function_call).is_some() {
             return;
         } else {
             &mut parts.others
         };
         *count = count.saturating_add(1);
+    }
+}
+
+/// What data is said to be.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Mime {
+    Image,
+    Audio,
+    #[default]
+    Other,
+}
+
+impl Data<'_> {
+    fn mime(&self) -> Mime {
+        match self.kind.map_or("", RawValue::get) {
+            kind if kind.starts_with("\"image/") => Mime::Image,
+            kind if kind.starts_with("\"audio/") => Mime::Audio,
+            _ => Mime::Other,
+        }
+    }
+
+    fn may_be_film(&self) -> bool {
+        self.address.is_some_and(|address| is_of_films(address.get()))
     }
 }
 
@@ -187,6 +252,44 @@ mod tests {
         assert_eq!(cap(r#"{"contents":[{"parts":[]}],"generationConfig":{"topK":1}}"#), 50);
         assert_eq!(cap(r#"{"contents":[{"parts":[]}],"generationConfig":{"maxOutputTokens":7}}"#), 7);
         assert_eq!(cap(r#"{"contents":[{"parts":[]}],"generationConfig":{"maxOutputTokens":70}}"#), 50);
+    }
+
+    /// Google bills a film by its seconds, and takes one by its address alone.
+    #[test]
+    fn h1_a_film_by_its_address_is_no_picture() {
+        for (part, images, files) in [
+            (r#"{"fileData":{"fileUri":"https://www.youtube.com/watch?v=x"}}"#, 0, 1),
+            (r#"{"fileData":{"fileUri":"https://youtu.be/x","mimeType":"image/png"}}"#, 0, 1),
+            (
+                r#"{"file_data":{"file_uri":"HTTPS:\/\/m.YouTube.com\/shorts\/x","mime_type":"image/png"}}"#,
+                0,
+                1,
+            ),
+            (r#"{"fileData":{"fileUri":"https://a.example/p"}}"#, 0, 1),
+            (r#"{"fileData":{"fileUri":"gs://a/b","mimeType":"video/mp4"}}"#, 0, 1),
+            (r#"{"fileData":{"fileUri":"https://a.example/youtube.com.png","mimeType":"image/png"}}"#, 1, 0),
+            (r#"{"inlineData":{"data":"AAAA"}}"#, 0, 1),
+            (
+                r#"{"functionResponse":{"name":"f","response":{},"parts":[{"fileData":{"fileUri":"https://youtu.be/x"}},{"inlineData":{"mimeType":"image/png","data":"A"}}]}}"#,
+                1,
+                1,
+            ),
+        ] {
+            let parts = parse(&format!(r#"{{"contents":[{{"parts":[{part}]}}]}}"#)).unwrap().parts;
+            assert_eq!((parts.images, parts.files), (images, files), "{part}");
+        }
+        let system = r#"{"contents":[{"parts":[]}],"system_instruction":{"parts":[{"fileData":{"fileUri":"https://youtu.be/x"}}]}}"#;
+        assert_eq!(parse(system).unwrap().parts.files, 1);
+    }
+
+    #[test]
+    fn h1_another_tier_of_service_is_named() {
+        let of = |tier: &str| {
+            let body = format!(r#"{{"contents":[{{"parts":[]}}],"serviceTier":"{tier}"}}"#);
+            parse(&body).unwrap().unbounded.map(|(field, _)| field)
+        };
+        assert_eq!((of("standard"), of("SERVICE_TIER_UNSPECIFIED")), (None, None));
+        assert_eq!(of("priority").as_deref(), Some("serviceTier"));
     }
 
     #[test]

@@ -168,6 +168,31 @@ pub(super) fn list(raw: &RawValue) -> Option<Vec<&RawValue>> {
     raw.get().starts_with('[').then(|| serde_json::from_str(raw.get()).ok()).flatten()
 }
 
+/// Whether an address, as it stands in JSON, is one of a place where films are; what takes pictures by their address may
+/// take those, too. An address with an escape in it is read as it is meant.
+pub(super) fn is_of_films(raw: &str) -> bool {
+    const HOSTS: [&str; 3] = ["youtube.com", "youtu.be", "youtube-nocookie.com"];
+    if raw.starts_with("\"data:") {
+        return false;
+    }
+    let unescaped;
+    let address = if raw.contains('\\') {
+        unescaped = serde_json::from_str::<String>(raw).unwrap_or_default();
+        &unescaped
+    } else {
+        raw.trim_matches('"')
+    };
+    let Some((_, behind)) = address.split_once("//") else { return false };
+    let authority = behind.split(['/', '?', '#', '\\']).next().unwrap_or_default();
+    let host = authority.rsplit('@').next().unwrap_or_default().split(':').next().unwrap_or_default();
+    let host = host.trim().trim_end_matches('.').as_bytes();
+    HOSTS.iter().any(|known| {
+        let Some(at) = host.len().checked_sub(known.len()) else { return false };
+        let (before, tail) = host.split_at(at);
+        tail.eq_ignore_ascii_case(known.as_bytes()) && before.last().is_none_or(|byte| *byte == b'.')
+    })
+}
+
 /// First byte behind the opening brace.
 pub(super) fn opening(text: &str) -> usize {
     text.bytes().position(|byte| byte == b'{').map_or(0, |at| at + 1)

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::json::kind;
+use super::json::{is_of_films, kind};
 use super::{Parts, RequestFault};
 
 /// What the walk has seen so far, and where it is.
@@ -222,17 +222,17 @@ struct Inline<'a> {
 impl Part<'_> {
     fn count(&self, parts: &mut Parts) {
         let kind = self.kind.map_or("", RawValue::get);
-        let image = self.image_url.is_some() || kind == "\"image_url\"";
+        let url = self.image_url.map_or("", |image| address(image.get()));
+        let film = is_of_films(url);
+        let image = !film && (self.image_url.is_some() || kind == "\"image_url\"");
         let audio = self.input_audio.is_some() || kind == "\"input_audio\"";
-        let file = self.file.is_some() || kind == "\"file\"";
+        let file = film || self.file.is_some() || kind == "\"file\"";
         let text = matches!(kind, "\"text\"" | "\"refusal\"");
         parts.images = parts.images.saturating_add(u32::from(image));
         parts.audio = parts.audio.saturating_add(u32::from(audio));
         parts.files = parts.files.saturating_add(u32::from(file));
         parts.others = parts.others.saturating_add(u32::from(!(image || audio || file || text)));
-        if let Some(url) = self.image_url {
-            parts.image_bytes = parts.image_bytes.saturating_add(data_url_bytes(url.get()));
-        }
+        parts.image_bytes = parts.image_bytes.saturating_add(data_url_bytes(url));
         if let Some(sound) = self.input_audio {
             let data = inline(sound.get()).and_then(|sound| sound.data).map_or(0, |data| data.get().len());
             parts.audio_bytes = parts.audio_bytes.saturating_add(data as u64);
@@ -240,15 +240,13 @@ impl Part<'_> {
     }
 }
 
-/// Bytes of an inline image: `{"url": "data:…"}` or, as some clients write,
-/// the bare string. An escaped `data:` counts as text, which only makes the
-/// bound larger.
-fn data_url_bytes(raw: &str) -> u64 {
-    let url = if raw.starts_with('{') {
-        inline(raw).and_then(|image| image.url).map_or("", RawValue::get)
-    } else {
-        raw
-    };
+/// Where an image is: `{"url": "…"}` or, as some clients write, the bare string.
+fn address(raw: &str) -> &str {
+    if raw.starts_with('{') { inline(raw).and_then(|image| image.url).map_or("", RawValue::get) } else { raw }
+}
+
+/// Bytes of an inline image. An escaped `data:` counts as text, which only makes the bound larger.
+fn data_url_bytes(url: &str) -> u64 {
     if url.starts_with("\"data:") { url.len() as u64 } else { 0 }
 }
 

@@ -4,7 +4,7 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::json::{Members, kind, list};
+use super::json::{Members, is_of_films, kind, list};
 use super::{CapField, Endpoint, ModelRequest, Parts, RequestFault, Span, TOOL_TEMPLATE_TOKENS};
 
 const KNOWN: &[&str] = &[
@@ -166,11 +166,11 @@ impl Item<'_> {
         let count = match self.kind() {
             "input_text" | "output_text" | "text" | "refusal" | "summary_text" | "reasoning_text" => return,
             "input_image" => {
-                let inline = self.image_url.map_or("", RawValue::get);
-                if inline.starts_with("\"data:") {
-                    parts.image_bytes = parts.image_bytes.saturating_add(inline.len() as u64);
+                let url = self.image_url.map_or("", RawValue::get);
+                if url.starts_with("\"data:") {
+                    parts.image_bytes = parts.image_bytes.saturating_add(url.len() as u64);
                 }
-                &mut parts.images
+                if is_of_films(url) { &mut parts.files } else { &mut parts.images }
             }
             "input_audio" => {
                 let data = self.input_audio.map_or(0, |sound| sound.get().len());
