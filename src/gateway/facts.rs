@@ -227,11 +227,13 @@ pub enum CapReason {
     Money = 3,
     /// A share of the key's tokens per minute.
     Rate = 4,
+    /// The caller's was above what the model can give.
+    Lowered = 5,
 }
 
 impl CapReason {
     pub fn from_code(code: u8) -> Option<Self> {
-        [CapReason::Caller, CapReason::Model, CapReason::Money, CapReason::Rate]
+        [CapReason::Caller, CapReason::Model, CapReason::Money, CapReason::Rate, CapReason::Lowered]
             .into_iter()
             .find(|reason| *reason as u8 == code)
     }
@@ -242,6 +244,7 @@ impl CapReason {
             CapReason::Model => "model",
             CapReason::Money => "money",
             CapReason::Rate => "rate",
+            CapReason::Lowered => "lowered",
         }
     }
 }

@@ -161,19 +161,28 @@ pub fn sent(request: &ModelRequest, body: &Bytes, format: Format, model: &str) -
 fn body(order: &Order<'_>, route: &Route) -> Bytes {
     let (request, channel) = (order.request, &route.channel);
     let upstream_model = channel.models.get(&request.model).map(|name| &**name);
-    let field = match channel.output_cap_field {
-        ChannelCapField::MaxCompletionTokens => CapField::MaxCompletionTokens,
-        ChannelCapField::MaxTokens => CapField::MaxTokens,
+    let (field, sole_cap_name) = match knows_newer_cap(order, route) {
+        true => (CapField::MaxCompletionTokens, false),
+        false => (CapField::MaxTokens, true),
     };
-    let own_cap = request.output_cap.is_some();
+    // A cap of the caller's goes as it came, but where the model cannot give so much, or its upstream knows another name.
+    let must_change = request.output_cap.is_none_or(|(named, own)| {
+        own > order.output_cap || (sole_cap_name && named == CapField::MaxCompletionTokens)
+    });
     let tells_usage = matches!(request.endpoint, Endpoint::ChatCompletions | Endpoint::Completions);
     let edits = Edits {
         // Gemini's stands in the address.
         upstream_model: upstream_model.filter(|_| request.endpoint.format() != Some(Format::Gemini)),
-        output_cap: request.cap_field(field).filter(|_| !own_cap).map(|field| (field, order.output_cap)),
+        output_cap: request.cap_field(field).filter(|_| must_change).map(|field| (field, order.output_cap)),
+        sole_cap_name,
         include_usage: request.stream && tells_usage,
     };
     request.rewrite(order.body, &edits)
+}
+
+/// Whether the cap of a chat goes by OpenAI's newer name; DeepSeek passes over that, and would answer uncapped.
+fn knows_newer_cap(order: &Order<'_>, route: &Route) -> bool {
+    order.format != Format::DeepSeek && route.channel.output_cap_field == ChannelCapField::MaxCompletionTokens
 }
 
 /// The body in the upstream's format.
@@ -183,12 +192,15 @@ fn converted(order: &Order<'_>, route: &Route, from: Format) -> Result<(Bytes, L
         model: model(order.request, route),
         stream: order.request.stream,
         output_cap: Some(order.output_cap),
-        newer_cap_field: route.channel.output_cap_field == ChannelCapField::MaxCompletionTokens,
+        newer_cap_field: knows_newer_cap(order, route),
         size_hint: order.body.len() + order.body.len() / 8,
     };
     // It was read as text before.
     let text = std::str::from_utf8(order.body)
         .map_err(|_| ConvertFault::new("body", "text in UTF-8", "other bytes"))?;
-    let there = convert::request(from, text, &target)?;
-    Ok((there.body, there.left_out))
+    let mut left_out = LeftOut::default();
+    let mut conversation = convert::read(from, text, &mut left_out)?;
+    conversation.output_cap = conversation.output_cap.map(|own| own.min(order.output_cap));
+    let body = convert::write(&conversation, &target, &mut left_out)?;
+    Ok((body.into(), left_out))
 }

@@ -94,7 +94,7 @@ pub fn head(
     if let Some(cost) = cost.and_then(|cost| HeaderValue::try_from(cost.to_string()).ok()) {
         headers.insert(X_COST, cost);
     }
-    if matches!(admitted.cap_reason, CapReason::Money | CapReason::Rate) {
+    if matches!(admitted.cap_reason, CapReason::Money | CapReason::Rate | CapReason::Lowered) {
         headers.insert(X_MAX_TOKENS, HeaderValue::from(admitted.output_cap));
     }
     headers

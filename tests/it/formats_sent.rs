@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::demo::Demo;
+use crate::support::demo::{Demo, nano};
 use crate::support::http::Ask;
 
 const KEY: &str = "healthy";
@@ -74,5 +74,67 @@ fn h1_other_prices_of_anthropic_are_refused_by_name() {
         "context_management": {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]}});
     demo.ask(&ask(&demo, path, usual)).ok();
     refused(&demo, GEMINI, json!({"serviceTier": "priority"}), "serviceTier");
+    demo.nothing_stays_held();
+}
+
+/// The log's tokens and its charge are the upstream's bill.
+#[track_caller]
+fn billed(demo: &Demo, id: &str) -> Value {
+    let (row, billed) = (demo.row(id), demo.billed(id));
+    assert_eq!(row["charge_state"], "settled", "{row:#}");
+    assert_eq!(json!(nano(&row["charge"])), billed["cost_nano"], "{row:#} {billed:#}");
+    assert!(nano(&row["charge"]) <= nano(&demo.receipt(id)["hold"]["amount"]), "{row:#}");
+    row
+}
+
+/// H1, money: DeepSeek passes over `max_completion_tokens`. It is told the cap by the name that it knows, so that the
+/// answer is no longer than what is held for it.
+#[test]
+fn h1_h4_a_cap_counts_whatever_its_caller_named_it() {
+    let demo = Demo::start();
+    let key = demo.key(KEY);
+    for stream in [false, true] {
+        let more = json!({"max_completion_tokens": 20, "stream": stream});
+        let reply = demo.ask(&Ask::chat_with(&key, "deepseek-chat", "#tokens=900", more));
+        assert_eq!(reply.head.status, 200, "{}", reply.text());
+        let row = billed(&demo, reply.head.request_id());
+        assert_eq!(row["tokens"]["output"], 20, "{row:#}");
+    }
+    demo.nothing_stays_held();
+}
+
+/// H1, H4: a cap above what the model can give is lowered to that, in every format, and the answer says so.
+#[test]
+fn h1_h4_a_cap_above_the_models_is_lowered_and_told() {
+    let demo = Demo::start();
+    let key = demo.key(KEY);
+    let user = json!([{"role": "user", "content": "hi"}]);
+    for (path, mut body) in [
+        ("/v1/chat/completions", json!({"max_tokens": 32_000, "messages": user})),
+        ("/v1/chat/completions", json!({"max_completion_tokens": 32_000, "messages": user})),
+        ("/v1/messages", json!({"max_tokens": 32_000, "messages": user})),
+        ("/v1/responses", json!({"max_output_tokens": 32_000, "input": "hi"})),
+        (
+            "/v1beta/models/deepseek-chat:generateContent",
+            json!({"generationConfig": {"maxOutputTokens": 32_000}, "contents": [{"parts": [{"text": "hi"}]}]}),
+        ),
+    ] {
+        if !path.contains("models") {
+            body["model"] = json!("deepseek-chat");
+        }
+        let reply = demo.ask(&Ask::post(path, &body).bearer(&key));
+        assert_eq!(reply.head.status, 200, "{path}: {}", reply.text());
+        assert_eq!(reply.head.header("x-tallygate-max-tokens"), Some("8192"), "{path}");
+        let row = billed(&demo, reply.head.request_id());
+        let receipt = demo.receipt(reply.head.request_id());
+        let hold = &receipt["hold"];
+        assert_eq!(
+            (&hold["output_cap"], &hold["output_cap_reason"]),
+            (&json!(8192), &json!("lowered")),
+            "{row:#}"
+        );
+    }
+    let reply = demo.ask(&Ask::chat_with(&key, "deepseek-chat", "hi", json!({"max_tokens": 8192})));
+    assert_eq!(reply.head.header("x-tallygate-max-tokens"), None);
     demo.nothing_stays_held();
 }

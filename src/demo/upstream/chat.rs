@@ -222,7 +222,9 @@ impl Chat {
             items => serde_json::from_value(items).unwrap_or_default(),
         });
         let model = model_of(endpoint, &wire.model)?;
-        let asked_cap = wire.max_completion_tokens.or(wire.max_tokens).or(wire.max_output_tokens);
+        // DeepSeek does not know the newer name, and passes over it.
+        let newer_cap = wire.max_completion_tokens.filter(|_| !model.name.starts_with("deepseek"));
+        let asked_cap = newer_cap.or(wire.max_tokens).or(wire.max_output_tokens);
         let choices = wire.n.unwrap_or(1);
         let invalid = Rejection::invalid;
         if asked_cap.is_some_and(|cap| cap == 0 || cap > u64::from(model.max_output_tokens)) {

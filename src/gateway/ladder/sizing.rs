@@ -66,6 +66,9 @@ pub fn size(case: &Case<'_>, policy: &HoldPolicy) -> Option<Result<Sizing, Refus
         // Where tokens are not sold nobody counts them.
         _ if endpoint.output() == Output::UpToTheModel && !price.sells_tokens() => (0, CapReason::Model),
         _ if endpoint.output() == Output::UpToTheModel => (model.model.output_tokens_max, CapReason::Model),
+        Some(cap) if cap > model.model.output_tokens_max => {
+            (model.model.output_tokens_max, CapReason::Lowered)
+        }
         Some(cap) => (cap, CapReason::Caller),
         None => {
             let bought = costs.cap(case.usable(), model.model.output_tokens_max, policy);

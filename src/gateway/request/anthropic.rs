@@ -105,8 +105,7 @@ fn compaction(management: &RawValue) -> Option<usize> {
         edits: Option<&'a RawValue>,
     }
     let Some(management) = object::<Management<'_>>(management) else { return Some(0) };
-    let Some(edits) = management.edits else { return None };
-    let Some(edits) = list(edits) else { return Some(0) };
+    let Some(edits) = list(management.edits?) else { return Some(0) };
     edits.iter().position(|edit| {
         let kind = object::<Block<'_>>(edit).and_then(|edit| edit.kind);
         let kind = kind.and_then(|kind| serde_json::from_str::<String>(kind.get()).ok());

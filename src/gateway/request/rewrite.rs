@@ -12,6 +12,8 @@ pub struct Edits<'a> {
     /// Cap on output tokens per choice. A cap field that is there is only ever
     /// lowered; if none is there, this field is added.
     pub output_cap: Option<(CapField, u32)>,
+    /// The upstream knows the cap by that name alone, and passes over any other.
+    pub sole_cap_name: bool,
     /// Ask for the usage event of a stream.
     pub include_usage: bool,
 }
@@ -27,7 +29,7 @@ pub(super) fn rewrite(request: &ModelRequest, body: &Bytes, edits: &Edits<'_>) -
     if body.len() != request.spans.body_len {
         return body.clone();
     }
-    let mut splices = plan(request, edits);
+    let mut splices = plan(request, body, edits);
     if splices.is_empty() {
         return body.clone();
     }
@@ -46,7 +48,7 @@ pub(super) fn rewrite(request: &ModelRequest, body: &Bytes, edits: &Edits<'_>) -
     out.freeze()
 }
 
-fn plan(request: &ModelRequest, edits: &Edits<'_>) -> Vec<Splice> {
+fn plan(request: &ModelRequest, body: &[u8], edits: &Edits<'_>) -> Vec<Splice> {
     let spans = &request.spans;
     let mut splices = Vec::new();
     // All new members go to one place: right behind the opening brace. A
@@ -55,6 +57,9 @@ fn plan(request: &ModelRequest, edits: &Edits<'_>) -> Vec<Splice> {
     plan_model(request, edits.upstream_model.unwrap_or(&request.model), &mut splices, &mut members);
     if let Some((field, cap)) = edits.output_cap {
         plan_cap(request, field, cap, &mut splices, &mut members);
+        if edits.sole_cap_name && field == CapField::MaxTokens {
+            plan_cap_name(request, body, cap, &mut splices);
+        }
     }
     if edits.include_usage && !request.include_usage_asked {
         match &spans.stream_options {
@@ -132,6 +137,29 @@ fn plan_cap(
             members.push(',');
         }
     }
+}
+
+/// Gives a cap that has only its newer name the older one.
+fn plan_cap_name(request: &ModelRequest, body: &[u8], cap: u32, splices: &mut Vec<Splice>) {
+    let spans = &request.spans;
+    let Some(CapSpan { at, value: Some(own) }) = &spans.max_completion_tokens else { return };
+    match &spans.max_tokens {
+        Some(CapSpan { value: Some(_), .. }) => {}
+        Some(null) => splices.push(Splice { at: null.at.clone(), with: cap.min(*own).to_string() }),
+        None => {
+            let name = name_before(body, at.start);
+            splices.extend(name.map(|at| Splice { at, with: "\"max_tokens\"".into() }));
+        }
+    }
+}
+
+/// Where the name of a member lies, with its quotes, whose value begins here. The name of a cap has no quote in it,
+/// escaped or not.
+fn name_before(body: &[u8], value: usize) -> Option<Span> {
+    let before = body.get(..value)?.trim_ascii_end().strip_suffix(b":")?.trim_ascii_end();
+    let end = before.len();
+    let start = before.strip_suffix(b"\"")?.iter().rposition(|byte| *byte == b'"')?;
+    Some(start..end)
 }
 
 /// Adds a cap to Gemini's settings.

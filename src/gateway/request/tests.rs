@@ -40,6 +40,33 @@ fn of_two_caps_the_larger_binds_the_hold_and_both_are_lowered() {
     assert_eq!((&out["max_tokens"], &out["max_completion_tokens"]), (&json!(40), &json!(40)));
 }
 
+/// H1, money: an upstream that knows one name of the cap is told it by that, and nothing else of the body changes.
+#[test]
+fn h1_a_cap_by_another_name_is_renamed_where_that_is_not_known() {
+    let sent = |body: &str, cap: u32| {
+        let edits =
+            Edits { output_cap: Some((CapField::MaxTokens, cap)), sole_cap_name: true, ..Edits::default() };
+        let out = parse(body).unwrap().rewrite(&Bytes::copy_from_slice(body.as_bytes()), &edits);
+        String::from_utf8(out.to_vec()).unwrap()
+    };
+    let body = |caps: &str| format!(r#"{{"model":"m",{USER}{caps}, "x":"max_completion_tokens"}}"#);
+    for (caps, expected) in [
+        (r#", "max_completion_tokens" : 50"#, r#", "max_tokens" : 50"#),
+        (r#", "max_completion_token\u0073":50"#, r#", "max_tokens":50"#),
+        (
+            r#","max_tokens":null,"max_completion_tokens":50"#,
+            r#","max_tokens":50,"max_completion_tokens":50"#,
+        ),
+        (r#","max_tokens":20,"max_completion_tokens":50"#, r#","max_tokens":20,"max_completion_tokens":50"#),
+        (r#","max_completion_tokens":500"#, r#","max_tokens":90"#),
+    ] {
+        assert_eq!(sent(&body(caps), 90), body(expected));
+    }
+    let none = r#","max_completion_tokens":null"#;
+    let out: Value = serde_json::from_str(&sent(&body(none), 90)).unwrap();
+    assert_eq!(out["max_tokens"], 90);
+}
+
 #[test]
 fn images_and_sounds_are_counted_apart_from_the_text() {
     let data = "A".repeat(10_000);
@@ -180,8 +207,12 @@ fn a_model_name_is_escaped_into_the_body() {
 fn another_body_than_the_parsed_one_is_left_alone() {
     let body = Bytes::from(format!(r#"{{"model":"model-with-a-long-name",{USER}}}"#));
     let request = ModelRequest::read(Endpoint::ChatCompletions, None, &body).unwrap();
-    let edits =
-        Edits { upstream_model: Some("x"), output_cap: Some((CapField::MaxTokens, 1)), include_usage: true };
+    let edits = Edits {
+        upstream_model: Some("x"),
+        output_cap: Some((CapField::MaxTokens, 1)),
+        include_usage: true,
+        ..Edits::default()
+    };
     assert_eq!(request.rewrite(&Bytes::from_static(b"{}"), &edits), "{}");
 }
 
@@ -286,7 +317,7 @@ proptest! {
         let request = ModelRequest::read(Endpoint::ChatCompletions, None, &body).unwrap();
         prop_assert_eq!(json!(&*request.model), value["model"].clone());
         let field = if newer { CapField::MaxCompletionTokens } else { CapField::MaxTokens };
-        let edits = Edits { upstream_model: name.as_deref(), output_cap: cap.map(|cap| (field, cap)), include_usage };
+        let edits = Edits { upstream_model: name.as_deref(), output_cap: cap.map(|cap| (field, cap)), include_usage, sole_cap_name: false };
         let out = request.rewrite(&body, &edits);
         let tree: Value = serde_json::from_slice(&out).unwrap();
         // Unknown fields stay byte for byte.
@@ -316,7 +347,7 @@ proptest! {
             }
         }
         let body = Bytes::from(bytes);
-        let edits = Edits { upstream_model: Some("u"), output_cap: Some((CapField::MaxTokens, 5)), include_usage: true };
+        let edits = Edits { upstream_model: Some("u"), output_cap: Some((CapField::MaxTokens, 5)), include_usage: true, ..Edits::default() };
         match ModelRequest::read(Endpoint::ChatCompletions, None, &body) {
             Ok(request) => prop_assert!(serde_json::from_slice::<serde::de::IgnoredAny>(&request.rewrite(&body, &edits)).is_ok()),
             Err(fault) => prop_assert!(!fault.to_string().is_empty()),

@@ -641,7 +641,8 @@ impl<'a> Naive<'a> {
             }
         }
         let per_minute = self.rates(RateMetric::TokensPerMinute).into_iter().min();
-        let cap = chat.cap.unwrap_or_else(|| self.cap(&chat, model, price, input, per_minute));
+        let own = chat.cap.map(|cap| cap.min(model.output_max));
+        let cap = own.unwrap_or_else(|| self.cap(&chat, model, price, input, per_minute));
         let tokens = input + u128::from(chat.choices) * u128::from(cap);
         if per_minute.is_some_and(|rate| tokens > u128::from(rate)) {
             return Some(Err(()));
