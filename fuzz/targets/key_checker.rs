@@ -5,7 +5,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue};
 use libfuzzer_sys::fuzz_target;
 use tallygate::catalogue::{Language, Refusal};
-use tallygate::keytext::{CredentialFinding, KeyFinding, KeyProblem, credential_from_headers, examine, mask};
+use tallygate::keytext::{CredentialFinding, KeyFinding, KeyProblem, credential_from, examine, mask};
 
 const HEADERS: [&str; 3] = ["authorization", "x-api-key", "x-goog-api-key"];
 
@@ -28,7 +28,7 @@ fuzz_target!(|data: &[u8]| {
             map.append(HeaderName::from_static(name), value);
         }
     }
-    match credential_from_headers(&map) {
+    match credential_from(&map) {
         CredentialFinding::Missing => {}
         CredentialFinding::Presented(key) => assert!(!key.expose().is_empty()),
         CredentialFinding::Malformed(problem) => check(&problem, data.len()),

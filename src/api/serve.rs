@@ -252,7 +252,7 @@ fn principal(app: &App, parts: &Parts) -> Result<Principal, Problem> {
 
 /// The key of a request: rungs 1 and 2 of the ladder and nothing more.
 pub fn identify(app: &App, headers: &HeaderMap) -> Result<Credential, Problem> {
-    let credential = match gateway::identify::credential(headers, &app.directory, app.clock.now_ms()) {
+    let credential = match gateway::identify::credential(headers, None, &app.directory, app.clock.now_ms()) {
         Checked::Passed(credential) => credential,
         Checked::Refused(refusal) => return Err(Problem::Refused(refusal)),
         Checked::NotReached => return Err(Refusal::new(Code::MissingKey).into()),

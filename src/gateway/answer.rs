@@ -9,12 +9,16 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::sync::mpsc;
 
+use super::list::List;
+
 /// Pieces that may wait for a slow caller before the upstream is no longer read.
 const PIECES_WAITING_MAX: usize = 16;
 
 pub enum AnswerBody {
     Whole(Option<Bytes>),
     Pieces(mpsc::Receiver<Bytes>),
+    /// Pieces of a stream of events that goes out as a list.
+    List(Box<List>),
     /// An answer of the management API or a page.
     Other(axum::body::Body),
 }
@@ -59,6 +63,9 @@ impl Body for AnswerBody {
             AnswerBody::Pieces(pieces) => {
                 pieces.poll_recv(context).map(|piece| piece.map(|bytes| Ok(Frame::data(bytes))))
             }
+            AnswerBody::List(list) => {
+                list.poll(context).map(|piece| piece.map(|bytes| Ok(Frame::data(bytes))))
+            }
             AnswerBody::Other(body) => Pin::new(body).poll_frame(context),
         }
     }
@@ -66,7 +73,7 @@ impl Body for AnswerBody {
     fn is_end_stream(&self) -> bool {
         match self {
             AnswerBody::Whole(bytes) => bytes.is_none(),
-            AnswerBody::Pieces(_) => false,
+            AnswerBody::Pieces(_) | AnswerBody::List(_) => false,
             AnswerBody::Other(body) => body.is_end_stream(),
         }
     }
@@ -76,7 +83,7 @@ impl Body for AnswerBody {
             AnswerBody::Whole(bytes) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }
-            AnswerBody::Pieces(_) => SizeHint::default(),
+            AnswerBody::Pieces(_) | AnswerBody::List(_) => SizeHint::default(),
             AnswerBody::Other(body) => body.size_hint(),
         }
     }

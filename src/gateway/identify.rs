@@ -1,5 +1,6 @@
 //! First step: what is asked for, and with whose key. Findings only; the ladder puts them in order.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
 use http::{HeaderMap, Method, Uri, Version, header};
@@ -7,7 +8,7 @@ use http::{HeaderMap, Method, Uri, Version, header};
 use crate::catalogue::{Code, Refusal, Shape};
 use crate::config::Ranges;
 use crate::directory::Directory;
-use crate::keytext::{CredentialFinding, credential_from_headers};
+use crate::keytext::{CredentialFinding, credential_from};
 
 use super::facts::{CallBody, Checked, Client, Credential, Endpoint};
 use super::request::{ModelRequest, RequestFault};
@@ -69,15 +70,24 @@ fn gemini(path: &str) -> Option<(&str, Endpoint)> {
 /// The model that an address names, where the format has it there.
 pub fn named(endpoint: Endpoint, address: &Uri) -> Option<Result<Box<str>, RequestFault>> {
     let (model, _) = gemini(address.path())?;
-    let mut wishes = form_urlencoded::parse(address.query().unwrap_or_default().as_bytes());
-    let is_sse = wishes.any(|(name, value)| name == "alt" && value == "sse");
-    if endpoint == Endpoint::StreamGenerateContent && !is_sse {
-        return Some(Err(ModelRequest::fault("alt", "`sse`, as a stream is one of events", "another way")));
+    let mut alts = wishes(address, "alt");
+    if endpoint == Endpoint::StreamGenerateContent && alts.any(|alt| alt != "sse" && alt != "json") {
+        return Some(Err(ModelRequest::fault("alt", "`sse` or `json`", "another form of answer")));
     }
     // A plus is itself in a path.
     let escaped = format!("m={}", model.replace('+', "%2B").replace('&', "%26"));
     let name = form_urlencoded::parse(escaped.as_bytes()).next().map(|(_, name)| name.into_owned());
     Some(Ok(name.unwrap_or_default().into()))
+}
+
+/// Whether a stream is to come as Google has it without a wish: as a list that grows, and not as events.
+pub fn wants_list(endpoint: Endpoint, address: &Uri) -> bool {
+    endpoint == Endpoint::StreamGenerateContent && !wishes(address, "alt").any(|alt| alt == "sse")
+}
+
+fn wishes<'a>(address: &'a Uri, wish: &'a str) -> impl Iterator<Item = Cow<'a, str>> {
+    let query = address.query().unwrap_or_default().as_bytes();
+    form_urlencoded::parse(query).filter(move |(name, _)| name == wish).map(|(_, value)| value)
 }
 
 /// How errors look to whoever calls this address.
@@ -240,10 +250,21 @@ pub fn body_too_large(limit_bytes: u64) -> Refusal {
     Refusal::new(Code::BodyTooLarge).param("limit_bytes", limit_bytes)
 }
 
-/// Finds the key among the headers and in the directory.
-pub fn credential(headers: &HeaderMap, directory: &Directory, at_ms: i64) -> Checked<Credential> {
+/// The key in an address of Gemini's, where its format has it; it goes nowhere but to the directory.
+pub fn key_in_address(address: &Uri) -> Option<Cow<'_, str>> {
+    let is_gemini = address.query().is_some() && shape(address.path()) == Shape::Gemini;
+    is_gemini.then(|| wishes(address, "key").next()).flatten()
+}
+
+/// Finds the key among the headers, or in the address, and in the directory.
+pub fn credential(
+    headers: &HeaderMap,
+    in_address: Option<&str>,
+    directory: &Directory,
+    at_ms: i64,
+) -> Checked<Credential> {
     let refused = |refusal: Refusal| Checked::Refused(Box::new(refusal));
-    match credential_from_headers(headers) {
+    match credential_from(headers, in_address) {
         CredentialFinding::Missing => refused(Refusal::new(Code::MissingKey)),
         CredentialFinding::Malformed(problem) => refused(Refusal::from(&problem)),
         CredentialFinding::Presented(presented) => match directory.match_key(presented.expose(), at_ms) {
@@ -329,17 +350,16 @@ fn fault_refusal(fault: &RequestFault) -> Refusal {
 /// What nothing here can put an upper bound on is refused, because no hold could cover it.
 fn unpriceable(request: &ModelRequest) -> Option<Refusal> {
     let (parts, extras) = (&request.parts, &request.extras);
-    let parts_field = match request.endpoint {
-        Endpoint::Responses => "input",
-        Endpoint::GenerateContent | Endpoint::StreamGenerateContent => "contents",
-        _ => "messages",
-    };
+    let part = || parts.unbounded_at.map_or("messages".into(), |place| place.to_string());
+    let part_field;
     let (field, what) = if let Some((field, what)) = &request.unbounded {
         (&**field, *what)
     } else if parts.files > 0 {
-        (parts_field, "file parts have no highest price")
+        part_field = part();
+        (&*part_field, "a file, or a film, has no highest price: send its text")
     } else if parts.others > 0 {
-        (parts_field, "a part of an unknown type has no highest price")
+        part_field = part();
+        (&*part_field, "a part of an unknown type has no highest price")
     } else if extras.service_tier {
         ("service_tier", "other service tiers have other prices")
     } else if extras.web_search {

@@ -207,7 +207,7 @@ async fn keep(claim: Claim, answered: Response<AnswerBody>) -> Response<AnswerBo
             finish(move || claim.keep(&head, short.then_some(&kept))).await;
             AnswerBody::Whole(bytes)
         }
-        pieces @ (AnswerBody::Pieces(_) | AnswerBody::Other(_)) => {
+        pieces @ (AnswerBody::Pieces(_) | AnswerBody::List(_) | AnswerBody::Other(_)) => {
             let (sender, body) = AnswerBody::pieces();
             tokio::task::spawn_local(pass_on(claim, head, pieces, cut_off, sender));
             body

@@ -49,13 +49,18 @@ impl Outgoing {
     /// The fault is of a request that the route's format cannot express.
     pub fn new(order: &Order<'_>, route: &Route, credential: usize) -> Result<Self, ConvertFault> {
         let name = caller_request(order.name.0, order.name.1);
-        let (body, left_out) = match conversion(order.request.endpoint, order.format)? {
+        let (body, mut left_out) = match conversion(order.request.endpoint, order.format)? {
             None => (body(order, route), LeftOut::default()),
             Some(from) => converted(order, route, from)?,
         };
+        let experiments = order.request.experiments.as_deref();
+        let experiments = experiments.and_then(|wishes| wishes.sent(order.format, &mut left_out));
         Ok(Outgoing {
             path: path(order, route),
-            headers: headers(order.request, route.headers(credential)).chain(name).collect(),
+            headers: headers(order.request, route.headers(credential))
+                .chain(name)
+                .chain(experiments)
+                .collect(),
             body,
             left_out,
         })

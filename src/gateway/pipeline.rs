@@ -26,12 +26,14 @@ use super::answer::AnswerBody;
 use super::attempt::Attempting;
 use super::bodies::{Body, BodyFault};
 use super::exchange::Exchange;
+use super::experiments::Experiments;
 use super::facts::{
     Admitted, Attempts, ChannelReading, Checked, Credential, Decided, Endpoint, Facts, RateReading,
     Repetition,
 };
 use super::identify::{self, Destination};
 use super::ladder::{self, Caller, Scope, Verdict};
+use super::list::as_list;
 use super::models;
 use super::request::{ModelRequest, RequestFault};
 use super::respond::{self, Addressee};
@@ -118,10 +120,13 @@ pub async fn serve(
             let shape = models::shape(path, request.headers());
             Arrival { shape, ..arrival }.models(&request, peer, name.as_deref())
         }
+        Ok(Destination::Call(endpoint)) if identify::wants_list(endpoint, request.uri()) => {
+            as_list(Box::pin(arrival.call(endpoint, request, peer)).await)
+        }
         Ok(Destination::Call(endpoint)) => arrival.call(endpoint, request, peer).await,
         Ok(Destination::Content(lane, task)) => Box::pin(arrival.content(&request, lane, &task)).await,
         Err(refusal) => {
-            let facts = arrival.facts(Checked::Refused(Box::new(refusal)), request.headers(), peer);
+            let facts = arrival.facts(Checked::Refused(Box::new(refusal)), &request, peer);
             arrival.refuse_early(facts)
         }
     })
@@ -144,10 +149,14 @@ async fn elsewhere(
 }
 
 impl Arrival {
-    fn facts(&self, address: Checked<Endpoint>, headers: &HeaderMap, peer: Option<IpAddr>) -> Facts {
+    fn facts<B>(&self, address: Checked<Endpoint>, request: &Request<B>, peer: Option<IpAddr>) -> Facts {
         let app = &self.worker.gateway.app;
+        let headers = request.headers();
+        let in_address = identify::key_in_address(request.uri());
         let credential = match address {
-            Checked::Passed(_) => identify::credential(headers, &app.directory, app.clock.now_ms()),
+            Checked::Passed(_) => {
+                identify::credential(headers, in_address.as_deref(), &app.directory, app.clock.now_ms())
+            }
             Checked::Refused(_) | Checked::NotReached => Checked::NotReached,
         };
         Facts {
@@ -244,7 +253,7 @@ impl Arrival {
         peer: Option<IpAddr>,
         name: Option<&str>,
     ) -> Response<AnswerBody> {
-        let facts = self.facts(Checked::Passed(Endpoint::Models), request.headers(), peer);
+        let facts = self.facts(Checked::Passed(Endpoint::Models), request, peer);
         let snapshot = self.worker.gateway.app.directory.snapshot();
         let refused = ladder::decide_before_body(&snapshot, &facts);
         let asked = models::Asked { name, query: request.uri().query(), shape: self.shape };
@@ -272,7 +281,7 @@ impl Arrival {
         peer: Option<IpAddr>,
     ) -> Response<AnswerBody> {
         let gateway = Arc::clone(&self.worker.gateway);
-        let mut facts = self.facts(self.check_address(endpoint, &request), request.headers(), peer);
+        let mut facts = self.facts(self.check_address(endpoint, &request), &request, peer);
         if ladder::decide_before_body(&gateway.app.directory.snapshot(), &facts).is_err() {
             return self.refuse_early(facts);
         }
@@ -282,6 +291,7 @@ impl Arrival {
             (endpoint.takes_form() || is_task).then(|| identify::media_type(request.headers())).flatten();
         let said = is_task.then(|| submit::said(request.headers()));
         let named = identify::named(endpoint, request.uri());
+        let experiments = Experiments::of(endpoint, request.headers());
         let bytes_max = gateway.body_bytes_max(endpoint, request.headers());
         let body = match self.read_body(request.into_body(), bytes_max).await {
             Ok(body) => body,
@@ -290,11 +300,14 @@ impl Arrival {
                 return self.refuse_early(facts);
             }
         };
-        let parsed = match named {
+        let mut parsed = match named {
             None => ModelRequest::read(endpoint, media_type.as_deref(), &body),
             Some(Ok(model)) => ModelRequest::read_named(endpoint, &model, &body),
             Some(Err(fault)) => Err(fault),
         };
+        if let Ok(parsed) = &mut parsed {
+            parsed.experiments = experiments;
+        }
         facts.body = identify::call_body(body.len(), &parsed);
         let submission = said.map(|said| SubmissionAsk::new(said, media_type, &mut facts));
         let asked = Asked { parsed, body, submission };

@@ -36,6 +36,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
+use super::experiments::Experiments;
 use super::facts::{AskedUnits, Endpoint, Output};
 
 pub use rerank::{DOCUMENTS_PER_SEARCH, TOKENS_PER_DOCUMENT};
@@ -96,6 +97,8 @@ pub struct ModelRequest {
     pub recording_bytes: u64,
     /// The media type of a form, with its boundary; `None`: JSON.
     pub form: Option<Box<str>>,
+    /// What is asked for in a header.
+    pub experiments: Option<Box<Experiments>>,
     spans: Spans,
 }
 
@@ -140,6 +143,59 @@ pub struct Parts {
     pub others: u32,
     /// Bytes of inline images (data URLs), not part of the text bound.
     pub image_bytes: u64,
+    /// Where the first of the parts lies that nothing bounds.
+    pub unbounded_at: Option<PartPlace>,
+}
+
+/// Where a part lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartPlace {
+    pub list: PartList,
+    /// Its message, content or item.
+    pub item: u32,
+    pub part: u32,
+}
+
+/// The lists that have parts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PartList {
+    Messages,
+    Contents,
+    SystemInstruction,
+    /// Items of a response's input that are parts themselves.
+    Input,
+    InputContent,
+    InputOutput,
+}
+
+impl PartPlace {
+    fn new(list: PartList, item: usize, part: usize) -> Self {
+        let short = |at| u32::try_from(at).unwrap_or(u32::MAX);
+        PartPlace { list, item: short(item), part: short(part) }
+    }
+}
+
+impl fmt::Display for PartPlace {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let PartPlace { list, item, part } = self;
+        match list {
+            PartList::Messages => write!(out, "messages[{item}].content[{part}]"),
+            PartList::Contents => write!(out, "contents[{item}].parts[{part}]"),
+            PartList::SystemInstruction => write!(out, "systemInstruction.parts[{part}]"),
+            PartList::Input => write!(out, "input[{item}]"),
+            PartList::InputContent => write!(out, "input[{item}].content[{part}]"),
+            PartList::InputOutput => write!(out, "input[{item}].output[{part}]"),
+        }
+    }
+}
+
+impl Parts {
+    /// Notes where the part is that was just counted, if it is the first that nothing bounds.
+    fn note_place(&mut self, place: impl FnOnce() -> PartPlace) {
+        if self.unbounded_at.is_none() && (self.files > 0 || self.others > 0) {
+            self.unbounded_at = Some(place());
+        }
+    }
 }
 
 /// Fields that buy something beside tokens, or tokens beyond the cap.
@@ -173,6 +229,10 @@ struct Spans {
     config: OptionsSpan,
     /// Of a response that does not say whether it is to be kept: an empty place, or that of a `null`.
     store_unsaid: Option<Span>,
+    /// What else a response is to tell: a list, where it is an object.
+    include: OptionsSpan,
+    /// A response says how its model is to think.
+    says_reasoning: bool,
 }
 
 /// A cap field that is there; `null` has no value.
@@ -258,6 +318,7 @@ impl ModelRequest {
             units: None,
             recording_bytes: 0,
             form: None,
+            experiments: None,
             spans: found.spans,
         })
     }
@@ -279,6 +340,7 @@ impl ModelRequest {
             units: None,
             recording_bytes: 0,
             form: None,
+            experiments: None,
             spans,
         }
     }

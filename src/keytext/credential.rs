@@ -1,4 +1,4 @@
-//! Finds the key among a request's headers.
+//! Finds the key among a request's headers, or in its address where the format has it there.
 
 use std::fmt;
 
@@ -49,50 +49,68 @@ impl fmt::Debug for PresentedKey<'_> {
     }
 }
 
-/// Looks at `Authorization: Bearer`, `x-api-key` and `x-goog-api-key`. The same key in several of
-/// them is one key; different ones are refused, because nobody can tell which was meant.
-pub fn credential_from_headers(headers: &HeaderMap) -> CredentialFinding<'_> {
-    let mut found: Option<(&[u8], &'static str)> = None;
-    let mut several: Vec<&'static str> = Vec::new();
-    let mut scheme_problem = None;
+/// Looks at `Authorization: Bearer`, `x-api-key` and `x-goog-api-key`, and at the key of an address, if its format has
+/// one there. The same key in several of them is one key; different ones are refused, because nobody can tell which was
+/// meant.
+pub fn credential_from<'h>(headers: &'h HeaderMap, in_address: Option<&'h str>) -> CredentialFinding<'h> {
+    let mut found = Found::default();
     for (header, name) in
         [(AUTHORIZATION, "authorization"), (X_API_KEY, "x-api-key"), (X_GOOG_API_KEY, "x-goog-api-key")]
     {
         for value in headers.get_all(&header) {
-            let text = match header == AUTHORIZATION {
+            match header == AUTHORIZATION {
                 true => match behind_bearer(value.as_bytes()) {
-                    Ok(text) => text,
-                    Err(problem) => {
-                        scheme_problem = Some(problem);
-                        continue;
-                    }
+                    Ok(text) => found.add(text, name),
+                    Err(problem) => found.scheme_problem = Some(problem),
                 },
-                false => value.as_bytes(),
-            };
-            match found {
-                _ if text.is_empty() => {}
-                None => found = Some((text, name)),
-                Some((first, _)) if first == text => {}
-                Some((_, first)) if several.is_empty() => several = vec![first, name],
-                Some(_) => several.push(name),
+                false => found.add(value.as_bytes(), name),
             }
         }
     }
-    if !several.is_empty() {
-        several.dedup();
-        return CredentialFinding::Malformed(KeyProblem::Several { headers: several });
+    found.add(in_address.unwrap_or_default().as_bytes(), IN_ADDRESS);
+    found.finding()
+}
+
+/// Where a key of an address is, as it is told.
+const IN_ADDRESS: &str = "?key=";
+
+#[derive(Default)]
+struct Found<'h> {
+    first: Option<(&'h [u8], &'static str)>,
+    /// Where different ones are.
+    several: Vec<&'static str>,
+    scheme_problem: Option<KeyProblem>,
+}
+
+impl<'h> Found<'h> {
+    fn add(&mut self, text: &'h [u8], name: &'static str) {
+        match self.first {
+            _ if text.is_empty() => {}
+            None => self.first = Some((text, name)),
+            Some((first, _)) if first == text => {}
+            Some((_, first)) if self.several.is_empty() => self.several = vec![first, name],
+            Some(_) => self.several.push(name),
+        }
     }
-    match (found, scheme_problem) {
-        (Some((text, _)), _) => match examine(text) {
-            KeyFinding::Empty => CredentialFinding::Missing,
-            KeyFinding::WellFormed(environment) => {
-                CredentialFinding::Presented(PresentedKey { text, environment: Some(environment) })
-            }
-            KeyFinding::Foreign => CredentialFinding::Presented(PresentedKey { text, environment: None }),
-            KeyFinding::Malformed(problem) => CredentialFinding::Malformed(problem),
-        },
-        (None, Some(problem)) => CredentialFinding::Malformed(problem),
-        (None, None) => CredentialFinding::Missing,
+
+    fn finding(self) -> CredentialFinding<'h> {
+        let Found { first, mut several, scheme_problem } = self;
+        if !several.is_empty() {
+            several.dedup();
+            return CredentialFinding::Malformed(KeyProblem::Several { headers: several });
+        }
+        match (first, scheme_problem) {
+            (Some((text, _)), _) => match examine(text) {
+                KeyFinding::Empty => CredentialFinding::Missing,
+                KeyFinding::WellFormed(environment) => {
+                    CredentialFinding::Presented(PresentedKey { text, environment: Some(environment) })
+                }
+                KeyFinding::Foreign => CredentialFinding::Presented(PresentedKey { text, environment: None }),
+                KeyFinding::Malformed(problem) => CredentialFinding::Malformed(problem),
+            },
+            (None, Some(problem)) => CredentialFinding::Malformed(problem),
+            (None, None) => CredentialFinding::Missing,
+        }
     }
 }
 
@@ -141,7 +159,7 @@ mod tests {
     }
 
     fn finding(list: &[(&'static str, &[u8])]) -> String {
-        match credential_from_headers(&headers(list)) {
+        match credential_from(&headers(list), None) {
             CredentialFinding::Missing => "missing".to_owned(),
             CredentialFinding::Presented(key) => {
                 format!("{} bytes, {:?}", key.expose().len(), key.environment())
@@ -173,7 +191,7 @@ mod tests {
         assert_eq!(finding(&same), "54 bytes, Some(Test)");
         let different = [("authorization", bearer.as_bytes()), ("x-api-key", b"sk-other1".as_slice())];
         assert_eq!(finding(&different), "several None");
-        let CredentialFinding::Malformed(problem) = credential_from_headers(&headers(&different)).clone()
+        let CredentialFinding::Malformed(problem) = credential_from(&headers(&different), None).clone()
         else {
             panic!("two keys were taken for one")
         };
@@ -214,10 +232,25 @@ mod tests {
     }
 
     #[test]
+    fn a_key_in_the_address_is_one_among_the_others() {
+        let key = key();
+        let mine = headers(&[("x-goog-api-key", key.as_bytes())]);
+        for (headers, in_address) in
+            [(&HeaderMap::new(), Some(&*key)), (&mine, Some(&*key)), (&mine, Some("")), (&mine, None)]
+        {
+            assert!(matches!(credential_from(headers, in_address), CredentialFinding::Presented(_)));
+        }
+        let CredentialFinding::Malformed(problem) = credential_from(&mine, Some("sk-other1")) else {
+            panic!("two keys were taken for one")
+        };
+        assert_eq!(problem, KeyProblem::Several { headers: vec!["x-goog-api-key", "?key="] });
+    }
+
+    #[test]
     fn a_presented_key_is_hidden() {
         let key = key();
         let map = headers(&[("x-api-key", key.as_bytes())]);
-        let finding = credential_from_headers(&map);
+        let finding = credential_from(&map, None);
         assert_eq!(format!("{finding:?}"), "Presented(PresentedKey([hidden], Some(Test)))");
     }
 }

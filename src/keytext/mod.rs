@@ -17,7 +17,7 @@ mod examine;
 mod problem;
 mod unicode;
 
-pub use credential::{CredentialFinding, PresentedKey, credential_from_headers};
+pub use credential::{CredentialFinding, PresentedKey, credential_from};
 pub use examine::{KeyFinding, examine};
 pub use problem::{At, KeyProblem};
 

@@ -486,7 +486,7 @@ fn every_client_is_refused_in_its_own_shape() {
         &Ask::post("/v1beta/models/none-such:generateContent", &body).header("x-goog-api-key", key.as_str()),
     );
     assert_eq!(reply.json()["error"]["details"][0]["reason"], "model_not_found");
-    let ask = Ask::post("/v1beta/models/gemini-2.5-flash:streamGenerateContent", &body);
+    let ask = Ask::post("/v1beta/models/gemini-2.5-flash:streamGenerateContent?alt=proto", &body);
     let reply = demo.ask(&ask.header("x-goog-api-key", key.as_str()));
     assert_eq!(reply.json()["error"]["details"][0]["param"], "alt");
 }

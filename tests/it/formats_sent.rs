@@ -1,6 +1,10 @@
 //! What is sent to a provider, and what is bounded before it is held: whatever an upstream can bill beyond the hold is
 //! refused by its name and place, and nothing is charged.
 
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::mpsc;
+
 use serde_json::{Value, json};
 
 use crate::support::demo::{Demo, nano};
@@ -47,16 +51,16 @@ fn h1_a_film_is_never_held_as_a_picture() {
     let demo = Demo::start();
     let film = "https://www.youtube.com/watch?v=x";
     let bare = json!({"contents": [{"parts": [{"fileData": {"fileUri": film}}]}]});
-    refused(&demo, GEMINI, bare, "contents");
+    refused(&demo, GEMINI, bare, "contents[0].parts[0]");
     let image = json!({"type": "image_url", "image_url": {"url": film}});
     let asked = json!({"model": "gemini-2.5-flash", "messages": [{"role": "user", "content": [image]}]});
-    refused(&demo, "/v1/chat/completions", asked, "messages");
+    refused(&demo, "/v1/chat/completions", asked, "messages[0].content[0]");
     let image = json!({"type": "image", "source": {"type": "url", "url": film}});
     let asked = json!({"model": "gemini-2.5-flash", "messages": [{"role": "user", "content": [image]}]});
-    refused(&demo, "/v1/messages", asked, "messages");
+    refused(&demo, "/v1/messages", asked, "messages[0].content[0]");
     let image = json!({"type": "input_image", "image_url": film});
     let asked = json!({"model": "gemini-2.5-flash", "input": [{"role": "user", "content": [image]}]});
-    refused(&demo, "/v1/responses", asked, "input");
+    refused(&demo, "/v1/responses", asked, "input[0].content[0]");
     demo.nothing_stays_held();
 }
 
@@ -136,5 +140,152 @@ fn h1_h4_a_cap_above_the_models_is_lowered_and_told() {
     }
     let reply = demo.ask(&Ask::chat_with(&key, "deepseek-chat", "hi", json!({"max_tokens": 8192})));
     assert_eq!(reply.head.header("x-tallygate-max-tokens"), None);
+    demo.nothing_stays_held();
+}
+
+/// An upstream that gives every call this answer. Its address, and what it was sent: head and body.
+fn upstream(answer: &Value) -> (SocketAddr, mpsc::Receiver<(String, Value)>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (address, (seen, requests)) = (listener.local_addr().unwrap(), mpsc::channel());
+    let body = answer.to_string();
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n";
+    let answer = format!("{head}content-length: {}\r\n\r\n{body}", body.len());
+    std::thread::spawn(move || {
+        while let Ok((mut stream, _)) = listener.accept() {
+            let (mut read, mut piece) = (Vec::new(), [0; 4096]);
+            let request = loop {
+                let got = stream.read(&mut piece).unwrap_or(0);
+                read.extend_from_slice(&piece[..got]);
+                let text = String::from_utf8_lossy(&read);
+                if let Some((head, body)) = text.split_once("\r\n\r\n")
+                    && let Ok(body) = serde_json::from_str(body)
+                {
+                    break Some((head.to_ascii_lowercase(), body));
+                }
+                if got == 0 {
+                    break None;
+                }
+            };
+            // A caller that goes away early is the test's to notice.
+            let _written = stream.write_all(answer.as_bytes());
+            if let Some(request) = request {
+                let _heard = seen.send(request);
+            }
+        }
+    });
+    (address, requests)
+}
+
+/// A channel that is tried first.
+fn channel(demo: &Demo, provider: &str, model: &str, address: SocketAddr) {
+    let body = json!({"name": "the scripted one", "provider": provider, "base_url": format!("http://{address}/v1"),
+        "credential": "sk-of-the-scripted-upstream", "models": {model: model}, "priority": 20, "cost_share": "1"});
+    demo.admin_post("/api/channels", &body);
+}
+
+/// The value of a header of a head; empty if there is none.
+fn header<'h>(head: &'h str, name: &str) -> &'h str {
+    head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": ")).unwrap_or("")
+}
+
+/// H1: the experiments that a client of Anthropic's takes part in reach Anthropic, but for those with a price of their
+/// own, which are named; nothing else of what it sends beside its body does.
+#[test]
+fn h1_experiments_reach_their_provider_and_nothing_else_of_the_callers_head_does() {
+    let demo = Demo::start();
+    let (address, requests) = upstream(&json!({"id": "msg_1", "type": "message", "role": "assistant",
+        "model": "claude-sonnet-4-5", "content": [{"type": "text", "text": "hi"}], "stop_reason": "end_turn",
+        "stop_sequence": null, "usage": {"input_tokens": 9, "output_tokens": 1}}));
+    channel(&demo, "anthropic", "claude-sonnet-4-5", address);
+    let edits =
+        json!({"context_management": {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]}});
+    let asked = ask(&demo, "/v1/messages", edits)
+        .header("anthropic-beta", "context-management-2025-06-27,context-1m-2025-08-07")
+        .header("anthropic-beta", "interleaved-thinking-2025-05-14")
+        .header("anthropic-version", "2024-01-01")
+        .header("x-app", "of-the-caller")
+        .header("cookie", "a=of-the-caller");
+    let reply = demo.ask(&asked.at("/v1/messages?beta=true"));
+    assert_eq!(reply.head.status, 200, "{}", reply.text());
+    assert_eq!(reply.head.header("x-tallygate-left-out"), Some("anthropic-beta.context-1m"));
+    let (head, body) = requests.recv().unwrap();
+    let betas = "context-management-2025-06-27,interleaved-thinking-2025-05-14";
+    assert_eq!(header(&head, "anthropic-beta"), betas, "{head}");
+    assert_eq!(header(&head, "anthropic-version"), "2023-06-01", "{head}");
+    assert!(head.starts_with("post /v1/messages http/1.1"), "{head}");
+    assert!(!head.contains("of-the-caller"), "{head}");
+    assert_eq!(body["context_management"]["edits"][0]["keep"], "all");
+    // To a provider of another format none goes, and that is told.
+    let body =
+        json!({"model": "gpt-5-mini", "max_tokens": 50, "messages": [{"role": "user", "content": "hi"}]});
+    let asked = Ask::post("/v1/messages", &body).bearer(&demo.key(KEY));
+    let reply = demo.ask(&asked.header("anthropic-beta", "effort-2025-11-24"));
+    assert_eq!(reply.head.header("x-tallygate-left-out"), Some("anthropic-beta"), "{}", reply.text());
+    demo.nothing_stays_held();
+}
+
+/// H1: what is not kept comes with the answer; an item by its id is refused by its place, with what to do.
+#[test]
+fn h1_a_thought_comes_with_the_answer_and_an_item_by_its_id_is_named() {
+    let demo = Demo::start();
+    let (address, requests) = upstream(&json!({"id": "resp_1", "object": "response", "status": "completed",
+        "model": "gpt-5-mini", "output": [{"type": "message", "id": "msg_1", "role": "assistant", "status": "completed",
+        "content": [{"type": "output_text", "text": "hi", "annotations": []}]}],
+        "usage": {"input_tokens": 9, "output_tokens": 1, "total_tokens": 10}}));
+    channel(&demo, "openai", "gpt-5-mini", address);
+    let asked = ask(&demo, "/v1/responses", json!({})).header("openai-beta", "responses=experimental");
+    demo.ask(&asked).ok();
+    let (head, body) = requests.recv().unwrap();
+    assert_eq!(header(&head, "openai-beta"), "responses=experimental", "{head}");
+    assert_eq!((&body["store"], &body["include"]), (&json!(false), &json!(["reasoning.encrypted_content"])));
+    let turn =
+        json!({"input": [{"role": "user", "content": "hi"}, {"type": "item_reference", "id": "msg_1"}]});
+    let error = refused(&demo, "/v1/responses", turn, "input[1]");
+    assert!(error["message"].as_str().unwrap().contains("store: false"), "{error:#}");
+    let tools = json!({"tools": [{"type": "local_shell"}, {"type": "apply_patch"}]});
+    demo.ask(&ask(&demo, "/v1/responses", tools)).ok();
+    assert_eq!(requests.recv().unwrap().1["tools"][1]["type"], "apply_patch");
+    demo.nothing_stays_held();
+}
+
+/// H1: Gemini's clients may have their key in the address, one where a list may be, and a stream as a list. The key goes
+/// nowhere: the demo looks for secrets in its log and its files when it stops.
+#[test]
+fn h1_h4_geminis_addresses_are_taken_as_google_takes_them() {
+    let demo = Demo::start();
+    let key = demo.key(KEY);
+    let body =
+        json!({"contents": {"role": "user", "parts": {"text": "hi"}}, "tools": {"functionDeclarations": []}});
+    let at = |method: &str| format!("/v1beta/models/gemini-2.5-flash:{method}key={key}");
+    let reply = demo.ask(&Ask::post(at("generateContent?"), &body));
+    assert_eq!(reply.head.status, 200, "{}", reply.text());
+    billed(&demo, reply.head.request_id());
+    demo.ask(&Ask::get(format!("/v1beta/models?key={key}"))).ok();
+    // Elsewhere no key is in an address.
+    assert_eq!(demo.ask(&Ask::get(format!("/v1/models?key={key}"))).head.status, 401);
+    let asked = Ask::post(at("generateContent?"), &body).header("x-goog-api-key", demo.key("revoked"));
+    let error = demo.ask(&asked).json();
+    assert!(error["error"]["message"].as_str().unwrap().contains("?key="), "{error:#}");
+
+    for (model, alt) in
+        [("gemini-2.5-flash", ""), ("gemini-2.5-flash", "alt=json&"), ("claude-sonnet-4-5", "")]
+    {
+        let body = json!({"contents": [{"role": "user", "parts": [{"text": "say hello to me"}]}]});
+        let path = format!("/v1beta/models/{model}:streamGenerateContent?{alt}key={key}");
+        let reply = demo.ask(&Ask::post(path, &body));
+        assert_eq!(reply.head.status, 200, "{}", reply.text());
+        assert_eq!(reply.head.header("content-type"), Some("application/json"));
+        let list: Value = serde_json::from_str(&reply.text()).unwrap();
+        let list = list.as_array().unwrap();
+        let said = |event: &Value| {
+            event["candidates"][0]["content"]["parts"][0]["text"].as_str().unwrap_or("").to_owned()
+        };
+        assert_eq!(list.iter().map(said).collect::<String>(), "echo: say hello to me", "{list:#?}");
+        assert_eq!(list.last().unwrap()["candidates"][0]["finishReason"], "STOP");
+        billed(&demo, reply.head.request_id());
+    }
+    let path = format!("/v1beta/models/gemini-2.5-flash:streamGenerateContent?alt=proto&key={key}");
+    let error = demo.ask(&Ask::post(path, &body)).json();
+    assert_eq!(error["error"]["details"][0]["param"], "alt", "{error:#}");
     demo.nothing_stays_held();
 }

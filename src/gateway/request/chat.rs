@@ -110,6 +110,8 @@ fn check(text: &str, raw: &Raw<'_>, parts: Parts) -> Result<Found, RequestFault>
             stream_options,
             store_unsaid: None,
             config: OptionsSpan::Absent,
+            include: OptionsSpan::Absent,
+            says_reasoning: false,
         },
     })
 }

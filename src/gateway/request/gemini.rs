@@ -5,8 +5,8 @@ use serde_json::value::RawValue;
 
 use super::json::{Members, cap, is_of_films, kind, list, model_name, number, span};
 use super::{
-    CHOICES_MAX, CapField, CapSpan, Endpoint, ModelRequest, OptionsSpan, Parts, RequestFault, Spans,
-    TOOL_TEMPLATE_TOKENS,
+    CHOICES_MAX, CapField, CapSpan, Endpoint, ModelRequest, OptionsSpan, PartList, PartPlace, Parts,
+    RequestFault, Spans, TOOL_TEMPLATE_TOKENS,
 };
 
 const KNOWN: &[&str] = &[
@@ -29,24 +29,22 @@ pub(super) fn read(endpoint: Endpoint, model: &str, text: &str) -> Result<ModelR
     let wrong = |at: usize, raw: &RawValue| {
         RequestFault::parameter(format!("contents[{at}]"), "an object with parts", kind(raw.get()))
     };
-    let contents = list(raw)
+    let contents = list_or_one(raw)
         .ok_or_else(|| RequestFault::parameter("contents", "a list of contents", kind(raw.get())))?;
     if contents.is_empty() {
         return Err(RequestFault::parameter("contents", "at least one content", "an empty list"));
     }
     for (at, raw) in contents.iter().enumerate() {
         let content: Content<'_> = object(raw).ok_or_else(|| wrong(at, raw))?;
-        for part in content.parts.iter().flatten() {
-            object::<Part<'_>>(part).ok_or_else(|| wrong(at, raw))?.count(&mut parts);
-        }
+        count_parts(&content, &mut parts, |part| PartPlace::new(PartList::Contents, at, part))
+            .ok_or_else(|| wrong(at, raw))?;
     }
     for field in ["systemInstruction", "system_instruction"] {
         let Some(raw) = members.get(field) else { continue };
         let wrong = || RequestFault::parameter(field, "an object with parts", kind(raw.get()));
         let content: Content<'_> = object(raw).ok_or_else(wrong)?;
-        for part in content.parts.iter().flatten() {
-            object::<Part<'_>>(part).ok_or_else(wrong)?.count(&mut parts);
-        }
+        count_parts(&content, &mut parts, |part| PartPlace::new(PartList::SystemInstruction, 0, part))
+            .ok_or_else(wrong)?;
     }
     let mut spans = members.spans();
     let config = config(&members, text, &mut spans)?;
@@ -119,7 +117,7 @@ fn unbounded(members: &Members<'_>) -> Result<Option<(Box<str>, &'static str)>, 
     }
     let Some(raw) = members.get("tools") else { return Ok(None) };
     let what = || RequestFault::parameter("tools", "a list of tools", kind(raw.get()));
-    let foreign = list(raw).ok_or_else(what)?.iter().position(|tool| {
+    let foreign = list_or_one(raw).ok_or_else(what)?.iter().position(|tool| {
         let members: Option<serde_json::Map<String, serde_json::Value>> =
             serde_json::from_str(tool.get()).ok();
         let own = |name: &String| matches!(name.as_str(), "functionDeclarations" | "function_declarations");
@@ -132,7 +130,22 @@ fn unbounded(members: &Members<'_>) -> Result<Option<(Box<str>, &'static str)>, 
 #[derive(Deserialize)]
 struct Content<'a> {
     #[serde(borrow, default)]
-    parts: Option<Vec<&'a RawValue>>,
+    parts: Option<&'a RawValue>,
+}
+
+/// Google's servers take a list's only element for the list.
+fn list_or_one(raw: &RawValue) -> Option<Vec<&RawValue>> {
+    if raw.get().starts_with('{') { Some(vec![raw]) } else { list(raw) }
+}
+
+/// Counts the parts of a content; nothing if one is none.
+fn count_parts(content: &Content<'_>, parts: &mut Parts, place: impl Fn(usize) -> PartPlace) -> Option<()> {
+    let Some(raw) = content.parts else { return Some(()) };
+    for (at, part) in list_or_one(raw)?.into_iter().enumerate() {
+        object::<Part<'_>>(part)?.count(parts);
+        parts.note_place(|| place(at));
+    }
+    Some(())
 }
 
 #[derive(Deserialize)]
@@ -148,6 +161,10 @@ struct Part<'a> {
     function_call: Option<&'a RawValue>,
     #[serde(borrow, default, alias = "function_response")]
     function_response: Option<&'a RawValue>,
+    #[serde(borrow, default, alias = "executable_code")]
+    executable_code: Option<&'a RawValue>,
+    #[serde(borrow, default, alias = "code_execution_result")]
+    code_execution_result: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -189,19 +206,27 @@ impl Part<'_> {
         } else if let Some(response) = self.function_response {
             // What a tool gave back may have pictures and files beside its words, and those no more in them.
             let inner = object::<Content<'_>>(response).and_then(|response| response.parts);
-            for part in inner.iter().flatten() {
+            for part in inner.and_then(list_or_one).into_iter().flatten() {
                 match object::<Part<'_>>(part) {
                     Some(part) if part.function_response.is_none() => part.count(parts),
                     _ => parts.others = parts.others.saturating_add(1),
                 }
             }
             return;
-        } else if self.text.or(self.function_call).is_some() {
+        } else if self.is_text() {
             return;
         } else {
             &mut parts.others
         };
         *count = count.saturating_add(1);
+    }
+}
+
+impl Part<'_> {
+    /// Words alone, which their bytes bound: those of a program that ran and of what it printed, too.
+    fn is_text(&self) -> bool {
+        let code = self.executable_code.or(self.code_execution_result);
+        self.text.or(self.function_call).or(code).is_some()
     }
 }
 

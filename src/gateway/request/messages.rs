@@ -11,7 +11,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess
 use serde_json::value::RawValue;
 
 use super::json::{is_of_films, kind};
-use super::{Parts, RequestFault};
+use super::{PartList, PartPlace, Parts, RequestFault};
 
 /// What the walk has seen so far, and where it is.
 #[derive(Default)]
@@ -192,6 +192,7 @@ impl<'de> Visitor<'de> for ContentParts<'_> {
                 return Err(walk.fail(field, "an object with a type, each member once", kind(raw.get())));
             };
             seen.count(&mut walk.parts);
+            walk.parts.note_place(|| PartPlace::new(PartList::Messages, index, part));
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 
+use super::responses::ENCRYPTED;
 use super::{CapField, CapSpan, ModelRequest, OptionsSpan, Span};
 
 /// What to change before a body goes upstream.
@@ -79,10 +80,33 @@ fn plan(request: &ModelRequest, body: &[u8], edits: &Edits<'_>) -> Vec<Splice> {
         Some(absent) if absent.is_empty() => members.push_str(r#""store":false,"#),
         Some(null) => splices.push(Splice { at: null.clone(), with: "false".into() }),
     }
+    let model = edits.upstream_model.unwrap_or(&request.model);
+    if spans.store_unsaid.is_some() && (spans.says_reasoning || thinks(model)) {
+        plan_encrypted(&spans.include, &mut splices, &mut members);
+    }
     if !members.is_empty() {
         splices.push(Splice { at: spans.open..spans.open, with: members });
     }
     splices
+}
+
+/// Whether OpenAI knows a model by this name that thinks, whatever its request says; others refuse to tell thoughts.
+fn thinks(model: &str) -> bool {
+    let is_of = |family: &str| model.starts_with(family);
+    ["o1", "o3", "o4", "gpt-5"].into_iter().any(is_of) && !model.contains("-chat")
+}
+
+/// Asks for thoughts in a form that can be sent again.
+fn plan_encrypted(include: &OptionsSpan, splices: &mut Vec<Splice>, members: &mut String) {
+    match include {
+        OptionsSpan::Absent => members.push_str(&format!(r#""include":[{ENCRYPTED}],"#)),
+        OptionsSpan::Null(at) => splices.push(Splice { at: at.clone(), with: format!("[{ENCRYPTED}]") }),
+        OptionsSpan::Object { open, empty } => {
+            let comma = if *empty { "" } else { "," };
+            splices.push(Splice { at: *open..*open, with: format!("{ENCRYPTED}{comma}") });
+        }
+        OptionsSpan::Value(_) => {}
+    }
 }
 
 /// Names the model as the upstream knows it.

@@ -423,6 +423,71 @@ fn h1_a_response_is_never_kept() {
     assert!(read(Endpoint::Responses, r#"{"model":"m","store":true,"input":"a"}"#).is_err());
 }
 
+/// H1: what is not kept comes with the answer, where its model thinks and its caller did not say how to keep it.
+#[test]
+fn h1_thoughts_that_are_not_kept_are_asked_for() {
+    const ADDED: &str = r#""include":["reasoning.encrypted_content"],"#;
+    for (body, sent) in [
+        (r#"{"model":"gpt-5-mini","input":"a"}"#, format!(r#"{{"store":false,{ADDED}"model":"gpt-5-mini","input":"a"}}"#)),
+        (
+            r#"{"model":"m","reasoning":{"effort":"low"},"include":["x"],"input":"a"}"#,
+            r#"{"store":false,"model":"m","reasoning":{"effort":"low"},"include":["reasoning.encrypted_content","x"],"input":"a"}"#.into(),
+        ),
+        (
+            r#"{"model":"o3","include":null,"store":null,"input":"a"}"#,
+            r#"{"model":"o3","include":["reasoning.encrypted_content"],"store":false,"input":"a"}"#.into(),
+        ),
+        (
+            r#"{"model":"o3","include":[ ],"store":null,"input":"a"}"#,
+            r#"{"model":"o3","include":["reasoning.encrypted_content" ],"store":false,"input":"a"}"#.into(),
+        ),
+        (
+            r#"{"model":"o3","include":["reasoning.encrypted_content"],"input":"a"}"#,
+            r#"{"store":false,"model":"o3","include":["reasoning.encrypted_content"],"input":"a"}"#.into(),
+        ),
+        // Who says it itself knows what it needs, and a model that does not think refuses to tell thoughts.
+        (r#"{"model":"o3","store":false,"input":"a"}"#, r#"{"model":"o3","store":false,"input":"a"}"#.into()),
+        (r#"{"model":"gpt-5-chat-latest","input":"a"}"#, r#"{"store":false,"model":"gpt-5-chat-latest","input":"a"}"#.into()),
+    ] {
+        let request = read(Endpoint::Responses, body).unwrap();
+        assert_eq!(request.rewrite(&Bytes::from(body), &Edits::default()), sent);
+    }
+}
+
+/// H1: an item by its id is named, and so is a part that nothing bounds; what runs at the client is text.
+#[test]
+fn h1_what_a_response_has_elsewhere_has_a_place() {
+    let of = |input: &str, tools: &str| {
+        read(Endpoint::Responses, &format!(r#"{{"model":"m","input":[{input}],"tools":[{tools}]}}"#)).unwrap()
+    };
+    let message = r#"{"role":"user","content":"a"}"#;
+    for kept in
+        [r#"{"type":"item_reference","id":"msg_1"}"#, r#"{"id":"rs_1"}"#, r#"{"type":null,"id":"rs_1"}"#]
+    {
+        let (field, why) = of(&format!("{message},{kept}"), "").unbounded.unwrap();
+        assert_eq!(&*field, "input[1]");
+        assert!(why.contains("store: false"), "{why}");
+    }
+    let at = |input: &str| of(input, "").parts.unbounded_at.map(|place| place.to_string());
+    assert_eq!(at(&format!(r#"{message},{{"type":"computer_call"}}"#)).as_deref(), Some("input[1]"));
+    let file =
+        r#"{"role":"user","content":[{"type":"input_text","text":"a"},{"type":"input_file","file_id":"f"}]}"#;
+    assert_eq!(at(&format!("{message},{file}")).as_deref(), Some("input[1].content[1]"));
+    let shell = r#"{"type":"local_shell_call","action":{}},{"type":"shell_call_output","output":[{"stdout":"a"}]},{"type":"apply_patch_call_output","output":"a"}"#;
+    assert_eq!(at(shell), None);
+    let at_client =
+        r#"{"type":"local_shell"},{"type":"apply_patch"},{"type":"shell","environment":{"type":"local"}}"#;
+    assert_eq!(of(message, at_client).unbounded, None);
+    for tool in [
+        r#"{"type":"web_search","external_web_access":false}"#,
+        r#"{"type":"shell","environment":{"type":"container_auto"}}"#,
+        r#"{"type":"shell"}"#,
+    ] {
+        let unbounded = of(message, &format!(r#"{at_client},{tool}"#)).unbounded;
+        assert_eq!(&*unbounded.unwrap().0, "tools[3]");
+    }
+}
+
 #[test]
 fn a_model_is_renamed_in_every_format_and_nothing_else_changes() {
     let edits = Edits { upstream_model: Some("up\"stream"), ..Edits::default() };
