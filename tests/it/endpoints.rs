@@ -463,7 +463,7 @@ fn bad_input_names_the_field_at_every_route() {
         (
             "responses",
             json!({"model": "gpt-5-mini", "input": [{"type": "item_reference", "id": "i"}]}),
-            "input",
+            "input[0]",
         ),
         (
             "responses",
