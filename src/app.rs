@@ -79,6 +79,7 @@ pub enum AppError {
     Codes(CodeError),
     Corrections(CorrectionError),
     Tasks(TaskError),
+    Copies(String),
 }
 
 impl fmt::Display for AppError {
@@ -94,6 +95,7 @@ impl fmt::Display for AppError {
             AppError::Corrections(why) => write!(f, "corrections cannot be brought up to date: {why}"),
             AppError::Codes(why) => write!(f, "redemption codes cannot be brought up to date: {why}"),
             AppError::Tasks(why) => write!(f, "tasks cannot be brought up to date: {why}"),
+            AppError::Copies(why) => write!(f, "copies of results cannot be kept: {why}"),
         }
     }
 }
@@ -111,6 +113,7 @@ impl std::error::Error for AppError {
             AppError::Codes(why) => Some(why),
             AppError::Corrections(why) => Some(why),
             AppError::Tasks(why) => Some(why),
+            AppError::Copies(_) => None,
         }
     }
 }
@@ -195,10 +198,13 @@ impl App {
         }
         let idempotency = Idempotency::new(stores.idempotency, Arc::clone(&keyring), clock.clone());
         let results = Arc::new(tasks::Results::new(stores.tasks.clone(), Arc::clone(&keyring)));
+        let copies = tasks::CopyStore::new(stores.tasks.clone(), Arc::clone(&keyring));
+        let copies = Arc::new(tasks::Copies::open(copies, &config).map_err(AppError::Copies)?);
         let parts = master_key::Parts {
             db: stores.directory,
             keyring,
             results: Arc::clone(&results),
+            copies: copies.store.clone(),
             directory: Arc::clone(&directory),
             idempotency: Arc::clone(&idempotency),
             clock: clock.clone(),
@@ -212,7 +218,7 @@ impl App {
             Arc::clone(&books),
             stores.projections.clone(),
             Arc::clone(&directory),
-            results,
+            (results, copies),
             (clock.clone(), entropy.clone()),
             tasks::Settings::from_config(&config),
         );
@@ -337,13 +343,14 @@ pub fn serve(mut config: Config) -> Result<(), RunError> {
     let summaries = summaries::Worker::start(Arc::clone(&app)).map_err(RunError::Summaries)?;
     let upkeep = Upkeep::start(Arc::clone(&app)).map_err(RunError::Poller)?;
     let task_poller = tasks::Poller::start(Arc::clone(&app.tasks)).map_err(RunError::Poller)?;
+    let copier = tasks::Copier::start(&app.tasks).map_err(RunError::Poller)?;
     let router = crate::api::router(Arc::clone(&app), &public_url);
     let gateway = Gateway::new(Arc::clone(&app), router, public_url);
     let server = Server::start(Arc::new(gateway), bound, workers).map_err(RunError::Serve)?;
     app.funding.check_all().map_err(RunError::Poller)?;
     signals.wait();
     tracing::info!("stopping");
-    drop((poller, summaries, upkeep, task_poller));
+    drop((poller, summaries, upkeep, task_poller, copier));
     server.stop_blocking(patience);
     notices.stop_blocking();
     app.stop_long_commands();

@@ -112,7 +112,7 @@ pub fn view(task: &Task, currency: &str) -> Value {
         "progress": task.progress,
         "created_at": task.created_ms / 1_000,
         "completed_at": task_lane::completed_at(task),
-        "expires_at": task.result_expires_ms.map(|ms| ms / 1_000),
+        "expires_at": task.expires_ms().map(|ms| ms / 1_000),
         "n": task.wish.images,
         "size": task.wish.resolution,
         "quality": task.wish.quality,

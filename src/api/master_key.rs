@@ -76,7 +76,12 @@ static INPUT: Shape = Shape {
 static RESEALED: Shape = Shape {
     name: "MasterKeyResealed",
     fields: &[
-        field!("sealed_anew", COUNT, Required, "Objects, kept answers and results of tasks"),
+        field!(
+            "sealed_anew",
+            COUNT,
+            Required,
+            "Objects, kept answers, results of tasks and keys of their copies"
+        ),
         field!("old_key_forgotten", Kind::Bool, Required, "False: it is still needed by somebody"),
     ],
 };

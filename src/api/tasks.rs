@@ -14,6 +14,7 @@ use super::route::{Call, PAGE, Param, Reply, Route};
 use super::shape::{COUNT, Field, Kind, Need, Shape, field};
 
 const STATE: Kind = Kind::OneOf(&["queued", "running", "succeeded", "failed", "cancelled", "expired"]);
+const COPIES: Kind = Kind::OneOf(&["pending", "kept", "failed", "removed"]);
 const MONEY: Kind = Kind::OneOf(&["held", "settled", "released"]);
 
 static FAILURE: Shape = Shape {
@@ -58,7 +59,9 @@ static TASK: Shape = Shape {
             Nullable,
             "Path of the result, once there is one; with the key that made it"
         ),
-        field!("result_expires_at", Kind::Time, Nullable, "When the upstream forgets the result"),
+        field!("result_expires_at", Kind::Time, Nullable, "When the result is no longer there"),
+        field!("copies", COPIES, Nullable, "How the copies of its results stand; null: there were never any"),
+        field!("copy_failure", Kind::Text, Nullable, "Why copying failed last; for operators"),
         field!("price", Kind::Text, Required, "Version frozen at acceptance"),
         field!("hold", Kind::Money, Required, "The most that it could cost"),
         field!("money", MONEY, Required, "What became of the hold"),
@@ -126,6 +129,7 @@ pub static ROUTES: &[Route] = &[
             Param { name: "key", about: "Only tasks of this key" },
             Param { name: "state", about: "Only tasks in this state" },
             Param { name: "model", about: "Only tasks of this model" },
+            Param { name: "copies", about: "Only tasks whose copies stand so" },
             Param { name: "since", about: "Made at or after this time" },
             Param { name: "until", about: "Made before this time" },
             PAGE[0],
@@ -188,7 +192,9 @@ fn view(call: &Call<'_>, task: &Task) -> Value {
         "upstream_model": shown.then_some(&task.upstream_model),
         "upstream_id": task.upstream_id,
         "download_url": (task.state == TaskState::Succeeded).then(|| format!("/v1/{}/{}/content", task.wish.kind.lane().path(), task.id)),
-        "result_expires_at": task.result_expires_ms.map(time_text),
+        "result_expires_at": task.expires_ms().map(time_text),
+        "copies": task.copies.as_ref().map(|copies| &*copies.state),
+        "copy_failure": task.copies.as_ref().filter(|_| shown).and_then(|copies| copies.failure.as_deref()),
         "price": task.price,
         "hold": task.hold.to_string(),
         "money": task.money.as_str(),
@@ -230,6 +236,7 @@ fn list(call: &Call<'_>) -> Result<Reply, Problem> {
         key: call.query_parsed::<KeyId>("key")?,
         state: state.transpose()?,
         model: call.query_text("model").map(str::to_owned),
+        copies: call.query_text("copies").map(str::to_owned),
         since_ms: time("since")?,
         until_ms: time("until")?,
         before: call.query_parsed::<TaskId>("cursor")?,

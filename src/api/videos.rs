@@ -105,7 +105,7 @@ pub fn view(task: &Task, currency: &str) -> Value {
         "progress": task.progress,
         "created_at": task.created_ms / 1_000,
         "completed_at": task_lane::completed_at(task),
-        "expires_at": task.result_expires_ms.map(|ms| ms / 1_000),
+        "expires_at": task.expires_ms().map(|ms| ms / 1_000),
         "seconds": (used_ms.unwrap_or(task.wish.duration_ms) / 1_000).to_string(),
         "size": task.wish.resolution,
         "remixed_from_video_id": null,

@@ -237,6 +237,8 @@ choices! {
         KeyParam = "key_param",
         KeyParamUpper = "key_param_upper"
     }
+    /// Where copies of what tasks made go.
+    CopiesTo { None = "none", Disk = "disk", S3 = "s3" }
     /// How the log is written.
     LogFormat { Text = "text", Json = "json" }
 }
@@ -326,6 +328,20 @@ text_rules! {
         value.as_deref().is_none_or(|host| {
             !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._:".contains(&byte))
         })
+    };
+    BucketName of Option<String> as "3 to 63 small letters, digits, dots and hyphens" = |value| {
+        value.as_deref().is_none_or(|name| {
+            let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-".contains(&byte);
+            (3..=63).contains(&name.len()) && name.bytes().all(plain) && !name.contains("..")
+        })
+    };
+    PlainWord of String as "letters, digits and hyphens" = |value| {
+        !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    };
+    PlainPath of String as "letters, digits, dots, hyphens and underscores, with slashes between them" = |value| {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+        let is_name = |part: &str| !part.is_empty() && !part.starts_with('.') && part.bytes().all(plain);
+        value.is_empty() || (value.len() <= 512 && value.trim_matches('/').split('/').all(is_name))
     };
     RsaPrivateKey of Option<Secret> as "an RSA private key of 2,048 bits or more, as PEM or its base64" = |value| {
         value.as_ref().is_none_or(|key| rsa::SigningKey::parse(key).is_some())

@@ -19,15 +19,15 @@ mod schema;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-pub use field::{EpaySignature, Level, LogFormat, MailTls, PayRates, Ranges};
+pub use field::{CopiesTo, EpaySignature, Level, LogFormat, MailTls, PayRates, Ranges};
 pub use load::{ConfigError, Origin, Problem, Sources};
 pub use print::{reference, sample};
 
 use crate::gateway::bodies::Bodies;
 use crate::secret::Secret;
 use field::{
-    Any, Between, DaysKept, Decimal, HexKey, HostName, HttpUrl, Letters, LongEnough, MailFrom, PostgresUrl,
-    RsaPrivateKey, RsaPublicKey, RsaPublicKeys, SealKey, TimeZone,
+    Any, Between, BucketName, DaysKept, Decimal, HexKey, HostName, HttpUrl, Letters, LongEnough, MailFrom,
+    PlainPath, PlainWord, PostgresUrl, RsaPrivateKey, RsaPublicKey, RsaPublicKeys, SealKey, TimeZone,
 };
 use schema::config;
 
@@ -254,6 +254,34 @@ config! {
         /// Time for which results are kept that came with an upstream's answer: pictures.
         result_kept_ms: u64 = 86_400_000, Between(60_000, 2_592_000_000);
     }
+    /// Copies of what tasks made, sealed, in storage of your own: they stay when an upstream has forgotten the result.
+    copies: Copies {
+        /// none, disk (`dir`) or s3 (the settings of that name). Copies that are there already are read and removed where
+        /// they are, as long as the settings of that place stay.
+        to: CopiesTo = CopiesTo::None, Any;
+        /// Time for which a copy is kept, from when it was made.
+        kept_days: u32 = 30, Between(1, 3_650);
+        /// Larger results are not copied.
+        bytes_max: u64 = 1 << 30, Between(1 << 10, 64 << 30);
+        /// Results that are copied at a time; each takes 9 MiB of memory.
+        at_a_time: u32 = 2, Between(1, 64);
+        /// Folder for copies on disk. Nodes that share a database must share it.
+        dir: Option<PathBuf> = None, Any;
+        /// Where S3, or storage that speaks like it, is: `https://s3.eu-central-1.amazonaws.com`.
+        s3_endpoint: Option<String> = None, HttpUrl;
+        /// Region that calls are signed for.
+        s3_region: String = "us-east-1".to_owned(), PlainWord;
+        /// Bucket for copies. It must be there already.
+        s3_bucket: Option<String> = None, BucketName;
+        /// What the name of every object begins with, such as `tallygate/copies`.
+        s3_prefix: String = String::new(), PlainPath;
+        /// Whether the bucket stands in the path (`https://host/bucket/…`) and not in the host's name.
+        s3_path_style: bool = true, Any;
+        /// Id of the access key. It needs to get, put and delete objects.
+        s3_access_key_id: Option<String> = None, Any;
+        /// Secret of the access key.
+        s3_secret_access_key: Option<Secret> = None, LongEnough(8);
+    }
     /// What the server writes about itself.
     log: Log {
         /// error, warn, info, debug or trace.
@@ -333,7 +361,28 @@ impl Config {
             let text = "is shorter than upstream.cool_down_ms".to_owned();
             return Err(("upstream", "cool_down_ms_max", text));
         }
+        self.copies.check()?;
         self.mail.check()
+    }
+}
+
+impl Copies {
+    fn check(&self) -> Result<(), (&'static str, &'static str, String)> {
+        let missing = |fields: &[(&'static str, bool)]| {
+            let missing = fields.iter().find(|(_, is_set)| !is_set);
+            missing.map(|(field, _)| ("copies", *field, "is needed where copies are kept".to_owned()))
+        };
+        let missing = match self.to {
+            CopiesTo::None => None,
+            CopiesTo::Disk => missing(&[("dir", self.dir.is_some())]),
+            CopiesTo::S3 => missing(&[
+                ("s3_endpoint", self.s3_endpoint.is_some()),
+                ("s3_bucket", self.s3_bucket.is_some()),
+                ("s3_access_key_id", self.s3_access_key_id.is_some()),
+                ("s3_secret_access_key", self.s3_secret_access_key.is_some()),
+            ]),
+        };
+        missing.map_or(Ok(()), Err)
     }
 }
 

@@ -63,7 +63,7 @@ fn unknown_settings_are_refused_with_their_place() {
         "tallygate.toml:1: listen must be inside of a section, such as [server]",
         "tallygate.toml:3: there is no setting server.lisen; did you mean server.listen?",
         "tallygate.toml:4: there is no section [servers]; known: server, tls, store, limits, alerts, retention, risk, upstream, holds, \
-         ledger, payments, tasks, log, mail, admin, secrets",
+         ledger, payments, tasks, copies, log, mail, admin, secrets",
         "tallygate.toml:6: log.level: expected error, warn, info, debug, trace",
         "tallygate.toml:7: log.format: expected a text in quotes",
     ];
@@ -342,5 +342,37 @@ fn i3_mail_has_a_server_and_a_sender_and_never_shows_its_password() {
     for (set, problem) in cases {
         let found = problems(&env(&set));
         assert!(found[0].starts_with(problem), "{found:?}");
+    }
+}
+
+#[test]
+fn g1_copies_have_all_that_their_storage_needs_and_never_show_its_secret() {
+    let to = |what| ("TALLYGATE_COPIES__TO", what);
+    let s3 = [
+        to("s3"),
+        ("TALLYGATE_COPIES__S3_ENDPOINT", "http://127.0.0.1:9000"),
+        ("TALLYGATE_COPIES__S3_BUCKET", "results"),
+        ("TALLYGATE_COPIES__S3_ACCESS_KEY_ID", "id"),
+        ("TALLYGATE_COPIES__S3_SECRET_ACCESS_KEY", "hunter2-of-the-bucket"),
+    ];
+    let config = Config::load(&env(&s3)).unwrap();
+    assert_eq!(config.copies.to, CopiesTo::S3);
+    assert!(!format!("{}{config:?}", config.print_effective()).contains("hunter2"));
+    let without = |left_out: usize| {
+        let set: Vec<_> = (0..s3.len()).filter(|at| *at != left_out).map(|at| s3[at]).collect();
+        problems(&env(&set))
+    };
+    for (left_out, field) in [(1, "endpoint"), (2, "bucket"), (3, "access_key_id"), (4, "secret_access_key")]
+    {
+        let problem = format!("copies.s3_{field}: is needed where copies are kept");
+        assert!(without(left_out)[0].starts_with(&problem), "{:?}", without(left_out));
+    }
+    assert!(problems(&env(&[to("disk")]))[0].starts_with("copies.dir: is needed"));
+    for (field, value) in
+        [("S3_PREFIX", "a/../b"), ("S3_PREFIX", "a//b"), ("S3_BUCKET", "Results/x"), ("TO", "tape")]
+    {
+        let name = format!("TALLYGATE_COPIES__{field}");
+        let found = problems(&env(&[(&name, value)]));
+        assert!(found[0].contains(": expected "), "{found:?}");
     }
 }

@@ -125,6 +125,7 @@ pub fn run(args: &DemoArgs, out: &mut dyn io::Write) -> Result<(), DemoError> {
     let summaries = summaries::Worker::start(Arc::clone(&app)).map_err(DemoError::Summaries)?;
     let upkeep = Upkeep::start(Arc::clone(&app)).map_err(DemoError::Poller)?;
     let task_poller = tasks::Poller::start(Arc::clone(&app.tasks)).map_err(DemoError::Poller)?;
+    let copier = tasks::Copier::start(&app.tasks).map_err(DemoError::Poller)?;
     let router = crate::api::router(Arc::clone(&app), &public_url);
     let gateway = Arc::new(Gateway::new(Arc::clone(&app), router, public_url.clone()));
     let server = Server::start(gateway, bound, workers).map_err(DemoError::Serve)?;
@@ -143,7 +144,7 @@ pub fn run(args: &DemoArgs, out: &mut dyn io::Write) -> Result<(), DemoError> {
     let told = if args.ready_json { ready.print_json(out) } else { ready.print_table(out) };
     told.map_err(DemoError::Output)?;
     signals.wait();
-    drop((poller, summaries, upkeep, task_poller));
+    drop((poller, summaries, upkeep, task_poller, copier));
     server.stop_blocking(std::time::Duration::from_millis(app.config.limits.shutdown_ms));
     notices.stop_blocking();
     app.books.close_blocking();

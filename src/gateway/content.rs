@@ -1,7 +1,9 @@
-//! What a task has made, fetched from its upstream with the gateway's own credential and passed on as it comes.
+//! What a task has made: from its copy where there is one, else fetched from its upstream with the gateway's own
+//! credential; passed on as it comes.
 //!
 //! Passes rungs 1 and 2 alone, as everything that a caller asks about its own tasks.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +16,7 @@ use tokio::time::timeout;
 use crate::api;
 use crate::catalogue::{Code, Refusal};
 use crate::id::TaskId;
-use crate::tasks::{Place, Task, TaskError, TaskState};
+use crate::tasks::{Fault, Kept, Place, Reader, Task, TaskError, TaskState};
 
 use super::answer::AnswerBody;
 use super::facts::Endpoint;
@@ -22,6 +24,7 @@ use super::pipeline::Arrival;
 use super::respond::{self, X_REQUEST_ID};
 use super::submit::blocking;
 use super::upstream::{Answer, AnswerStream, Call};
+use super::worker::Worker;
 
 impl Arrival {
     /// `lane`: where it is asked for.
@@ -55,25 +58,55 @@ impl Arrival {
             Endpoint::Images => (None, number(query)?),
             _ => (variant(query)?, 0),
         };
-        let tasks = Arc::clone(&app.tasks);
-        let found = blocking(move || {
-            let task = tasks.get(id)?;
-            if task.key != key || task.deleted_ms.is_some() || task.wish.kind.lane() != lane {
-                return Err(TaskError::NotFound);
+        let found = {
+            let tasks = Arc::clone(&app.tasks);
+            blocking(move || {
+                let task = tasks.get(id)?;
+                if task.key != key || task.deleted_ms.is_some() || task.wish.kind.lane() != lane {
+                    return Err(TaskError::NotFound);
+                }
+                let copy = if is_result(variant) { tasks.kept(id, number)? } else { None };
+                Ok((task, copy))
+            })
+        };
+        let (task, copy) = found.await.map_err(|why| api::Problem::from(why).refusal())?;
+        let copy = match copy {
+            None => None,
+            Some(Ok(kept)) => match self.copied(kept).await {
+                Ok(answer) => return Ok(answer),
+                Err(fault) => Some(fault),
+            },
+            Some(Err(fault)) => Some(fault),
+        };
+        let answer = self.at_its_source(&task, number, variant).await;
+        match (answer, copy) {
+            (Err(_), Some(fault @ Fault::Unavailable(_))) => {
+                tracing::warn!(task = %id, %fault, "a copy of a result cannot be read");
+                Err(Box::new(Refusal::new(Code::TaskResultUnavailable).param("task", id.to_string())))
             }
-            let place = tasks.place(&task, number, variant)?;
-            Ok((task, place))
-        });
-        let (task, place) = found.await.map_err(|why| api::Problem::from(why).refusal())?;
+            (answer, _) => answer,
+        }
+    }
+
+    /// From the gateway's own rows, or from whoever made it.
+    async fn at_its_source(
+        &self,
+        task: &Task,
+        number: u32,
+        variant: Option<&'static str>,
+    ) -> Result<Response<AnswerBody>, Box<Refusal>> {
+        let app = &self.worker.gateway.app;
         let now_ms = app.clock.now_ms();
         if task.result_expires_ms.is_some_and(|end| end <= now_ms) {
-            return Err(gone(id));
+            return Err(gone(task.id));
         }
-        let Some(place) = place else {
+        let (tasks, asked) = (Arc::clone(&app.tasks), task.clone());
+        let place = blocking(move || tasks.place(&asked, number, variant)).await;
+        let Some(place) = place.map_err(|why| api::Problem::from(why).refusal())? else {
             if task.state == TaskState::Succeeded {
-                return Err(not_found());
+                return Err(api::Problem::NotFound.refusal());
             }
-            return Err(Box::new(without_result(&task, now_ms)));
+            return Err(Box::new(without_result(task, now_ms)));
         };
         let (target, path, headers) = match place {
             Place::Here { content_type, content } => return Ok(self.here(&content_type, content)),
@@ -84,11 +117,34 @@ impl Arrival {
         let answer = self.worker.upstreams.send(call).await.map_err(|_| unreachable(&task.model))?;
         match answer.status.as_u16() {
             200 => Ok(self.pass_on(answer)),
-            404 | 410 => Err(gone(id)),
+            404 | 410 => Err(gone(task.id)),
             // An address that is signed for a while is refused behind it.
-            403 if task.results > 0 => Err(gone(id)),
+            403 if task.results > 0 => Err(gone(task.id)),
             _ => Err(unreachable(&task.model)),
         }
+    }
+
+    /// From the copy, whose first piece is known to be whole before anything of it is answered.
+    async fn copied(&self, kept: Kept) -> Result<Response<AnswerBody>, Fault> {
+        let (reader, first) = match kept.open(&self.worker.upstreams).await {
+            Ok(opened) => opened,
+            Err(fault) => {
+                lost(&self.worker, kept, &fault).await;
+                return Err(fault);
+            }
+        };
+        let mut headers = HeaderMap::with_capacity(3);
+        let kind = kept.copy.content_type.as_deref().unwrap_or_default();
+        if let Ok(kind) = HeaderValue::from_str(kind) {
+            headers.insert(header::CONTENT_TYPE, kind);
+        }
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(kept.copy.length));
+        if let Ok(id) = HeaderValue::from_bytes(&self.request.text()) {
+            headers.insert(X_REQUEST_ID, id);
+        }
+        let (pieces, body) = AnswerBody::pieces();
+        tokio::task::spawn_local(pass_copy(Rc::clone(&self.worker), kept, (reader, first), pieces));
+        Ok(respond::response(StatusCode::OK, headers, body))
     }
 
     /// What the gateway itself keeps.
@@ -128,6 +184,46 @@ async fn pass(mut body: AnswerStream, pieces: mpsc::Sender<Bytes>, idle: Duratio
             return;
         }
     }
+}
+
+/// The same of a copy. One that turns out not to be whole ends without its length, too.
+async fn pass_copy(
+    worker: Rc<Worker>,
+    kept: Kept,
+    (mut reader, first): (Reader, Option<Bytes>),
+    pieces: mpsc::Sender<Bytes>,
+) {
+    let mut next = first;
+    let idle = worker.gateway.idle_timeout;
+    while let Some(piece) = next {
+        if pieces.send(piece).await.is_err() {
+            return;
+        }
+        let silent = || Err(Fault::Unavailable("the storage is silent".to_owned()));
+        next = match timeout(idle, reader.next(&worker.upstreams)).await.unwrap_or_else(|_| silent()) {
+            Ok(next) => next,
+            Err(fault) => {
+                tracing::warn!(task = %kept.copy.task, %fault, "a copy of a result broke off");
+                return lost(&worker, kept, &fault).await;
+            }
+        };
+    }
+}
+
+/// What is not there, or not whole, is not offered again.
+async fn lost(worker: &Worker, kept: Kept, fault: &Fault) {
+    if matches!(fault, Fault::Unavailable(_)) {
+        return;
+    }
+    let (tasks, fault) = (Arc::clone(&worker.gateway.app.tasks), fault.clone());
+    if let Err(why) = blocking(move || tasks.copy_lost(kept.copy, &fault)).await {
+        tracing::warn!(%why, "a lost copy could not be noted");
+    }
+}
+
+/// Copies are made of the result itself, not of what an upstream shows of it besides.
+fn is_result(variant: Option<&str>) -> bool {
+    matches!(variant, None | Some("video"))
 }
 
 /// `?variant=`, as OpenAI's API has it.

@@ -16,7 +16,7 @@ use crate::idempotency::{Idempotency, IdempotencyError, Place};
 use crate::job::{Ended, Job, Progress};
 use crate::secret::{Keyring, Link, MasterKey, MasterKeyError, Secret};
 use crate::store::{Db, StoreError};
-use crate::tasks::{ResultPlace, Results, TaskError};
+use crate::tasks::{CopyStore, ResultPlace, Results, TaskError};
 
 use super::Source;
 use super::kept::{Stored, TurnRow};
@@ -31,6 +31,7 @@ pub struct Parts {
     pub directory: Arc<Directory>,
     pub idempotency: Arc<Idempotency>,
     pub results: Arc<Results>,
+    pub copies: CopyStore,
     pub clock: Arc<dyn Clock>,
 }
 
@@ -243,6 +244,16 @@ impl MasterKeys {
         let mut place = ResultPlace::default();
         while let Some((last, resealed)) =
             self.parts.results.reseal_after(place).map_err(TurnError::Results)?
+        {
+            (place, count) = (last, count + resealed);
+            progress.add(resealed);
+            if progress.is_stopped() {
+                return Ok((count, false));
+            }
+        }
+        let mut place = ResultPlace::default();
+        while let Some((last, resealed)) =
+            self.parts.copies.reseal_after(place).map_err(TurnError::Results)?
         {
             (place, count) = (last, count + resealed);
             progress.add(resealed);

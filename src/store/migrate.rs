@@ -63,7 +63,7 @@ pub const RECONCILE: Part = Part {
 };
 pub const TASKS: Part = Part {
     name: "tasks",
-    migrations: migrations!("tasks": 1 "0001_tasks", 2 "0002_images", 3 "0003_told_cost"),
+    migrations: migrations!("tasks": 1 "0001_tasks", 2 "0002_images", 3 "0003_told_cost", 4 "0004_copies"),
 };
 
 /// Every part.

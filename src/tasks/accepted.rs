@@ -68,6 +68,7 @@ impl Accepted {
             submitted_ms: None,
             ended_ms: None,
             deleted_ms: None,
+            copies: None,
             version: 1,
         }
     }

@@ -14,6 +14,7 @@
 mod accepted;
 mod charged;
 mod claim;
+mod copies;
 mod error;
 mod looks;
 mod owners;
@@ -31,6 +32,7 @@ mod used;
 pub use accepted::Accepted;
 pub use charged::{Charged, Fact, Verdict};
 pub use claim::Claim;
+pub use copies::{Carrier, Copier, Copies, CopyState, CopyStore, Fault, Kept, Reader, TaskCopies};
 pub use error::TaskError;
 pub use owners::Owners;
 pub use poll::Poller;

@@ -43,8 +43,8 @@ impl fmt::Debug for Made {
 /// Which result: its task and its number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ResultPlace {
-    task: u64,
-    number: u32,
+    pub(super) task: u64,
+    pub(super) number: u32,
 }
 
 /// Rows of results. Blocking.

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 
 use super::accepted::Accepted;
 use super::claim::{Claim, Claims};
+use super::copies::Copies;
 use super::error::TaskError;
 use super::looks::{Looks, OnItsWay};
 use super::owners::Owners;
@@ -87,6 +88,7 @@ pub struct Tasks {
     /// Since when its upstream has known nothing of a task that it took.
     pub(super) unknown_since_ms: Mutex<HashMap<TaskId, i64>>,
     pub(super) results: Arc<Results>,
+    pub(super) copies: Arc<Copies>,
 }
 
 /// Where a result is.
@@ -121,13 +123,14 @@ impl Tasks {
         books: Arc<Books>,
         projections: Projections,
         directory: Arc<Directory>,
-        results: Arc<Results>,
+        (results, copies): (Arc<Results>, Arc<Copies>),
         (clock, entropy): (Arc<dyn Clock>, Arc<dyn Entropy>),
         settings: Settings,
     ) -> Self {
         let http = HttpClient::new(clock.clone(), entropy.clone());
         Tasks {
             results,
+            copies,
             store: TaskStore { db },
             books,
             projections,
@@ -327,6 +330,7 @@ impl Tasks {
             tracing::warn!(task = %id, %why, "the upstream was not told to forget a task");
         }
         self.results.remove(id)?;
+        self.copies.store.remove(id, now_ms)?;
         self.change(id, |task| task.deleted_ms = task.deleted_ms.or(Some(now_ms)))
     }
 
@@ -430,6 +434,7 @@ impl Tasks {
                 result.insert_in(tx, id, expires_ms)?;
             }
             store::update_in(tx, &mut task)?;
+            self.copies.plan_in(tx, &mut task, now_ms)?;
             Ok(task)
         })?;
         self.follow(task)

@@ -2,6 +2,7 @@
 
 use ledger::Nano;
 
+use super::copies::TaskCopies;
 use super::task::{Failure, Task, TaskKind, TaskMoney, TaskState, Wish};
 use super::tried;
 use super::used::Used;
@@ -18,6 +19,8 @@ pub struct Search {
     pub kind: Option<TaskKind>,
     pub state: Option<TaskState>,
     pub model: Option<String>,
+    /// How their copies stand.
+    pub copies: Option<String>,
     /// Made at or after, and before: milliseconds since 1970.
     pub since_ms: Option<i64>,
     pub until_ms: Option<i64>,
@@ -34,7 +37,7 @@ const TASK: &str = "SELECT id, request, account, environment, api_key, project, 
      resolution, duration_ms, used, reference_hashes, prompt_hash, fingerprint, state, progress, failure_code, \
      failure_text, upstream_id, result_expires_ms, price, multiplier_ppm, hold_nano, money, charged_nano, \
      attempts, duplicates, poll_ms, polls, deadline_ms, created_ms, submitted_ms, ended_ms, deleted_ms, version, price_row, credential, \
-     quality, images, results, tried, cost_nano FROM tasks";
+     quality, images, results, tried, cost_nano, copy_state, copy_expires_ms, copy_failure FROM tasks";
 
 /// Rows of tasks. Blocking.
 #[derive(Clone)]
@@ -109,6 +112,9 @@ impl TaskStore {
         }
         if let Some(model) = &search.model {
             add("model =", model.into());
+        }
+        if let Some(copies) = &search.copies {
+            add("copy_state =", copies.into());
         }
         if let Some(since) = search.since_ms {
             add("created_ms >=", since.into());
@@ -261,6 +267,11 @@ fn parsed<T>(text: &str, parse: impl Fn(&str) -> Option<T>) -> Result<T> {
     parse(text).ok_or_else(|| StoreError::corrupt(format!("a task says {text} where that is no word")))
 }
 
+fn read_copies(row: &Row) -> Result<Option<TaskCopies>> {
+    let Some(state) = boxed(row, 44)? else { return Ok(None) };
+    Ok(Some(TaskCopies { state, expires_ms: row.maybe(45, Row::int)?, failure: boxed(row, 46)? }))
+}
+
 fn read_task(row: &Row) -> Result<Task> {
     let hashes = row.text(13)?.split_whitespace().map(Into::into).collect();
     let failure = boxed(row, 18)?.zip(boxed(row, 19)?);
@@ -304,6 +315,7 @@ fn read_task(row: &Row) -> Result<Task> {
         submitted_ms: row.maybe(33, Row::int)?,
         ended_ms: row.maybe(34, Row::int)?,
         deleted_ms: row.maybe(35, Row::int)?,
+        copies: read_copies(row)?,
         version: row.id(36)?,
         price_row: row.id(37)?,
         credential: row.u32(38)?,

@@ -8,6 +8,7 @@ use crate::gateway::request::{TaskWish, sha256};
 use crate::hex;
 use crate::id::{AccountId, ChannelId, KeyId, PriceId, ProjectId, RequestId, TaskId};
 
+use super::copies::TaskCopies;
 use super::upstream::Product;
 use super::used::Used;
 
@@ -265,6 +266,8 @@ pub struct Task {
     pub ended_ms: Option<i64>,
     /// Its owner does not want to see it any more.
     pub deleted_ms: Option<i64>,
+    /// How the copies of its results stand; `None`: there were never any. Written by those who make them.
+    pub copies: Option<TaskCopies>,
     pub version: u64,
 }
 
@@ -272,6 +275,12 @@ impl Task {
     /// What is left to do: its state is final, and the ledger has not followed yet.
     pub fn is_unsettled(&self) -> bool {
         self.state.is_final() && self.money == TaskMoney::Held
+    }
+
+    /// When its result is no longer there: the copy's end, where that is kept longer than its upstream does.
+    pub fn expires_ms(&self) -> Option<i64> {
+        let kept = self.copies.as_ref().and_then(|copies| copies.expires_ms);
+        self.result_expires_ms.max(kept)
     }
 
     /// So much of its unit, priced as it was held.

@@ -39,6 +39,7 @@ const SOURCES: &[&str] = &[
     include_str!("orders.rs"),
     include_str!("orders_refunds.rs"),
     include_str!("tasks.rs"),
+    include_str!("tasks_copies.rs"),
 ];
 
 /// C3: one cause, one code, one status. A code that the program can answer with is met in a scenario of these tests;

@@ -79,6 +79,7 @@ mod support;
 mod tasks;
 mod tasks_again;
 mod tasks_attempts;
+mod tasks_copies;
 mod tasks_images;
 mod tasks_mapped;
 mod tasks_owners;

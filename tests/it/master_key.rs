@@ -14,7 +14,7 @@ use tallygate::job::Ended;
 use tallygate::master_key::{self, MasterKeys, OpenError, Parts, Source, TurnError};
 use tallygate::secret::{Keyring, Secret};
 use tallygate::store::Stores;
-use tallygate::tasks::Results;
+use tallygate::tasks::{CopyStore, Results};
 
 use crate::on_both_backends;
 use crate::support::app::NOW_MS;
@@ -65,6 +65,7 @@ fn start_beside(
         keyring: Arc::clone(&keyring),
         directory: Arc::clone(&directory),
         idempotency: Arc::clone(&idempotency),
+        copies: CopyStore::new(stores.tasks.clone(), Arc::clone(&keyring)),
         results: Arc::new(Results::new(stores.tasks.clone(), Arc::clone(&keyring))),
         clock,
     };

@@ -5,7 +5,7 @@
 //! at its end what was made and what it costs. It is billed when it is done, its row on disk before that is told.
 //!
 //! Words in the text that change a job, for tests: `#polls=3` (questions until it is done), `#seconds=8` (how long it comes
-//! out), `#status=429` (it is not taken, with that status), `#lost` (the answer to its submission is a gateway's that gave
+//! out), `#bytes=100000` (how large its files are), `#status=429` (it is not taken, with that status), `#lost` (the answer to its submission is a gateway's that gave
 //! up), `#nameless` (that answer names no job), `#broken` (it ends without a result), `#paused` (a state that nobody
 //! knows), `#down` (questions about it are answered with 500), `#garbled` (with half a JSON), `#vanished` (with 404),
 //! `#empty` (it is done and has no address), `#gone` (its address leads nowhere), `#never` (it does not end).
@@ -24,6 +24,7 @@ use super::bill::{BillOutcome, Item};
 use super::chat::wish;
 use super::respond::{Body, full, gave_up, json};
 use super::server::{Server, caller_of, fresh_id};
+use super::videos::file_of;
 use crate::clock::{Clock, SystemClock};
 use crate::demo::prices::{DemoModel, STUDIO_IMAGE, STUDIO_VIDEO, model_at};
 use crate::hex;
@@ -264,7 +265,8 @@ fn file(number: &str, text: &str) -> Response<Body> {
     match hex::decode_vec(text) {
         Some(text) => {
             let text = String::from_utf8_lossy(&text).into_owned();
-            full(StatusCode::OK, "application/octet-stream", format!("file {number} of {text}").into())
+            let file = file_of(&text, format!("file {number} of {text}"));
+            full(StatusCode::OK, "application/octet-stream", file.into())
         }
         None => fault(StatusCode::NOT_FOUND, "no such file"),
     }

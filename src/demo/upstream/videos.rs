@@ -3,7 +3,7 @@
 //!
 //! Words in the prompt that change a job, for tests: `#polls=3` (questions until it is done), `#delay_ms=50` (how
 //! long the answer to its submission takes; the job is there at once), `#seconds=8` (how long it comes out),
-//! `#lost` (the answer to its submission is a gateway's that gave up).
+//! `#bytes=100000` (how large its file is), `#lost` (the answer to its submission is a gateway's that gave up).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -31,6 +31,17 @@ const POLLS: u64 = 2;
 const KEPT_S: i64 = 86_400;
 /// More jobs are not remembered.
 const JOBS_MAX: usize = 100_000;
+
+/// Largest file that can be wished for, in bytes.
+const FILE_BYTES_MAX: u64 = 64 << 20;
+
+/// A file that begins with these words, as large as the text wishes.
+pub(super) fn file_of(text: &str, mut words: String) -> String {
+    let bytes = wish(text, "#bytes").unwrap_or_default().min(FILE_BYTES_MAX);
+    let missing = usize::try_from(bytes).unwrap_or_default().saturating_sub(words.len());
+    words.extend(std::iter::repeat_n('.', missing));
+    words
+}
 
 /// The jobs of one upstream, in the order in which they came.
 #[derive(Default)]
@@ -240,7 +251,9 @@ impl Server {
         let made =
             self.jobs.lock().of(id).filter(|job| job.state == State::Done).map(|job| job.prompt.clone());
         match made {
-            Some(prompt) => full(StatusCode::OK, "video/mp4", format!("a video of {prompt}").into()),
+            Some(prompt) => {
+                full(StatusCode::OK, "video/mp4", file_of(&prompt, format!("a video of {prompt}")).into())
+            }
             None => not_found(id),
         }
     }

@@ -88,6 +88,12 @@ impl Station {
         self.restart_after(|_| {});
     }
 
+    /// The same, with other settings beside, or instead of, the usual ones.
+    pub fn restart_with(&mut self, settings: Vec<(&'static str, String)>) {
+        self.settings = settings;
+        self.restart();
+    }
+
     /// The same, with some work on what is on disk in between.
     pub fn restart_after(&mut self, work: impl FnOnce(&Backend)) {
         self.stop();
