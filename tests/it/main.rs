@@ -80,6 +80,8 @@ mod tasks;
 mod tasks_again;
 mod tasks_attempts;
 mod tasks_copies;
+mod tasks_copies_crash;
+mod tasks_copies_s3;
 mod tasks_images;
 mod tasks_mapped;
 mod tasks_owners;

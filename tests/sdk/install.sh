@@ -20,7 +20,7 @@ if [ "$(cat "$into/installed" 2>/dev/null || true)" != "$want" ]; then
     echo "$want" >"$into/installed"
 fi
 # The checks are those of this tree; Node finds its modules beside them.
-cp "$here/node/check.mjs" "$here/node/matrix.mjs" "$here/node/tasks_check.mjs" "$into/node/"
+cp "$here/node/check.mjs" "$here/node/matrix.mjs" "$here/node/tasks_check.mjs" "$here/node/s3.mjs" "$into/node/"
 mkdir -p "$into/node/clients"
 cp "$here"/node/clients/*.mjs "$into/node/clients/"
 cp "$here/refusals.json" "$into/"

@@ -2,6 +2,7 @@
 
 pub mod app;
 pub mod backend;
+pub mod bucket;
 pub mod child;
 pub mod demo;
 pub mod desk;
