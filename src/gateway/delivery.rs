@@ -23,6 +23,7 @@ use crate::tasks::upstream::{News, Question, Speech, Taken};
 use crate::tasks::{self, Made, Onward, Submission, Task, TaskError, Used};
 
 use super::attempt::{Attempting, Failure, Spent, code_of, header_pair};
+use super::bounds::Bounds;
 use super::convert::ConvertFault;
 use super::facts::Attempt;
 use super::failover::Failing;
@@ -50,6 +51,8 @@ pub(super) struct Delivery {
     pub attempt: Attempting,
     /// What it can use at the most.
     pub most: Usage,
+    /// Output tokens of one picture or film, at the most.
+    pub output_cap: u32,
     /// Of the dearest group that may serve it.
     pub multiplier_ppm_max: u64,
     /// Boot-clock time at which the request arrived.
@@ -204,7 +207,8 @@ impl Delivery {
         let Submission { request, body: asked, .. } = &self.submission;
         let Attempting { route, format, .. } = &self.attempt;
         let (route, format) = (Rc::clone(route), *format);
-        let call = MeteredCall { route, format, request: request.clone(), body: asked.clone() };
+        let bounds = Bounds::of(request, self.output_cap, &self.worker.gateway.app);
+        let call = MeteredCall { route, format, request: request.clone(), body: asked.clone(), bounds };
         let mut meter = Meter::new(Rc::new(call));
         meter.whole(&body);
         let (usage, source) = settle::sold(&self.price, &meter.read().await);

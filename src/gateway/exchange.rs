@@ -22,6 +22,7 @@ use crate::id::KeyId;
 use super::answer::{AnswerBody, CutOff};
 use super::attempt::{Attempting, Failure, Spent, Tried};
 use super::bodies::Body;
+use super::bounds::Bounds;
 use super::convert::{self, Envelope};
 use super::facts::{Admitted, Attempts, Ending, Endpoint};
 use super::failover::Failing;
@@ -106,6 +107,7 @@ impl Exchange {
             format: *format,
             request: self.request.clone(),
             body: self.body.clone(),
+            bounds: Bounds::of(&self.request, self.admitted.output_cap, &self.worker.gateway.app),
         }))
     }
 

@@ -1,4 +1,5 @@
-//! What an answer used: told by the upstream, or counted here and marked so.
+//! What an answer used: told by the upstream, or counted here and marked so – also where an upstream tells more than the
+//! call can have.
 
 use std::rc::Rc;
 
@@ -7,6 +8,7 @@ use ledger::{TokenClass, Unit, Usage};
 
 use crate::directory::Variant;
 
+use super::bounds::Bounds;
 use super::convert::Format;
 use super::facts::{AskedUnits, Endpoint, UsageSource};
 use super::outgoing;
@@ -52,6 +54,8 @@ pub struct MeteredCall {
     pub format: Format,
     pub request: ModelRequest,
     pub body: Bytes,
+    /// What it can use at the most.
+    pub bounds: Bounds,
 }
 
 /// What was used, and who says so.
@@ -118,9 +122,14 @@ impl Meter {
     /// The whole body of an answer.
     pub fn whole(&mut self, body: &[u8]) {
         self.told = provider::told(self.call.format, self.call.request.endpoint, body);
-        if self.told.usage.is_none() {
+        if self.believed(&self.told).is_none() {
             self.deliver_body(body);
         }
+    }
+
+    /// What was told, if the call can have used so much.
+    fn believed(&self, told: &Told) -> Option<Usage> {
+        told.usage.filter(|usage| self.call.bounds.has_tokens(usage))
     }
 
     /// The beginning of a body that is too long to be kept.
@@ -128,7 +137,9 @@ impl Meter {
         let mut tap = Tap::new(self.call.request.endpoint);
         tap.push(begun);
         self.tap = Some(tap);
-        self.deliver_body(begun);
+        if !self.is_made() {
+            self.delivered.begin(begun);
+        }
     }
 
     /// The next piece of it.
@@ -136,13 +147,22 @@ impl Meter {
         if let Some(tap) = &mut self.tap {
             tap.push(piece);
         }
+        self.delivered.more(piece.len());
     }
 
     fn deliver_body(&mut self, body: &[u8]) {
-        match self.call.request.endpoint {
-            Endpoint::Speech | Endpoint::ImageGenerations | Endpoint::ImageEdits => self.has_more = true,
-            _ => drop(self.delivered.push(body)),
+        if !self.is_made() {
+            self.delivered.push(body);
         }
+    }
+
+    /// Pictures and sound have no text; that they were delivered is noted.
+    fn is_made(&mut self) -> bool {
+        let endpoint = self.call.request.endpoint;
+        let is_made =
+            matches!(endpoint, Endpoint::Speech | Endpoint::ImageGenerations | Endpoint::ImageEdits);
+        self.has_more |= is_made;
+        is_made
     }
 
     fn take_out(&mut self) {
@@ -164,7 +184,7 @@ impl Meter {
             self.told = tap.told();
         }
         let told = std::mem::take(&mut self.told);
-        if let Some(usage) = told.usage {
+        if let Some(usage) = self.believed(&told) {
             if self.call.request.units.is_none() {
                 return Metered::told(Rc::clone(&self.call), usage);
             }
@@ -173,19 +193,21 @@ impl Meter {
         }
         self.take_out();
         let mut usage = Box::pin(self.count_tokens()).await;
-        if let Some(told) = &self.told_input {
+        if let Some(told) = self.told_input.as_ref().filter(|told| self.call.bounds.has_input(told)) {
             let of_input = |class: &TokenClass| class.parent() == TokenClass::Input;
             TokenClass::ALL.into_iter().filter(of_input).for_each(|class| usage.set(class, told.get(class)));
         }
+        // What stands beside tokens is believed, or not, by itself.
+        usage.units = told.usage.unwrap_or_default().units;
         Box::pin(self.with_units(usage, UsageSource::Counted, told)).await
     }
 
     /// What was sent and what came back, as the upstream had it. Off the worker's thread: the tables are built at the
     /// first use, and a long text takes a while.
     async fn count_tokens(&mut self) -> Usage {
-        let MeteredCall { route, format, request, body } = &*self.call;
+        let MeteredCall { route, format, request, body, bounds } = &*self.call;
         let model: Box<str> = outgoing::model(request, route).into();
-        let (format, request, body) = (*format, request.clone(), body.clone());
+        let (format, request, body, bounds) = (*format, request.clone(), body.clone(), *bounds);
         let delivered = std::mem::take(&mut self.delivered);
         self.has_more |= !delivered.is_empty();
         let counted = tokio::task::spawn_blocking(move || {
@@ -197,26 +219,29 @@ impl Meter {
             for (sum, more) in usage.tokens.iter_mut().zip(output.tokens) {
                 *sum = sum.saturating_add(more);
             }
-            usage
+            bounds.cut(usage)
         });
         // The task cannot fail but with the runtime, whose end releases the hold.
         counted.await.unwrap_or_default()
     }
 
-    /// Adds what is counted beside tokens, where the upstream did not tell it.
+    /// Adds what is counted beside tokens, where the upstream did not tell it, or tells what cannot be.
     async fn with_units(&self, usage: Usage, tokens_source: UsageSource, told: Told) -> Metered {
         let call = Rc::clone(&self.call);
         let (size, quality) = (told.size, told.quality);
         let mut metered = Metered { tokens_source, size, quality, ..Metered::told(call, usage) };
-        if let (Some(unit), Some(asked)) = (metered.unit(), self.call.request.units.as_deref())
-            && usage.units(unit) == 0
-        {
-            let (counted, source) = self.count_units(unit, asked, told.images).await;
-            metered.usage.set_units(unit, counted);
-            metered.units_source = source;
+        if let (Some(unit), Some(asked)) = (metered.unit(), self.call.request.units.as_deref()) {
+            let (bounds, told_units) = (&self.call.bounds, usage.units(unit));
+            if told_units == 0 || !bounds.has_units(unit, told_units) {
+                let (counted, source) = self.count_units(unit, asked, told.images).await;
+                metered.usage.set_units(unit, bounds.cut_units(counted));
+                metered.units_source = source;
+            }
             if unit == Unit::Second && tokens_source == UsageSource::Counted {
-                metered.usage.set(TokenClass::AudioIn, counted.div_ceil(MS_PER_AUDIO_TOKEN));
-                metered.tokens_source = source;
+                let ms = metered.usage.units(unit);
+                metered.usage.set(TokenClass::AudioIn, ms.div_ceil(MS_PER_AUDIO_TOKEN));
+                metered.tokens_source =
+                    std::cmp::max_by_key(tokens_source, metered.units_source, |s| *s as u8);
             }
         }
         metered

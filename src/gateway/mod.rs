@@ -4,6 +4,7 @@
 pub mod answer;
 mod attempt;
 pub mod bodies;
+mod bounds;
 pub mod channel_health;
 pub mod channel_test;
 mod content;

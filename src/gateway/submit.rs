@@ -224,6 +224,7 @@ impl Acceptance {
             task,
             submission: Submission { request, wish, body, media_type },
             most: decided.most(&admission.price),
+            output_cap: admission.admitted.output_cap,
             price: admission.price,
             attempt: admission.first,
             multiplier_ppm_max: admission.admitted.multiplier_ppm,

@@ -11,6 +11,7 @@ mod allocations;
 mod announcements;
 mod api;
 mod authorization;
+mod believed;
 mod bodies;
 mod books_torture;
 mod catalogue;

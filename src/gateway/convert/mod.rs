@@ -102,7 +102,7 @@ pub fn write(
 pub fn answer(from: Format, to: Format, body: &[u8], envelope: &Envelope) -> Result<Bytes, ReplyFault> {
     let body = std::str::from_utf8(body).map_err(|_| ReplyFault::new("it is not UTF-8"))?;
     let mut reply = read_reply(from, body)?;
-    reply.usage = reply.usage.or(envelope.counted);
+    reply.usage = envelope.counted.or(reply.usage);
     write_reply(to, &reply, envelope).map(Bytes::from)
 }
 

@@ -108,7 +108,7 @@ pub struct Envelope {
     pub include_usage: bool,
     /// Members of the request that a response tells again; empty in other formats.
     pub echo: Box<str>,
-    /// What was counted of a whole answer, for one whose upstream tells no usage.
+    /// What was counted of a whole answer, for one whose upstream tells no usage that is believed.
     pub counted: Option<Usage>,
 }
 

@@ -17,6 +17,7 @@ pub mod postgres;
 pub mod powercut;
 pub mod proxy;
 pub mod receiver;
+pub mod scripted;
 pub mod secrets;
 pub mod station;
 pub mod studio;

@@ -23,6 +23,15 @@ pub struct Delivered {
     one_choice: bool,
     kept_bytes: usize,
     beyond_bytes: u64,
+    /// Of a body that is not seen whole.
+    begun: Option<Begun>,
+}
+
+/// How much of the beginning of a body is text, in bytes.
+#[derive(Clone, Copy, Debug)]
+struct Begun {
+    text: u64,
+    json: u64,
 }
 
 /// Where an answer keeps its text.
@@ -117,6 +126,28 @@ impl Delivered {
         match serde_json::from_slice::<Message<'_>>(json) {
             Ok(message) => message.choices.iter().map(|choice| self.push_choice(choice.get())).sum(),
             Err(_) => self.push_text(0, json.get(from..).unwrap_or_default()),
+        }
+    }
+
+    /// Adds the text of the beginning of a whole body that goes on.
+    pub fn begin(&mut self, json: &[u8]) {
+        const OUTPUT: &[u8] = b"\"output\"";
+        let text = match self.shape {
+            // It says its request's settings again before it says anything of its own.
+            Shape::Response => {
+                let from = memmem::find(json, OUTPUT).map_or(json.len(), |at| at + OUTPUT.len());
+                self.push_text(0, json.get(from..).unwrap_or_default())
+            }
+            _ => self.push(json),
+        };
+        self.begun = Some(Begun { text: text as u64, json: json.len() as u64 });
+    }
+
+    /// So many bytes more of that body: as much of them is taken for text as of its beginning.
+    pub fn more(&mut self, bytes: usize) {
+        if let Some(begun) = self.begun {
+            let text = (bytes as u64).saturating_mul(begun.text).div_ceil(begun.json.max(1));
+            self.beyond_bytes = self.beyond_bytes.saturating_add(text);
         }
     }
 
@@ -239,7 +270,9 @@ fn members(json: &[u8], objects: &[&[u8]], mut visit: impl FnMut(&[u8], Value<'_
         let value = value.trim_ascii_start();
         match value.first() {
             Some(b'"') => {
-                let Some((text, behind)) = next_string(value) else { continue };
+                // What ends in the middle is the beginning of a longer body.
+                let cut = || (value.get(1..).unwrap_or_default(), <&[u8]>::default());
+                let (text, behind) = next_string(value).unwrap_or_else(cut);
                 visit(name, Value::Text(text));
                 rest = behind;
             }
