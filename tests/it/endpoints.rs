@@ -468,7 +468,7 @@ fn bad_input_names_the_field_at_every_route() {
         (
             "responses",
             json!({"model": "gpt-5-mini", "input": [{"role": "user", "content": [{"type": "input_file", "file_id": "f"}]}]}),
-            "input",
+            "input[0].content[0]",
         ),
         ("embeddings", json!({"model": "demo-embedding"}), "input"),
         ("embeddings", json!({"model": "demo-embedding", "input": 7}), "input"),
