@@ -40,7 +40,8 @@ impl Looks {
     /// `None`: somebody else looks at it, or it is on its way.
     pub fn try_take(&self, task: TaskId) -> Option<Look<'_>> {
         let is_free = !self.is_any_on_its_way(&[task]) && self.going.lock().insert(task);
-        is_free.then_some(Look { looks: self, task })
+        // One that is made is one that ends.
+        is_free.then(|| Look { looks: self, task })
     }
 
     pub fn on_its_way(self: &Arc<Self>, task: TaskId) -> OnItsWay {
@@ -79,6 +80,7 @@ mod tests {
         let [one, other] = [7, 8].map(TaskId::from_raw);
         let first = looks.take(one);
         assert!(looks.try_take(one).is_none() && looks.try_take(other).is_some());
+        assert!(looks.try_take(one).is_none(), "whoever was refused has ended nobody else's");
         std::thread::scope(|threads| {
             threads.spawn(|| {
                 drop(looks.take(one));
