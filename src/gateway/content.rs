@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -23,7 +23,7 @@ use super::facts::Endpoint;
 use super::pipeline::Arrival;
 use super::respond::{self, X_REQUEST_ID};
 use super::submit::blocking;
-use super::upstream::{Answer, AnswerStream, Call};
+use super::upstream::{Answer, AnswerStream};
 use super::worker::Worker;
 
 impl Arrival {
@@ -108,13 +108,14 @@ impl Arrival {
             }
             return Err(Box::new(without_result(task, now_ms)));
         };
-        let (target, path, headers) = match place {
+        let there = match place {
             Place::Here { content_type, content } => return Ok(self.here(&content_type, content)),
-            Place::There { target, path, headers } => (target, path, headers),
+            Place::There(there) => there,
         };
-        let call =
-            Call { target: &target, method: Method::GET, path: &path, headers: &headers, body: Bytes::new() };
-        let answer = self.worker.upstreams.send(call).await.map_err(|_| unreachable(&task.model))?;
+        let answer = there.fetch(&self.worker.upstreams).await.map_err(|why| {
+            tracing::warn!(task = %task.id, %why, "a result could not be fetched");
+            unreachable(&task.model)
+        })?;
         match answer.status.as_u16() {
             200 => Ok(self.pass_on(answer)),
             404 | 410 => Err(gone(task.id)),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hashbrown::HashMap;
 use http::header::{CONTENT_TYPE, USER_AGENT};
-use http::{HeaderName, HeaderValue, Uri};
+use http::{HeaderName, HeaderValue};
 use ledger::ReleaseReason;
 use parking_lot::Mutex;
 
@@ -13,6 +13,7 @@ use super::accepted::Accepted;
 use super::claim::{Claim, Claims};
 use super::copies::Copies;
 use super::error::TaskError;
+use super::fetch::There;
 use super::looks::{Looks, OnItsWay};
 use super::owners::Owners;
 use super::results::{Made, Results};
@@ -31,7 +32,7 @@ use crate::http_client::{Ask, HttpClient, Reply};
 use crate::id::{ChannelId, KeyId, RequestId, TaskId};
 use crate::store::{Db, Projections};
 
-const AGENT: &str = concat!("tallygate/", env!("CARGO_PKG_VERSION"));
+pub(super) const AGENT: &str = concat!("tallygate/", env!("CARGO_PKG_VERSION"));
 /// Addresses of pictures are good for an hour, as OpenAI tells of its own.
 const ADDRESS_KEPT_MS: i64 = 3_600_000;
 
@@ -94,13 +95,8 @@ pub struct Tasks {
 /// Where a result is.
 #[derive(Debug)]
 pub enum Place {
-    /// To be fetched.
-    There {
-        target: Target,
-        path: String,
-        /// The channel's own, where they are needed.
-        headers: Vec<(HeaderName, HeaderValue)>,
-    },
+    /// To be fetched, with the channel's own headers where they are needed.
+    There(There),
     Here {
         content_type: Box<str>,
         content: Bytes,
@@ -364,35 +360,17 @@ impl Tasks {
         let speech = Speech::of(task.wish.kind, &channel);
         let path = task.upstream_id.as_deref().and_then(|name| speech.content(name, variant));
         let Some(path) = path else { return Ok(None) };
-        let (target, headers) = (target(&channel)?, self.headers(task, &channel)?);
-        Ok(Some(Place::There { target, path, headers }))
+        let headers = self.headers(task, &channel)?;
+        let there = There::at_the_upstream(&channel.base_url, &path, channel.proxy.as_deref(), headers);
+        there.map(|there| Some(Place::There(there))).map_err(TaskError::Channel)
     }
 
-    /// An address that an upstream told. In clear text only that of the upstream itself is fetched from, so that
-    /// nobody is led to what else this machine can reach.
+    /// An address that an upstream told.
     fn address(&self, task: &Task, address: &str) -> Result<Place, TaskError> {
-        let unusable =
-            |why: &str| TaskError::Channel(format!("the address of a result cannot be used: {why}"));
-        let url: Uri = address.parse().map_err(|_| unusable("it is no URL"))?;
-        let (scheme, authority) =
-            (url.scheme_str().unwrap_or_default(), url.authority().map_or("", |own| own.as_str()));
-        let origin = format!("{scheme}://{authority}");
         let channel = self.channel(task)?;
-        let is_the_upstreams = channel
-            .base_url
-            .strip_prefix(&*origin)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-        if scheme != "https" && !is_the_upstreams {
-            return Err(unusable("it is in clear text, and not the upstream's own"));
-        }
-        let target = match &channel.proxy {
-            None => Target::parse(&origin),
-            Some(proxy) => Target::parse_via(&origin, proxy),
-        };
-        let target = target.map_err(|why| unusable(&why.to_string()))?;
-        let path = url.path_and_query().map_or("/", |path| path.as_str()).to_owned();
-        let agent = HeaderValue::from_static(AGENT);
-        Ok(Place::There { target, path, headers: vec![(USER_AGENT, agent)] })
+        let there = There::told(address, &channel.base_url, channel.proxy.as_deref());
+        let unusable = |why| TaskError::Channel(format!("the address of a result cannot be used: {why}"));
+        there.map(Place::There).map_err(unusable)
     }
 
     /// The one way into a final state: the first end that is written stands, whatever comes later. The ledger follows.

@@ -1,5 +1,7 @@
 //! G1: copies of what tasks made, in a folder: kept when its upstream has forgotten it, and never given out changed.
 
+use std::io::ErrorKind;
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -24,6 +26,7 @@ on_both_backends!(
     g1_what_a_crash_left_is_taken_up_and_nothing_is_left_over,
     g1_of_several_who_copy_each_result_one_does,
     g1_a_copy_is_read_when_the_master_key_has_turned,
+    g1_a_result_is_followed_where_its_upstream_leads_and_nowhere_else,
 );
 
 const MINUTE_MS: u64 = 60_000;
@@ -354,4 +357,28 @@ fn g1_a_copy_is_read_when_the_master_key_has_turned(backend: Backend) {
     });
     assert_eq!(content(&copied.studio, &id).text(), "a video of a cat");
     assert_eq!(std::fs::read(copied.files().pop().unwrap()).unwrap(), sealed);
+}
+
+fn g1_a_result_is_followed_where_its_upstream_leads_and_nowhere_else(backend: Backend) {
+    let copied = Copied::open(backend, &[]);
+    let elsewhere = TcpListener::bind("127.0.0.1:0").unwrap();
+    elsewhere.set_nonblocking(true).unwrap();
+    let port = elsewhere.local_addr().unwrap().port();
+    let [near, circle, away] =
+        ["#moved", "#circle", &format!("#away={port}")].map(|words| copied.made(&format!("a cat {words}")));
+    assert_eq!(content(&copied.studio, &near).text(), "a video of a cat #moved");
+    for led in [&circle, &away] {
+        refused(&content(&copied.studio, led), 502, "upstream_error");
+    }
+    // Whoever copies it is led the same way.
+    assert_eq!(copy(&copied.studio), 3);
+    assert_eq!(copies(&copied.studio, &near), ["kept", ""]);
+    let said = "its answer leads on, and it ";
+    for (led, why) in
+        [(&circle, "does so too often"), (&away, "is in clear text, and not the upstream's own")]
+    {
+        let reason = format!("the upstream was not reached: {said}{why}");
+        assert_eq!(copies(&copied.studio, led), ["pending", &reason]);
+    }
+    assert_eq!(elsewhere.accept().unwrap_err().kind(), ErrorKind::WouldBlock, "nobody came");
 }

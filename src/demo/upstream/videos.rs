@@ -3,13 +3,14 @@
 //!
 //! Words in the prompt that change a job, for tests: `#polls=3` (questions until it is done), `#delay_ms=50` (how
 //! long the answer to its submission takes; the job is there at once), `#seconds=8` (how long it comes out),
-//! `#bytes=100000` (how large its file is), `#lost` (the answer to its submission is a gateway's that gave up).
+//! `#bytes=100000` (how large its file is), `#moved` (the answer with its file leads to another one there), `#circle` (to
+//! itself), `#away=8000` (to that port), `#lost` (the answer to its submission is a gateway's that gave up).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Method, Request, Response, StatusCode, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use ledger::{Unit, Usage};
@@ -41,6 +42,23 @@ pub(super) fn file_of(text: &str, mut words: String) -> String {
     let missing = usize::try_from(bytes).unwrap_or_default().saturating_sub(words.len());
     words.extend(std::iter::repeat_n('.', missing));
     words
+}
+
+/// Where the answer with a file leads to instead.
+fn leads_to(prompt: &str, query: Option<&str>) -> Option<String> {
+    let away = wish(prompt, "#away").map(|port| format!("http://127.0.0.1:{port}/file"));
+    let circle = prompt.contains("#circle").then(|| "content".to_owned());
+    let is_first = query.is_none_or(|query| !query.contains("moved"));
+    let near = (prompt.contains("#moved") && is_first).then(|| "content?moved".to_owned());
+    away.or(circle).or(near)
+}
+
+fn moved(place: &str) -> Response<Body> {
+    let mut response = full(StatusCode::FOUND, "text/plain", "".into());
+    if let Ok(place) = HeaderValue::from_str(place) {
+        response.headers_mut().insert(header::LOCATION, place);
+    }
+    response
 }
 
 /// The jobs of one upstream, in the order in which they came.
@@ -194,7 +212,7 @@ impl Server {
                 json(StatusCode::OK, &self.jobs.lock().list(limit))
             }
             (&Method::GET, false, false) => self.video(id).await,
-            (&Method::GET, false, true) => self.video_content(id),
+            (&Method::GET, false, true) => self.video_content(id, request.uri().query()),
             (&Method::DELETE, false, false) => self.delete_video(id),
             _ => not_found(id),
         }
@@ -247,13 +265,16 @@ impl Server {
         }
     }
 
-    fn video_content(&self, id: &str) -> Response<Body> {
+    fn video_content(&self, id: &str, query: Option<&str>) -> Response<Body> {
         let made =
             self.jobs.lock().of(id).filter(|job| job.state == State::Done).map(|job| job.prompt.clone());
         match made {
-            Some(prompt) => {
-                full(StatusCode::OK, "video/mp4", file_of(&prompt, format!("a video of {prompt}")).into())
-            }
+            Some(prompt) => match leads_to(&prompt, query) {
+                Some(place) => moved(&place),
+                None => {
+                    full(StatusCode::OK, "video/mp4", file_of(&prompt, format!("a video of {prompt}")).into())
+                }
+            },
             None => not_found(id),
         }
     }

@@ -47,8 +47,17 @@ pub(super) async fn connect(
 ) -> Result<Io, ForwardError> {
     let failed = |source| ForwardError::Connect { source };
     let tcp = match &origin.proxy {
-        None => connect_tcp(&origin.address, origin.port, limit, public_only).await.map_err(failed)?,
+        None => {
+            let public_only = public_only || origin.public_only;
+            connect_tcp(&origin.address, origin.port, limit, public_only).await.map_err(failed)?
+        }
         Some(proxy) => {
+            if let Address::Ip(ip) = origin.address
+                && origin.public_only
+                && !is_public(ip)
+            {
+                return Err(failed(not_public()));
+            }
             let mut tcp =
                 connect_tcp(&proxy.address, proxy.port, limit, public_only).await.map_err(failed)?;
             tunnel(&mut tcp, origin).await.map_err(failed)?;
@@ -88,6 +97,10 @@ async fn tunnel(tcp: &mut TcpStream, origin: &Origin) -> io::Result<()> {
     }
 }
 
+fn not_public() -> io::Error {
+    io::Error::new(io::ErrorKind::PermissionDenied, "the address is not on the public internet")
+}
+
 async fn connect_tcp(
     address: &Address,
     port: u16,
@@ -95,8 +108,6 @@ async fn connect_tcp(
     public_only: bool,
 ) -> io::Result<TcpStream> {
     let may_call = |ip: IpAddr| !public_only || is_public(ip);
-    let not_public =
-        || io::Error::new(io::ErrorKind::PermissionDenied, "the address is not on the public internet");
     let name = match address {
         Address::Ip(ip) if !may_call(*ip) => return Err(not_public()),
         Address::Ip(ip) => return TcpStream::connect((*ip, port)).await,

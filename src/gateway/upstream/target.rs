@@ -35,6 +35,8 @@ pub(super) struct Origin {
     pub tls_name: Option<ServerName<'static>>,
     /// The HTTP proxy through which it is reached.
     pub proxy: Option<Proxy>,
+    /// Whether it is called only at an address of the public internet, whatever its name resolves to.
+    pub public_only: bool,
 }
 
 /// An HTTP proxy that opens tunnels (CONNECT).
@@ -126,8 +128,26 @@ impl Target {
             authority: target.origin.authority.clone(),
             tls_name: target.origin.tls_name.clone(),
             proxy: Some(Proxy { address: proxy.origin.address.clone(), port: proxy.origin.port }),
+            public_only: target.origin.public_only,
         };
         Ok(Self { origin: Arc::new(origin), ..target })
+    }
+
+    /// The same, called only at an address of the public internet: where a stranger has led to it. Connections to it are
+    /// pooled apart from others. Where a proxy is in between, it looks the name up.
+    #[must_use]
+    pub fn public_only(self) -> Self {
+        let known = &*self.origin;
+        let origin = Origin {
+            key: format!("{} in public", known.key),
+            address: known.address.clone(),
+            port: known.port,
+            authority: known.authority.clone(),
+            tls_name: known.tls_name.clone(),
+            proxy: known.proxy.clone(),
+            public_only: true,
+        };
+        Self { origin: Arc::new(origin), ..self }
     }
 
     /// Whether calls to it are encrypted.
@@ -154,7 +174,15 @@ impl Origin {
         let port = port.unwrap_or(usual);
         let scheme = if https { "https" } else { "http" };
         let authority = if port == usual { host.clone() } else { format!("{host}:{port}") };
-        Ok(Self { key: format!("{scheme}://{host}:{port}"), address, port, authority, tls_name, proxy: None })
+        Ok(Self {
+            key: format!("{scheme}://{host}:{port}"),
+            address,
+            port,
+            authority,
+            tls_name,
+            proxy: None,
+            public_only: false,
+        })
     }
 }
 

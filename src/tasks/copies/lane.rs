@@ -6,14 +6,13 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Method;
 use tokio::task::LocalSet;
 use tokio::time::timeout;
 
 use super::rows::{Copy, CopyState, Written};
 use super::sealed::{Damaged, Sealer};
 use super::storage::{Fault, PART_BYTES, Writer};
-use crate::gateway::upstream::{AnswerStream, Call, Settings, Tls, Upstreams};
+use crate::gateway::upstream::{AnswerStream, Settings, Tls, Upstreams};
 use crate::store::StoreError;
 use crate::tasks::error::TaskError;
 use crate::tasks::service::{Place, Tasks};
@@ -195,13 +194,11 @@ impl Tasks {
             Err(TaskError::Channel(why)) => return Err(Stop::Never(why)),
             Err(why) => return Err(Stop::Later(why.to_string())),
         };
-        let (target, path, headers) = match place {
+        let there = match place {
             Place::Here { content_type, content } => return Ok((Source::Here(Some(content)), content_type)),
-            Place::There { target, path, headers } => (target, path, headers),
+            Place::There(there) => there,
         };
-        let call =
-            Call { target: &target, method: Method::GET, path: &path, headers: &headers, body: Bytes::new() };
-        let answer = carrier.run(carrier.via.send(call));
+        let answer = carrier.run(there.fetch(&carrier.via));
         let answer = answer.map_err(|why| Stop::Later(format!("the upstream was not reached: {why}")))?;
         match answer.status.as_u16() {
             200 => {}

@@ -362,3 +362,23 @@ async fn a_connection_is_not_used_when_the_upstream_is_about_to_close_it() {
     };
     beside(calls, serve(&listener, answer, &Cell::default())).await;
 }
+
+#[tokio::test]
+async fn g1_what_is_for_the_public_internet_is_not_called_on_this_machine() {
+    let (listener, target) = listen().await;
+    let (client, counts) = (upstreams(quick()), Cell::new((0, 0)));
+    beside(
+        async {
+            // A connection is kept to the same place.
+            read_all(client.send(get(&target)).await.unwrap().body).await.unwrap();
+            let public = target.clone().public_only();
+            let refused = client.send(get(&public)).await.unwrap_err();
+            assert!(!refused.sent() && refused.to_string().contains("public"), "{refused}");
+            let name = Target::parse("http://localhost:9/v1").unwrap().public_only();
+            assert!(!client.send(get(&name)).await.unwrap_err().sent(), "whatever its name resolves to");
+        },
+        serve(&listener, OK, &counts),
+    )
+    .await;
+    assert_eq!(counts.get(), (1, 1));
+}
