@@ -64,6 +64,29 @@ fn h1_a_film_is_never_held_as_a_picture() {
     demo.nothing_stays_held();
 }
 
+/// H1, money: what goes to Gemini as a picture by its address says that it is one.
+#[test]
+fn h1_a_picture_by_its_address_is_said_to_be_one() {
+    let demo = Demo::start();
+    let content = json!({"role": "model", "parts": [{"text": "hi"}]});
+    let (address, requests) =
+        upstream(&json!({"candidates": [{"content": content, "finishReason": "STOP", "index": 0}],
+        "usageMetadata": {"promptTokenCount": 9, "candidatesTokenCount": 1, "totalTokenCount": 10}}));
+    channel(&demo, "gemini", "gemini-2.5-flash", address);
+    for (url, expected) in [
+        ("https://a.example/p.PNG?size=1", "image/png"),
+        ("https://a.example/watch", "image/jpeg"),
+        ("https://a.example/p.mp4", "image/jpeg"),
+    ] {
+        let image = json!({"type": "image_url", "image_url": {"url": url}});
+        let asked = json!({"model": "gemini-2.5-flash", "messages": [{"role": "user", "content": [image]}]});
+        demo.ask(&ask(&demo, "/v1/chat/completions", asked)).ok();
+        let data = requests.recv().unwrap().1["contents"][0]["parts"][0]["fileData"].clone();
+        assert_eq!((&data["mimeType"], &data["fileUri"]), (&json!(expected), &json!(url)));
+    }
+    demo.nothing_stays_held();
+}
+
 /// H1, money: what has another price at Anthropic, or is billed beside the answer, is refused by its name; its words for
 /// the usual pass.
 #[test]

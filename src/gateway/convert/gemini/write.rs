@@ -60,7 +60,8 @@ fn part(
             json.member("data").text(data).close('}').close('}');
         }
         Part::Image(Image::Url(url)) => {
-            json.open('{').member("fileData").open('{').member("fileUri").text(url).close('}').close('}');
+            json.open('{').member("fileData").open('{').member("mimeType").plain(media_type(url));
+            json.member("fileUri").text(url).close('}').close('}');
         }
         Part::Thinking { text, signature } => {
             json.open('{').member("text").text(text).member("thought").flag(true);
@@ -228,5 +229,20 @@ fn settings(json: &mut Json<'_>, conversation: &Conversation<'_>, target: &Targe
             Thinking::Effort(effort) => json.whole(effort.budget().into()),
         };
         json.member("includeThoughts").flag(thinking != Thinking::Off).close('}');
+    }
+}
+
+/// What a picture by its address is, as far as that tells. It is always said to be one: what is said to be nothing may
+/// be taken for a film, which costs as many times more.
+fn media_type(url: &Text<'_>) -> &'static str {
+    let url = url.unescaped();
+    let path = url.split(['?', '#']).next().unwrap_or_default();
+    match path.rsplit_once('.').map(|(_, ending)| ending.to_ascii_lowercase()).as_deref() {
+        Some("png") => "image/png",
+        Some("webp") => "image/webp",
+        Some("gif") => "image/gif",
+        Some("heic") => "image/heic",
+        Some("heif") => "image/heif",
+        _ => "image/jpeg",
     }
 }
