@@ -81,10 +81,10 @@ impl Refusal {
         self.limit.as_ref().map_or(self.code.layer(), |limit| &limit.scope)
     }
 
-    /// What `Retry-After` says. Answers that ask for patience always say for how long.
+    /// What `Retry-After` says. Answers that ask for patience always say for how long, and never for no time at all.
     pub fn patience_ms(&self) -> Option<u64> {
         let asks = self.code.retryable() && matches!(self.code.status(), 429 | 503);
-        self.retry_after_ms.or(asks.then_some(PATIENCE_DEFAULT_MS))
+        self.retry_after_ms.map(|ms| ms.max(1)).or(asks.then_some(PATIENCE_DEFAULT_MS))
     }
 }
 

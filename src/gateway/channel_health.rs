@@ -13,14 +13,18 @@ use std::time::Duration;
 
 use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
-use serde::Serialize;
 
 use crate::catalogue::Code;
-use crate::config::Upstream;
 use crate::directory::Channel;
 use crate::id::ChannelId;
 
 use super::facts::ChannelReading;
+
+mod policy;
+mod reason;
+
+pub use policy::RestPolicy;
+pub use reason::RestReason;
 
 const MINUTE_NS: u64 = 60_000_000_000;
 const NS_PER_MS: u64 = 1_000_000;
@@ -28,88 +32,6 @@ const NS_PER_MS: u64 = 1_000_000;
 const PLACE_WAIT_NS: u64 = 1_000_000_000;
 /// What waits to be told at the most.
 const TOLD_MAX: usize = 256;
-/// Longest rest that an upstream can ask for.
-const ASKED_MS_MAX: u64 = 3_600_000;
-
-/// Why a channel is not used now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-#[repr(u8)]
-pub enum RestReason {
-    /// The upstream refuses more requests for now.
-    RateLimited = 1,
-    /// It failed several times in a row.
-    Errors = 2,
-    /// It failed several times in a row, last by its silence.
-    Timeouts = 3,
-    /// The platform's account there has no money left.
-    OutOfCredit = 4,
-    /// It does not take the credential.
-    AuthFailed = 5,
-    /// It does not have the model that the channel names.
-    ModelMissing = 6,
-    /// As many calls are under way as the channel may have at a time.
-    Busy = 7,
-    /// As many calls were made within a minute as the channel may have.
-    RateReached = 8,
-    /// Its address or its credentials cannot be used.
-    Unusable = 9,
-}
-
-impl RestReason {
-    const ALL: [RestReason; 9] = [
-        RestReason::RateLimited,
-        RestReason::Errors,
-        RestReason::Timeouts,
-        RestReason::OutOfCredit,
-        RestReason::AuthFailed,
-        RestReason::ModelMissing,
-        RestReason::Busy,
-        RestReason::RateReached,
-        RestReason::Unusable,
-    ];
-
-    pub fn from_code(code: u8) -> Option<Self> {
-        Self::ALL.into_iter().find(|reason| *reason as u8 == code)
-    }
-
-    /// English and Chinese.
-    pub fn words(self) -> (&'static str, &'static str) {
-        match self {
-            RestReason::RateLimited => ("the upstream takes no more requests for now", "上游限流"),
-            RestReason::Errors => ("it failed several times in a row", "连续多次失败"),
-            RestReason::Timeouts => ("it did not answer several times in a row", "连续多次超时"),
-            RestReason::OutOfCredit => ("the upstream's account is out of credit", "上游账户余额不足"),
-            RestReason::AuthFailed => ("the upstream refused its credential", "上游拒绝了其凭证"),
-            RestReason::ModelMissing => ("the upstream does not have the model", "上游没有该模型"),
-            RestReason::Busy => ("it has as many calls at a time as it may have", "已达渠道并发上限"),
-            RestReason::RateReached => {
-                ("it had as many calls in a minute as it may have", "已达渠道每分钟调用上限")
-            }
-            RestReason::Unusable => {
-                ("its address or its credentials cannot be used", "渠道地址或凭证无法使用")
-            }
-        }
-    }
-
-    /// Of a fault of the ladder's last rung; `None`: no fault of the channel.
-    fn of(fault: Code) -> Option<Self> {
-        Some(match fault {
-            Code::UpstreamRateLimited => RestReason::RateLimited,
-            Code::UpstreamError | Code::StreamInterrupted => RestReason::Errors,
-            Code::UpstreamTimeout => RestReason::Timeouts,
-            Code::UpstreamOutOfCredit => RestReason::OutOfCredit,
-            Code::UpstreamAuthFailed => RestReason::AuthFailed,
-            Code::UpstreamModelMissing => RestReason::ModelMissing,
-            _ => return None,
-        })
-    }
-
-    /// Whether another credential of the channel may do better.
-    pub fn is_of_credential(self) -> bool {
-        matches!(self, RestReason::OutOfCredit | RestReason::AuthFailed)
-    }
-}
 
 /// That a channel cannot be used, and for how much longer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,39 +45,6 @@ impl Rest {
     pub fn reading(self, channel: ChannelId, at_ms: i64) -> ChannelReading {
         let left_ms = i64::try_from(self.left_ns.div_ceil(NS_PER_MS)).unwrap_or(i64::MAX);
         ChannelReading { channel, reason: self.reason, until_ms: at_ms.saturating_add(left_ms) }
-    }
-}
-
-/// When and for how long channels rest.
-#[derive(Clone, Copy, Debug)]
-pub struct RestPolicy {
-    /// Failures in a row.
-    pub failures: u32,
-    /// The first rest; each that follows without a success between is twice as long.
-    pub first_ms: u64,
-    pub max_ms: u64,
-}
-
-impl RestPolicy {
-    pub fn from_config(upstream: &Upstream) -> Self {
-        RestPolicy {
-            failures: upstream.cool_down_failures,
-            first_ms: upstream.cool_down_ms,
-            max_ms: upstream.cool_down_ms_max,
-        }
-    }
-
-    /// In nanoseconds, after so many rests in a row.
-    fn rest_ns(&self, reason: RestReason, rests: u32, asked: Option<Duration>) -> u64 {
-        let asked_ms =
-            asked.map(|asked| u64::try_from(asked.as_millis()).unwrap_or(u64::MAX).min(ASKED_MS_MAX));
-        let doubled = self.first_ms.saturating_mul(1_u64.checked_shl(rests.min(32)).unwrap_or(u64::MAX));
-        let own_ms = match reason {
-            // Somebody has to do something about it.
-            RestReason::OutOfCredit | RestReason::AuthFailed | RestReason::ModelMissing => self.max_ms,
-            _ => doubled.min(self.max_ms),
-        };
-        asked_ms.unwrap_or(own_ms).saturating_mul(NS_PER_MS)
     }
 }
 
@@ -351,8 +240,7 @@ impl Health {
     /// Forgets what was learnt with another address or other credentials.
     fn follow(&self, channel: &Channel) {
         let mut state = self.state.lock();
-        let is_same = state.base_url == channel.base_url && state.proxy == channel.proxy;
-        if is_same && state.sealed == channel.credentials {
+        if state.is_of(channel) {
             return;
         }
         state.base_url.clone_from(&channel.base_url);
@@ -422,11 +310,16 @@ impl Health {
         self.settle_flag(&state);
     }
 
-    /// An attempt failed. What an operator has to see to is told once, until the credential works again.
+    /// An attempt failed. What an operator has to see to is told once, until the credential works again. `channel`: as
+    /// it was when the attempt began; what failed with another address or other credentials says nothing of those that
+    /// it has now.
     pub fn failed(&self, channel: &Channel, fault: &Fault<'_>, now_ns: u64) -> Option<Told> {
         let reason = RestReason::of(fault.code)?;
         self.failed.fetch_add(1, Ordering::Relaxed);
         let mut state = self.state.lock();
+        if !state.is_of(channel) {
+            return None;
+        }
         state.last_failure = Some((now_ns, fault.code));
         let known = match reason.is_of_credential() {
             true => state.credentials.get_mut(fault.credential)?,
@@ -490,6 +383,12 @@ impl Health {
 }
 
 impl State {
+    /// Whether this was learnt with the channel's address and credentials.
+    fn is_of(&self, channel: &Channel) -> bool {
+        let is_same = self.base_url == channel.base_url && self.proxy == channel.proxy;
+        is_same && self.sealed == channel.credentials
+    }
+
     fn rest(&self, channel: &Channel, model: &str, now_ns: u64) -> Option<Rest> {
         if let Some(rest) = self.models.get(model).and_then(|known| known.rest(now_ns)) {
             return Some(rest);

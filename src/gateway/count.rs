@@ -26,6 +26,7 @@ use super::attempt::{Attempting, Failure, Spent, read_error};
 use super::bodies::Body;
 use super::convert::{Format, ReplyFault};
 use super::facts::{Attempts, Decided, Ending, Facts, Outcome, UsageSource};
+use super::failover;
 use super::ladder::{self, Caller, Scope};
 use super::outgoing::{Order, Outgoing};
 use super::pipeline::{Arrival, Asked, model_of, sees_money};
@@ -230,7 +231,10 @@ impl Counting {
             return self.arrival.without_books(&why);
         }
         let limit_ms = self.arrival.worker.gateway.header_timeout_ms;
-        let refusal = failure.refusal(&self.request.model, limit_ms);
+        let model = &*self.request.model;
+        let refusal = failure.refusal(model, limit_ms);
+        let key = self.decided.facts.credential.passed().map(|credential| credential.key);
+        let refusal = failover::with_patience(refusal, &self.arrival.worker, key, model);
         self.arrival.addressee(self.sees_account_money).refusal(&refusal)
     }
 

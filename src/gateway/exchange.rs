@@ -25,7 +25,7 @@ use super::bodies::Body;
 use super::bounds::Bounds;
 use super::convert::{self, Envelope};
 use super::facts::{Admitted, Attempts, Ending, Endpoint};
-use super::failover::Failing;
+use super::failover::{self, Failing};
 use super::meter::{Meter, Metered, MeteredCall};
 use super::outgoing::conversion;
 use super::request::ModelRequest;
@@ -152,7 +152,9 @@ impl Exchange {
 
     /// The upstream brought nothing: release, and say so.
     async fn fail(self: Box<Self>, failure: Failure) {
-        let refusal = failure.refusal(&self.request.model, self.worker.gateway.header_timeout_ms);
+        let model = &*self.request.model;
+        let refusal = failure.refusal(model, self.worker.gateway.header_timeout_ms);
+        let refusal = failover::with_patience(refusal, &self.worker, Some(self.key()), model);
         let response = self.addressee().refusal(&refusal);
         let ended = Ended {
             code: Some(failure.code),

@@ -21,6 +21,7 @@ use crate::tasks::{Accepted, Claim, Submission, Task, TaskError, Wish};
 use super::answer::AnswerBody;
 use super::delivery::{Delivery, Undelivered};
 use super::facts::{Checked, Endpoint, Facts};
+use super::failover;
 use super::ladder::{self, Caller};
 use super::pipeline::{Admission, AdmittedCall, Arrival, Asked};
 use super::request::TaskWish;
@@ -159,6 +160,7 @@ impl Arrival {
     /// Writes the task down and delivers it to an upstream; if the caller leaves, it goes on.
     async fn accept(self, call: AdmittedCall, submitting: Submitting) -> Response<AnswerBody> {
         let (model, sees_account_money) = (call.request.model.clone(), call.sees_account_money);
+        let key = call.held.decided().facts.credential.passed().map(|credential| credential.key);
         let (reply, answer) = oneshot::channel();
         let acceptance = Acceptance {
             worker: Rc::clone(&self.worker),
@@ -173,7 +175,9 @@ impl Arrival {
             Ok(Ok(task)) => self.shown(&task),
             Ok(Err(Undelivered::Failed(failure))) => {
                 let limit_ms = self.worker.gateway.header_timeout_ms;
-                self.addressee(sees_account_money).refusal(&failure.refusal(&model, limit_ms))
+                let refusal = failure.refusal(&model, limit_ms);
+                let refusal = failover::with_patience(refusal, &self.worker, key, &model);
+                self.addressee(sees_account_money).refusal(&refusal)
             }
             Ok(Err(Undelivered::Lost(why))) => self.without_books(&unavailable(&why)),
             // It ended without a word, so the books have stopped.

@@ -193,14 +193,15 @@ fn alone(demo: &Demo) {
 /// a channel that rests is not even asked, and when its rest has ended it is tried again.
 #[test]
 fn h2_a_call_whose_channels_all_rest_is_told_until_when() {
-    let demo = Demo::start_with(&[("TALLYGATE_UPSTREAM__COOL_DOWN_MS", "60000")]);
+    let demo = Demo::start_with(&[("TALLYGATE_UPSTREAM__COOL_DOWN_MS", "500")]);
     alone(&demo);
     let busy = channel(&demo, "busy", "demo-429", json!({}));
     let account = demo.account("anna", "10");
     let key = demo.key_of(&account, json!([]));
     let first = demo.ask(&ask(&key, "hello", false));
     assert_eq!((first.head.status, code(&first)), (503, "upstream_rate_limited".to_owned()));
-    // The upstream asked for two seconds.
+    // The upstream asked for two seconds, which is more than the shortest rest.
+    assert_eq!(first.head.header("retry-after"), Some("2"));
     let second = demo.ask(&ask(&key, "hello", false));
     let expected: Expected = ("channel_cooling_down", 503, "channel", "gateway", true);
     assert_refused(&demo, &second, expected);

@@ -17,6 +17,7 @@ mod books_torture;
 mod catalogue;
 mod channel_credit;
 mod channel_opening;
+mod channel_rests;
 mod channels;
 mod channels_bill;
 mod cli;

@@ -76,9 +76,9 @@ fn h2_a_channel_that_fails_rests_and_recovers() {
 #[test]
 fn h2_a_rate_limited_model_rests_as_long_as_the_upstream_says() {
     let scene = Scene::new(serde_json::json!({}));
-    let asked = Fault { retry_after: Some(Duration::from_secs(7)), ..fault(Code::UpstreamRateLimited, 0) };
+    let asked = Fault { retry_after: Some(Duration::from_secs(17)), ..fault(Code::UpstreamRateLimited, 0) };
     scene.health().failed(&scene.channel, &asked, 0);
-    assert_eq!(scene.rest(0), Some((RestReason::RateLimited, 7)));
+    assert_eq!(scene.rest(0), Some((RestReason::RateLimited, 17)));
     assert_eq!(scene.health().rest(&scene.channel, "other", 0), None);
     let absurd = Fault { retry_after: Some(Duration::from_secs(86_400)), ..asked };
     scene.health().failed(&scene.channel, &absurd, 0);
@@ -87,6 +87,56 @@ fn h2_a_rate_limited_model_rests_as_long_as_the_upstream_says() {
         Some((RestReason::RateLimited, 3_600)),
         "no upstream can ask for more than an hour"
     );
+}
+
+/// H2: what an upstream asks for makes a rest longer, never shorter than the settings have it.
+#[test]
+fn h2_no_upstream_shortens_a_rest() {
+    let soon = Some(Duration::from_secs(1));
+    let never = Some(Duration::ZERO);
+    let cases = [
+        (Code::UpstreamRateLimited, never, 10),
+        (Code::UpstreamRateLimited, soon, 10),
+        (Code::UpstreamOutOfCredit, soon, 60),
+        (Code::UpstreamAuthFailed, soon, 60),
+        (Code::UpstreamModelMissing, never, 60),
+        (Code::UpstreamOutOfCredit, Some(Duration::from_secs(90)), 90),
+        (Code::UpstreamAuthFailed, Some(Duration::MAX), 3_600),
+    ];
+    for (code, retry_after, rest_s) in cases {
+        let scene = Scene::new(serde_json::json!({}));
+        scene.health().failed(&scene.channel, &Fault { retry_after, ..fault(code, 0) }, 0);
+        assert_eq!(scene.rest(0).map(|(_, left)| left), Some(rest_s), "{code:?} {retry_after:?}");
+    }
+    let scene = Scene::new(serde_json::json!({}));
+    let error = Fault { retry_after: never, ..fault(Code::UpstreamError, 0) };
+    for _ in 0..3 {
+        scene.health().failed(&scene.channel, &error, 0);
+    }
+    assert_eq!(scene.rest(0), Some((RestReason::Errors, 10)));
+    scene.health().failed(&scene.channel, &error, 10 * SECOND);
+    assert_eq!(scene.rest(10), Some((RestReason::Errors, 20)), "it grows as well");
+}
+
+/// H2: a call that was under way with an old credential, or to an old address, says nothing of the new one.
+#[test]
+fn h2_a_late_failure_is_of_the_credential_that_the_call_had() {
+    let scene = Scene::new(serde_json::json!({"credentials": ["old"]}));
+    scene.health();
+    let changes = [
+        serde_json::json!({"credentials": ["new"]}),
+        serde_json::json!({"credentials": ["old"], "base_url": "http://127.0.0.1:2/v1"}),
+        serde_json::json!({"credentials": ["old"], "proxy": "http://127.0.0.1:3"}),
+    ];
+    for change in changes {
+        let changed = channel(change);
+        let health = scene.all.of(&changed);
+        for late in [Code::UpstreamAuthFailed, Code::UpstreamRateLimited] {
+            assert_eq!(health.failed(&scene.channel, &fault(late, 0), SECOND), None);
+        }
+        assert_eq!(health.rest(&changed, "m", SECOND), None);
+        assert_eq!(health.view(SECOND).last_failure, None);
+    }
 }
 
 /// S31: an account without credit is told once, whatever comes; its channel goes on with the other credential.
