@@ -8,8 +8,9 @@ use serde_json::value::RawValue;
 use smallvec::SmallVec;
 
 use super::Format;
-use super::object::ConvertFault;
+pub use super::setting::Setting;
 use super::text::Text;
+pub use super::thinking::{Effort, Thinking, Verbosity};
 
 /// A conversation that is to be answered.
 #[derive(Debug)]
@@ -24,6 +25,7 @@ pub struct Conversation<'a> {
     pub parallel_tools: Option<bool>,
     pub shape: Shape<'a>,
     pub thinking: Option<Thinking>,
+    pub verbosity: Option<Verbosity>,
     pub sampling: Sampling<'a>,
     /// The client's own cap on output tokens.
     pub output_cap: Option<u32>,
@@ -47,7 +49,7 @@ pub struct Turn<'a> {
 
 impl Turn<'_> {
     /// Index of the client's message that a part of this turn came in.
-    fn message_of(&self, part: &Part<'_>) -> usize {
+    pub fn message_of(&self, part: &Part<'_>) -> usize {
         let is_it = |known: &Part<'_>| {
             let inside = if let Part::ToolResult(result) = known { result.content.as_slice() } else { &[] };
             std::iter::once(known).chain(inside).any(|known| std::ptr::eq(known, part))
@@ -141,57 +143,6 @@ pub enum Shape<'a> {
     },
 }
 
-/// How much the model is to think.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Thinking {
-    Off,
-    /// As much as it likes.
-    Free,
-    /// In tokens, at most.
-    Budget(u32),
-    Effort(Effort),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Effort {
-    Minimal,
-    Low,
-    Medium,
-    High,
-}
-
-impl Effort {
-    pub fn read(text: &Text<'_>) -> Option<Self> {
-        [Effort::Minimal, Effort::Low, Effort::Medium, Effort::High]
-            .into_iter()
-            .find(|known| text.is(known.name()))
-    }
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Effort::Minimal => "minimal",
-            Effort::Low => "low",
-            Effort::Medium => "medium",
-            Effort::High => "high",
-        }
-    }
-
-    /// In tokens: the numbers that Gemini's own OpenAI-compatible route stands for.
-    pub fn budget(self) -> u32 {
-        match self {
-            Effort::Minimal | Effort::Low => 1_024,
-            Effort::Medium => 8_192,
-            Effort::High => 24_576,
-        }
-    }
-
-    /// The least effort that has this budget.
-    pub fn of_budget(tokens: u32) -> Self {
-        let fits = |effort: &Effort| tokens <= effort.budget();
-        [Effort::Low, Effort::Medium].into_iter().find(fits).unwrap_or(Effort::High)
-    }
-}
-
 /// How tokens are chosen, and when to stop.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Sampling<'a> {
@@ -206,58 +157,6 @@ pub struct Sampling<'a> {
     pub choices: Option<u32>,
 }
 
-/// A setting that a provider may not have, by what its clients call it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Setting {
-    Temperature,
-    TopK,
-    FrequencyPenalty,
-    PresencePenalty,
-    Seed,
-    Choices,
-    Shape,
-    Thinking,
-    ParallelTools,
-    OutputCap,
-    Stop,
-}
-
-impl Setting {
-    fn name(self, format: Format) -> &'static str {
-        use Setting::*;
-        match (format, self) {
-            (Format::Gemini, Temperature) => "generationConfig.temperature",
-            (Format::Gemini, TopK) => "generationConfig.topK",
-            (Format::Gemini, FrequencyPenalty) => "generationConfig.frequencyPenalty",
-            (Format::Gemini, PresencePenalty) => "generationConfig.presencePenalty",
-            (Format::Gemini, Seed) => "generationConfig.seed",
-            (Format::Gemini, Choices) => "generationConfig.candidateCount",
-            (Format::Gemini, Shape) => "generationConfig.responseMimeType",
-            (Format::Gemini, Thinking) => "generationConfig.thinkingConfig",
-            (Format::Gemini, OutputCap) => "generationConfig.maxOutputTokens",
-            (Format::Gemini, Stop) => "generationConfig.stopSequences",
-            (_, Temperature) => "temperature",
-            (_, TopK) => "top_k",
-            (_, FrequencyPenalty) => "frequency_penalty",
-            (_, PresencePenalty) => "presence_penalty",
-            (_, Seed) => "seed",
-            (_, Choices) => "n",
-            (Format::Anthropic, Shape) => "output_config.format",
-            (Format::Responses, Shape) => "text.format",
-            (_, Shape) => "response_format",
-            (Format::Anthropic, Thinking) => "thinking",
-            (Format::Responses, Thinking) => "reasoning.effort",
-            (_, Thinking) => "reasoning_effort",
-            (Format::Anthropic, ParallelTools) => "tool_choice.disable_parallel_tool_use",
-            (_, ParallelTools) => "parallel_tool_calls",
-            (Format::Responses, OutputCap) => "max_output_tokens",
-            (_, OutputCap) => "max_tokens",
-            (Format::Anthropic, Stop) => "stop_sequences",
-            (_, Stop) => "stop",
-        }
-    }
-}
-
 impl<'a> Conversation<'a> {
     pub fn new(origin: Format) -> Self {
         Self {
@@ -269,6 +168,7 @@ impl<'a> Conversation<'a> {
             parallel_tools: None,
             shape: Shape::Text,
             thinking: None,
+            verbosity: None,
             sampling: Sampling::default(),
             output_cap: None,
             user: None,
@@ -283,56 +183,6 @@ impl<'a> Conversation<'a> {
         if let Some(turn) = self.turns.last_mut() {
             turn.messages.push((turn.parts.len(), at));
             turn.parts.extend(parts);
-        }
-    }
-
-    pub fn setting_fault(
-        &self,
-        setting: Setting,
-        what: &'static str,
-        got: impl Into<Box<str>>,
-    ) -> ConvertFault {
-        ConvertFault::new(setting.name(self.origin), what, got)
-    }
-
-    /// A part of a turn that cannot be converted, told by the client's message.
-    pub fn part_fault(
-        &self,
-        turn: &Turn<'_>,
-        part: &Part<'_>,
-        what: &'static str,
-        got: &'static str,
-    ) -> ConvertFault {
-        let turns = match self.origin {
-            Format::Gemini => "contents",
-            Format::Responses => "input",
-            Format::OpenAi | Format::DeepSeek | Format::Anthropic => "messages",
-        };
-        ConvertFault::new(format!("{turns}[{}]", turn.message_of(part)), what, got)
-    }
-
-    /// A setting that the provider does not have; a number that changes nothing is none.
-    pub fn refuse_number(&self, setting: Setting, number: Option<&Number>) -> Result<(), ConvertFault> {
-        match number {
-            Some(number) if number.as_f64() != Some(0.0) || setting == Setting::Seed => Err(self
-                .setting_fault(
-                    setting,
-                    "nothing, as the provider of this model has no such setting",
-                    number.to_string(),
-                )),
-            _ => Ok(()),
-        }
-    }
-
-    /// More than one answer, where a provider gives one.
-    pub fn refuse_choices(&self) -> Result<(), ConvertFault> {
-        match self.sampling.choices {
-            Some(choices) if choices > 1 => Err(self.setting_fault(
-                Setting::Choices,
-                "1, as the provider of this model gives one answer",
-                choices.to_string(),
-            )),
-            _ => Ok(()),
         }
     }
 }

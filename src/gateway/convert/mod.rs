@@ -13,14 +13,17 @@ pub mod anthropic;
 pub mod conversation;
 pub mod gemini;
 mod json;
+mod names;
 mod object;
 pub mod openai;
 pub mod reply;
 pub mod responses;
+mod setting;
 mod stream;
 #[cfg(test)]
 mod tests;
 mod text;
+mod thinking;
 
 use bytes::Bytes;
 

@@ -181,10 +181,10 @@ impl<'a, 'p> Object<'a, 'p> {
     /// Whatever has not been taken cannot be converted.
     pub fn done(self) -> Result<(), ConvertFault> {
         match self.members.iter().find(|(_, value)| !is_nothing(value.get())) {
-            Some((name, value)) => Err(self
-                .path
-                .member(name)
-                .fault("nothing, as the provider of this model has no such field", kind_of(value.get()))),
+            Some((name, value)) => Err(self.path.member(name).fault(
+                "nothing, as it cannot be converted for the provider of this model",
+                kind_of(value.get()),
+            )),
             None => Ok(()),
         }
     }

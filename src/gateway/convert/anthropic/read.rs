@@ -32,7 +32,10 @@ pub fn read<'a>(body: &'a str, left: &mut LeftOut) -> Result<Conversation<'a>, C
     if let Some(raw) = top.take("tool_choice") {
         tool_choice(&mut conversation, raw, &path.member("tool_choice"))?;
     }
-    thinking(&mut conversation, &mut top, &path)?;
+    thinking(&mut conversation, &mut top, &path, left)?;
+    if let Some(raw) = top.take("context_management") {
+        context_management(raw, &path.member("context_management"), left)?;
+    }
     conversation.output_cap = top.whole("max_tokens")?;
     conversation.sampling = sampling(&mut top, &path)?;
     if let Some(raw) = top.take("metadata") {
@@ -200,7 +203,9 @@ fn thinking<'a>(
     conversation: &mut Conversation<'a>,
     top: &mut Object<'a, '_>,
     path: &Path<'_>,
+    left: &mut LeftOut,
 ) -> Result<(), ConvertFault> {
+    let mut disabled = false;
     if let Some(raw) = top.take("thinking") {
         let at = path.member("thinking");
         let mut object = Object::read(raw, &at)?;
@@ -212,7 +217,10 @@ fn thinking<'a>(
             ("enabled", None) => return Err(at.member("budget_tokens").fault("a whole number", "nothing")),
             ("adaptive", _) => Some(Thinking::Free),
             // Not to think is the default there, and not a wish.
-            ("disabled", _) => None,
+            ("disabled", _) => {
+                disabled = true;
+                None
+            }
             _ => return Err(at.member("type").fault("`enabled`, `adaptive` or `disabled`", "another type")),
         };
         object.done()?;
@@ -229,15 +237,40 @@ fn thinking<'a>(
     }
     if let Some(text) = config.text("effort")? {
         let effort = match Effort::read(&text) {
+            // Few models of others know more.
+            Some(Effort::XHigh) => Effort::High,
             None if text.is("max") => Effort::High,
             Some(effort) => effort,
             None => {
-                return Err(at.member("effort").fault("`low`, `medium`, `high` or `max`", "another effort"));
+                let what = "`low`, `medium`, `high`, `xhigh` or `max`";
+                return Err(at.member("effort").fault(what, "another effort"));
             }
         };
-        conversation.thinking = Some(Thinking::Effort(effort));
+        match disabled {
+            // What is left of it is no wish that others know.
+            true => left.add("output_config.effort"),
+            false => conversation.thinking = Some(Thinking::Effort(effort)),
+        }
     }
     config.done()
+}
+
+/// What the provider is to clear of a conversation by itself: thoughts may go or stay, as others take few of them back.
+fn context_management(raw: &RawValue, path: &Path<'_>, left: &mut LeftOut) -> Result<(), ConvertFault> {
+    let mut object = Object::read(raw, path)?;
+    let edits = path.member("edits");
+    for (at, raw) in object.list("edits")?.unwrap_or_default().into_iter().enumerate() {
+        let at = edits.index(at);
+        let mut edit = Object::read(raw, &at)?;
+        if !edit.need_text("type")?.is("clear_thinking_20251015") {
+            let what = "`clear_thinking_20251015`, as this model's provider clears nothing of a conversation by itself";
+            return Err(at.member("type").fault(what, "another type"));
+        }
+        edit.take("keep");
+        edit.done()?;
+        left.add("context_management");
+    }
+    object.done()
 }
 
 fn shape<'a>(raw: &'a RawValue, path: &Path<'_>) -> Result<Shape<'a>, ConvertFault> {

@@ -5,11 +5,15 @@ use super::super::conversation::{
     Conversation, Image, Part, Role, Setting, Shape, Thinking, ToolCall, ToolChoice, Turn, as_object,
 };
 use super::super::json::Json;
+use super::super::names;
 use super::super::object::{ConvertFault, LeftOut};
 use super::super::text::Text;
 
 /// The least that a model can be told to think (Anthropic's API reference, `budget_tokens`).
 const BUDGET_MIN: u32 = 1_024;
+
+/// The longest name of a user (`metadata.user_id`, there), in characters.
+const USER_CHARACTERS_MAX: usize = 256;
 
 /// The body for an upstream that speaks Anthropic's format.
 pub fn write(
@@ -45,11 +49,13 @@ pub fn write(
     json.close(']');
     tools(&mut json, conversation);
     settings(&mut json, conversation, cap)?;
+    conversation.leave_verbosity(left);
     if target.stream {
         json.member("stream").flag(true);
     }
     if let Some(user) = &conversation.user {
-        json.member("metadata").open('{').member("user_id").text(user).close('}');
+        let user = names::user(user, USER_CHARACTERS_MAX);
+        json.member("metadata").open('{').member("user_id").text(&user).close('}');
     }
     json.close('}');
     Ok(out)

@@ -349,7 +349,7 @@ fn thinking(raw: &RawValue, path: &Path<'_>) -> Result<Option<Thinking>, Convert
         None => None,
         Some(raw) => {
             let text = Text::of(raw).map(|text| Text::plain(&text.unescaped().to_ascii_lowercase()));
-            let effort = text.as_ref().and_then(Effort::read);
+            let effort = text.as_ref().and_then(Effort::read).filter(|effort| *effort != Effort::XHigh);
             let wrong =
                 || path.member("thinkingLevel").fault("minimal, low, medium or high", "another level");
             Some(Thinking::Effort(effort.ok_or_else(wrong)?))

@@ -38,6 +38,7 @@ pub fn write(
     json.member("generationConfig").open('{');
     settings(&mut json, conversation, target);
     json.close('}').close('}');
+    conversation.leave_verbosity(left);
     if conversation.user.is_some() {
         left.add("user");
     }

@@ -8,6 +8,7 @@ mod write;
 
 pub use answer::{read_reply, write_reply};
 pub use read::read;
-pub(super) use read::{effort, google_signature, image_of};
+pub(super) use read::{effort, google_signature, image_of, verbosity};
 pub use stream::{Reader, Writer};
+pub(super) use write::USER_CHARACTERS_MAX;
 pub use write::write;

@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 use super::super::Format;
 use super::super::conversation::{
     Conversation, Effort, Image, Part, Role, Sampling, Shape, Thinking, Tool, ToolCall, ToolChoice,
-    ToolResult,
+    ToolResult, Verbosity,
 };
 use super::super::object::{ConvertFault, LeftOut, Object, Path, kind_of, list};
 use super::super::text::Text;
@@ -34,16 +34,20 @@ pub fn read<'a>(body: &'a str, left: &mut LeftOut) -> Result<Conversation<'a>, C
         conversation.shape = shape(raw, &path.member("response_format"))?;
     }
     conversation.thinking = thinking(&mut top, &path)?;
+    if let Some(text) = top.text("verbosity")? {
+        conversation.verbosity = Some(verbosity(&text, &path.member("verbosity"))?);
+    }
     let newer = top.whole("max_completion_tokens")?;
     conversation.output_cap = newer.max(top.whole("max_tokens")?);
     conversation.sampling = sampling(&mut top, &path)?;
     let user = top.text("user")?;
     conversation.user = top.text("safety_identifier")?.or(user);
-    for name in ["prompt_cache_key", "prompt_cache_retention"] {
+    for name in ["prompt_cache_key", "prompt_cache_retention", "metadata"] {
         top.leave(name, left);
     }
     top.only("store", &["false"], "false, as the provider of this model stores nothing")?;
     top.only("logprobs", &["false"], "false, as the provider of this model tells no probabilities")?;
+    top.only("top_logprobs", &["0"], "0, as the provider of this model tells no probabilities")?;
     top.only("service_tier", &["\"auto\"", "\"default\""], "`auto` or `default`")?;
     top.only("modalities", &[r#"["text"]"#], "text alone")?;
     top.done()?;
@@ -61,7 +65,8 @@ fn sampling<'a>(top: &mut Object<'a, '_>, path: &Path<'_>) -> Result<Sampling<'a
     Ok(Sampling {
         temperature: top.number("temperature")?,
         top_p: top.number("top_p")?,
-        top_k: None,
+        // No field of OpenAI's, but of many that speak its format.
+        top_k: top.number("top_k")?,
         frequency_penalty: top.number("frequency_penalty")?,
         presence_penalty: top.number("presence_penalty")?,
         seed: top.number("seed")?,
@@ -77,7 +82,7 @@ fn texts<'a>(raw: &'a RawValue, path: &Path<'_>) -> Result<Vec<Text<'a>>, Conver
     list(raw, path)?.into_iter().enumerate().map(text).collect()
 }
 
-/// `reasoning_effort`, or DeepSeek's `thinking`.
+/// `reasoning_effort`, or `thinking`, which is DeepSeek's, and with a budget that of Anthropic's models elsewhere.
 fn thinking(top: &mut Object<'_, '_>, path: &Path<'_>) -> Result<Option<Thinking>, ConvertFault> {
     let effort = match top.text("reasoning_effort")? {
         None => None,
@@ -87,11 +92,17 @@ fn thinking(top: &mut Object<'_, '_>, path: &Path<'_>) -> Result<Option<Thinking
     let at = path.member("thinking");
     let mut object = Object::read(raw, &at)?;
     let kind = object.need_text("type")?;
+    let budget = object.whole("budget_tokens")?.map(Thinking::Budget);
     object.done()?;
     if kind.is("disabled") {
         return Ok(Some(Thinking::Off));
     }
-    Ok(effort.or(Some(Thinking::Free)))
+    Ok(budget.or(effort).or(Some(Thinking::Free)))
+}
+
+/// How much is to be said.
+pub fn verbosity(text: &Text<'_>, path: &Path<'_>) -> Result<Verbosity, ConvertFault> {
+    Verbosity::read(text).ok_or_else(|| path.fault("`low`, `medium` or `high`", "another word"))
 }
 
 /// How much thinking a word asks for.
@@ -99,7 +110,7 @@ pub fn effort(text: &Text<'_>, path: &Path<'_>) -> Result<Thinking, ConvertFault
     if text.is("none") {
         return Ok(Thinking::Off);
     }
-    let what = "`none`, `minimal`, `low`, `medium` or `high`";
+    let what = "`none`, `minimal`, `low`, `medium`, `high` or `xhigh`";
     Effort::read(text).map(Thinking::Effort).ok_or_else(|| path.fault(what, "another effort"))
 }
 

@@ -4,9 +4,13 @@ use super::super::conversation::{
     Conversation, Effort, Image, Part, Role, Setting, Shape, Thinking, ToolCall, ToolChoice, Turn,
 };
 use super::super::json::Json;
+use super::super::names;
 use super::super::object::{ConvertFault, LeftOut};
 use super::super::text::Text;
 use super::super::{Format, Target};
+
+/// The longest name of a user that OpenAI takes, in characters.
+pub(in super::super) const USER_CHARACTERS_MAX: usize = 64;
 
 /// The body for an upstream that speaks OpenAI's format, or DeepSeek's.
 pub fn write(
@@ -32,7 +36,7 @@ pub fn write(
     json.close(']');
     tools(&mut json, conversation);
     shape(&mut json, conversation, deep_seek)?;
-    settings(&mut json, conversation, target)?;
+    settings(&mut json, conversation, target, left)?;
     if target.stream {
         json.member("stream").flag(true);
         json.member("stream_options").open('{').member("include_usage").flag(true).close('}');
@@ -40,7 +44,7 @@ pub fn write(
     if conversation.user.is_some() && deep_seek {
         left.add("user");
     } else if let Some(user) = &conversation.user {
-        json.member("user").text(user);
+        json.member("user").text(&names::user(user, USER_CHARACTERS_MAX));
     }
     json.close('}');
     Ok(out)
@@ -265,6 +269,7 @@ fn settings(
     json: &mut Json<'_>,
     conversation: &Conversation<'_>,
     target: &Target<'_>,
+    left: &mut LeftOut,
 ) -> Result<(), ConvertFault> {
     let sampling = &conversation.sampling;
     conversation.refuse_number(Setting::TopK, sampling.top_k.as_ref())?;
@@ -272,6 +277,9 @@ fn settings(
     if deep_seek {
         conversation.refuse_number(Setting::Seed, sampling.seed.as_ref())?;
         conversation.refuse_choices()?;
+        conversation.leave_verbosity(left);
+    } else if let Some(verbosity) = conversation.verbosity {
+        json.member("verbosity").plain(verbosity.name());
     }
     let numbers = [
         ("temperature", &sampling.temperature),

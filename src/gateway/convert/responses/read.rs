@@ -7,7 +7,7 @@ use super::super::conversation::{
     Conversation, Part, Role, Sampling, Shape, Thinking, Tool, ToolCall, ToolChoice, ToolResult,
 };
 use super::super::object::{ConvertFault, LeftOut, Object, Path, kind_of, list};
-use super::super::openai::{effort, function, google_signature, image_of};
+use super::super::openai::{effort, function, google_signature, image_of, verbosity};
 use super::super::text::Text;
 
 /// The conversation of a body. Model, stream and its options are the caller's to know; metadata goes back as it came.
@@ -30,7 +30,7 @@ pub fn read<'a>(body: &'a str, left: &mut LeftOut) -> Result<Conversation<'a>, C
     }
     conversation.parallel_tools = top.flag("parallel_tool_calls")?;
     if let Some(raw) = top.take("text") {
-        conversation.shape = text_shape(raw, &path.member("text"))?;
+        text_settings(&mut conversation, raw, &path.member("text"))?;
     }
     if let Some(raw) = top.take("reasoning") {
         conversation.thinking = thinking(raw, &path.member("reasoning"))?;
@@ -43,7 +43,8 @@ pub fn read<'a>(body: &'a str, left: &mut LeftOut) -> Result<Conversation<'a>, C
     };
     let user = top.text("user")?;
     conversation.user = top.text("safety_identifier")?.or(user);
-    for name in ["prompt_cache_key", "prompt_cache_retention"] {
+    // The most calls are those of tools that the provider runs by itself, and none of them is converted.
+    for name in ["prompt_cache_key", "prompt_cache_retention", "client_metadata", "max_tool_calls"] {
         top.leave(name, left);
     }
     if let Some(raw) = top.take("include") {
@@ -242,15 +243,19 @@ fn tool_choice<'a>(raw: &'a RawValue, path: &Path<'_>) -> Result<ToolChoice<'a>,
     function::tool_choice(raw, path, |object| object.need_text("name"))
 }
 
-fn text_shape<'a>(raw: &'a RawValue, path: &Path<'_>) -> Result<Shape<'a>, ConvertFault> {
+fn text_settings<'a>(
+    conversation: &mut Conversation<'a>,
+    raw: &'a RawValue,
+    path: &Path<'_>,
+) -> Result<(), ConvertFault> {
     let mut object = Object::read(raw, path)?;
-    object.only("verbosity", &["\"medium\""], "`medium`, as the provider of this model has no other")?;
-    let shape = match object.take("format") {
-        None => Shape::Text,
-        Some(raw) => format(raw, &path.member("format"))?,
-    };
-    object.done()?;
-    Ok(shape)
+    if let Some(text) = object.text("verbosity")? {
+        conversation.verbosity = Some(verbosity(&text, &path.member("verbosity"))?);
+    }
+    if let Some(raw) = object.take("format") {
+        conversation.shape = format(raw, &path.member("format"))?;
+    }
+    object.done()
 }
 
 fn format<'a>(raw: &'a RawValue, path: &Path<'_>) -> Result<Shape<'a>, ConvertFault> {

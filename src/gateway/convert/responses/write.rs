@@ -5,7 +5,9 @@ use super::super::conversation::{
     Conversation, Effort, Image, Part, Role, Setting, Shape, Thinking, ToolChoice, ToolResult, Turn,
 };
 use super::super::json::Json;
+use super::super::names;
 use super::super::object::{ConvertFault, LeftOut};
+use super::super::openai::USER_CHARACTERS_MAX;
 use super::super::text::Text;
 use super::answer::call_members;
 
@@ -32,15 +34,23 @@ pub fn write(
     json.close(']');
     tools(&mut json, conversation);
     settings(&mut json, conversation, target)?;
-    if let Shape::Json | Shape::Schema { .. } = &conversation.shape {
-        shape(json.member("text"), &conversation.shape);
+    let shaped = !matches!(conversation.shape, Shape::Text);
+    if shaped || conversation.verbosity.is_some() {
+        json.member("text").open('{');
+        if let Some(verbosity) = conversation.verbosity {
+            json.member("verbosity").plain(verbosity.name());
+        }
+        if shaped {
+            shape(json.member("format"), &conversation.shape);
+        }
+        json.close('}');
     }
     json.member("store").flag(false);
     if target.stream {
         json.member("stream").flag(true);
     }
     if let Some(user) = &conversation.user {
-        json.member("safety_identifier").text(user);
+        json.member("safety_identifier").text(&names::user(user, USER_CHARACTERS_MAX));
     }
     json.close('}');
     Ok(out)
@@ -206,7 +216,7 @@ fn tools(json: &mut Json<'_>, conversation: &Conversation<'_>) {
 }
 
 fn shape(json: &mut Json<'_>, shape: &Shape<'_>) {
-    json.open('{').member("format").open('{');
+    json.open('{');
     match shape {
         Shape::Text => drop(json.member("type").plain("text")),
         Shape::Json => drop(json.member("type").plain("json_object")),
@@ -218,7 +228,7 @@ fn shape(json: &mut Json<'_>, shape: &Shape<'_>) {
             }
         }
     }
-    json.close('}').close('}');
+    json.close('}');
 }
 
 fn settings(

@@ -2,7 +2,7 @@
 
 use super::super::{Format, Rewritten, Target, request};
 
-fn convert(from: Format, to: Format, body: &str) -> Result<Rewritten, super::super::ConvertFault> {
+pub(super) fn convert(from: Format, to: Format, body: &str) -> Result<Rewritten, super::super::ConvertFault> {
     let target = Target {
         format: to,
         model: "m",
@@ -14,15 +14,15 @@ fn convert(from: Format, to: Format, body: &str) -> Result<Rewritten, super::sup
     request(from, body, &target)
 }
 
-fn refused(from: Format, to: Format, body: &str) -> String {
+pub(super) fn refused(from: Format, to: Format, body: &str) -> String {
     convert(from, to, body).expect_err(body).field.to_string()
 }
 
-fn became(from: Format, to: Format, body: &str) -> serde_json::Value {
+pub(super) fn became(from: Format, to: Format, body: &str) -> serde_json::Value {
     serde_json::from_slice(&convert(from, to, body).unwrap().body).unwrap()
 }
 
-const ASK: &str = r#""messages":[{"role":"user","content":"hi"}]"#;
+pub(super) const ASK: &str = r#""messages":[{"role":"user","content":"hi"}]"#;
 
 #[test]
 fn what_a_provider_does_not_have_is_refused_by_its_name() {
@@ -184,12 +184,11 @@ fn what_a_response_keeps_elsewhere_is_refused_by_its_name() {
         (r#""store":true"#, "store"),
         (r#""background":true"#, "background"),
         (r#""truncation":"auto""#, "truncation"),
-        (r#""max_tool_calls":3"#, "max_tool_calls"),
         (r#""include":["message.output_text.logprobs"]"#, "include[0]"),
         (r#""tools":[{"type":"web_search"}]"#, "tools[0].type"),
         (r#""tool_choice":{"type":"web_search"}"#, "tool_choice.type"),
-        (r#""text":{"verbosity":"low"}"#, "text.verbosity"),
-        (r#""reasoning":{"effort":"xhigh"}"#, "reasoning.effort"),
+        (r#""text":{"verbosity":"mute"}"#, "text.verbosity"),
+        (r#""reasoning":{"effort":"utmost"}"#, "reasoning.effort"),
         (r#""brand_new":1"#, "brand_new"),
     ] {
         for to in [Format::OpenAi, Format::Anthropic, Format::Gemini, Format::DeepSeek] {

@@ -2,6 +2,7 @@
 
 mod answers;
 mod cases;
+mod hints;
 mod requests;
 mod streams;
 

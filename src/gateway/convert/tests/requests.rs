@@ -7,7 +7,7 @@ use proptest::sample::select;
 
 use super::super::conversation::{
     Conversation, Effort, Image, Part, Role, Sampling, Shape, Thinking, Tool, ToolCall, ToolChoice,
-    ToolResult, Turn,
+    ToolResult, Turn, Verbosity,
 };
 use super::super::{Format, LeftOut, Target, Text, read, request, write};
 use super::pairs;
@@ -196,6 +196,7 @@ fn shape(from: Format, both: Both) -> impl Strategy<Value = Shape<'static>> {
 fn conversation(from: Format, to: Format) -> impl Strategy<Value = Conversation<'static>> {
     let both = Both::of(from, to);
     let thinking = select(vec![None, Some(Effort::Low), Some(Effort::Medium), Some(Effort::High)]);
+    let verbosity = prop::option::of(select(vec![Verbosity::Low, Verbosity::Medium, Verbosity::High]));
     let as_effort = matches!(from, Format::OpenAi | Format::Responses);
     (
         prop::collection::vec(text(), 0..3),
@@ -204,27 +205,30 @@ fn conversation(from: Format, to: Format) -> impl Strategy<Value = Conversation<
         (0..5, any::<bool>(), any::<bool>()),
         sampling(both),
         shape(from, both),
-        (thinking, 30_000u32..60_000, prop::option::of(name())),
+        (thinking, verbosity, 30_000u32..60_000, prop::option::of(name())),
     )
-        .prop_map(move |(system, turns, tools, choice, sampling, shape, (effort, cap, user))| {
-            let mut conversation = Conversation::new(from);
-            conversation.tool_choice = match (choice.0, tools.first()) {
-                (1, Some(_)) => Some(ToolChoice::Auto),
-                (2, Some(_)) => Some(ToolChoice::Any),
-                (3, Some(_)) => Some(ToolChoice::None),
-                (4, Some(tool)) => Some(ToolChoice::Named(tool.name.clone())),
-                _ => None,
-            };
-            let forced = matches!(&conversation.tool_choice, Some(choice) if *choice != ToolChoice::None);
-            conversation.parallel_tools = (choice.1 && forced && !both.gemini).then_some(choice.2);
-            conversation.thinking = effort.map(|effort| match as_effort {
-                true => Thinking::Effort(effort),
-                false => Thinking::Budget(effort.budget()),
-            });
-            conversation.output_cap = Some(cap);
-            conversation.user = user.filter(|_| !both.gemini);
-            Conversation { system, turns, tools, sampling, shape, ..conversation }
-        })
+        .prop_map(
+            move |(system, turns, tools, choice, sampling, shape, (effort, verbosity, cap, user))| {
+                let mut conversation = Conversation::new(from);
+                conversation.tool_choice = match (choice.0, tools.first()) {
+                    (1, Some(_)) => Some(ToolChoice::Auto),
+                    (2, Some(_)) => Some(ToolChoice::Any),
+                    (3, Some(_)) => Some(ToolChoice::None),
+                    (4, Some(tool)) => Some(ToolChoice::Named(tool.name.clone())),
+                    _ => None,
+                };
+                let forced = matches!(&conversation.tool_choice, Some(choice) if *choice != ToolChoice::None);
+                conversation.parallel_tools = (choice.1 && forced && !both.gemini).then_some(choice.2);
+                conversation.thinking = effort.map(|effort| match as_effort {
+                    true => Thinking::Effort(effort),
+                    false => Thinking::Budget(effort.budget()),
+                });
+                conversation.verbosity = verbosity.filter(|_| !both.anthropic && !both.gemini);
+                conversation.output_cap = Some(cap);
+                conversation.user = user.filter(|_| !both.gemini);
+                Conversation { system, turns, tools, sampling, shape, ..conversation }
+            },
+        )
 }
 
 /// All that a conversation says, but for where it stood.
@@ -240,13 +244,14 @@ fn facts(conversation: &Conversation<'_>) -> String {
         parallel_tools,
         shape,
         thinking,
+        verbosity,
         sampling,
         output_cap,
         user,
         ..
     } = conversation;
     out.push_str(&format!(
-        "{system:?}\n{tools:?}\n{tool_choice:?} {parallel_tools:?}\n{shape:?} {thinking:?}\n{sampling:?}\n{output_cap:?} {user:?}"
+        "{system:?}\n{tools:?}\n{tool_choice:?} {parallel_tools:?}\n{shape:?} {thinking:?} {verbosity:?}\n{sampling:?}\n{output_cap:?} {user:?}"
     ));
     out
 }
