@@ -10,6 +10,7 @@
 //! Must never: panic on any bytes, or take a field that it does not know for one that says nothing.
 
 pub mod anthropic;
+mod calls;
 pub mod conversation;
 pub mod gemini;
 mod json;
@@ -105,6 +106,7 @@ pub fn write(
 pub fn answer(from: Format, to: Format, body: &[u8], envelope: &Envelope) -> Result<Bytes, ReplyFault> {
     let body = std::str::from_utf8(body).map_err(|_| ReplyFault::new("it is not UTF-8"))?;
     let mut reply = read_reply(from, body)?;
+    calls::name_calls(&mut reply, &envelope.id);
     reply.usage = envelope.counted.or(reply.usage);
     write_reply(to, &reply, envelope).map(Bytes::from)
 }

@@ -76,6 +76,7 @@ pub enum Piece<'a> {
     ToolStart {
         choice: u32,
         tool: u32,
+        /// Empty where the upstream gave none.
         id: Text<'a>,
         name: Text<'a>,
         signature: Option<Text<'a>>,
@@ -93,6 +94,35 @@ pub enum Piece<'a> {
     /// The usage so far.
     Usage(Usage),
     End,
+}
+
+impl Piece<'_> {
+    pub fn into_owned(self) -> Piece<'static> {
+        match self {
+            Piece::Start { id, model } => {
+                Piece::Start { id: id.map(Text::into_owned), model: model.map(Text::into_owned) }
+            }
+            Piece::Text { choice, text } => Piece::Text { choice, text: text.into_owned() },
+            Piece::Thinking { choice, text } => Piece::Thinking { choice, text: text.into_owned() },
+            Piece::Signature { choice, signature } => {
+                Piece::Signature { choice, signature: signature.into_owned() }
+            }
+            Piece::Redacted { choice, data } => Piece::Redacted { choice, data: data.into_owned() },
+            Piece::ToolStart { choice, tool, id, name, signature } => Piece::ToolStart {
+                choice,
+                tool,
+                id: id.into_owned(),
+                name: name.into_owned(),
+                signature: signature.map(Text::into_owned),
+            },
+            Piece::ToolArguments { choice, tool, json } => {
+                Piece::ToolArguments { choice, tool, json: json.into_owned() }
+            }
+            Piece::Finish { choice, finish } => Piece::Finish { choice, finish: finish.into_owned() },
+            Piece::Usage(usage) => Piece::Usage(usage),
+            Piece::End => Piece::End,
+        }
+    }
 }
 
 /// What an answer is wrapped in that is not the upstream's.

@@ -1,11 +1,13 @@
 //! A stream that changes its format as it goes: the data of an upstream's event in, the client's events out.
 //!
-//! Promises: nothing is kept but what the client's format cannot say in pieces (arguments of a Gemini call) or says
+//! Promises: nothing is kept but what the client's format cannot say in pieces (arguments of a Gemini call), says in
+//! another order (calls of tools that an upstream mixed) or says
 //! at the end (reason and usage, and a response once more as a whole). Everything from the reason to end on comes out apart, so that the gateway can keep
 //! it back until the call is settled.
 
 use ledger::Usage;
 
+use super::calls::Calls;
 use super::reply::{Envelope, Piece, ReplyFault};
 use super::{Format, anthropic, gemini, openai, responses};
 
@@ -35,6 +37,7 @@ pub struct Converted {
 /// The conversion of one stream.
 pub struct StreamConverter {
     reader: Reader,
+    calls: Calls,
     writer: Writer,
     finished: bool,
 }
@@ -47,13 +50,14 @@ impl StreamConverter {
             Format::Gemini => Reader::Gemini(gemini::Reader::default()),
             Format::Responses => Reader::Responses(responses::Reader::default()),
         };
+        let calls = Calls::new(&envelope.id);
         let writer = match to {
             Format::OpenAi | Format::DeepSeek => Writer::OpenAi(openai::Writer::new(envelope)),
             Format::Anthropic => Writer::Anthropic(anthropic::Writer::new(envelope)),
             Format::Gemini => Writer::Gemini(gemini::Writer::new(envelope)),
             Format::Responses => Writer::Responses(Box::new(responses::Writer::new(envelope))),
         };
-        Self { reader, writer, finished: false }
+        Self { reader, calls, writer, finished: false }
     }
 
     /// Takes the data of an event.
@@ -62,11 +66,11 @@ impl StreamConverter {
         if !data.starts_with(b"{") && data != b"[DONE]" {
             return Err(ReplyFault::new("an event that is no object"));
         }
-        let (writer, finished) = (&mut self.writer, &mut self.finished);
+        let (writer, finished, calls) = (&mut self.writer, &mut self.finished, &mut self.calls);
         let mut tell = |piece: Piece<'_>| match piece {
             // Usage that was counted comes before the end, so the end is what `finish` writes.
             Piece::End => Ok(()),
-            piece => write(writer, finished, &piece, into),
+            piece => calls.pass(piece, &mut |piece| write(writer, finished, piece, into)),
         };
         match &mut self.reader {
             Reader::OpenAi(reader) => reader.read(data, &mut tell),
@@ -78,10 +82,14 @@ impl StreamConverter {
 
     /// The upstream has ended its stream, whole. `counted`: what was counted of one whose usage the upstream did not tell.
     pub fn finish(&mut self, counted: Option<Usage>, into: &mut Converted) -> Result<(), ReplyFault> {
-        if let Some(usage) = counted {
-            write(&mut self.writer, &mut self.finished, &Piece::Usage(usage), into)?;
+        // Whatever comes out now is the end of the answer.
+        self.finished = true;
+        let (writer, finished) = (&mut self.writer, &mut self.finished);
+        let usage = counted.map(Piece::Usage);
+        for piece in usage.into_iter().chain([Piece::End]) {
+            self.calls.pass(piece, &mut |piece| write(writer, finished, piece, into))?;
         }
-        write(&mut self.writer, &mut self.finished, &Piece::End, into)
+        Ok(())
     }
 }
 

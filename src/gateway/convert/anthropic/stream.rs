@@ -2,6 +2,7 @@
 
 use ledger::Usage;
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use super::super::json::Json;
 use super::super::reply::{Envelope, Finish, Piece, ReplyFault};
@@ -54,8 +55,8 @@ struct Delta<'a> {
 pub struct Reader {
     usage: UsageSoFar,
     tools: u32,
-    /// The block that grows is a call of a tool of the client's.
-    in_tool: bool,
+    /// The block that grows is a call of a tool of the client's, with what its beginning told of its arguments.
+    tool: Option<Text<'static>>,
 }
 
 type Tell<'t> = dyn FnMut(Piece<'_>) -> Result<(), ReplyFault> + 't;
@@ -71,7 +72,9 @@ impl Reader {
             }
             "content_block_start" => event.content_block.map_or(Ok(()), |block| self.begin(block, tell)),
             "content_block_delta" => event.delta.map_or(Ok(()), |delta| self.grow(delta, tell)),
+            "content_block_stop" => self.end_block(tell),
             "message_delta" => {
+                self.end_block(tell)?;
                 let tells_output = event.usage.is_some_and(|usage| usage.tells_output());
                 self.usage.tell(&event.usage.unwrap_or_default());
                 if let Some(Delta { stop_reason: Some(reason), stop_sequence, .. }) = event.delta {
@@ -86,7 +89,7 @@ impl Reader {
     }
 
     fn begin(&mut self, block: Block<'_>, tell: &mut Tell<'_>) -> Result<(), ReplyFault> {
-        self.in_tool = false;
+        self.end_block(tell)?;
         match block.kind.escaped() {
             "text" => told(block.text, tell, |text| Piece::Text { choice: 0, text }),
             "thinking" => told(block.thinking, tell, |text| Piece::Thinking { choice: 0, text }),
@@ -95,7 +98,8 @@ impl Reader {
                 let (Some(id), Some(name)) = (block.id, block.name) else {
                     return Err(ReplyFault::new("a tool call without an id or a name"));
                 };
-                self.in_tool = true;
+                let told = block.input.map_or("{}", RawValue::get);
+                self.tool = Some(Text::plain(told));
                 let tool = self.tools;
                 self.tools = tool.saturating_add(1);
                 tell(Piece::ToolStart { choice: 0, tool, id, name, signature: None })
@@ -108,11 +112,20 @@ impl Reader {
         told(delta.text, tell, |text| Piece::Text { choice: 0, text })?;
         told(delta.thinking, tell, |text| Piece::Thinking { choice: 0, text })?;
         told(delta.signature, tell, |signature| Piece::Signature { choice: 0, signature })?;
-        if !self.in_tool {
-            return Ok(());
+        let json = delta.partial_json.filter(|json| !json.is_empty());
+        match (json, &mut self.tool) {
+            (Some(json), Some(told)) => {
+                *told = Text::default();
+                tell(Piece::ToolArguments { choice: 0, tool: self.tools.saturating_sub(1), json })
+            }
+            _ => Ok(()),
         }
+    }
+
+    /// A call of which no piece came has the arguments that it began with.
+    fn end_block(&mut self, tell: &mut Tell<'_>) -> Result<(), ReplyFault> {
         let tool = self.tools.saturating_sub(1);
-        told(delta.partial_json, tell, |json| Piece::ToolArguments { choice: 0, tool, json })
+        told(self.tool.take(), tell, |json| Piece::ToolArguments { choice: 0, tool, json })
     }
 }
 

@@ -76,10 +76,9 @@ pub(super) struct WireCall<'a> {
 }
 
 impl<'a> WireCall<'a> {
-    /// A call by its number in the answer, as many calls have no id.
-    pub fn into_call(self, number: u32, signature: Option<Text<'a>>) -> ToolCall<'a> {
-        let id = self.id.filter(|id| !id.is_empty());
-        let id = id.unwrap_or_else(|| Text::plain(&format!("call_{}_{number}", self.name.unescaped())));
+    /// Many calls have no id; the empty one is given a name later.
+    pub fn into_call(self, signature: Option<Text<'a>>) -> ToolCall<'a> {
+        let id = self.id.unwrap_or_default();
         let arguments = Cow::Borrowed(self.args.map_or("{}", RawValue::get));
         ToolCall { id, name: self.name, arguments, signature }
     }
@@ -124,7 +123,7 @@ fn choice(candidate: Candidate<'_>) -> Choice<'_> {
     let mut calls = 0;
     for part in candidate.content.parts {
         if let Some(call) = part.function_call {
-            parts.push(Part::ToolCall(call.into_call(calls, part.thought_signature)));
+            parts.push(Part::ToolCall(call.into_call(part.thought_signature)));
             calls += 1;
         } else if let Some(text) = part.text.filter(|text| !text.is_empty()) {
             parts.push(match part.thought {

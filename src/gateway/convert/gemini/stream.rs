@@ -48,7 +48,7 @@ impl Reader {
         for part in candidate.content.parts {
             if let Some(call) = part.function_call {
                 let tool = self.next_tool(choice);
-                let call = call.into_call(tool, part.thought_signature);
+                let call = call.into_call(part.thought_signature);
                 let json = Text::plain(&call.arguments);
                 let ToolCall { id, name, signature, .. } = call;
                 tell(Piece::ToolStart { choice, tool, id, name, signature })?;

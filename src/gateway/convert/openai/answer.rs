@@ -102,15 +102,22 @@ fn choice(wire: WireChoice<'_>) -> Result<Choice<'_>, ReplyFault> {
     let said = [message.content, message.refusal];
     parts.extend(said.into_iter().flatten().filter(|text| !text.is_empty()).map(Part::Text));
     for call in message.tool_calls.unwrap_or_default() {
-        let (Some(id), Some(name)) = (call.id, call.function.name) else {
-            return Err(ReplyFault::new("a tool call without an id or a name"));
-        };
+        let name = call.function.name.ok_or_else(|| ReplyFault::new("a tool call without a name"))?;
+        let id = call.id.unwrap_or_default();
         let arguments = call.function.arguments.unwrap_or_default();
-        let arguments = Cow::Owned(arguments.unescaped().into_owned());
+        let arguments = whole_arguments(&arguments);
         parts.push(Part::ToolCall(ToolCall { id, name, arguments, signature: None }));
     }
     let finish = wire.finish_reason.as_ref().map_or(Finish::Stop, finish);
     Ok(Choice { index: wire.index, parts, finish })
+}
+
+/// The JSON of a call's arguments; of a call without any, an object without any.
+pub(in crate::gateway::convert) fn whole_arguments<'a>(text: &Text<'_>) -> Cow<'a, str> {
+    match text.unescaped() {
+        text if text.trim().is_empty() => Cow::Borrowed("{}"),
+        text => Cow::Owned(text.into_owned()),
+    }
 }
 
 /// Writes an answer.

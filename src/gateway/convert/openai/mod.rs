@@ -6,6 +6,7 @@ mod read;
 mod stream;
 mod write;
 
+pub(super) use answer::whole_arguments;
 pub use answer::{read_reply, write_reply};
 pub use read::read;
 pub(super) use read::{effort, google_signature, image_of, verbosity};

@@ -6,7 +6,7 @@ use super::super::conversation::ToolCall;
 use super::super::json::Json;
 use super::super::reply::{Envelope, Piece, ReplyFault};
 use super::super::text::Text;
-use super::answer::{Message, finish, head, reason, write_usage};
+use super::answer::{Message, WireCall, finish, head, reason, write_usage};
 use super::write::tool_call;
 use crate::gateway::provider::openai::usage_from_body;
 use ledger::Usage;
@@ -35,9 +35,22 @@ struct ChunkChoice<'a> {
 #[derive(Debug, Default)]
 pub struct Reader {
     started: bool,
-    /// The number of the last tool of each choice that called one.
-    tools: Vec<(u32, u32)>,
+    calls: Vec<Called>,
 }
+
+/// A call that has begun.
+#[derive(Debug)]
+struct Called {
+    choice: u32,
+    /// Its number as the upstream gives it; some give every call the same.
+    index: Option<u32>,
+    id: Text<'static>,
+    /// Its number in its choice.
+    tool: u32,
+}
+
+/// No answer has more calls.
+const CALLS_MAX: usize = 4096;
 
 impl Reader {
     pub fn read(
@@ -78,27 +91,53 @@ impl Reader {
             tell(Piece::Text { choice, text })?;
         }
         for call in delta.tool_calls.unwrap_or_default() {
-            let last = self.tools.iter().position(|(of, _)| *of == choice);
-            let known = last.and_then(|at| self.tools.get(at)).map(|(_, tool)| *tool);
-            let tool = call.index.or(known).unwrap_or(0);
-            if known != Some(tool) {
-                if known.is_some_and(|known| tool < known) {
-                    return Err(ReplyFault::new("arguments of a tool that had ended"));
-                }
-                let (Some(id), Some(name)) = (call.id, call.function.name) else {
-                    return Err(ReplyFault::new("a tool call without an id or a name"));
-                };
-                match last.and_then(|at| self.tools.get_mut(at)) {
-                    Some(entry) => entry.1 = tool,
-                    None => self.tools.push((choice, tool)),
-                }
-                tell(Piece::ToolStart { choice, tool, id, name, signature: None })?;
-            }
-            if let Some(json) = call.function.arguments.filter(|json| !json.is_empty()) {
+            let json = call.function.arguments.clone().filter(|json| !json.is_empty());
+            let tool = match self.known(choice, &call) {
+                Some(tool) => tool,
+                None => self.begin(choice, call, tell)?,
+            };
+            if let Some(json) = json {
                 tell(Piece::ToolArguments { choice, tool, json })?;
             }
         }
         Ok(())
+    }
+
+    /// The number of the call that this is more of. A name with another id begins a call, whatever its index is: some
+    /// servers give every call the same, or none.
+    fn known(&self, choice: u32, more: &WireCall<'_>) -> Option<u32> {
+        let id = more.id.as_ref().filter(|id| !id.is_empty());
+        let named = more.function.name.as_ref().is_some_and(|name| !name.is_empty());
+        let mut mine = self.calls.iter().rev().filter(|call| call.choice == choice);
+        let last = match (more.index, id) {
+            (None, Some(id)) if named => mine.find(|call| call.id == *id),
+            (index, _) => mine.find(|call| index.is_none() || call.index == index),
+        }?;
+        let begins = named
+            && match id {
+                Some(id) => last.id != *id,
+                None => last.id.is_empty() && more.index.is_none(),
+            };
+        (!begins).then_some(last.tool)
+    }
+
+    fn begin(
+        &mut self,
+        choice: u32,
+        call: WireCall<'_>,
+        tell: &mut dyn FnMut(Piece<'_>) -> Result<(), ReplyFault>,
+    ) -> Result<u32, ReplyFault> {
+        let name = call.function.name.filter(|name| !name.is_empty());
+        let name = name.ok_or_else(|| ReplyFault::new("a tool call without a name"))?;
+        if self.calls.len() >= CALLS_MAX {
+            return Err(ReplyFault::new("more calls of tools than an answer can have"));
+        }
+        let last = self.calls.iter().rev().find(|call| call.choice == choice);
+        let tool = last.map_or(0, |last| last.tool + 1);
+        let id = call.id.unwrap_or_default();
+        self.calls.push(Called { choice, index: call.index, id: id.clone().into_owned(), tool });
+        tell(Piece::ToolStart { choice, tool, id, name, signature: None })?;
+        Ok(tool)
     }
 }
 

@@ -1,12 +1,11 @@
 //! Whole answers.
 
-use std::borrow::Cow;
-
 use ledger::{TokenClass, Usage};
 use serde::Deserialize;
 
 use super::super::conversation::{Part, ToolCall};
 use super::super::json::Json;
+use super::super::openai::whole_arguments;
 use super::super::reply::{Choice, Envelope, Finish, Reply, ReplyFault};
 use super::super::text::Text;
 use crate::gateway::provider::openai::usage_from_body;
@@ -46,7 +45,7 @@ pub(super) struct Item<'a> {
     #[serde(borrow, default)]
     pub name: Option<Text<'a>>,
     #[serde(borrow, default)]
-    arguments: Option<Text<'a>>,
+    pub arguments: Option<Text<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -119,8 +118,7 @@ impl<'a> Item<'a> {
                 let (Some(id), Some(name)) = (self.call_id, self.name) else {
                     return Err(ReplyFault::new("a tool call without an id or a name"));
                 };
-                let arguments = self.arguments.unwrap_or_default().unescaped().into_owned();
-                let arguments = Cow::Owned(arguments);
+                let arguments = whole_arguments(&self.arguments.unwrap_or_default());
                 parts.push(Part::ToolCall(ToolCall { id, name, arguments, signature: None }));
             }
             _ => {}

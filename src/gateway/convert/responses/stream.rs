@@ -22,13 +22,19 @@ struct Event<'a> {
     item: Option<Item<'a>>,
     #[serde(borrow, default)]
     delta: Option<Text<'a>>,
+    #[serde(default)]
+    output_index: Option<u64>,
 }
 
 /// Reads the events of one stream.
 #[derive(Debug, Default)]
 pub struct Reader {
-    tools: u32,
+    /// Where the calls stand in the answer, by their numbers, and whether anything came of their arguments.
+    calls: Vec<(Option<u64>, bool)>,
 }
+
+/// No answer has more calls.
+const CALLS_MAX: usize = 4096;
 
 impl Reader {
     pub fn read(
@@ -52,13 +58,25 @@ impl Reader {
                 let (Some(id), Some(name)) = (item.call_id, item.name) else {
                     return Err(ReplyFault::new("a tool call without an id or a name"));
                 };
-                let tool = self.tools;
-                self.tools = tool.saturating_add(1);
+                if self.calls.len() >= CALLS_MAX {
+                    return Err(ReplyFault::new("more calls of tools than an answer can have"));
+                }
+                let tool = u32::try_from(self.calls.len()).unwrap_or(u32::MAX);
+                self.calls.push((event.output_index, false));
                 tell(Piece::ToolStart { choice: 0, tool, id, name, signature: None })
             }
             ("response.function_call_arguments.delta", Some(json), ..) => {
-                let tool = self.tools.saturating_sub(1);
+                let (tool, _) = self.call(event.output_index);
                 tell(Piece::ToolArguments { choice: 0, tool, json })
+            }
+            ("response.output_item.done", _, Some(item), _) if item.kind.is("function_call") => {
+                // A call of which no piece came has the arguments that its end tells.
+                match (self.call(event.output_index), item.arguments) {
+                    ((tool, false), Some(json)) if !json.is_empty() => {
+                        tell(Piece::ToolArguments { choice: 0, tool, json })
+                    }
+                    _ => Ok(()),
+                }
             }
             ("response.output_item.done", _, Some(item), _) if item.kind.is("reasoning") => {
                 match (item.tells_nothing(), item.encrypted_content) {
@@ -68,7 +86,7 @@ impl Reader {
                 }
             }
             ("response.completed" | "response.incomplete", _, _, Some(response)) => {
-                tell(Piece::Finish { choice: 0, finish: response.finish(self.tools > 0) })?;
+                tell(Piece::Finish { choice: 0, finish: response.finish(!self.calls.is_empty()) })?;
                 if let Some(usage) = usage_of_last_event(data) {
                     tell(Piece::Usage(usage))?;
                 }
@@ -76,6 +94,14 @@ impl Reader {
             }
             _ => Ok(()),
         }
+    }
+
+    /// The call that stands at a place, else the last, and whether anything had come of its arguments.
+    fn call(&mut self, at: Option<u64>) -> (u32, bool) {
+        let known = self.calls.iter().rposition(|(place, _)| at.is_some() && *place == at);
+        let number = known.unwrap_or(self.calls.len().saturating_sub(1));
+        let had = self.calls.get_mut(number).is_some_and(|(_, had)| std::mem::replace(had, true));
+        (u32::try_from(number).unwrap_or(u32::MAX), had)
     }
 }
 

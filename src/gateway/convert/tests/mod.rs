@@ -1,6 +1,7 @@
 //! Conversations, answers and streams go from each format to each other and back, and lose nothing that both can say.
 
 mod answers;
+mod calls;
 mod cases;
 mod hints;
 mod requests;
