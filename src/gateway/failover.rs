@@ -19,6 +19,8 @@ use super::worker::Worker;
 const ATTEMPTS_OF_CHANNEL_MAX: usize = 2;
 /// Whoever has to wait waits for as long at the least.
 const PATIENCE_MS_MIN: u64 = 1_000;
+/// No upstream keeps a caller waiting for longer.
+const PATIENCE_MS_MAX: u64 = 3_600_000;
 const NS_PER_MS: u64 = 1_000_000;
 
 /// A call whose attempts so far have failed.
@@ -94,21 +96,21 @@ impl Failing<'_> {
 }
 
 /// A refusal of a call that no channel answered, with how long its caller has to wait: until the first of the channels
-/// that could serve it has rested, whatever an upstream asked for. Where none has to be waited for, a second is enough.
+/// that could serve it has rested, whatever an upstream asked for. Where none rests, what was asked for is all that is known.
 pub(super) fn with_patience(
     mut refusal: Refusal,
     worker: &Worker,
     key: Option<KeyId>,
     model: &str,
 ) -> Refusal {
-    let is_asked = refusal.patience_ms().is_some();
+    let asked_ms = refusal.patience_ms().map(|ms| ms.clamp(PATIENCE_MS_MIN, PATIENCE_MS_MAX));
     refusal.retry_after_ms = None;
     if !refusal.code.retryable() {
         return refusal;
     }
-    match key.and_then(|key| first_end_ms(worker, key, model)) {
-        Some(wait_ms) => refusal.retry_after_ms(wait_ms.max(PATIENCE_MS_MIN)),
-        None if is_asked => refusal.retry_after_ms(PATIENCE_MS_MIN),
+    let rest_ms = key.and_then(|key| first_end_ms(worker, key, model));
+    match rest_ms.map(|ms| ms.max(PATIENCE_MS_MIN)).or(asked_ms) {
+        Some(wait_ms) => refusal.retry_after_ms(wait_ms),
         None => refusal,
     }
 }

@@ -382,7 +382,6 @@ fn h1_a_response_of_another_provider_says_what_it_cannot() {
         (json!({"previous_response_id": "resp_1"}), "previous_response_id"),
         (json!({"tools": [{"type": "web_search"}]}), "tools[0]"),
         (json!({"store": true}), "store"),
-        (json!({"max_tool_calls": 2}), "max_tool_calls"),
     ] {
         let reply = ask("claude-sonnet-4-5", more);
         let error = &reply.json()["error"];
