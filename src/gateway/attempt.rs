@@ -16,7 +16,7 @@ use crate::catalogue::{Code, Refusal};
 use super::channel_health::{Fault, Place, Rest, RestReason};
 use super::convert::{self, ConvertFault, Envelope, Format, LeftOut, ReplyFault, responses};
 use super::exchange::Exchange;
-use super::facts::{Attempt, CostBasis, Endpoint, UsageSource};
+use super::facts::{Attempt, CostBasis, Endpoint, Output, UsageSource};
 use super::ladder::Candidate;
 use super::opening::{Closed, Opened};
 use super::outgoing::{Order, Outgoing, conversion};
@@ -246,7 +246,13 @@ impl Exchange {
         if self.request.stream && is_event_stream(&answer) {
             return Box::pin(self.open(answer)).await;
         }
-        self.read_whole(answer).await
+        let tried = self.read_whole(answer).await;
+        let is_whole = matches!(tried, Tried::Whole { .. } | Tried::Large { .. });
+        // A client that reads events cannot read it; of sound and pictures some models have no streams.
+        if is_whole && self.request.stream && self.request.endpoint.output() == Output::Capped {
+            return Tried::Failed(ReplyFault::new("it is whole, where a stream was asked for").into());
+        }
+        tried
     }
 
     /// A whole answer; of one of more than 1 MiB the beginning.
@@ -267,6 +273,9 @@ impl Exchange {
             }
             Ok(Ok(Collected::Begun(_))) if limit != WHOLE_BYTES_MAX => {
                 Tried::Failed(ReplyFault::new("it is too long").into())
+            }
+            Ok(Ok(Collected::Begun(begun))) if !provider::may_be_answer(endpoint, &content_type, &begun) => {
+                Tried::Failed(ReplyFault::new("it is no JSON").into())
             }
             Ok(Ok(Collected::Begun(begun))) => Tried::Large { begun, rest: answer.body, content_type },
         }
@@ -297,20 +306,15 @@ pub(super) fn judge_whole(
     envelope: impl FnOnce() -> Envelope,
 ) -> Result<Option<Bytes>, Failure> {
     if is_json(content_type) && openai::is_error_body(body) {
-        return Err(provider::classify(format, 502, &http::HeaderMap::new(), body, 0).into());
+        return Err(provider::stream_fault(format, body).into());
+    }
+    if !provider::is_answer(endpoint, format, content_type, body) {
+        return Err(Failure::without_answer(provider::stream_fault(format, body)));
     }
     match conversion(endpoint, format) {
         Ok(Some(to)) => Ok(Some(convert::answer(format, to, body, &envelope())?)),
-        // A page of something in between is no conversation.
-        Ok(None) | Err(_) if endpoint.format().is_some() && !is_object_or_list(body) => {
-            Err(ReplyFault::new("it is no JSON").into())
-        }
         Ok(None) | Err(_) => Ok(None),
     }
-}
-
-fn is_object_or_list(body: &[u8]) -> bool {
-    matches!(body.trim_ascii_start().first(), Some(b'{' | b'['))
 }
 
 /// What an answer that is no good one says. `now_s`: seconds since 1970, for a `Retry-After` that is a date.
@@ -343,6 +347,16 @@ impl Failure {
     /// Of an answer that cannot be used, or that says that it is not known what became of a request.
     pub(super) fn unclear(code: Code, text: Box<str>) -> Self {
         Failure { code, text, retry_after: None, may_be_billed: true, refused: None }
+    }
+
+    /// Of a body that came with 200 and is no answer: what it says of itself, else that it is none.
+    fn without_answer(fault: UpstreamFault) -> Self {
+        match fault.kind {
+            UpstreamFaultKind::Error => {
+                ReplyFault::new(format!("there is none in it: {}", fault.message)).into()
+            }
+            _ => fault.into(),
+        }
     }
 
     /// Whether another channel may do better: a request that is wrong is wrong everywhere.

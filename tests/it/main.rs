@@ -15,6 +15,7 @@ mod believed;
 mod bodies;
 mod books_torture;
 mod catalogue;
+mod channel_answers;
 mod channel_credit;
 mod channel_opening;
 mod channel_rests;

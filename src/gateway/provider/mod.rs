@@ -4,6 +4,7 @@
 pub mod anthropic;
 pub mod gemini;
 pub mod openai;
+mod whole;
 
 use http::HeaderMap;
 use ledger::Usage;
@@ -15,6 +16,8 @@ use crate::directory::ProviderKind;
 use super::convert::Format;
 use super::facts::Endpoint;
 use openai::{EventFacts, Told, UpstreamFault};
+
+pub use whole::{is_answer, may_be_answer};
 
 impl ProviderKind {
     /// What its upstreams speak.
@@ -85,6 +88,16 @@ impl Inspector {
             Inspector::Anthropic(_) => anthropic::stream_fault(data),
             Inspector::Gemini => gemini::stream_fault(data),
         }
+    }
+}
+
+/// The fault that an error tells of which came with 200, in a stream or as a whole body: its status is that which its own
+/// words stand for.
+pub fn stream_fault(format: Format, data: &[u8]) -> UpstreamFault {
+    match format {
+        Format::OpenAi | Format::DeepSeek | Format::Responses => openai::stream_fault(data),
+        Format::Anthropic => anthropic::stream_fault(data),
+        Format::Gemini => gemini::stream_fault(data),
     }
 }
 

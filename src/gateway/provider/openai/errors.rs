@@ -70,6 +70,8 @@ pub(super) fn of_stream(data: &[u8]) -> UpstreamFault {
     let code = said.code.as_deref().unwrap_or_default();
     let status = match code.parse::<u16>() {
         Ok(status) if (400..600).contains(&status) => status,
+        _ if said.is_coded(&BROKE) => 402,
+        _ if said.is_coded(&UNKNOWN) => 401,
         _ if code.starts_with("rate_limit") || said.kind.starts_with("rate_limit") => 429,
         _ => 502,
     };
@@ -82,33 +84,56 @@ pub(super) fn of_stream(data: &[u8]) -> UpstreamFault {
     }
 }
 
+/// What upstreams call an account without money: OpenAI, DeepSeek and their like, new-api and its like
+/// (`insufficient_user_quota`), Moonshot (`exceeded_current_quota_error`), DashScope (`Arrearage`), Ark
+/// (`AccountOverdueError`).
+const BROKE: [&str; 11] = [
+    "insufficient_quota",
+    "billing_hard_limit_reached",
+    "billing_not_active",
+    "insufficient_balance",
+    "insufficient_funds",
+    "balance_exhausted",
+    "insufficient_user_quota",
+    "pre_consume_token_quota_failed",
+    "exceeded_current_quota_error",
+    "arrearage",
+    "accountoverdueerror",
+];
+/// What Zhipu calls it, among its refusals for a rate. Elsewhere a number may mean anything.
+const BROKE_AT_RATE: [&str; 1] = ["1113"];
+/// A credential that is not known.
+const UNKNOWN: [&str; 2] = ["invalid_api_key", "account_deactivated"];
+/// What a 403 is called that is about what the request says.
+const FLAGGED: [&str; 6] = [
+    "content_policy_violation",
+    "content_filter",
+    "moderation_blocked",
+    "sensitive_words_detected",
+    "prompt_blocked",
+    "data_inspection_failed",
+];
+
 fn kind(status: u16, said: &Said) -> UpstreamFaultKind {
     use UpstreamFaultKind::*;
-    const BROKE: [&str; 6] = [
-        "insufficient_quota",
-        "billing_hard_limit_reached",
-        "billing_not_active",
-        "insufficient_balance",
-        "insufficient_funds",
-        "balance_exhausted",
-    ];
-    let coded = |codes: &[&str]| {
-        let code = said.code.as_deref().unwrap_or_default();
-        codes.iter().any(|known| *known == code || *known == &*said.kind)
-    };
     // These words open the message, where no request is quoted.
     let opens =
         |words: &str| said.message.get(..words.len()).is_some_and(|head| head.eq_ignore_ascii_case(words));
     match status {
         402 => OutOfCredit,
-        400..=499 if coded(&BROKE) => OutOfCredit,
+        400..=499 if said.is_coded(&BROKE) => OutOfCredit,
+        429 if said.is_coded(&BROKE_AT_RATE) => OutOfCredit,
         400 | 403 | 429 if opens("Your credit balance is too low") || opens("Insufficient Balance") => {
             OutOfCredit
         }
         429 if opens("You exceeded your current quota") => OutOfCredit,
-        400..=499 if coded(&["model_not_found", "model_not_available"]) => ModelMissing,
+        400..=499 if said.is_coded(&["model_not_found", "model_not_available"]) => ModelMissing,
         404 if said.message.to_ascii_lowercase().contains("model") => ModelMissing,
-        400..=499 if coded(&["invalid_api_key", "account_deactivated"]) => AuthFailed,
+        400..=499 if said.is_coded(&UNKNOWN) => AuthFailed,
+        // Whatever a caller can bring about by what it asks must not be taken for a fault of the credential.
+        403 if said.is_of_content() => Rejected,
+        // What stands before an upstream refuses in pages of its own, for an address or for words that it does not like.
+        403 if !said.is_json => Error,
         401 | 403 | 407 => AuthFailed,
         408 | 504 | 522 | 524 => Timeout,
         429 | 529 => RateLimited,
@@ -123,6 +148,9 @@ struct Said {
     code: Option<Box<str>>,
     kind: Box<str>,
     message: Box<str>,
+    /// It names what it found in the request (OpenRouter's `metadata`).
+    is_flagged: bool,
+    is_json: bool,
 }
 
 #[derive(Deserialize, Default)]
@@ -137,6 +165,17 @@ struct Wire<'a> {
     message: Option<&'a RawValue>,
     #[serde(borrow, default)]
     detail: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    metadata: Option<&'a RawValue>,
+}
+
+/// What OpenRouter says of a request that a moderation did not let through.
+#[derive(Deserialize, Default)]
+struct Metadata<'a> {
+    #[serde(borrow, default)]
+    reasons: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    flagged_input: Option<&'a RawValue>,
 }
 
 impl Said {
@@ -154,8 +193,33 @@ impl Said {
             code: wire.code.map(plain).filter(|code| !code.is_empty()),
             kind: wire.kind.map(plain).unwrap_or_default(),
             message: message.unwrap_or_else(|| clip(&String::from_utf8_lossy(body))),
+            is_flagged: wire.metadata.is_some_and(is_flagged),
+            is_json: true,
         }
     }
+
+    fn is_coded(&self, codes: &[&str]) -> bool {
+        let code = self.code.as_deref().unwrap_or_default();
+        codes.iter().any(|known| known.eq_ignore_ascii_case(code) || known.eq_ignore_ascii_case(&self.kind))
+    }
+
+    /// It finds fault with what the request says. Words are enough here: they take blame from a channel.
+    fn is_of_content(&self) -> bool {
+        const WORDS: [&str; 5] = [
+            "input was flagged",
+            "prompt was flagged",
+            "requires moderation",
+            "content policy",
+            "safety system",
+        ];
+        let message = self.message.to_ascii_lowercase();
+        self.is_flagged || self.is_coded(&FLAGGED) || WORDS.iter().any(|words| message.contains(words))
+    }
+}
+
+fn is_flagged(metadata: &RawValue) -> bool {
+    let metadata = serde_json::from_str::<Metadata<'_>>(metadata.get()).unwrap_or_default();
+    metadata.reasons.or(metadata.flagged_input).is_some()
 }
 
 /// The text of a string, or the JSON of anything else (a code may be a number).

@@ -305,7 +305,7 @@ fn upstream_errors_are_told_apart_by_status_and_code() {
     assert_eq!(fault(429, &body("rate_limit_exceeded", "slow down")), Kind::RateLimited);
     assert_eq!(fault(529, "overloaded"), Kind::RateLimited);
     assert_eq!(fault(401, &body("invalid_api_key", "Incorrect API key provided")), Kind::AuthFailed);
-    assert_eq!(fault(403, "<html>forbidden</html>"), Kind::AuthFailed);
+    assert_eq!(fault(403, r#"{"error":{"message":"no access"}}"#), Kind::AuthFailed);
     assert_eq!(fault(404, &body("model_not_found", "x")), Kind::ModelMissing);
     assert_eq!(fault(403, &body("model_not_found", "no access to model")), Kind::ModelMissing);
     assert_eq!(fault(404, r#"{"error":"model 'x' not found, try pulling it first"}"#), Kind::ModelMissing);
@@ -316,6 +316,57 @@ fn upstream_errors_are_told_apart_by_status_and_code() {
     assert_eq!(fault(504, ""), Kind::Timeout);
     assert_eq!(fault(500, &body("insufficient_quota", "x")), Kind::Error);
     assert_eq!(fault(503, "\u{0}"), Kind::Error);
+}
+
+/// S31: every vendor has a word of its own for an account without money.
+#[test]
+fn s31_an_account_without_money_is_known_by_every_vendors_word() {
+    let body = |code: &str, kind: &str| {
+        format!(r#"{{"error":{{"message":"您的账户已欠费","type":"{kind}","code":"{code}"}}}}"#)
+    };
+    for (status, body) in [
+        (403, body("insufficient_user_quota", "new_api_error")),
+        (403, body("pre_consume_token_quota_failed", "new_api_error")),
+        (429, body("", "exceeded_current_quota_error")),
+        (429, body("1113", "")),
+        (400, body("Arrearage", "Arrearage")),
+        (400, r#"{"code":"Arrearage","message":"Access denied.","request_id":"x"}"#.to_owned()),
+        (403, body("AccountOverdueError", "Forbidden")),
+    ] {
+        assert_eq!(fault(status, &body), Kind::OutOfCredit, "{status} {body}");
+    }
+    // A number means something else elsewhere.
+    assert_eq!(fault(400, &body("1113", "")), Kind::Rejected);
+    for (said, kind) in [
+        (body("insufficient_quota", "insufficient_quota"), Kind::OutOfCredit),
+        (body("Arrearage", ""), Kind::OutOfCredit),
+        (body("invalid_api_key", ""), Kind::AuthFailed),
+        (body("402", ""), Kind::OutOfCredit),
+        (body("", "server_error"), Kind::Error),
+    ] {
+        assert_eq!(stream_fault(said.as_bytes()).kind, kind, "with 200: {said}");
+    }
+}
+
+/// What a caller can bring about by its request is no fault of the credential.
+#[test]
+fn s31_a_forbidden_request_is_no_forbidden_credential() {
+    let message = |message: &str| format!(r#"{{"error":{{"code":403,"message":"{message}"}}}}"#);
+    let openrouter =
+        r#"{"error":{"code":403,"message":"No.","metadata":{"reasons":["violence"],"flagged_input":"x"}}}"#;
+    let coded = r#"{"error":{"code":"sensitive_words_detected","message":"no"}}"#;
+    assert_eq!(fault(403, openrouter), Kind::Rejected);
+    assert_eq!(fault(403, coded), Kind::Rejected);
+    let moderated = message("model requires moderation on AcmeAI. Your input was flagged for \\\"x\\\".");
+    assert_eq!(fault(403, &moderated), Kind::Rejected);
+    assert_eq!(fault(403, &message("Your account was flagged.")), Kind::AuthFailed);
+    assert_eq!(
+        fault(403, r#"{"error":{"message":"no","metadata":{"provider_name":"x"}}}"#),
+        Kind::AuthFailed
+    );
+    // A firewall that does not like the words of a request answers with a page.
+    assert_eq!(fault(403, "<html>forbidden</html>"), Kind::Error);
+    assert_eq!(fault(401, "<html>unauthorized</html>"), Kind::AuthFailed);
 }
 
 #[test]
