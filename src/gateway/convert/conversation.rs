@@ -18,6 +18,8 @@ pub struct Conversation<'a> {
     /// In whose words a fault is told.
     pub origin: Format,
     pub system: Vec<Text<'a>>,
+    /// After which of them the provider is to keep what it has read, where its clients say so.
+    pub system_cached: Marks,
     pub turns: Vec<Turn<'a>>,
     pub tools: Vec<Tool<'a>>,
     pub tool_choice: Option<ToolChoice<'a>>,
@@ -33,10 +35,15 @@ pub struct Conversation<'a> {
     pub user: Option<Text<'a>>,
 }
 
+/// Indices of what is marked.
+pub type Marks = SmallVec<[usize; 2]>;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     User,
     Assistant,
+    /// Instructions in the midst of a conversation; those before it are its `system`.
+    System,
 }
 
 #[derive(Clone, Debug)]
@@ -45,9 +52,15 @@ pub struct Turn<'a> {
     pub parts: Vec<Part<'a>>,
     /// The client's messages that are in it: with which part each begins, and its index.
     pub messages: SmallVec<[(usize, usize); 1]>,
+    /// After which parts the provider is to keep what it has read.
+    pub cached: Marks,
 }
 
-impl Turn<'_> {
+impl<'a> Turn<'a> {
+    pub fn new(role: Role, parts: Vec<Part<'a>>) -> Self {
+        Self { role, parts, messages: SmallVec::new(), cached: Marks::new() }
+    }
+
     /// Index of the client's message that a part of this turn came in.
     pub fn message_of(&self, part: &Part<'_>) -> usize {
         let is_it = |known: &Part<'_>| {
@@ -119,6 +132,8 @@ pub struct Tool<'a> {
     pub parameters: Option<std::borrow::Cow<'a, str>>,
     /// The model must keep to the schema.
     pub strict: Option<bool>,
+    /// The provider is to keep what it has read up to here.
+    pub cached: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -162,6 +177,7 @@ impl<'a> Conversation<'a> {
         Self {
             origin,
             system: Vec::new(),
+            system_cached: Marks::new(),
             turns: Vec::new(),
             tools: Vec::new(),
             tool_choice: None,
@@ -178,12 +194,39 @@ impl<'a> Conversation<'a> {
     /// Lets somebody say something; it joins the turn before if that is theirs too.
     pub fn say(&mut self, role: Role, at: usize, parts: impl IntoIterator<Item = Part<'a>>) {
         if self.turns.last().is_none_or(|turn| turn.role != role) {
-            self.turns.push(Turn { role, parts: Vec::new(), messages: SmallVec::new() });
+            self.turns.push(Turn::new(role, Vec::new()));
         }
         if let Some(turn) = self.turns.last_mut() {
             turn.messages.push((turn.parts.len(), at));
             turn.parts.extend(parts);
         }
+    }
+
+    /// Instructions, texts alone: before all else, or where the conversation has come to.
+    pub fn instruct(&mut self, at: usize, parts: Vec<Part<'a>>, marks: Marks) {
+        if !self.turns.is_empty() {
+            return self.say_marked(Role::System, at, (parts, marks));
+        }
+        let begin = self.system.len();
+        self.system_cached.extend(marks.into_iter().map(|mark| begin + mark));
+        let texts =
+            parts.into_iter().filter_map(|part| if let Part::Text(text) = part { Some(text) } else { None });
+        self.system.extend(texts);
+    }
+
+    /// As `say`, of parts of which some are marked.
+    pub fn say_marked(&mut self, role: Role, at: usize, (parts, marks): (Vec<Part<'a>>, Marks)) {
+        self.say(role, at, parts);
+        if let Some(turn) = self.turns.last_mut() {
+            let begin = turn.messages.last().map_or(0, |(begin, _)| *begin);
+            turn.cached.extend(marks.into_iter().map(|mark| begin + mark));
+        }
+    }
+
+    /// How many marks there are for a cache: after tools, instructions, and what was said.
+    pub fn marks(&self) -> [usize; 3] {
+        let tools = self.tools.iter().filter(|tool| tool.cached).count();
+        [tools, self.system_cached.len(), self.turns.iter().map(|turn| turn.cached.len()).sum()]
     }
 }
 

@@ -94,6 +94,10 @@ pub fn write(
     target: &Target<'_>,
     left: &mut LeftOut,
 ) -> Result<Vec<u8>, ConvertFault> {
+    // Others find what they can keep by themselves.
+    if target.format != Format::Anthropic && conversation.marks() != [0; 3] {
+        left.add("cache_control");
+    }
     match target.format {
         Format::OpenAi | Format::DeepSeek => openai::write(conversation, target, left),
         Format::Anthropic => anthropic::write(conversation, target, left),

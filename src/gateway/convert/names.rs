@@ -1,4 +1,4 @@
-//! Names that providers bound: who asks.
+//! Names that providers bound or spell in one way: of users, of calls, of kinds of pictures.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -13,6 +13,35 @@ pub fn user<'t, 'a>(user: &'t Text<'a>, characters_max: usize) -> Cow<'t, Text<'
         return Cow::Borrowed(user);
     }
     Cow::Owned(Text::of_escaped(hash(&said)))
+}
+
+/// The id of a call where letters, digits, `_` and `-` alone are taken. Any other becomes one of its own.
+pub fn call_id<'t, 'a>(id: &'t Text<'a>) -> Cow<'t, Text<'a>> {
+    let fits = |of: char| of.is_ascii_alphanumeric() || of == '_' || of == '-';
+    if !id.is_empty() && id.escaped().chars().all(fits) {
+        return Cow::Borrowed(id);
+    }
+    let said = id.unescaped();
+    let mut out: String = said.chars().take(32).map(|of| if fits(of) { of } else { '_' }).collect();
+    out.push('_');
+    out.extend(hash(&said).chars().take(16));
+    Cow::Owned(Text::of_escaped(out))
+}
+
+/// The kind of a picture as registries spell it, without what some clients say behind it.
+pub fn picture_type<'t, 'a>(media_type: &'t Text<'a>) -> Cow<'t, Text<'a>> {
+    let said = media_type.escaped();
+    let kind = said.split(';').next().unwrap_or_default().trim();
+    match kind {
+        "image/jpg" | "image/pjpeg" => Cow::Owned(Text::word("image/jpeg")),
+        kind if kind.len() == said.len() && !kind.bytes().any(|byte| byte.is_ascii_uppercase()) => {
+            Cow::Borrowed(media_type)
+        }
+        kind => {
+            let lower = Text::of_escaped(kind.to_ascii_lowercase());
+            Cow::Owned(if lower.is("image/jpg") { Text::word("image/jpeg") } else { lower })
+        }
+    }
 }
 
 /// SHA-256 in hexadecimal digits.

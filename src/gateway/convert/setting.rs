@@ -11,6 +11,7 @@ use super::object::{ConvertFault, LeftOut};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Setting {
     Temperature,
+    TopP,
     TopK,
     FrequencyPenalty,
     PresencePenalty,
@@ -28,10 +29,11 @@ impl Setting {
     pub fn name(self, format: Format) -> &'static str {
         use Setting::{
             Choices, FrequencyPenalty, OutputCap, ParallelTools, PresencePenalty, Seed, Shape, Stop,
-            Temperature, Thinking, TopK,
+            Temperature, Thinking, TopK, TopP,
         };
         match (format, self) {
             (Format::Gemini, Temperature) => "generationConfig.temperature",
+            (Format::Gemini, TopP) => "generationConfig.topP",
             (Format::Gemini, TopK) => "generationConfig.topK",
             (Format::Gemini, FrequencyPenalty) => "generationConfig.frequencyPenalty",
             (Format::Gemini, PresencePenalty) => "generationConfig.presencePenalty",
@@ -42,6 +44,7 @@ impl Setting {
             (Format::Gemini, OutputCap) => "generationConfig.maxOutputTokens",
             (Format::Gemini, Stop) => "generationConfig.stopSequences",
             (_, Temperature) => "temperature",
+            (_, TopP) => "top_p",
             (_, TopK) => "top_k",
             (_, FrequencyPenalty) => "frequency_penalty",
             (_, PresencePenalty) => "presence_penalty",
@@ -83,12 +86,24 @@ impl Conversation<'_> {
         what: &'static str,
         got: &'static str,
     ) -> ConvertFault {
-        let turns = match self.origin {
+        ConvertFault::new(format!("{}[{}]", self.turns_name(), turn.message_of(part)), what, got)
+    }
+
+    /// Instructions in the midst of a conversation, where a provider takes none there.
+    pub fn late_instructions(&self, turn: &Turn<'_>) -> ConvertFault {
+        let what =
+            "a message of the user or the assistant, as this model's provider takes instructions first alone";
+        let message = turn.messages.first().map_or(0, |(_, message)| *message);
+        ConvertFault::new(format!("{}[{message}].role", self.turns_name()), what, "instructions")
+    }
+
+    /// What the client calls the list of what was said.
+    pub fn turns_name(&self) -> &'static str {
+        match self.origin {
             Format::Gemini => "contents",
             Format::Responses => "input",
             Format::OpenAi | Format::DeepSeek | Format::Anthropic => "messages",
-        };
-        ConvertFault::new(format!("{turns}[{}]", turn.message_of(part)), what, got)
+        }
     }
 
     /// A wish for the style of the answer, where the provider takes none.

@@ -2,6 +2,8 @@
 
 mod answer;
 mod read;
+mod schema;
+mod settings;
 mod stream;
 mod write;
 

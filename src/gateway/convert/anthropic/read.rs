@@ -175,6 +175,7 @@ fn tool<'a>(raw: &'a RawValue, path: &Path<'_>, left: &mut LeftOut) -> Result<To
         description: object.text("description")?,
         parameters: object.take("input_schema").map(|schema| Cow::Borrowed(schema.get())),
         strict: object.flag("strict")?,
+        cached: false,
     };
     object.leave("eager_input_streaming", left);
     object.done()?;

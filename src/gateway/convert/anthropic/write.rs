@@ -1,19 +1,25 @@
 //! Writes a Messages request.
 
+use std::borrow::Cow;
+
 use super::super::Target;
 use super::super::conversation::{
-    Conversation, Image, Part, Role, Setting, Shape, Thinking, ToolCall, ToolChoice, Turn, as_object,
+    Conversation, Image, Part, Role, Setting, ToolCall, ToolResult, Turn, as_object,
 };
 use super::super::json::Json;
 use super::super::names;
 use super::super::object::{ConvertFault, LeftOut};
 use super::super::text::Text;
-
-/// The least that a model can be told to think (Anthropic's API reference, `budget_tokens`).
-const BUDGET_MIN: u32 = 1_024;
+use super::settings::{settings, tools};
 
 /// The longest name of a user (`metadata.user_id`, there), in characters.
 const USER_CHARACTERS_MAX: usize = 256;
+
+/// Marks for its cache that a request may have; of more, the last ones help most.
+const MARKS_MAX: usize = 4;
+
+/// Kinds of pictures that a model can see.
+const PICTURES: [&str; 4] = ["image/jpeg", "image/png", "image/gif", "image/webp"];
 
 /// The body for an upstream that speaks Anthropic's format.
 pub fn write(
@@ -29,26 +35,20 @@ pub fn write(
         return Err(conversation.setting_fault(Setting::OutputCap, what, "nothing"));
     };
     json.member("max_tokens").whole(cap.into());
-    match conversation.system.as_slice() {
-        [] => {}
-        [text] => {
-            json.member("system").text(text);
-        }
-        texts => {
-            json.member("system").open('[');
-            for text in texts {
-                text_block(&mut json, text);
-            }
-            json.close(']');
-        }
-    }
+    let mut marks = CacheMarks::of(conversation, left);
+    system(&mut json, conversation, &mut marks);
     json.member("messages").open('[');
+    let mut said = false;
     for turn in &conversation.turns {
-        message(&mut json, conversation, turn, left)?;
+        said |= message(&mut json, conversation, turn, &mut marks, left)?;
     }
     json.close(']');
-    tools(&mut json, conversation);
-    settings(&mut json, conversation, cap)?;
+    if !said {
+        let what = "a message that says something, as this model's provider answers no instructions alone";
+        return Err(ConvertFault::new(conversation.turns_name(), what, "nothing"));
+    }
+    tools(&mut json, conversation, &mut marks);
+    settings(&mut json, conversation, cap, left)?;
     conversation.leave_verbosity(left);
     if target.stream {
         json.member("stream").flag(true);
@@ -61,86 +61,202 @@ pub fn write(
     Ok(out)
 }
 
-fn text_block(json: &mut Json<'_>, text: &Text<'_>) {
-    json.open('{').member("type").plain("text").member("text").text(text).close('}');
+/// Where a mark for the cache can stand, in the order in which the provider reads.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Place {
+    Tools,
+    System,
+    Turns,
 }
 
+/// How many of the first marks are left out, at each place.
+#[derive(Debug)]
+pub(super) struct CacheMarks([usize; 3]);
+
+impl CacheMarks {
+    fn of(conversation: &Conversation<'_>, left: &mut LeftOut) -> Self {
+        let marks = conversation.marks();
+        let mut over = marks.iter().sum::<usize>().saturating_sub(MARKS_MAX);
+        if over > 0 {
+            left.add("cache_control");
+        }
+        Self(marks.map(|marks| {
+            let skipped = marks.min(over);
+            over -= skipped;
+            skipped
+        }))
+    }
+
+    /// Writes a mark into the block that is open, if there is one and it is not too many.
+    pub(super) fn mark(&mut self, marked: bool, place: Place, json: &mut Json<'_>) {
+        let [tools, system, turns] = &mut self.0;
+        let skip = match place {
+            Place::Tools => tools,
+            Place::System => system,
+            Place::Turns => turns,
+        };
+        if !marked {
+            return;
+        }
+        match skip.checked_sub(1) {
+            Some(fewer) => *skip = fewer,
+            None => drop(json.member("cache_control").open('{').member("type").plain("ephemeral").close('}')),
+        }
+    }
+}
+
+/// The provider takes no text of blanks alone.
+fn says_nothing(text: &Text<'_>) -> bool {
+    let rest = text.escaped().trim_start();
+    rest.is_empty() || (rest.starts_with('\\') && text.unescaped().trim().is_empty())
+}
+
+fn system(json: &mut Json<'_>, conversation: &Conversation<'_>, marks: &mut CacheMarks) {
+    let marked = &conversation.system_cached;
+    match conversation.system.as_slice() {
+        texts if texts.iter().all(says_nothing) => {}
+        [text] if marked.is_empty() => drop(json.member("system").text(text)),
+        texts => {
+            json.member("system").open('[');
+            for (at, text) in texts.iter().enumerate().filter(|(_, text)| !says_nothing(text)) {
+                open_text(json, text);
+                marks.mark(marked.contains(&at), Place::System, json);
+                json.close('}');
+            }
+            json.close(']');
+        }
+    }
+}
+
+/// A text, whose block is still open.
+fn open_text(json: &mut Json<'_>, text: &Text<'_>) {
+    json.open('{').member("type").plain("text").member("text").text(text);
+}
+
+/// Whether a message was written: what says nothing the provider does not take.
 fn message(
     json: &mut Json<'_>,
     conversation: &Conversation<'_>,
     turn: &Turn<'_>,
+    marks: &mut CacheMarks,
     left: &mut LeftOut,
-) -> Result<(), ConvertFault> {
-    let role = if turn.role == Role::User { "user" } else { "assistant" };
+) -> Result<bool, ConvertFault> {
+    let role = match turn.role {
+        Role::User => "user",
+        Role::Assistant => "assistant",
+        Role::System => return Err(conversation.late_instructions(turn)),
+    };
+    if turn.parts.iter().any(is_left_out) {
+        left.add("reasoning");
+    }
+    if !turn.parts.iter().any(is_written) {
+        return Ok(false);
+    }
     json.open('{').member("role").plain(role).member("content");
-    if let [Part::Text(text)] = turn.parts.as_slice() {
+    if let ([Part::Text(text)], true) = (turn.parts.as_slice(), turn.cached.is_empty()) {
         json.text(text).close('}');
-        return Ok(());
+        return Ok(true);
     }
     json.open('[');
-    for part in &turn.parts {
-        block(json, conversation, turn, part, left)?;
+    for (at, part) in turn.parts.iter().enumerate().filter(|(_, part)| is_written(part)) {
+        open_block(json, conversation, turn, part)?;
+        let may_be_marked = !matches!(part, Part::Thinking { .. } | Part::Redacted(_));
+        marks.mark(may_be_marked && turn.cached.contains(&at), Place::Turns, json);
+        json.close('}');
     }
     json.close(']').close('}');
-    Ok(())
+    Ok(true)
 }
 
-fn block(
+/// It takes no thoughts back but its own.
+fn is_left_out(part: &Part<'_>) -> bool {
+    matches!(part, Part::Thinking { signature: None, .. })
+}
+
+pub(super) fn is_written(part: &Part<'_>) -> bool {
+    match part {
+        Part::Text(text) => !says_nothing(text),
+        part => !is_left_out(part),
+    }
+}
+
+/// A block, which is still open.
+fn open_block(
     json: &mut Json<'_>,
     conversation: &Conversation<'_>,
     turn: &Turn<'_>,
     part: &Part<'_>,
-    left: &mut LeftOut,
 ) -> Result<(), ConvertFault> {
     match part {
-        Part::Text(text) => text_block(json, text),
-        Part::Image(image) => image_block(json, image),
-        Part::Thinking { text, signature: Some(signature) } => {
-            json.open('{').member("type").plain("thinking").member("thinking").text(text);
-            json.member("signature").text(signature).close('}');
+        Part::Text(text) => open_text(json, text),
+        Part::Image(image) => {
+            let Some(image) = sendable(image) else {
+                let what = "a picture in JPEG, PNG, GIF or WebP, as this model's provider takes no other";
+                return Err(conversation.part_fault(turn, part, what, "another kind"));
+            };
+            open_image(json, &image);
         }
-        // It takes no thoughts back but its own.
-        Part::Thinking { signature: None, .. } => left.add("reasoning"),
+        Part::Thinking { text, signature } => {
+            json.open('{').member("type").plain("thinking").member("thinking").text(text);
+            json.member("signature").text(signature.as_ref().unwrap_or(&Text::word("")));
+        }
         Part::Redacted(data) => {
-            json.open('{').member("type").plain("redacted_thinking").member("data").text(data).close('}');
+            json.open('{').member("type").plain("redacted_thinking").member("data").text(data);
         }
         Part::ToolCall(call) => {
             let Some(arguments) = as_object(&call.arguments) else {
                 let what = "arguments of a tool call that are a JSON object, as this model's provider takes no others";
                 return Err(conversation.part_fault(turn, part, what, "another text"));
             };
-            tool_use(json, call, arguments);
+            open_tool_use(json, call, arguments);
         }
-        Part::ToolResult(result) => {
-            json.open('{').member("type").plain("tool_result").member("tool_use_id").text(&result.id);
-            match result.content.as_slice() {
-                [] => {}
-                [Part::Text(text)] => {
-                    json.member("content").text(text);
-                }
-                parts => {
-                    json.member("content").open('[');
-                    for part in parts {
-                        block(json, conversation, turn, part, left)?;
-                    }
-                    json.close(']');
-                }
-            }
-            if result.is_error {
-                json.member("is_error").flag(true);
-            }
-            json.close('}');
-        }
+        Part::ToolResult(result) => open_tool_result(json, conversation, turn, result)?,
     }
     Ok(())
 }
 
-fn tool_use(json: &mut Json<'_>, call: &ToolCall<'_>, arguments: &str) {
-    json.open('{').member("type").plain("tool_use").member("id").text(&call.id);
-    json.member("name").text(&call.name).member("input").raw(arguments).close('}');
+fn open_tool_use(json: &mut Json<'_>, call: &ToolCall<'_>, arguments: &str) {
+    json.open('{').member("type").plain("tool_use").member("id").text(&names::call_id(&call.id));
+    json.member("name").text(&call.name).member("input").raw(arguments);
 }
 
-fn image_block(json: &mut Json<'_>, image: &Image<'_>) {
+fn open_tool_result(
+    json: &mut Json<'_>,
+    conversation: &Conversation<'_>,
+    turn: &Turn<'_>,
+    result: &ToolResult<'_>,
+) -> Result<(), ConvertFault> {
+    json.open('{').member("type").plain("tool_result");
+    json.member("tool_use_id").text(&names::call_id(&result.id));
+    match result.content.as_slice() {
+        parts if !parts.iter().any(is_written) => {}
+        [Part::Text(text)] => drop(json.member("content").text(text)),
+        parts => {
+            json.member("content").open('[');
+            for part in parts.iter().filter(|part| is_written(part)) {
+                open_block(json, conversation, turn, part)?;
+                json.close('}');
+            }
+            json.close(']');
+        }
+    }
+    if result.is_error {
+        json.member("is_error").flag(true);
+    }
+    Ok(())
+}
+
+/// The picture as the provider takes it, if it does.
+fn sendable<'t, 'a>(image: &'t Image<'a>) -> Option<Cow<'t, Image<'a>>> {
+    let Image::Inline { media_type, data } = image else { return Some(Cow::Borrowed(image)) };
+    let known = names::picture_type(media_type);
+    PICTURES.iter().any(|kind| known.is(kind)).then(|| match known {
+        Cow::Borrowed(_) => Cow::Borrowed(image),
+        Cow::Owned(media_type) => Cow::Owned(Image::Inline { media_type, data: data.clone() }),
+    })
+}
+
+fn open_image(json: &mut Json<'_>, image: &Image<'_>) {
     json.open('{').member("type").plain("image").member("source").open('{').member("type");
     match image {
         Image::Inline { media_type, data } => {
@@ -148,108 +264,5 @@ fn image_block(json: &mut Json<'_>, image: &Image<'_>) {
         }
         Image::Url(url) => json.plain("url").member("url").text(url),
     };
-    json.close('}').close('}');
-}
-
-fn tools(json: &mut Json<'_>, conversation: &Conversation<'_>) {
-    if conversation.tools.is_empty() {
-        return;
-    }
-    json.member("tools").open('[');
-    for tool in &conversation.tools {
-        json.open('{').member("name").text(&tool.name);
-        if let Some(description) = &tool.description {
-            json.member("description").text(description);
-        }
-        // A schema is needed there; without one the tool takes nothing.
-        let schema = tool.parameters.as_deref().unwrap_or(r#"{"type":"object","properties":{}}"#);
-        json.member("input_schema").raw(schema);
-        if let Some(strict) = tool.strict {
-            json.member("strict").flag(strict);
-        }
-        json.close('}');
-    }
-    json.close(']');
-    let choice = conversation.tool_choice.as_ref();
-    if choice.is_none() && conversation.parallel_tools.is_none() {
-        return;
-    }
-    json.member("tool_choice").open('{').member("type");
-    match choice {
-        None | Some(ToolChoice::Auto) => json.plain("auto"),
-        Some(ToolChoice::None) => json.plain("none"),
-        Some(ToolChoice::Any) => json.plain("any"),
-        Some(ToolChoice::Named(name)) => json.plain("tool").member("name").text(name),
-    };
-    if let Some(parallel) = conversation.parallel_tools
-        && choice != Some(&ToolChoice::None)
-    {
-        json.member("disable_parallel_tool_use").flag(!parallel);
-    }
     json.close('}');
-}
-
-fn settings(json: &mut Json<'_>, conversation: &Conversation<'_>, cap: u32) -> Result<(), ConvertFault> {
-    let sampling = &conversation.sampling;
-    conversation.refuse_choices()?;
-    conversation.refuse_number(Setting::Seed, sampling.seed.as_ref())?;
-    conversation.refuse_number(Setting::FrequencyPenalty, sampling.frequency_penalty.as_ref())?;
-    conversation.refuse_number(Setting::PresencePenalty, sampling.presence_penalty.as_ref())?;
-    if let Some(number) = sampling.temperature.as_ref().filter(|number| number.as_f64() > Some(1.0)) {
-        let what = "a number up to 1, as the provider of this model takes no more";
-        return Err(conversation.setting_fault(Setting::Temperature, what, number.to_string()));
-    }
-    let numbers =
-        [("temperature", &sampling.temperature), ("top_p", &sampling.top_p), ("top_k", &sampling.top_k)];
-    for (name, number) in numbers {
-        if let Some(number) = number {
-            json.member(name).raw(&number.to_string());
-        }
-    }
-    if !sampling.stop.is_empty() {
-        json.member("stop_sequences").open('[');
-        for text in &sampling.stop {
-            json.text(text);
-        }
-        json.close(']');
-    }
-    if let Some(thinking) = conversation.thinking {
-        self::thinking(json, conversation, thinking, cap)?;
-    }
-    match &conversation.shape {
-        Shape::Text => {}
-        Shape::Json => {
-            let what = "text or a JSON schema, as this model's provider has no JSON without one";
-            return Err(conversation.setting_fault(Setting::Shape, what, "JSON without a schema"));
-        }
-        Shape::Schema { schema, .. } => {
-            json.member("output_config").open('{').member("format").open('{').member("type");
-            json.plain("json_schema").member("schema").raw(schema).close('}').close('}');
-        }
-    }
-    Ok(())
-}
-
-/// The budget must leave room for the answer.
-fn thinking(
-    json: &mut Json<'_>,
-    conversation: &Conversation<'_>,
-    thinking: Thinking,
-    cap: u32,
-) -> Result<(), ConvertFault> {
-    let budget = match thinking {
-        Thinking::Off => return Ok(()),
-        Thinking::Budget(tokens) => tokens,
-        // A wish of no number: as much as leaves half of the cap.
-        Thinking::Effort(effort) if effort.budget() < cap => effort.budget(),
-        Thinking::Effort(_) | Thinking::Free => (cap / 2).max(BUDGET_MIN),
-    };
-    if budget >= cap || budget < BUDGET_MIN {
-        let what = "thinking of 1024 tokens or more and fewer than the cap on the answer, as this model's provider \
-                    takes no other";
-        return Err(conversation.setting_fault(Setting::Thinking, what, format!("{budget} of {cap}")));
-    }
-    json.member("thinking").open('{').member("type").plain("enabled");
-    json.member("budget_tokens").whole(budget.into()).close('}');
-    Ok(())
 }

@@ -262,7 +262,7 @@ fn declaration<'a>(raw: &'a RawValue, path: &Path<'_>) -> Result<Tool<'a>, Conve
         None => own.map(|schema| json_schema(schema, &path.member("parameters"))).transpose()?,
     };
     object.done()?;
-    Ok(Tool { name, description, parameters, strict: None })
+    Ok(Tool { name, description, parameters, strict: None, cached: false })
 }
 
 fn json_schema<'a>(raw: &'a RawValue, path: &Path<'_>) -> Result<Cow<'a, str>, ConvertFault> {

@@ -24,6 +24,14 @@ fn convert(schema: &mut Value, depth: usize) {
         *kind = Value::Array(vec![kind.take(), "null".into()]);
     }
     members.remove("propertyOrdering");
+    // Whole numbers of 64 bits are texts in Google's JSON.
+    for name in ["minItems", "maxItems", "minLength", "maxLength", "minProperties", "maxProperties"] {
+        if let Some(bound) = members.get_mut(name)
+            && let Some(number) = bound.as_str().and_then(|text| text.parse::<u64>().ok())
+        {
+            *bound = number.into();
+        }
+    }
     for name in ["items", "additionalProperties"] {
         if let Some(inner) = members.get_mut(name) {
             convert(inner, depth);
@@ -52,10 +60,10 @@ mod tests {
     #[test]
     fn capitals_and_nullable_become_json_schema() {
         let schema = r#"{"type":"OBJECT","properties":{"type":{"type":"STRING","nullable":true},
-            "list":{"type":"ARRAY","items":{"type":"INTEGER"}}},"propertyOrdering":["list"],"required":["type"]}"#;
+            "list":{"type":"ARRAY","minItems":"1","items":{"type":"INTEGER"}}},"propertyOrdering":["list"],"required":["type"]}"#;
         assert_eq!(
             to_json_schema(schema).unwrap(),
-            r#"{"type":"object","properties":{"type":{"type":["string","null"]},"list":{"type":"array","items":{"type":"integer"}}},"required":["type"]}"#
+            r#"{"type":"object","properties":{"type":{"type":["string","null"]},"list":{"type":"array","minItems":1,"items":{"type":"integer"}}},"required":["type"]}"#
         );
     }
 }

@@ -6,6 +6,7 @@ use super::super::conversation::{
     as_object,
 };
 use super::super::json::Json;
+use super::super::names;
 use super::super::object::{ConvertFault, LeftOut};
 use super::super::text::Text;
 
@@ -18,18 +19,34 @@ pub fn write(
     let mut out = Vec::with_capacity(target.size_hint);
     let mut json = Json::new(&mut out);
     json.open('{').member("contents").open('[');
+    let mut said = false;
     for turn in &conversation.turns {
-        let role = if turn.role == Role::User { "user" } else { "model" };
+        let role = match turn.role {
+            Role::User => "user",
+            Role::Assistant => "model",
+            Role::System => return Err(conversation.late_instructions(turn)),
+        };
+        if turn.parts.iter().any(|part| matches!(part, Part::Redacted(_))) {
+            left.add("redacted_thinking");
+        }
+        if !turn.parts.iter().any(is_written) {
+            continue;
+        }
+        said = true;
         json.open('{').member("role").plain(role).member("parts").open('[');
-        for part in &turn.parts {
-            self::part(&mut json, conversation, turn, part, left)?;
+        for part in turn.parts.iter().filter(|part| is_written(part)) {
+            self::part(&mut json, conversation, turn, part)?;
         }
         json.close(']').close('}');
     }
     json.close(']');
-    if !conversation.system.is_empty() {
+    if !said {
+        let what = "a message that says something, as this model's provider answers no instructions alone";
+        return Err(ConvertFault::new(conversation.turns_name(), what, "nothing"));
+    }
+    if conversation.system.iter().any(|text| !text.is_empty()) {
         json.member("systemInstruction").open('{').member("parts").open('[');
-        for text in &conversation.system {
+        for text in conversation.system.iter().filter(|text| !text.is_empty()) {
             json.open('{').member("text").text(text).close('}');
         }
         json.close(']').close('}');
@@ -45,19 +62,29 @@ pub fn write(
     Ok(out)
 }
 
+/// The provider takes no empty part, and cannot read what another one has encrypted.
+fn is_written(part: &Part<'_>) -> bool {
+    match part {
+        Part::Text(text) => !text.is_empty(),
+        Part::Thinking { text, signature } => !text.is_empty() || signature.is_some(),
+        Part::Redacted(_) => false,
+        Part::Image(_) | Part::ToolCall(_) | Part::ToolResult(_) => true,
+    }
+}
+
 fn part(
     json: &mut Json<'_>,
     conversation: &Conversation<'_>,
     turn: &Turn<'_>,
     part: &Part<'_>,
-    left: &mut LeftOut,
 ) -> Result<(), ConvertFault> {
     match part {
         Part::Text(text) => {
             json.open('{').member("text").text(text).close('}');
         }
         Part::Image(Image::Inline { media_type, data }) => {
-            json.open('{').member("inlineData").open('{').member("mimeType").text(media_type);
+            json.open('{').member("inlineData").open('{').member("mimeType");
+            json.text(&names::picture_type(media_type));
             json.member("data").text(data).close('}').close('}');
         }
         Part::Image(Image::Url(url)) => {
@@ -71,7 +98,7 @@ fn part(
             }
             json.close('}');
         }
-        Part::Redacted(_) => left.add("redacted_thinking"),
+        Part::Redacted(_) => {}
         Part::ToolCall(call) => {
             let Some(arguments) = as_object(&call.arguments) else {
                 let what = "arguments of a tool call that are a JSON object, as this model's provider takes no others";

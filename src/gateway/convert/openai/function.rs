@@ -16,6 +16,7 @@ pub fn function<'a>(object: &mut Object<'a, '_>) -> Result<Tool<'a>, ConvertFaul
         description: object.text("description")?,
         parameters: object.take("parameters").map(|schema| Cow::Borrowed(schema.get())),
         strict: object.flag("strict")?,
+        cached: false,
     })
 }
 

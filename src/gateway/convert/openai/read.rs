@@ -4,7 +4,7 @@ use serde_json::value::RawValue;
 
 use super::super::Format;
 use super::super::conversation::{
-    Conversation, Effort, Image, Part, Role, Sampling, Shape, Thinking, Tool, ToolCall, ToolChoice,
+    Conversation, Effort, Image, Marks, Part, Role, Sampling, Shape, Thinking, Tool, ToolCall, ToolChoice,
     ToolResult, Verbosity,
 };
 use super::super::object::{ConvertFault, LeftOut, Object, Path, kind_of, list};
@@ -124,57 +124,77 @@ fn message<'a>(
     let mut object = Object::read(raw, path)?;
     let role = object.need_text("role")?;
     if role.is("system") || role.is("developer") {
-        if !conversation.turns.is_empty() {
-            let what = "a message of the user or the assistant, as this model's provider takes instructions first alone";
-            return Err(path.member("role").fault(what, "instructions"));
+        let (parts, marks) = content(&mut object, path, left)?;
+        if parts.iter().any(|part| !matches!(part, Part::Text(_))) {
+            return Err(path.member("content").fault("text", "an image"));
         }
-        let parts = content(&mut object, path, left)?;
-        for part in parts {
-            match part {
-                Part::Text(text) => conversation.system.push(text),
-                _ => return Err(path.member("content").fault("text", "an image")),
-            }
-        }
+        conversation.instruct(at, parts, marks);
     } else if role.is("user") {
-        let parts = content(&mut object, path, left)?;
-        conversation.say(Role::User, at, parts);
+        let said = content(&mut object, path, left)?;
+        conversation.say_marked(Role::User, at, said);
     } else if role.is("assistant") {
-        let parts = assistant(&mut object, path, left)?;
-        conversation.say(Role::Assistant, at, parts);
+        let said = assistant(&mut object, path, left)?;
+        conversation.say_marked(Role::Assistant, at, said);
     } else if role.is("tool") {
         let id = object.need_text("tool_call_id")?;
         // Some clients say again what the call is called.
         object.text("name")?;
-        let content = content(&mut object, path, left)?;
-        conversation.say(Role::User, at, [Part::ToolResult(ToolResult { id, content, is_error: false })]);
+        let (content, marks) = content(&mut object, path, left)?;
+        let result = Part::ToolResult(ToolResult { id, content, is_error: false });
+        let marks = marks.first().map(|_| 0).into_iter().collect();
+        conversation.say_marked(Role::User, at, (vec![result], marks));
     } else {
         return Err(path.member("role").fault("system, developer, user, assistant or tool", "another role"));
     }
     object.done()
 }
 
-/// The content of a message: a text, or a list of texts and images.
+/// The content of a message: a text, or a list of texts and images; and which of them are marked for a cache.
 fn content<'a>(
     object: &mut Object<'a, '_>,
     path: &Path<'_>,
     left: &mut LeftOut,
-) -> Result<Vec<Part<'a>>, ConvertFault> {
-    let Some(raw) = object.take("content") else { return Ok(Vec::new()) };
-    if let Some(text) = Text::of(raw) {
-        return Ok(if text.is_empty() { Vec::new() } else { vec![Part::Text(text)] });
+) -> Result<(Vec<Part<'a>>, Marks), ConvertFault> {
+    let (mut parts, mut marks) = (Vec::new(), Marks::new());
+    let all = cache_mark(object, path)?;
+    if let Some(raw) = object.take("content") {
+        let path = path.member("content");
+        match Text::of(raw) {
+            Some(text) => parts.extend(Some(text).filter(|text| !text.is_empty()).map(Part::Text)),
+            None => {
+                for (at, raw) in list(raw, &path)?.into_iter().enumerate() {
+                    let (part, marked) = content_part(raw, &path.index(at), left)?;
+                    marks.extend(marked.then_some(at));
+                    parts.push(part);
+                }
+            }
+        }
     }
-    let path = path.member("content");
-    let part = |(at, raw)| content_part(raw, &path.index(at), left);
-    list(raw, &path)?.into_iter().enumerate().map(part).collect()
+    if let Some(last) = parts.len().checked_sub(1).filter(|last| all && !marks.contains(last)) {
+        marks.push(last);
+    }
+    Ok((parts, marks))
+}
+
+/// Anthropic's mark for its cache, which clients of this format write for its models where Anthropic's own do.
+fn cache_mark(object: &mut Object<'_, '_>, path: &Path<'_>) -> Result<bool, ConvertFault> {
+    let Some(raw) = object.take("cache_control") else { return Ok(false) };
+    let path = path.member("cache_control");
+    let mut mark = Object::read(raw, &path)?;
+    mark.only("type", &["\"ephemeral\""], "`ephemeral`")?;
+    mark.only("ttl", &["\"5m\""], "`5m`, as what is cached for longer has a price of its own")?;
+    mark.done()?;
+    Ok(true)
 }
 
 fn content_part<'a>(
     raw: &'a RawValue,
     path: &Path<'_>,
     left: &mut LeftOut,
-) -> Result<Part<'a>, ConvertFault> {
+) -> Result<(Part<'a>, bool), ConvertFault> {
     let mut object = Object::read(raw, path)?;
     let kind = object.need_text("type")?;
+    let marked = cache_mark(&mut object, path)?;
     let part = if kind.is("text") {
         Part::Text(object.need_text("text")?)
     } else if kind.is("refusal") {
@@ -191,7 +211,7 @@ fn content_part<'a>(
         return Err(path.member("type").fault(what, "another type"));
     };
     object.done()?;
-    Ok(part)
+    Ok((part, marked))
 }
 
 /// A picture by address, or in the address itself (RFC 2397).
@@ -209,7 +229,7 @@ fn assistant<'a>(
     object: &mut Object<'a, '_>,
     path: &Path<'_>,
     left: &mut LeftOut,
-) -> Result<Vec<Part<'a>>, ConvertFault> {
+) -> Result<(Vec<Part<'a>>, Marks), ConvertFault> {
     let mut parts = Vec::new();
     let told = object.text("reasoning_content")?;
     let aloud = object.text("reasoning")?.or(told);
@@ -220,14 +240,16 @@ fn assistant<'a>(
     if let Some(text) = aloud.filter(|text| details.is_empty() && !text.is_empty()) {
         parts.push(Part::Thinking { text, signature: None });
     }
-    parts.extend(content(object, path, left)?);
+    let (said, marks) = content(object, path, left)?;
+    let marks = marks.into_iter().map(|mark| parts.len() + mark).collect();
+    parts.extend(said);
     if let Some(refusal) = object.text("refusal")?.filter(|text| !text.is_empty()) {
         parts.push(Part::Text(refusal));
     }
     for (at, raw) in object.list("tool_calls")?.unwrap_or_default().into_iter().enumerate() {
         parts.push(Part::ToolCall(tool_call(raw, &path.member("tool_calls").index(at))?));
     }
-    Ok(parts)
+    Ok((parts, marks))
 }
 
 /// Reasoning with its proof, as our own answers give it (and OpenRouter's).
@@ -287,7 +309,9 @@ fn tool<'a>(raw: &'a RawValue, path: &Path<'_>) -> Result<Tool<'a>, ConvertFault
     }
     let at = path.member("function");
     let mut function = Object::read(object.need("function", "an object")?, &at)?;
-    let tool = function::function(&mut function)?;
+    let mut tool = function::function(&mut function)?;
+    let inner = cache_mark(&mut function, &at)?;
+    tool.cached = cache_mark(&mut object, path)? || inner;
     function.done()?;
     object.done()?;
     Ok(tool)

@@ -23,14 +23,16 @@ pub fn write(
     let mut json = Json::new(&mut out);
     json.open('{').member("model").plain(target.model).member("messages").open('[');
     if !conversation.system.is_empty() {
-        json.open('{').member("role").plain("system");
-        texts(json.member("content"), &conversation.system);
-        json.close('}');
+        instructions(&mut json, &conversation.system);
     }
     for turn in &conversation.turns {
         match turn.role {
             Role::User => user(&mut json, conversation, turn, deep_seek, left)?,
             Role::Assistant => assistant(&mut json, turn, deep_seek, left),
+            Role::System => {
+                let said: Vec<Text<'_>> = turn.parts.iter().filter_map(as_text).cloned().collect();
+                instructions(&mut json, &said);
+            }
         }
     }
     json.close(']');
@@ -48,6 +50,12 @@ pub fn write(
     }
     json.close('}');
     Ok(out)
+}
+
+fn instructions(json: &mut Json<'_>, said: &[Text<'_>]) {
+    json.open('{').member("role").plain("system");
+    texts(json.member("content"), said);
+    json.close('}');
 }
 
 /// One text as a string, several as a list.

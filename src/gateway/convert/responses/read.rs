@@ -4,7 +4,7 @@ use serde_json::value::RawValue;
 
 use super::super::Format;
 use super::super::conversation::{
-    Conversation, Part, Role, Sampling, Shape, Thinking, Tool, ToolCall, ToolChoice, ToolResult,
+    Conversation, Marks, Part, Role, Sampling, Shape, Thinking, Tool, ToolCall, ToolChoice, ToolResult,
 };
 use super::super::object::{ConvertFault, LeftOut, Object, Path, kind_of, list};
 use super::super::openai::{effort, function, google_signature, image_of, verbosity};
@@ -138,16 +138,10 @@ fn message<'a>(
     } else if role.is("assistant") {
         conversation.say(Role::Assistant, at, parts);
     } else if role.is("system") || role.is("developer") {
-        if !conversation.turns.is_empty() {
-            let what = "a message of the user or the assistant, as this model's provider takes instructions first alone";
-            return Err(path.member("role").fault(what, "instructions"));
+        if parts.iter().any(|part| !matches!(part, Part::Text(_))) {
+            return Err(path.member("content").fault("text", "an image"));
         }
-        for part in parts {
-            match part {
-                Part::Text(text) => conversation.system.push(text),
-                _ => return Err(path.member("content").fault("text", "an image")),
-            }
-        }
+        conversation.instruct(at, parts, Marks::new());
     } else {
         return Err(path.member("role").fault("user, assistant, system or developer", "another role"));
     }

@@ -21,14 +21,16 @@ pub fn write(
     let mut json = Json::new(&mut out);
     json.open('{').member("model").plain(target.model).member("input").open('[');
     if !conversation.system.is_empty() {
-        json.open('{').member("role").plain("developer").member("content");
-        texts(&mut json, "input_text", conversation.system.iter());
-        json.close('}');
+        instructions(&mut json, conversation.system.iter());
     }
     for turn in &conversation.turns {
         match turn.role {
             Role::User => user(&mut json, conversation, turn, left)?,
             Role::Assistant => assistant(&mut json, turn, left),
+            Role::System => {
+                let said: Vec<_> = turn.parts.iter().filter_map(as_text).collect();
+                instructions(&mut json, said.into_iter());
+            }
         }
     }
     json.close(']');
@@ -54,6 +56,16 @@ pub fn write(
     }
     json.close('}');
     Ok(out)
+}
+
+fn instructions<'t, 'a: 't>(json: &mut Json<'_>, said: impl ExactSizeIterator<Item = &'t Text<'a>>) {
+    json.open('{').member("role").plain("developer").member("content");
+    texts(json, "input_text", said);
+    json.close('}');
+}
+
+fn as_text<'t, 'a>(part: &'t Part<'a>) -> Option<&'t Text<'a>> {
+    if let Part::Text(text) = part { Some(text) } else { None }
 }
 
 /// One text as a string, several as a list.
@@ -163,9 +175,7 @@ fn assistant(json: &mut Json<'_>, turn: &Turn<'_>, left: &mut LeftOut) {
                 let is_text = |part: &&Part<'_>| matches!(part, Part::Text(_));
                 let more = rest.iter().take_while(is_text).count();
                 let said = std::iter::once(part).chain(rest.get(..more).unwrap_or_default());
-                let said: Vec<_> = said
-                    .filter_map(|part| if let Part::Text(text) = part { Some(text) } else { None })
-                    .collect();
+                let said: Vec<_> = said.filter_map(as_text).collect();
                 json.open('{').member("role").plain("assistant").member("content");
                 texts(json, "output_text", said.into_iter());
                 json.close('}');

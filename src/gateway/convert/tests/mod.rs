@@ -4,6 +4,7 @@ mod answers;
 mod calls;
 mod cases;
 mod hints;
+mod providers;
 mod requests;
 mod streams;
 

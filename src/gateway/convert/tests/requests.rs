@@ -109,8 +109,31 @@ fn exchange(both: Both) -> impl Strategy<Value = Vec<(Role, Vec<Part<'static>>)>
         })
 }
 
+/// Anthropic takes no blanks alone.
+fn say_something(part: &mut Part<'static>) {
+    match part {
+        Part::Text(text) if text.unescaped().trim().is_empty() => *text = Text::word("so"),
+        Part::ToolResult(result) => result.content.iter_mut().for_each(say_something),
+        _ => {}
+    }
+}
+
+/// Whether a model of Anthropic's would think at this: not within its calls, and not with all settings.
+fn may_think(turns: &[Turn<'_>], sampling: &Sampling<'_>, forced: bool) -> bool {
+    let within =
+        turns.last().is_some_and(|turn| turn.parts.iter().any(|part| matches!(part, Part::ToolResult(_))));
+    let least = |number: &Option<serde_json::Number>, least| {
+        number.as_ref().is_none_or(|number| number.as_f64() >= Some(least))
+    };
+    !within
+        && !forced
+        && least(&sampling.temperature, 1.0)
+        && least(&sampling.top_p, 0.95)
+        && sampling.top_k.is_none()
+}
+
 fn turns(both: Both) -> impl Strategy<Value = Vec<Turn<'static>>> {
-    (said(), prop::collection::vec(exchange(both), 0..4)).prop_map(|(first, exchanges)| {
+    (said(), prop::collection::vec(exchange(both), 0..4)).prop_map(move |(first, exchanges)| {
         let all = std::iter::once((Role::User, first)).chain(exchanges.into_iter().flatten());
         let (mut called, mut answered) = (0, 0);
         let mut number = |part: &mut Part<'static>| match part {
@@ -126,13 +149,17 @@ fn turns(both: Both) -> impl Strategy<Value = Vec<Turn<'static>>> {
         };
         all.map(|(role, mut parts)| {
             parts.iter_mut().for_each(&mut number);
-            Turn { role, parts, messages: smallvec::SmallVec::new() }
+            if both.anthropic {
+                parts.iter_mut().for_each(say_something);
+            }
+            Turn::new(role, parts)
         })
         .collect()
     })
 }
 
-const SCHEMA: &str = r#"{"type":"object","properties":{"a":{"type":"string"}},"required":["a"]}"#;
+const SCHEMA: &str =
+    r#"{"type":"object","properties":{"a":{"type":"string"}},"required":["a"],"additionalProperties":false}"#;
 
 fn tools(both: Both) -> impl Strategy<Value = Vec<Tool<'static>>> {
     let strict = if both.gemini { select(vec![None]) } else { select(vec![None, Some(true), Some(false)]) };
@@ -141,6 +168,7 @@ fn tools(both: Both) -> impl Strategy<Value = Vec<Tool<'static>>> {
         description,
         parameters: Some(Cow::Borrowed(SCHEMA)),
         strict,
+        cached: false,
     });
     prop::collection::vec(tool, 0..4)
 }
@@ -199,7 +227,7 @@ fn conversation(from: Format, to: Format) -> impl Strategy<Value = Conversation<
     let verbosity = prop::option::of(select(vec![Verbosity::Low, Verbosity::Medium, Verbosity::High]));
     let as_effort = matches!(from, Format::OpenAi | Format::Responses);
     (
-        prop::collection::vec(text(), 0..3),
+        prop::collection::vec(text().prop_filter("blanks", |text| !text.unescaped().trim().is_empty()), 0..3),
         turns(both),
         tools(both),
         (0..5, any::<bool>(), any::<bool>()),
@@ -219,7 +247,13 @@ fn conversation(from: Format, to: Format) -> impl Strategy<Value = Conversation<
                 };
                 let forced = matches!(&conversation.tool_choice, Some(choice) if *choice != ToolChoice::None);
                 conversation.parallel_tools = (choice.1 && forced && !both.gemini).then_some(choice.2);
-                conversation.thinking = effort.map(|effort| match as_effort {
+                let may_think = !both.anthropic
+                    || may_think(
+                        &turns,
+                        &sampling,
+                        forced && conversation.tool_choice != Some(ToolChoice::Auto),
+                    );
+                conversation.thinking = effort.filter(|_| may_think).map(|effort| match as_effort {
                     true => Thinking::Effort(effort),
                     false => Thinking::Budget(effort.budget()),
                 });
