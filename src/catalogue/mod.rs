@@ -15,7 +15,7 @@ mod text;
 
 pub use code::{Code, Fault, Phrase, Text, errors_json};
 pub use language::Language;
-pub use refusal::{LimitView, Refusal, Value};
-pub use render::{RenderContext, Shape, render, render_sse_event};
+pub use refusal::{LimitView, Refusal, UpstreamSaid, Value};
+pub use render::{RenderContext, Shape, render, render_response_error, render_sse_event};
 pub use text::rfc3339;
 pub(crate) use text::{fill_with, push_value};

@@ -23,6 +23,18 @@ pub struct Refusal {
     pub charged: Nano,
     /// The upstream's own words. Shown to the caller by `upstream_rejected` alone; else for the log.
     pub upstream_text: Option<Box<str>>,
+    /// The rest of what it said of a request that it rejected. Not kept: what is kept are refusals of the ladder.
+    pub upstream: Option<Box<UpstreamSaid>>,
+}
+
+/// What an upstream says of a request that it rejects, beside its words.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UpstreamSaid {
+    pub code: Option<Box<str>>,
+    /// The field that it blames, in its own format.
+    pub param: Option<Box<str>>,
+    /// The conversation is longer than the model takes.
+    pub is_too_long: bool,
 }
 
 impl Refusal {
@@ -35,6 +47,7 @@ impl Refusal {
             retry_after_ms: None,
             charged: Nano::ZERO,
             upstream_text: None,
+            upstream: None,
         }
     }
 
@@ -73,6 +86,12 @@ impl Refusal {
     #[must_use]
     pub fn upstream_text(mut self, text: impl Into<Box<str>>) -> Self {
         self.upstream_text = Some(text.into());
+        self
+    }
+
+    #[must_use]
+    pub fn upstream(mut self, said: Option<Box<UpstreamSaid>>) -> Self {
+        self.upstream = said;
         self
     }
 

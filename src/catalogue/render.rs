@@ -6,6 +6,8 @@
 mod anthropic;
 mod body;
 mod gemini;
+mod response;
+mod upstream;
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -20,6 +22,8 @@ use crate::id::RequestId;
 use anthropic::AnthropicBody;
 use body::{Amount, Body, ErrorObject, LimitObject};
 use gemini::GeminiBody;
+use response::ResponseErrorEvent;
+use upstream::{UpstreamObject, in_dialect};
 
 /// The wire format that the caller speaks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -79,12 +83,17 @@ pub fn render(refusal: &Refusal, context: &RenderContext<'_>) -> (StatusCode, He
 pub fn render_sse_event(refusal: &Refusal, context: &RenderContext<'_>) -> Bytes {
     // Gemini's clients read data alone.
     let before: &[u8] = if context.shape == Shape::Gemini { b"data: " } else { b"event: error\ndata: " };
-    let body = body(refusal, context);
-    let mut event = Vec::with_capacity(before.len() + body.len() + 2);
-    event.extend_from_slice(before);
-    event.extend_from_slice(&body);
-    event.extend_from_slice(b"\n\n");
-    Bytes::from(event)
+    event(before, &body(refusal, context))
+}
+
+/// The same in a stream of OpenAI's responses, whose events are numbered.
+pub fn render_response_error(refusal: &Refusal, context: &RenderContext<'_>, sequence: u64) -> Bytes {
+    let write = |body: Body<'_>| serde_json::to_vec(&ResponseErrorEvent::of(body, sequence));
+    event(b"event: error\ndata: ", &with_body(refusal, context, write))
+}
+
+fn event(before: &[u8], data: &[u8]) -> Bytes {
+    Bytes::from([before, data, b"\n\n"].concat())
 }
 
 /// RFC 9110, 15.5.6: a 405 lists the methods that the address takes.
@@ -128,6 +137,19 @@ impl Refusal {
 }
 
 fn body(refusal: &Refusal, context: &RenderContext<'_>) -> Vec<u8> {
+    with_body(refusal, context, |body| match context.shape {
+        Shape::OpenAi => serde_json::to_vec(&body),
+        Shape::Anthropic => serde_json::to_vec(&AnthropicBody::of(body)),
+        Shape::Gemini => serde_json::to_vec(&GeminiBody::of(body)),
+    })
+}
+
+fn with_body(
+    refusal: &Refusal,
+    context: &RenderContext<'_>,
+    write: impl FnOnce(Body<'_>) -> serde_json::Result<Vec<u8>>,
+) -> Vec<u8> {
+    let refusal = &*in_dialect(refusal, context.shape);
     let (code, language) = (refusal.code, context.language);
     let root = context.public_url.trim_end_matches('/');
     let doc_url = format!("{root}/errors/{code}");
@@ -147,6 +169,7 @@ fn body(refusal: &Refusal, context: &RenderContext<'_>) -> Vec<u8> {
             retryable: code.retryable(),
             charged: Amount(refusal.charged),
             limit: refusal.limit.as_ref().map(|view| LimitObject::of(view, amounts_visible)),
+            upstream: refusal.upstream.as_deref().map(UpstreamObject::of),
             hint: fill(code.hint_template(language), refusal, language),
             request_id: context.request_id,
             doc_url: &doc_url,
@@ -159,18 +182,13 @@ fn body(refusal: &Refusal, context: &RenderContext<'_>) -> Vec<u8> {
         instance: why_url.as_deref(),
     };
     // Strings, numbers and flags always serialise.
-    match context.shape {
-        Shape::OpenAi => serde_json::to_vec(&body),
-        Shape::Anthropic => serde_json::to_vec(&AnthropicBody::of(body)),
-        Shape::Gemini => serde_json::to_vec(&GeminiBody::of(body)),
-    }
-    .unwrap_or_default()
+    write(body).unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalogue::{LimitView, Value};
+    use crate::catalogue::{LimitView, UpstreamSaid, Value};
     use ledger::Nano;
     use serde_json::{Value as Json, json};
     use std::collections::BTreeSet;
@@ -376,6 +394,56 @@ mod tests {
             })
             .collect();
         assert_eq!(shown, BTreeSet::from([Code::UpstreamRejected]));
+    }
+
+    /// The upstream's code and field stand beside the catalogue's, and a conversation that is too long is told in the
+    /// words that each format's clients look for.
+    #[test]
+    fn what_an_upstream_says_of_a_rejected_request_reaches_its_caller() {
+        let said = |is_too_long| UpstreamSaid {
+            code: Some("invalid\u{202e}_value".into()),
+            param: Some("messages[1].content".into()),
+            is_too_long,
+        };
+        let rejected = |text: &str, is_too_long| {
+            Refusal::new(Code::UpstreamRejected)
+                .upstream_text(text)
+                .upstream(Some(Box::new(said(is_too_long))))
+        };
+        let (_, _, body) = parsed(&rejected("wrong", false), &CONTEXT);
+        let theirs = json!({"code": "invalid\u{fffd}_value", "param": "messages[1].content"});
+        assert_eq!(
+            (&body["error"]["upstream"], &body["error"]["code"]),
+            (&theirs, &json!("upstream_rejected"))
+        );
+        assert_eq!(body["error"]["param"], Json::Null);
+        for (shape, words) in [
+            (Shape::OpenAi, "context_length_exceeded (the maximum context length): wrong"),
+            (Shape::Anthropic, "prompt is too long: wrong"),
+            (Shape::Gemini, "The input token count exceeds the maximum number of tokens allowed: wrong"),
+        ] {
+            let context = RenderContext { shape, ..CONTEXT };
+            let (_, _, body) = parsed(&rejected("wrong", true), &context);
+            assert!(body["error"]["message"].as_str().unwrap().ends_with(words), "{body:#}");
+            let (_, _, body) = parsed(&rejected("wrong", false), &context);
+            assert!(body["error"]["message"].as_str().unwrap().ends_with(": wrong"), "{body:#}");
+        }
+        let own = rejected("prompt is too long: 9 tokens > 8 maximum", true);
+        let (_, _, body) = parsed(&own, &RenderContext { shape: Shape::Anthropic, ..CONTEXT });
+        assert_eq!(body["error"]["message"].as_str().unwrap().matches("too long").count(), 1);
+    }
+
+    #[test]
+    fn a_streamed_response_tells_its_error_by_a_numbered_event() {
+        let refusal = Refusal::new(Code::StreamInterrupted).charged(Nano(1_500_000));
+        let event = render_response_error(&refusal, &CONTEXT, 7);
+        let text = std::str::from_utf8(&event).unwrap();
+        let data = text.strip_prefix("event: error\ndata: ").unwrap().strip_suffix("\n\n").unwrap();
+        let body: Json = serde_json::from_str(data).unwrap();
+        assert_eq!((&body["type"], &body["sequence_number"]), (&json!("error"), &json!(7)));
+        assert_eq!([&body["code"], &body["error"]["code"]], ["stream_interrupted"; 2]);
+        assert_eq!((&body["message"], &body["param"]), (&body["error"]["message"], &Json::Null));
+        assert_eq!(body["error"]["charged"], "0.0015");
     }
 
     #[test]

@@ -138,6 +138,13 @@ fn push_clean(text: &str, chars_max: usize, out: &mut String) {
     }
 }
 
+/// A text from outside as it is shown.
+pub(super) fn clean(text: &str, chars_max: usize) -> String {
+    let mut out = String::new();
+    push_clean(text, chars_max, &mut out);
+    out
+}
+
 /// RFC 3339 in UTC, such as `2026-11-22T08:45:53.5Z`.
 pub fn rfc3339(ms: i64) -> String {
     jiff::Timestamp::from_millisecond(ms).map_or_else(|_| UNKNOWN.to_owned(), |time| time.to_string())

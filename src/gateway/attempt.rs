@@ -11,7 +11,7 @@ use http::HeaderValue;
 use ledger::{Nano, Usage};
 use tokio::time::timeout;
 
-use crate::catalogue::{Code, Refusal};
+use crate::catalogue::{Code, Refusal, UpstreamSaid};
 
 use super::channel_health::{Fault, Place, Rest, RestReason};
 use super::convert::{self, ConvertFault, Envelope, Format, LeftOut, ReplyFault, responses};
@@ -86,6 +86,8 @@ pub(super) struct Failure {
     pub may_be_billed: bool,
     /// What of the request its format cannot express; nothing was sent.
     pub refused: Option<Box<ConvertFault>>,
+    /// What the upstream said of a request that it rejected.
+    pub said: Option<Box<UpstreamSaid>>,
 }
 
 /// What an upstream is thought to bill an attempt for.
@@ -346,7 +348,7 @@ impl Failure {
 
     /// Of an answer that cannot be used, or that says that it is not known what became of a request.
     pub(super) fn unclear(code: Code, text: Box<str>) -> Self {
-        Failure { code, text, retry_after: None, may_be_billed: true, refused: None }
+        Failure { code, text, retry_after: None, may_be_billed: true, refused: None, said: None }
     }
 
     /// Of a body that came with 200 and is no answer: what it says of itself, else that it is none.
@@ -366,7 +368,7 @@ impl Failure {
 
     /// What the caller is told; `limit_ms` is how long an upstream may take to begin an answer.
     pub fn refusal(&self, model: &str, limit_ms: u64) -> Refusal {
-        let refusal = Refusal::new(self.code).upstream_text(self.text.clone());
+        let refusal = Refusal::new(self.code).upstream_text(self.text.clone()).upstream(self.said.clone());
         let refusal = match self.code {
             Code::InvalidParameter => match self.refused.as_deref() {
                 Some(fault) => refusal
@@ -395,19 +397,24 @@ impl From<&ForwardError> for Failure {
             _ => Code::UpstreamError,
         };
         let text = why.to_string().into();
-        Failure { code, text, retry_after: None, may_be_billed: why.sent(), refused: None }
+        Failure { code, text, retry_after: None, may_be_billed: why.sent(), refused: None, said: None }
     }
 }
 
 impl From<UpstreamFault> for Failure {
     fn from(fault: UpstreamFault) -> Self {
         let code = code_of(fault.kind);
+        let is_too_long = fault.is_too_long();
+        // Of other faults the caller sees nothing.
+        let said = (fault.kind == UpstreamFaultKind::Rejected)
+            .then(|| Box::new(UpstreamSaid { code: fault.code, param: fault.param, is_too_long }));
         Failure {
             code,
             text: fault.message,
             retry_after: fault.retry_after,
             may_be_billed: false,
             refused: None,
+            said,
         }
     }
 }
@@ -420,6 +427,7 @@ impl From<ConvertFault> for Failure {
             retry_after: None,
             may_be_billed: false,
             refused: Some(Box::new(fault)),
+            said: None,
         }
     }
 }
@@ -427,7 +435,14 @@ impl From<ConvertFault> for Failure {
 impl From<ReplyFault> for Failure {
     fn from(fault: ReplyFault) -> Self {
         let text = fault.to_string().into();
-        Failure { code: Code::UpstreamError, text, retry_after: None, may_be_billed: true, refused: None }
+        Failure {
+            code: Code::UpstreamError,
+            text,
+            retry_after: None,
+            may_be_billed: true,
+            refused: None,
+            said: None,
+        }
     }
 }
 

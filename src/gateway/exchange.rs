@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::books::{BooksError, Held, Settlement, Ticket};
-use crate::catalogue::Language;
+use crate::catalogue::{Language, Refusal};
 use crate::directory::Price;
 use crate::id::KeyId;
 
@@ -155,6 +155,10 @@ impl Exchange {
         let model = &*self.request.model;
         let refusal = failure.refusal(model, self.worker.gateway.header_timeout_ms);
         let refusal = failover::with_patience(refusal, &self.worker, Some(self.key()), model);
+        // A field of the upstream's is one of the caller's where both have the same format.
+        let is_converted = conversion(self.request.endpoint, self.attempt.format) != Ok(None);
+        let field = failure.said.as_ref().and_then(|said| said.param.clone()).filter(|_| !is_converted);
+        let refusal = Refusal { field: field.or(refusal.field), ..refusal };
         let response = self.addressee().refusal(&refusal);
         let ended = Ended {
             code: Some(failure.code),

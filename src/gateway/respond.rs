@@ -8,7 +8,8 @@ use crate::catalogue::{self, Language, Refusal, RenderContext, Shape};
 use crate::id::RequestId;
 
 use super::answer::AnswerBody;
-use super::convert::{Format, LeftOut};
+use super::convert::responses::SoFar;
+use super::convert::{Envelope, Format, LeftOut};
 use super::facts::{Admitted, CapReason, Endpoint, RateReading};
 
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -47,6 +48,19 @@ impl<'a> Addressee<'a> {
     pub fn refusal(&self, refusal: &Refusal) -> Response<AnswerBody> {
         let (status, headers, body) = catalogue::render(refusal, &self.context(refusal));
         response(status, headers, AnswerBody::whole(body))
+    }
+
+    /// A refusal inside a stream of OpenAI's responses: an error, and the response as it failed.
+    pub fn response_refusal(&self, refusal: &Refusal, so_far: &SoFar, envelope: &Envelope) -> Bytes {
+        let context = self.context(refusal);
+        let sequence = so_far.sequence;
+        let error = catalogue::render_response_error(refusal, &context, sequence);
+        // The clients of the format look here for the code of a request that was wrong.
+        let theirs = refusal.upstream.as_ref().and_then(|said| said.code.as_deref());
+        let code = theirs.unwrap_or(refusal.code.as_str());
+        let message = refusal.message(self.language, context.money_visible);
+        let failed = so_far.failed(envelope, sequence.saturating_add(1), code, &message);
+        Bytes::from([&*error, &failed].concat())
     }
 
     /// A refusal inside a stream that has begun.

@@ -11,9 +11,10 @@ use crate::catalogue::{Code, Refusal};
 
 use super::answer::{AnswerBody, CutOff};
 use super::attempt::Failure;
+use super::convert::responses::SoFar;
 use super::convert::{Converted, ReplyFault, StreamConverter};
 use super::exchange::Exchange;
-use super::facts::Ending;
+use super::facts::{Ending, Endpoint};
 use super::meter::{Meter, Metered};
 use super::opening::Opened;
 use super::outgoing::conversion;
@@ -35,6 +36,8 @@ pub(super) struct Watch {
     inspector: Inspector,
     /// Where the caller speaks another format.
     conversion: Option<Conversion>,
+    /// Of a response that goes on as it comes: what the caller has been told.
+    response: Option<SoFar>,
     /// The caller asked for the usage event itself.
     usage_asked: bool,
     finished: bool,
@@ -61,6 +64,11 @@ impl Watch {
             self.meter.tell(usage);
         }
         let verdict = self.verdict(&facts, event);
+        if verdict == Verdict::Forward
+            && let Some(response) = &mut self.response
+        {
+            response.see(event.data);
+        }
         // What comes out of a conversion is the caller's stream.
         if self.conversion.is_some() { Verdict::Drop } else { verdict }
     }
@@ -119,6 +127,12 @@ impl Watch {
         let garbled = self.conversion.as_ref().and_then(|conversion| conversion.fault.as_ref());
         let fault = self.fault.as_ref().map(|fault| Failure::from(fault.clone()));
         fault.or_else(|| garbled.map(|fault| Failure::from(ReplyFault::new(fault.to_string()))))
+    }
+
+    /// Of a streamed response: what the caller has been told.
+    fn so_far(&self) -> Option<SoFar> {
+        let converted = self.conversion.as_ref().and_then(|conversion| conversion.converter.so_far());
+        converted.or_else(|| self.response.clone())
     }
 
     /// Why the upstream's stream was no answer, in its own words.
@@ -201,6 +215,7 @@ impl Exchange {
             meter: self.meter(),
             inspector: Inspector::new(format, endpoint),
             conversion,
+            response: (to.is_none() && endpoint == Endpoint::Responses).then(SoFar::default),
             usage_asked: self.request.include_usage_asked,
             finished: false,
             done: false,
@@ -311,9 +326,13 @@ impl Exchange {
         };
         let refusal = match end {
             End::Interrupted(Interrupt::KeyStopped(refusal)) => *refusal,
-            _ => Refusal::new(Code::StreamInterrupted),
+            _ => {
+                let said = watch.failure().and_then(|failure| failure.said);
+                Refusal::new(Code::StreamInterrupted).upstream(said)
+            }
         };
         let code = (!complete && !gone).then_some(refusal.code);
+        let response = watch.so_far().filter(|_| !complete).map(|so_far| (so_far, self.envelope()));
         let ended = Ended {
             code,
             first_byte_us: caller.first_byte_us,
@@ -335,7 +354,13 @@ impl Exchange {
         } else {
             caller.cut_off.set();
             let refusal = refusal.charged(settled.charged);
-            caller.send(rest.addressee().sse_refusal(&refusal)).await;
+            let addressee = rest.addressee();
+            caller
+                .send(match response {
+                    Some((so_far, envelope)) => addressee.response_refusal(&refusal, &so_far, &envelope),
+                    None => addressee.sse_refusal(&refusal),
+                })
+                .await;
         }
     }
 }

@@ -24,7 +24,7 @@ fn upstream(content_type: &str, body: &str) -> SocketAddr {
 }
 
 /// An upstream that plays this once it has read a request.
-fn scripted(play: impl Fn(&mut TcpStream) -> io::Result<()> + Send + 'static) -> SocketAddr {
+pub(crate) fn scripted(play: impl Fn(&mut TcpStream) -> io::Result<()> + Send + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
@@ -72,7 +72,7 @@ fn thinking(provider: &str, sign: String, pause: Duration, is_seen: Arc<AtomicBo
 }
 
 /// A channel that is tried first. Its id.
-fn channel(demo: &Demo, name: &str, provider: &str, address: SocketAddr) -> String {
+pub(crate) fn channel(demo: &Demo, name: &str, provider: &str, address: SocketAddr) -> String {
     let body = json!({
         "name": name,
         "provider": provider,

@@ -341,7 +341,8 @@ fn streams_of_other_formats_wait_and_break_as_those_of_chats() {
             last = event;
         }
         let last: Value = serde_json::from_str(&last).unwrap();
-        assert_eq!(last["error"]["code"], "stream_interrupted", "{path}: {last:#}");
+        let error = if path == "responses" { &last["response"]["error"] } else { &last["error"] };
+        assert_eq!(error["code"], "stream_interrupted", "{path}: {last:#}");
         let row = demo.row(&id);
         assert_eq!((&row["ending"], &row["usage_source"]), (&json!("upstream_cut"), &json!("counted")));
         assert_ne!(row["charge"], "0");

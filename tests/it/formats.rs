@@ -552,6 +552,7 @@ fn s13_a_cut_stream_is_charged_for_what_came() {
             let last: Value = serde_json::from_str(last).unwrap();
             let code = match client {
                 Client::Gemini => &last["error"]["details"][0]["reason"],
+                Client::Responses => &last["response"]["error"]["code"],
                 _ => &last["error"]["code"],
             };
             assert_eq!(code, "stream_interrupted", "{what}: {text}");

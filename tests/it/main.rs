@@ -35,6 +35,7 @@ mod expiry;
 mod explain;
 mod formats;
 mod formats_broken;
+mod formats_failures;
 mod formats_sent;
 mod gateway;
 mod gateway_address;

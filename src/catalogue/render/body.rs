@@ -3,6 +3,7 @@
 use ledger::Nano;
 use serde::Serialize;
 
+use super::upstream::UpstreamObject;
 use crate::catalogue::code::Code;
 use crate::catalogue::refusal::LimitView;
 use crate::catalogue::text::rfc3339;
@@ -31,6 +32,9 @@ pub(super) struct ErrorObject<'a> {
     pub(super) retryable: bool,
     pub(super) charged: Amount,
     pub(super) limit: Option<LimitObject<'a>>,
+    /// Only where the upstream rejected the request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) upstream: Option<UpstreamObject>,
     pub(super) hint: String,
     pub(super) request_id: RequestId,
     pub(super) doc_url: &'a str,

@@ -80,6 +80,14 @@ impl StreamConverter {
         }
     }
 
+    /// What the client of a response has been told.
+    pub fn so_far(&self) -> Option<responses::SoFar> {
+        match &self.writer {
+            Writer::Responses(writer) => Some(writer.so_far()),
+            _ => None,
+        }
+    }
+
     /// The upstream has ended its stream, whole. `counted`: what was counted of one whose usage the upstream did not tell.
     pub fn finish(&mut self, counted: Option<Usage>, into: &mut Converted) -> Result<(), ReplyFault> {
         // Whatever comes out now is the end of the answer.

@@ -188,7 +188,14 @@ pub fn write_reply(reply: &Reply<'_>, envelope: &Envelope) -> Result<Vec<u8>, Re
     }
     let mut out = Vec::new();
     let names = (reply.id.as_ref(), reply.model.as_ref());
-    response(&mut Json::new(&mut out), names, envelope, Some(&choice.finish), &items, reply.usage.as_ref());
+    response(
+        &mut Json::new(&mut out),
+        names,
+        envelope,
+        Ended::By(&choice.finish),
+        &items,
+        reply.usage.as_ref(),
+    );
     Ok(out)
 }
 
@@ -197,12 +204,20 @@ pub(super) fn item_id(envelope: &Envelope, kind: &str, number: u64) -> String {
     format!("{kind}_{}_{number}", envelope.id)
 }
 
-/// A response; `finish`: `None` while it is made. `items`: what it is made of, already written.
+/// How a response stands.
+#[derive(Clone, Copy)]
+pub(super) enum Ended<'e> {
+    Not,
+    By(&'e Finish<'e>),
+    Failed { code: &'e str, message: &'e str },
+}
+
+/// A response. `items`: what it is made of, already written.
 pub(super) fn response(
     json: &mut Json<'_>,
     (id, model): (Option<&Text<'_>>, Option<&Text<'_>>),
     envelope: &Envelope,
-    finish: Option<&Finish<'_>>,
+    ended: Ended<'_>,
     items: &[u8],
     usage: Option<&Usage>,
 ) {
@@ -212,14 +227,24 @@ pub(super) fn response(
         None => json.member("id").plain(&envelope.id),
     };
     json.member("object").plain("response").member("created_at").whole(envelope.created_s.unsigned_abs());
-    let status = finish.map_or(Status::InProgress, Status::of);
-    json.member("status").plain(status.name()).member("background").flag(false);
-    json.member("error").raw("null").member("incomplete_details");
-    match finish {
-        Some(Finish::Length) => {
+    let status = match ended {
+        Ended::Not => Status::InProgress.name(),
+        Ended::By(finish) => Status::of(finish).name(),
+        Ended::Failed { .. } => "failed",
+    };
+    json.member("status").plain(status).member("background").flag(false).member("error");
+    match ended {
+        Ended::Failed { code, message } => {
+            json.open('{').member("code").plain(code).member("message").plain(message).close('}');
+        }
+        _ => drop(json.raw("null")),
+    }
+    json.member("incomplete_details");
+    match ended {
+        Ended::By(Finish::Length) => {
             json.open('{').member("reason").plain("max_output_tokens").close('}');
         }
-        Some(Finish::Filtered) => {
+        Ended::By(Finish::Filtered) => {
             json.open('{').member("reason").plain("content_filter").close('}');
         }
         _ => drop(json.raw("null")),

@@ -8,8 +8,9 @@ use super::super::json::Json;
 use super::super::reply::{Envelope, Finish, Piece, ReplyFault};
 use super::super::text::Text;
 use super::answer::{
-    Item, Status, Wire, function_call, item_id, message, part, reasoning, response, summary,
+    Ended, Item, Status, Wire, function_call, item_id, message, part, reasoning, response, summary,
 };
+use super::broken::SoFar;
 use crate::gateway::provider::openai::usage_of_last_event;
 
 #[derive(Deserialize)]
@@ -194,6 +195,11 @@ impl Writer {
         Ok(())
     }
 
+    /// What the client has been told.
+    pub fn so_far(&self) -> SoFar {
+        SoFar { sequence: self.sequence, id: self.id.clone(), model: self.model.clone() }
+    }
+
     fn start(&mut self, id: Option<&Text<'_>>, model: Option<&Text<'_>>, out: &mut Vec<u8>) {
         if std::mem::replace(&mut self.started, true) {
             return;
@@ -211,7 +217,8 @@ impl Writer {
         let envelope = self.envelope.clone();
         self.event(kind, out, |json| {
             let names = (names.0.as_ref(), names.1.as_ref());
-            response(json.member("response"), names, &envelope, finish, &items, usage.as_ref());
+            let ended = finish.map_or(Ended::Not, Ended::By);
+            response(json.member("response"), names, &envelope, ended, &items, usage.as_ref());
         });
     }
 

@@ -17,7 +17,7 @@ fn pairs() -> impl Iterator<Item = (Format, Format)> {
     FORMATS.into_iter().flat_map(|from| FORMATS.into_iter().map(move |to| (from, to)))
 }
 
-fn envelope() -> super::Envelope {
+pub(super) fn envelope() -> super::Envelope {
     super::Envelope {
         model: "asked".into(),
         id: "req_1".into(),

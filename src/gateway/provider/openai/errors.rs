@@ -1,7 +1,7 @@
 //! What an upstream's error means for a call.
 //!
 //! The upstream's own words stay in the fault for the operator; the caller
-//! sees only the kind. Codes are believed before words, and words only where a
+//! sees only the kind, but of a request that was rejected. Codes are believed before words, and words only where a
 //! request cannot put them: an upstream quotes parts of the request in its
 //! messages, and a caller must not be able to make a channel look broke.
 
@@ -45,6 +45,8 @@ pub struct UpstreamFault {
     pub status: u16,
     /// The upstream's own code, if it gave one.
     pub code: Option<Box<str>>,
+    /// The field of the request that it blames.
+    pub param: Option<Box<str>>,
     /// Its words, verbatim but for their length. For operators only.
     pub message: Box<str>,
     /// How long it asks to wait.
@@ -60,6 +62,7 @@ pub fn classify(status: u16, headers: &HeaderMap, body: &[u8], now_unix_s: i64) 
         status,
         retry_after: retry_after(headers, now_unix_s),
         code: said.code,
+        param: said.param,
         message: said.message,
     }
 }
@@ -73,12 +76,14 @@ pub(super) fn of_stream(data: &[u8]) -> UpstreamFault {
         _ if said.is_coded(&BROKE) => 402,
         _ if said.is_coded(&UNKNOWN) => 401,
         _ if code.starts_with("rate_limit") || said.kind.starts_with("rate_limit") => 429,
+        _ if REJECTED.contains(&code) || &*said.kind == "invalid_request_error" => 400,
         _ => 502,
     };
     UpstreamFault {
         kind: kind(status, &said),
         status,
         code: said.code,
+        param: said.param,
         message: said.message,
         retry_after: None,
     }
@@ -114,6 +119,30 @@ const FLAGGED: [&str; 6] = [
     "data_inspection_failed",
 ];
 
+/// Codes by which a stream says that the request was wrong.
+const REJECTED: [&str; 3] = ["context_length_exceeded", "invalid_prompt", "invalid_value"];
+
+/// The words by which providers say that a conversation is longer than their model takes.
+const TOO_LONG: [&str; 6] = [
+    "maximum context length",
+    "prompt is too long",
+    "exceed context limit",
+    "exceeds the context window",
+    "exceeds the maximum number of tokens",
+    "input tokens exceed",
+];
+
+impl UpstreamFault {
+    /// Whether it says that the conversation is too long for the model. A request that puts such words into its own
+    /// rejection misleads nobody but its own client.
+    pub fn is_too_long(&self) -> bool {
+        let message = self.message.to_ascii_lowercase();
+        self.kind == UpstreamFaultKind::Rejected
+            && (self.code.as_deref() == Some("context_length_exceeded")
+                || TOO_LONG.iter().any(|words| message.contains(words)))
+    }
+}
+
 fn kind(status: u16, said: &Said) -> UpstreamFaultKind {
     use UpstreamFaultKind::*;
     // These words open the message, where no request is quoted.
@@ -146,6 +175,7 @@ fn kind(status: u16, said: &Said) -> UpstreamFaultKind {
 #[derive(Default)]
 struct Said {
     code: Option<Box<str>>,
+    param: Option<Box<str>>,
     kind: Box<str>,
     message: Box<str>,
     /// It names what it found in the request (OpenRouter's `metadata`).
@@ -161,6 +191,11 @@ struct Wire<'a> {
     code: Option<&'a RawValue>,
     #[serde(borrow, default, rename = "type")]
     kind: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    param: Option<&'a RawValue>,
+    /// Of an event that tells of a response that failed.
+    #[serde(borrow, default)]
+    response: Option<&'a RawValue>,
     #[serde(borrow, default)]
     message: Option<&'a RawValue>,
     #[serde(borrow, default)]
@@ -180,17 +215,20 @@ struct Metadata<'a> {
 
 impl Said {
     /// `{"error": {…}}`, `{"error": "…"}`, `{"message": "…"}`,
-    /// `{"detail": …}`, or any text at all.
+    /// `{"detail": …}`, `{"response": {"error": {…}}}`, or any text at all.
     fn read(body: &[u8]) -> Self {
         let body = body.get(..BODY_BYTES_MAX).unwrap_or(body);
         let Ok(top) = serde_json::from_slice::<Wire<'_>>(body) else {
             return Self { message: clip(&String::from_utf8_lossy(body)), ..Self::default() };
         };
+        let failed = top.response.and_then(|failed| serde_json::from_str::<Wire<'_>>(failed.get()).ok());
+        let top = Wire { error: top.error.or(failed.and_then(|failed| failed.error)), ..top };
         let inner = top.error.and_then(|error| serde_json::from_str::<Wire<'_>>(error.get()).ok());
         let wire = inner.unwrap_or(Wire { message: top.error.or(top.message), ..top });
         let message = wire.message.or(wire.detail).map(plain);
         Self {
             code: wire.code.map(plain).filter(|code| !code.is_empty()),
+            param: wire.param.map(plain).filter(|param| !param.is_empty()),
             kind: wire.kind.map(plain).unwrap_or_default(),
             message: message.unwrap_or_else(|| clip(&String::from_utf8_lossy(body))),
             is_flagged: wire.metadata.is_some_and(is_flagged),
