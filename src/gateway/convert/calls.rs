@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::conversation::Part;
+use super::conversation::{Image, Part};
 use super::reply::{Piece, Reply, ReplyFault};
 use super::text::Text;
 
@@ -102,7 +102,8 @@ impl Calls {
             Piece::Text { choice, .. }
             | Piece::Thinking { choice, .. }
             | Piece::Signature { choice, .. }
-            | Piece::Redacted { choice, .. } => {
+            | Piece::Redacted { choice, .. }
+            | Piece::Image { choice, .. } => {
                 if !self.choice(choice)?.is_busy() {
                     self.choice(choice)?.open = None;
                     return tell(&piece);
@@ -219,6 +220,9 @@ impl Piece<'_> {
             + match self {
                 Piece::Text { text, .. } | Piece::Thinking { text, .. } => text.escaped().len(),
                 Piece::Signature { signature: text, .. } | Piece::Redacted { data: text, .. } => {
+                    text.escaped().len()
+                }
+                Piece::Image { image: Image::Inline { data: text, .. } | Image::Url(text), .. } => {
                     text.escaped().len()
                 }
                 Piece::ToolStart { id, name, signature, .. } => {

@@ -105,6 +105,17 @@ pub enum Image<'a> {
     Url(Text<'a>),
 }
 
+impl Image<'_> {
+    pub fn into_owned(self) -> Image<'static> {
+        match self {
+            Image::Inline { media_type, data } => {
+                Image::Inline { media_type: media_type.into_owned(), data: data.into_owned() }
+            }
+            Image::Url(url) => Image::Url(url.into_owned()),
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct ToolCall<'a> {
     pub id: Text<'a>,

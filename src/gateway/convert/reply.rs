@@ -2,7 +2,7 @@
 
 use ledger::Usage;
 
-use super::conversation::Part;
+use super::conversation::{Image, Part};
 use super::text::Text;
 
 /// A whole answer.
@@ -73,6 +73,10 @@ pub enum Piece<'a> {
         choice: u32,
         data: Text<'a>,
     },
+    Image {
+        choice: u32,
+        image: Image<'a>,
+    },
     ToolStart {
         choice: u32,
         tool: u32,
@@ -108,6 +112,7 @@ impl Piece<'_> {
                 Piece::Signature { choice, signature: signature.into_owned() }
             }
             Piece::Redacted { choice, data } => Piece::Redacted { choice, data: data.into_owned() },
+            Piece::Image { choice, image } => Piece::Image { choice, image: image.into_owned() },
             Piece::ToolStart { choice, tool, id, name, signature } => Piece::ToolStart {
                 choice,
                 tool,
@@ -122,6 +127,20 @@ impl Piece<'_> {
             Piece::Usage(usage) => Piece::Usage(usage),
             Piece::End => Piece::End,
         }
+    }
+}
+
+/// What stands for something in an answer that the client's format has no place for. Nothing is dropped in silence.
+pub fn unsaid(media_type: &Text<'_>) -> Text<'static> {
+    let of = media_type.unescaped();
+    Text::plain(&format!("[The model answered with data ({of}) that this format has no place for.]"))
+}
+
+/// The same for a picture.
+pub fn unsaid_image(image: &Image<'_>) -> Text<'static> {
+    match image {
+        Image::Inline { media_type, .. } => unsaid(media_type),
+        Image::Url(_) => unsaid(&Text::word("a picture")),
     }
 }
 

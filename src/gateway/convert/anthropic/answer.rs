@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use super::super::conversation::{Part, ToolCall, as_object};
 use super::super::json::Json;
-use super::super::reply::{Choice, Envelope, Finish, Reply, ReplyFault};
+use super::super::reply::{Choice, Envelope, Finish, Reply, ReplyFault, unsaid_image};
 use super::super::text::Text;
 use crate::gateway::provider::anthropic::UsageSoFar;
 
@@ -161,7 +161,11 @@ fn block(json: &mut Json<'_>, part: &Part<'_>) -> Result<(), ReplyFault> {
             json.open('{').member("type").plain("tool_use").member("id").text(&call.id);
             json.member("name").text(&call.name).member("input").raw(input).close('}');
         }
-        Part::Image(_) | Part::ToolResult(_) => return Err(ReplyFault::new("a part that no answer has")),
+        Part::Image(image) => {
+            let said = unsaid_image(image);
+            json.open('{').member("type").plain("text").member("text").text(&said).close('}');
+        }
+        Part::ToolResult(_) => return Err(ReplyFault::new("a part that no answer has")),
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::super::json::Json;
-use super::super::reply::{Envelope, Finish, Piece, ReplyFault};
+use super::super::reply::{Envelope, Finish, Piece, ReplyFault, unsaid_image};
 use super::super::text::Text;
 use super::answer::{Block, finish, head, write_finish, write_usage};
 use crate::gateway::provider::anthropic::UsageSoFar;
@@ -175,6 +175,9 @@ impl Writer {
                     json.member("type").plain("text").member("text").plain("");
                 });
                 self.delta(out, "text_delta", "text", text);
+            }
+            Piece::Image { choice, image } => {
+                return self.write(&Piece::Text { choice: *choice, text: unsaid_image(image) }, out);
             }
             Piece::Thinking { text, .. } => {
                 self.begin_thinking(out);

@@ -6,9 +6,9 @@ use ledger::{TokenClass, Usage};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::super::conversation::{Part, ToolCall, as_object};
+use super::super::conversation::{Image, Part, ToolCall, as_object};
 use super::super::json::Json;
-use super::super::reply::{Choice, Envelope, Finish, Reply, ReplyFault};
+use super::super::reply::{Choice, Envelope, Finish, Reply, ReplyFault, unsaid};
 use super::super::text::Text;
 use super::write::function_call;
 use crate::gateway::provider::gemini::UsageMetadata;
@@ -63,6 +63,32 @@ pub(super) struct WirePart<'a> {
     pub thought_signature: Option<Text<'a>>,
     #[serde(borrow, default)]
     pub function_call: Option<WireCall<'a>>,
+    #[serde(borrow, default)]
+    pub inline_data: Option<Blob<'a>>,
+}
+
+/// A picture, or other data.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Blob<'a> {
+    #[serde(borrow, default)]
+    mime_type: Text<'a>,
+    #[serde(borrow, default)]
+    data: Text<'a>,
+}
+
+impl<'a> Blob<'a> {
+    pub fn into_part(self) -> Part<'a> {
+        // Some encoders write a slash as `\/`.
+        let media_type = match self.mime_type.escaped().contains('\\') {
+            true => Text::plain(&self.mime_type.unescaped()),
+            false => self.mime_type,
+        };
+        match media_type.strip_prefix("image/") {
+            Some(_) => Part::Image(Image::Inline { media_type, data: self.data }),
+            None => Part::Text(unsaid(&media_type)),
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -84,15 +110,30 @@ impl<'a> WireCall<'a> {
     }
 }
 
-pub(super) fn finish(reason: &Text<'_>, calls: bool) -> Finish<'static> {
-    match reason.escaped() {
+/// Why an answer ended; one that the model could not make is none.
+pub(super) fn finish(reason: &Text<'_>, calls: bool) -> Result<Finish<'static>, ReplyFault> {
+    Ok(match reason.escaped() {
         "STOP" if calls => Finish::ToolCalls,
         "STOP" => Finish::Stop,
         "MAX_TOKENS" => Finish::Length,
-        "SAFETY" | "RECITATION" | "BLOCKLIST" | "PROHIBITED_CONTENT" | "SPII" | "LANGUAGE"
-        | "IMAGE_SAFETY" => Finish::Filtered,
+        "SAFETY"
+        | "RECITATION"
+        | "BLOCKLIST"
+        | "PROHIBITED_CONTENT"
+        | "SPII"
+        | "LANGUAGE"
+        | "IMAGE_SAFETY"
+        | "IMAGE_PROHIBITED_CONTENT"
+        | "IMAGE_RECITATION" => Finish::Filtered,
+        "MALFORMED_FUNCTION_CALL"
+        | "UNEXPECTED_TOOL_CALL"
+        | "TOO_MANY_TOOL_CALLS"
+        | "MALFORMED_RESPONSE"
+        | "MISSING_THOUGHT_SIGNATURE" => {
+            return Err(ReplyFault::new(format!("the model failed to make it ({})", reason.escaped())));
+        }
         _ => Finish::Other,
-    }
+    })
 }
 
 pub(super) fn reason(finish: &Finish<'_>) -> &'static str {
@@ -107,7 +148,8 @@ pub(super) fn reason(finish: &Finish<'_>) -> &'static str {
 /// Reads an answer.
 pub fn read_reply(body: &str) -> Result<Reply<'_>, ReplyFault> {
     let wire: Wire<'_> = serde_json::from_str(body)?;
-    let mut choices: Vec<Choice<'_>> = wire.candidates.into_iter().map(choice).collect();
+    let choices: Result<Vec<Choice<'_>>, ReplyFault> = wire.candidates.into_iter().map(choice).collect();
+    let mut choices = choices?;
     if choices.is_empty() {
         // A question that was blocked has no answer at all.
         let blocked = wire.prompt_feedback.is_some_and(|feedback| feedback.block_reason.is_some());
@@ -118,13 +160,15 @@ pub fn read_reply(body: &str) -> Result<Reply<'_>, ReplyFault> {
     Ok(Reply { id: wire.response_id, model: wire.model_version, choices, usage })
 }
 
-fn choice(candidate: Candidate<'_>) -> Choice<'_> {
+fn choice(candidate: Candidate<'_>) -> Result<Choice<'_>, ReplyFault> {
     let mut parts: Vec<Part<'_>> = Vec::with_capacity(candidate.content.parts.len());
     let mut calls = 0;
     for part in candidate.content.parts {
         if let Some(call) = part.function_call {
             parts.push(Part::ToolCall(call.into_call(part.thought_signature)));
             calls += 1;
+        } else if let Some(blob) = part.inline_data {
+            parts.push(blob.into_part());
         } else if let Some(text) = part.text.filter(|text| !text.is_empty()) {
             parts.push(match part.thought {
                 true => Part::Thinking { text, signature: part.thought_signature },
@@ -132,8 +176,8 @@ fn choice(candidate: Candidate<'_>) -> Choice<'_> {
             });
         }
     }
-    let finish = candidate.finish_reason.map_or(Finish::Other, |reason| finish(&reason, calls > 0));
-    Choice { index: candidate.index, parts, finish }
+    let finish = candidate.finish_reason.map_or(Ok(Finish::Other), |reason| finish(&reason, calls > 0))?;
+    Ok(Choice { index: candidate.index, parts, finish })
 }
 
 /// Writes an answer.
@@ -205,7 +249,14 @@ pub(super) fn write_part(json: &mut Json<'_>, part: &Part<'_>) -> Result<(), Rep
         }
         // Nobody can read it but the provider that wrote it, and the format has no place for it.
         Part::Redacted(_) => {}
-        Part::Image(_) | Part::ToolResult(_) => return Err(ReplyFault::new("a part that no answer has")),
+        Part::Image(Image::Inline { media_type, data }) => {
+            json.open('{').member("inlineData").open('{').member("mimeType").text(media_type);
+            json.member("data").text(data).close('}').close('}');
+        }
+        Part::Image(Image::Url(url)) => {
+            json.open('{').member("fileData").open('{').member("fileUri").text(url).close('}').close('}');
+        }
+        Part::ToolResult(_) => return Err(ReplyFault::new("a part that no answer has")),
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use super::super::json::Json;
 use super::super::reply::{Envelope, Finish, Piece, ReplyFault};
 use super::super::text::Text;
 use super::answer::{
-    Candidate, Wire, close_candidate, finish, open_candidate, tail, write_part, write_usage,
+    Blob, Candidate, Wire, close_candidate, finish, open_candidate, tail, write_part, write_usage,
 };
 
 /// Arguments of calls that are gathered at a time, in bytes.
@@ -55,6 +55,11 @@ impl Reader {
                 tell(Piece::ToolArguments { choice, tool, json })?;
                 continue;
             }
+            match part.inline_data.map(Blob::into_part) {
+                Some(Part::Image(image)) => tell(Piece::Image { choice, image })?,
+                Some(Part::Text(text)) => tell(Piece::Text { choice, text })?,
+                _ => {}
+            }
             if let Some(text) = part.text.filter(|text| !text.is_empty()) {
                 tell(match part.thought {
                     true => Piece::Thinking { choice, text },
@@ -67,7 +72,7 @@ impl Reader {
         }
         let Some(reason) = candidate.finish_reason else { return Ok(()) };
         let calls = self.calls.iter().any(|(of, calls)| *of == choice && *calls > 0);
-        tell(Piece::Finish { choice, finish: finish(&reason, calls) })
+        tell(Piece::Finish { choice, finish: finish(&reason, calls)? })
     }
 
     fn next_tool(&mut self, choice: u32) -> u32 {
@@ -137,6 +142,7 @@ impl Writer {
                 self.part(*choice, &Part::Thinking { text, signature }, out)
             }
             Piece::Redacted { .. } => Ok(()),
+            Piece::Image { choice, image } => self.part(*choice, &Part::Image(image.clone()), out),
             Piece::ToolStart { choice, tool, id, name, signature } => {
                 self.whole_calls(*choice, out)?;
                 self.growing.push(Growing {

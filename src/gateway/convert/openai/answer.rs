@@ -5,11 +5,13 @@ use std::borrow::Cow;
 use ledger::{TokenClass, Usage};
 use serde::Deserialize;
 
-use super::super::conversation::{Part, ToolCall};
+use super::super::conversation::{Image, Part, ToolCall};
 use super::super::json::Json;
+use super::super::object::Path;
 use super::super::reply::{Choice, Envelope, Finish, Reply, ReplyFault};
 use super::super::text::Text;
-use super::write::{as_thought, tool_call};
+use super::read::image_of;
+use super::write::{as_thought, image_part, tool_call};
 use crate::gateway::provider::openai::usage_from_body;
 
 #[derive(Deserialize)]
@@ -46,6 +48,27 @@ pub(super) struct Message<'a> {
     pub reasoning: Option<Text<'a>>,
     #[serde(borrow, default)]
     pub tool_calls: Option<Vec<WireCall<'a>>>,
+    /// Not OpenAI's; the place that other servers have for them.
+    #[serde(borrow, default)]
+    pub images: Option<Vec<WireImage<'a>>>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct WireImage<'a> {
+    #[serde(borrow)]
+    image_url: Address<'a>,
+}
+
+#[derive(Deserialize)]
+struct Address<'a> {
+    #[serde(borrow)]
+    url: Text<'a>,
+}
+
+impl<'a> WireImage<'a> {
+    pub fn into_image(self) -> Result<Image<'a>, ReplyFault> {
+        image_of(self.image_url.url, &Path::TOP).map_err(|_| ReplyFault::new("a picture that is none"))
+    }
 }
 
 #[derive(Deserialize)]
@@ -101,6 +124,9 @@ fn choice(wire: WireChoice<'_>) -> Result<Choice<'_>, ReplyFault> {
     }
     let said = [message.content, message.refusal];
     parts.extend(said.into_iter().flatten().filter(|text| !text.is_empty()).map(Part::Text));
+    for image in message.images.into_iter().flatten() {
+        parts.push(Part::Image(image.into_image()?));
+    }
     for call in message.tool_calls.unwrap_or_default() {
         let name = call.function.name.ok_or_else(|| ReplyFault::new("a tool call without a name"))?;
         let id = call.id.unwrap_or_default();
@@ -172,6 +198,13 @@ fn message(json: &mut Json<'_>, parts: &[Part<'_>]) {
         json.member("reasoning_content").texts(thoughts());
     }
     details(json, parts);
+    let images =
+        || parts.iter().filter_map(|part| if let Part::Image(image) = part { Some(image) } else { None });
+    if images().next().is_some() {
+        json.member("images").open('[');
+        images().for_each(|image| image_part(json, image));
+        json.close(']');
+    }
     if parts.iter().any(|part| matches!(part, Part::ToolCall(_))) {
         json.member("tool_calls").open('[');
         for part in parts {

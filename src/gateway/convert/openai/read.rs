@@ -240,6 +240,8 @@ fn assistant<'a>(
     if let Some(text) = aloud.filter(|text| details.is_empty() && !text.is_empty()) {
         parts.push(Part::Thinking { text, signature: None });
     }
+    // Pictures of an answer are not sent back.
+    object.leave("images", left);
     let (said, marks) = content(object, path, left)?;
     let marks = marks.into_iter().map(|mark| parts.len() + mark).collect();
     parts.extend(said);

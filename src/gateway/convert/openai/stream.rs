@@ -7,7 +7,7 @@ use super::super::json::Json;
 use super::super::reply::{Envelope, Piece, ReplyFault};
 use super::super::text::Text;
 use super::answer::{Message, WireCall, finish, head, reason, write_usage};
-use super::write::tool_call;
+use super::write::{image_part, tool_call};
 use crate::gateway::provider::openai::usage_from_body;
 use ledger::Usage;
 
@@ -89,6 +89,9 @@ impl Reader {
         }
         for text in [delta.content, delta.refusal].into_iter().flatten().filter(|text| !text.is_empty()) {
             tell(Piece::Text { choice, text })?;
+        }
+        for image in delta.images.into_iter().flatten() {
+            tell(Piece::Image { choice, image: image.into_image()? })?;
         }
         for call in delta.tool_calls.unwrap_or_default() {
             let json = call.function.arguments.clone().filter(|json| !json.is_empty());
@@ -186,6 +189,10 @@ impl Writer {
                     .member("type")
                     .plain("reasoning.encrypted");
                 json.member("data").text(data).close('}').close(']');
+            }),
+            Piece::Image { choice, image } => self.chunk(*choice, out, |json| {
+                image_part(json.member("images").open('['), image);
+                json.close(']');
             }),
             Piece::ToolStart { choice, tool, id, name, signature } => {
                 let (id, name, signature) = (id.clone(), name.clone(), signature.clone());

@@ -137,7 +137,7 @@ fn user(
     Ok(())
 }
 
-fn image_part(json: &mut Json<'_>, image: &Image<'_>) {
+pub(super) fn image_part(json: &mut Json<'_>, image: &Image<'_>) {
     json.open('{').member("type").plain("image_url").member("image_url").open('{').member("url");
     match image {
         Image::Url(url) => json.text(url),

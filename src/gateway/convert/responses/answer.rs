@@ -6,7 +6,7 @@ use serde::Deserialize;
 use super::super::conversation::{Part, ToolCall};
 use super::super::json::Json;
 use super::super::openai::whole_arguments;
-use super::super::reply::{Choice, Envelope, Finish, Reply, ReplyFault};
+use super::super::reply::{Choice, Envelope, Finish, Reply, ReplyFault, unsaid_image};
 use super::super::text::Text;
 use crate::gateway::provider::openai::usage_from_body;
 
@@ -158,7 +158,13 @@ pub fn write_reply(reply: &Reply<'_>, envelope: &Envelope) -> Result<Vec<u8>, Re
     let mut items = Vec::new();
     let mut json = Json::new(&mut items);
     let mut number = 0;
-    let mut parts = choice.parts.as_slice();
+    let said = |part: &Part<'_>| match part {
+        Part::Image(image) => Some(Part::Text(unsaid_image(image))),
+        _ => None,
+    };
+    let all: Vec<Part<'_>> =
+        choice.parts.iter().map(|part| said(part).unwrap_or_else(|| part.clone())).collect();
+    let mut parts = all.as_slice();
     while let Some((part, rest)) = parts.split_first() {
         let id = |kind| item_id(envelope, kind, number);
         parts = rest;

@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use super::super::conversation::ToolCall;
 use super::super::json::Json;
-use super::super::reply::{Envelope, Finish, Piece, ReplyFault};
+use super::super::reply::{Envelope, Finish, Piece, ReplyFault, unsaid_image};
 use super::super::text::Text;
 use super::answer::{
     Ended, Item, Status, Wire, function_call, item_id, message, part, reasoning, response, summary,
@@ -162,6 +162,9 @@ impl Writer {
             Piece::Text { text, .. } => {
                 self.begin_message(out);
                 self.grow("response.output_text.delta", text, out)?;
+            }
+            Piece::Image { choice, image } => {
+                self.write(&Piece::Text { choice: *choice, text: unsaid_image(image) }, out)?;
             }
             Piece::Thinking { text, .. } => {
                 self.begin_reasoning(out);

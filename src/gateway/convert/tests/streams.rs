@@ -118,6 +118,7 @@ impl Heard {
                 self.said.push_str(&format!("|tool {tool} {id:?} {name:?}:"))
             }
             Piece::ToolArguments { json, .. } => self.said.push_str(json.escaped()),
+            Piece::Image { image, .. } => self.said.push_str(&format!("|{image:?}")),
             Piece::Signature { .. } | Piece::Redacted { .. } => {}
             Piece::Finish { finish, .. } => self.finish = Some(finish.clone().into_owned()),
             Piece::Usage(usage) => self.usage = Some(*usage),
@@ -232,4 +233,57 @@ fn an_event_that_is_not_what_its_format_says_is_a_fault() {
         r#"{"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"function":{"arguments":"{}"}}]}}]}"#;
     let mut converter = StreamConverter::new(Format::OpenAi, Format::Anthropic, envelope());
     assert!(converter.push(nameless.as_bytes(), &mut Converted::default()).is_err());
+}
+
+/// Nothing that Gemini answers is dropped in silence: a picture goes where the format has a place for it, and is named where
+/// it has none; an answer that the model failed to make is a fault.
+#[test]
+fn pictures_and_failed_calls_of_gemini_are_told() {
+    use super::super::{answer, read_reply};
+    let picture = serde_json::json!({"inlineData": {"mimeType": "image/png", "data": "iVBORw0K"}});
+    let body = |parts: serde_json::Value, reason: &str| {
+        serde_json::json!({"responseId": "g", "modelVersion": "m", "candidates": [{"index": 0,
+            "content": {"role": "model", "parts": parts}, "finishReason": reason}]})
+        .to_string()
+    };
+    let of_two = body(serde_json::json!([{"text": "Look: "}, picture]), "STOP");
+    for to in FORMATS {
+        let whole = answer(Format::Gemini, to, of_two.as_bytes(), &envelope()).unwrap();
+        let stream = format!("data: {of_two}\n\n");
+        let (now, _) = convert(Format::Gemini, to, &[stream.as_bytes()]);
+        for at in 0..=stream.len() {
+            let (before, behind) = stream.as_bytes().split_at(at);
+            assert_eq!(convert(Format::Gemini, to, &[before, behind]).0, now, "{to:?} at {at}");
+        }
+        for told in [std::str::from_utf8(&whole).unwrap(), std::str::from_utf8(&now).unwrap()] {
+            let place = match to {
+                Format::OpenAi => {
+                    r#""images":[{"type":"image_url","image_url":{"url":"data:image/png;base64,iVBORw0K"}}]"#
+                }
+                Format::Gemini => r#"{"inlineData":{"mimeType":"image/png","data":"iVBORw0K"}}"#,
+                _ => "[The model answered with data (image/png) that this format has no place for.]",
+            };
+            assert!(told.contains(place), "{to:?}: {told}");
+            assert!(told.contains("Look: "), "{to:?}: {told}");
+        }
+        // What a client of a chat has been told is read in the same way.
+        if to == Format::OpenAi {
+            let there = answer(to, Format::Gemini, &whole, &envelope()).unwrap();
+            let parts = |body: &[u8]| {
+                let reply = read_reply(Format::Gemini, std::str::from_utf8(body).unwrap()).unwrap();
+                format!("{:?}", reply.choices)
+            };
+            assert_eq!(parts(&there), parts(of_two.as_bytes()));
+        }
+        for reason in ["MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL"] {
+            let failed = body(serde_json::json!([]), reason);
+            assert!(answer(Format::Gemini, to, failed.as_bytes(), &envelope()).is_err(), "{to:?} {reason}");
+            let mut converter = StreamConverter::new(Format::Gemini, to, envelope());
+            assert!(converter.push(failed.as_bytes(), &mut Converted::default()).is_err(), "{to:?} {reason}");
+        }
+    }
+    let sound = body(serde_json::json!([{"inlineData": {"mimeType": "audio/wav", "data": "AA=="}}]), "STOP");
+    let sound = sound.replace("audio/wav", r"audio\/wav");
+    let told = answer(Format::Gemini, Format::OpenAi, sound.as_bytes(), &envelope()).unwrap();
+    assert!(std::str::from_utf8(&told).unwrap().contains("data (audio/wav) that this format"));
 }
