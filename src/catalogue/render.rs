@@ -169,7 +169,7 @@ fn with_body(
             retryable: code.retryable(),
             charged: Amount(refusal.charged),
             limit: refusal.limit.as_ref().map(|view| LimitObject::of(view, amounts_visible)),
-            upstream: refusal.upstream.as_deref().map(UpstreamObject::of),
+            upstream: refusal.upstream.as_deref().and_then(UpstreamObject::of),
             hint: fill(code.hint_template(language), refusal, language),
             request_id: context.request_id,
             doc_url: &doc_url,

@@ -130,6 +130,8 @@ fn s31_an_upstreams_refusals_are_told_apart() {
         let made = demo.admin_post("/api/keys", &json!({"account": account, "name": name, "group": group}));
         let reply = demo.chat(made["key"].as_str().unwrap(), MODEL, "Hello");
         let answer = assert_refused(&demo, &reply, expected);
+        let field = &answer["error"]["param"];
+        assert_eq!(field == "tools", expected.0 == "upstream_rejected", "{answer:#}");
         let shown = answer.to_string().contains("own words");
         assert_eq!(shown, expected.0 == "upstream_rejected", "{answer:#}");
         let row = demo.row(reply.head.request_id());

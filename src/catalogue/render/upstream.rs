@@ -19,9 +19,11 @@ pub(super) struct UpstreamObject {
 }
 
 impl UpstreamObject {
-    pub(super) fn of(said: &UpstreamSaid) -> Self {
+    /// Nothing, where the upstream gave neither.
+    pub(super) fn of(said: &UpstreamSaid) -> Option<Self> {
         let shown = |text: &Option<Box<str>>| text.as_deref().map(|text| clean(text, NAME_CHARS_MAX));
-        UpstreamObject { code: shown(&said.code), param: shown(&said.param) }
+        let (code, param) = (shown(&said.code), shown(&said.param));
+        (code.is_some() || param.is_some()).then_some(UpstreamObject { code, param })
     }
 }
 
