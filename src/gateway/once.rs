@@ -23,6 +23,7 @@ use crate::idempotency::{ANSWER_BYTES_MAX, Answer, Begun, Claim, Head, Known, Wi
 use super::answer::{AnswerBody, CutOff};
 use super::ladder::{self, Caller, Scope};
 use super::pipeline::{Arrival, Asked, model_of, sees_money};
+use super::request;
 use super::respond::{self, X_COST, X_MAX_TOKENS, X_REQUEST_ID};
 
 /// Headers of an answer that a repetition gets as well.
@@ -47,11 +48,19 @@ impl Arrival {
             return self.refuse_early(facts);
         };
         drop(snapshot);
-        let content = [endpoint.path(), model_of(&facts).unwrap_or_default()];
-        let wish = Wish::of_key(credential.key, name.as_bytes(), content, &asked.body);
-        let (app, request) = (Arc::clone(&gateway.app), self.request);
+        let model: Box<str> = model_of(&facts).unwrap_or_default().into();
+        let (key, path, body) = (credential.key, endpoint.path(), asked.body.clone());
+        let form = asked.parsed.as_ref().ok().and_then(|request| request.form.clone());
+        let (app, id) = (Arc::clone(&gateway.app), self.request);
+        // A long body takes a while to be hashed.
         let begun = tokio::task::spawn_blocking(move || {
-            app.idempotency.begin(wish, request, |first| known_of(&app, first))
+            let wish = Wish::of_key(key, name.as_bytes(), [path, &model], |said| match &form {
+                // A client that sends a form again gives it another boundary.
+                Some(media_type) => request::each_part(media_type, &body, |part| said.part(part)),
+                None => said.rest(&body),
+            });
+            drop(body);
+            app.idempotency.begin(wish, id, |first| known_of(&app, first))
         });
         match begun.await {
             Ok(Ok(Begun::First(claim))) => self.execute(claim, facts, asked).await,

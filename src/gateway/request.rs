@@ -39,6 +39,7 @@ use bytes::Bytes;
 use super::experiments::Experiments;
 use super::facts::{AskedUnits, Endpoint, Output};
 
+pub use form::each_part;
 pub use rerank::{DOCUMENTS_PER_SEARCH, TOKENS_PER_DOCUMENT};
 pub use rewrite::Edits;
 pub use sample::Sample;

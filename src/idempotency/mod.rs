@@ -53,10 +53,16 @@ pub struct Wish {
 }
 
 impl Wish {
-    /// A call: `content` is its endpoint and model.
-    pub fn of_key(key: KeyId, idempotency_key: &[u8], content: [&str; 2], body: &[u8]) -> Self {
-        let (name, fingerprint) = (digest(&[], idempotency_key), digest(&content, body));
-        Wish { key, name, fingerprint }
+    /// A call: `content` is its endpoint and model; its body is written into the fingerprint.
+    pub fn of_key(
+        key: KeyId,
+        idempotency_key: &[u8],
+        content: [&str; 2],
+        write: impl FnOnce(&mut Fingerprint),
+    ) -> Self {
+        let mut fingerprint = Fingerprint::of(&content);
+        write(&mut fingerprint);
+        Wish { key, name: digest(&[], idempotency_key), fingerprint: fingerprint.end() }
     }
 
     /// A POST of the management interface: `content` is its path and query. Actors are known by what is written beside
@@ -67,15 +73,41 @@ impl Wish {
     }
 }
 
+/// The hash of a content, as it grows.
+pub struct Fingerprint(ring::digest::Context);
+
+impl Fingerprint {
+    /// Begins with parts, none of which has a zero byte.
+    fn of(parts: &[&str]) -> Self {
+        let mut digest = ring::digest::Context::new(&ring::digest::SHA256);
+        for part in parts {
+            digest.update(part.as_bytes());
+            digest.update(&[0]);
+        }
+        Fingerprint(digest)
+    }
+
+    /// All that follows.
+    pub fn rest(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// One of several parts that follow, told apart by their lengths.
+    pub fn part(&mut self, bytes: &[u8]) {
+        self.0.update(&(bytes.len() as u64).to_be_bytes());
+        self.0.update(bytes);
+    }
+
+    fn end(self) -> [u8; 32] {
+        self.0.finish().as_ref().try_into().unwrap_or([0; 32])
+    }
+}
+
 /// Hash of parts, none of which has a zero byte, and of what is behind them.
 fn digest(parts: &[&str], rest: &[u8]) -> [u8; 32] {
-    let mut digest = ring::digest::Context::new(&ring::digest::SHA256);
-    for part in parts {
-        digest.update(part.as_bytes());
-        digest.update(&[0]);
-    }
-    digest.update(rest);
-    digest.finish().as_ref().try_into().unwrap_or([0; 32])
+    let mut fingerprint = Fingerprint::of(parts);
+    fingerprint.rest(rest);
+    fingerprint.end()
 }
 
 /// What the books say of an earlier request.

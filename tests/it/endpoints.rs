@@ -197,7 +197,7 @@ pub fn calls(key: &str) -> Vec<(&'static str, &'static str, Ask)> {
 }
 
 /// Two seconds and a bit of silence, as a WAVE file.
-fn wave() -> Vec<u8> {
+pub fn wave() -> Vec<u8> {
     let mut file = b"RIFF\0\0\0\0WAVEfmt \x10\0\0\0\x01\0\x01\0".to_vec();
     file.extend(8_000_u32.to_le_bytes());
     file.extend(16_000_u32.to_le_bytes());

@@ -73,6 +73,51 @@ fn f3_the_same_request_is_executed_once_and_answered_again() {
     assert!(replay_of(&demo.ask(&ask(&key, "two", "Hello").header(NAME, "two"))).is_some());
 }
 
+/// F3: a client that sends a form again gives it another boundary, and is answered as before; another file is another
+/// content, and so is another name of it.
+#[test]
+fn f3_a_form_is_the_same_under_every_boundary() {
+    let demo = Demo::start();
+    let key = demo.key("healthy");
+    let ask = |path: &str, boundary: &str, fields: &[(&str, Option<&str>, &[u8])]| {
+        let mut body = Vec::new();
+        for (name, file, content) in fields {
+            let file = file.map(|file| format!("; filename=\"{file}\"")).unwrap_or_default();
+            let head = format!("Content-Disposition: form-data; name=\"{name}\"{file}");
+            body.extend(format!("--{boundary}\r\n{head}\r\n\r\n").bytes());
+            body.extend_from_slice(content);
+            body.extend(b"\r\n");
+        }
+        body.extend(format!("--{boundary}--\r\n").bytes());
+        let media_type = format!("multipart/form-data; boundary={boundary}");
+        demo.ask(&Ask::new("POST", path).body(body, &media_type).bearer(&key).header(NAME, path))
+    };
+    let wave = crate::endpoints::wave();
+    let mut other_wave = wave.clone();
+    *other_wave.last_mut().unwrap() = 1;
+    let sound = ("/v1/audio/transcriptions", "demo-transcribe", "file", [wave, other_wave]);
+    let pictures = [b"one picture".to_vec(), b"another one".to_vec()];
+    let picture = ("/v1/images/edits", "demo-image-tokens", "image[]", pictures);
+    for (path, model, file, [content, other]) in [sound, picture] {
+        let ask = |boundary, file_name, content: &[u8]| {
+            let text = |name, value: &'static str| (name, None, value.as_bytes());
+            let fields =
+                [text("model", model), text("prompt", "what it is"), (file, Some(file_name), content)];
+            ask(path, boundary, &fields)
+        };
+        let first = ask("one", "a.bin", &content);
+        first.ok();
+        let billed = demo.bill().len();
+        let again = ask("another-one", "a.bin", &content);
+        assert_eq!((replay_of(&again), &again.body), (Some(first.head.request_id()), &first.body), "{path}");
+        for (file_name, content) in [("a.bin", &other), ("b.bin", &content)] {
+            let reused = ask("one", file_name, content);
+            assert_refused(&demo, &reused, ("idempotency_key_reused", 422, "request", "caller", false));
+        }
+        assert_eq!(demo.bill().len(), billed, "{path}");
+    }
+}
+
 /// F3, S1: a stream that was cut off says that it may be sent again, and so it may: it is executed anew, and each of the
 /// two has its own charge.
 #[test]
@@ -199,7 +244,8 @@ impl Scene {
 
     fn begin(&self, known: Known) -> Begun {
         self.count.set(self.count.get() + 1);
-        let wish = Wish::of_key(KeyId::from_raw(7), b"name", ["chat/completions", MODEL], b"{}");
+        let wish =
+            Wish::of_key(KeyId::from_raw(7), b"name", ["chat/completions", MODEL], |said| said.rest(b"{}"));
         self.idempotency.begin(wish, RequestId::from_raw(self.count.get()), |_| known).unwrap()
     }
 

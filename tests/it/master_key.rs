@@ -119,7 +119,9 @@ impl Node {
     }
 
     fn begin(&self, n: u64) -> Begun {
-        let wish = Wish::of_key(KeyId::from_raw(7), &n.to_be_bytes(), ["chat/completions", "m"], b"{}");
+        let wish = Wish::of_key(KeyId::from_raw(7), &n.to_be_bytes(), ["chat/completions", "m"], |said| {
+            said.rest(b"{}")
+        });
         self.idempotency.begin(wish, RequestId::from_raw(u128::from(n)), |_| Known::Charged).unwrap()
     }
 

@@ -30,6 +30,17 @@ pub(super) struct Field<'a> {
     pub content: &'a [u8],
     /// First byte of the content in the body.
     at: usize,
+    head: Head<'a>,
+}
+
+/// What the head of a field says, each as it stands there.
+#[derive(Clone, Copy, Default)]
+struct Head<'a> {
+    name: &'a str,
+    file_name: Option<&'a str>,
+    /// The file's name once more, in the form for any letters (RFC 5987).
+    file_name_extended: Option<&'a str>,
+    media_type: Option<&'a str>,
 }
 
 /// A field whose content is a text.
@@ -77,10 +88,10 @@ impl<'a> Form<'a> {
         }
         let head = field.get(..field.len().min(HEAD_BYTES_MAX)).unwrap_or_default();
         let length = memmem::find(head, b"\r\n\r\n").ok_or_else(|| broken("a field without a head"))?;
-        let name = name(head.get(..length).unwrap_or_default());
-        let name = name.ok_or_else(|| broken("a field without a name"))?;
+        let head = read_head(head.get(..length).unwrap_or_default());
+        let head = head.ok_or_else(|| broken("a field without a name"))?;
         let content = field.get(length + 4..).unwrap_or_default();
-        self.fields.push(Field { name, content, at: begin + length + 4 });
+        self.fields.push(Field { name: head.name, content, at: begin + length + 4, head });
         Ok(())
     }
 
@@ -137,6 +148,21 @@ fn broken(got: &'static str) -> RequestFault {
     RequestFault::parameter("body", "a form (multipart/form-data)", got)
 }
 
+/// Gives what a form says, part by part and in order, whatever its boundary: of each field the name, the file's names,
+/// the media type and the content. Nothing is copied. What is no form gives nothing.
+pub fn each_part(media_type: &str, body: &[u8], mut give: impl FnMut(&[u8])) {
+    let Ok(form) = Form::read(media_type, body) else { return };
+    for Field { content, head, .. } in form.fields() {
+        give(head.name.as_bytes());
+        for told in [head.file_name, head.file_name_extended, head.media_type] {
+            // One that is not there differs from an empty one.
+            give(if told.is_some() { b"1" } else { b"" });
+            give(told.unwrap_or_default().as_bytes());
+        }
+        give(content);
+    }
+}
+
 /// Whether a body of this media type is a form.
 pub(super) fn is_form(media_type: &str) -> bool {
     media_type.split(';').next().is_some_and(|name| name.trim().eq_ignore_ascii_case("multipart/form-data"))
@@ -161,11 +187,11 @@ fn boundary(media_type: &str) -> Option<&str> {
     (1..=BOUNDARY_BYTES_MAX).contains(&value.len()).then_some(value)
 }
 
-/// The name in a field's `Content-Disposition`. What two readers could understand in two ways is no name: a field that
-/// is hidden from this one would be a way round every bound.
-fn name(head: &[u8]) -> Option<&str> {
+/// Reads the head of a field. What two readers could understand in two ways is no name: a field that is hidden from
+/// this one would be a way round every bound.
+fn read_head(head: &[u8]) -> Option<Head<'_>> {
     let head = std::str::from_utf8(head).ok()?;
-    let mut disposition = None;
+    let (mut disposition, mut media_type) = (None, None);
     for line in head.split("\r\n") {
         let (header, value) = line.split_once(':')?;
         if header.eq_ignore_ascii_case("content-disposition") && disposition.replace(value).is_some() {
@@ -175,23 +201,28 @@ fn name(head: &[u8]) -> Option<&str> {
         if header.eq_ignore_ascii_case("content-transfer-encoding") {
             return None;
         }
+        if header.eq_ignore_ascii_case("content-type") {
+            media_type = Some(value.trim());
+        }
     }
     let mut rest = disposition?.trim().strip_prefix("form-data")?.trim_start();
-    let mut name = None;
+    let (mut name, mut file_name, mut file_name_extended) = (None, None, None);
     while let Some(behind) = rest.strip_prefix(';') {
         let (parameter, value) = behind.split_once('=')?;
-        let value_end;
-        (value_end, rest) = parameter_value(value.trim_start())?;
-        match parameter.trim() {
-            parameter if parameter.eq_ignore_ascii_case("name*") => return None,
-            parameter if parameter.eq_ignore_ascii_case("name") && name.replace(value_end).is_some() => {
-                return None;
-            }
+        let found;
+        (found, rest) = parameter_value(value.trim_start())?;
+        match parameter.trim().to_ascii_lowercase().as_str() {
+            "name*" => return None,
+            "name" if name.replace(found).is_some() => return None,
+            "filename" => file_name = Some(found),
+            "filename*" => file_name_extended = Some(found),
             _ => {}
         }
         rest = rest.trim_start();
     }
-    name.filter(|name| rest.is_empty() && !name.is_empty() && !name.contains(['\\', '%', '"']))
+    let is_name = |name: &&str| !name.is_empty() && !name.contains(['\\', '%', '"']);
+    let name = name.filter(|name| rest.is_empty() && is_name(name))?;
+    Some(Head { name, file_name, file_name_extended, media_type })
 }
 
 /// A parameter's value, quoted or not, and what follows it.
@@ -229,6 +260,36 @@ mod tests {
         let expected = ["model:1", "file:7"].map(str::to_owned).to_vec();
         assert_eq!(names(&format!("{model}{file}--x y--")), Ok(expected.clone()));
         assert_eq!(names(&format!("nobody reads this\r\n{model}{file}--x y--\r\nnor this")), Ok(expected));
+    }
+
+    /// F3: what a form says is the same under every boundary, and another one for every other part of it.
+    #[test]
+    fn f3_a_form_says_the_same_under_every_boundary() {
+        let said = |boundary: &str, head: &str, content: &str| {
+            let mut parts = Vec::new();
+            let body = format!("--{boundary}\r\n{head}\r\n\r\n{content}\r\n--{boundary}--");
+            let media_type = format!("multipart/form-data; boundary={boundary}");
+            each_part(&media_type, body.as_bytes(), |part| parts.push(part.to_vec()));
+            assert!(!parts.is_empty());
+            parts
+        };
+        let head = |disposition: &str| format!("Content-Disposition: form-data; {disposition}");
+        let plain = said("a", &head("name=\"file\"; filename=\"a.wav\""), "x");
+        let others = [
+            (head("name=\"fila\"; filename=\"a.wav\""), "x"),
+            (head("name=\"file\"; filename=\"b.wav\""), "x"),
+            (head("name=\"file\"; filename*=\"a.wav\""), "x"),
+            (head("name=\"file\"; filename=\"a.wav\"\r\nContent-Type: audio/wav"), "x"),
+            (head("name=\"file\"; filename=\"a.wav\""), "y"),
+            (head("name=\"file\""), "x"),
+        ];
+        for (head, content) in others {
+            assert_ne!(said("a", &head, content), plain, "{head}");
+        }
+        assert_eq!(said("bb", "content-disposition: form-data; filename=a.wav; name=file", "x"), plain);
+        let mut given = 0;
+        each_part(TYPE, b"no form", |_| given += 1);
+        assert_eq!(given, 0);
     }
 
     #[test]
