@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::directory::{Channel, DirectoryError, FieldError, Importer, Model, Price};
 
+use super::json::{self, JsonFault};
 use super::problem::Problem;
 use super::route::{Call, Reply, Route};
 use super::shape::{COUNT, Field, Fields, Kind, Need, Shape, ShapeError, field};
@@ -95,6 +96,7 @@ fn read(importer: &mut Importer<'_, '_, '_>, lines: &[Value]) -> Tally {
     let mut tally = Tally::default();
     for (at, line) in lines.iter().enumerate() {
         let text = line.as_str().unwrap_or_default();
+        let text = if at == 0 { json::unmarked(text) } else { text };
         if text.trim().is_empty() {
             continue;
         }
@@ -112,8 +114,13 @@ type Fault = (Option<String>, String);
 
 fn row(importer: &mut Importer<'_, '_, '_>, text: &str, tally: &mut Tally) -> Result<(), Fault> {
     // The place alone: a line may hold a credential.
-    let broken = |why: serde_json::Error| (None, format!("is no JSON object, at column {}", why.column()));
-    let mut row: Map<String, Value> = serde_json::from_str(text).map_err(broken)?;
+    let broken = |column: usize| (None, format!("is no JSON object, at column {column}"));
+    let mut row = match json::read(text.as_bytes()) {
+        Ok(Value::Object(row)) => row,
+        Ok(_) => return Err(broken(1)),
+        Err(JsonFault::Broken(why)) => return Err(broken(why.column())),
+        Err(JsonFault::Twice(field)) => return Err((Some(field), json::IS_TWICE.to_owned())),
+    };
     let kind = row.remove("kind");
     match kind.as_ref().and_then(Value::as_str) {
         Some("model") => {

@@ -21,6 +21,7 @@ mod focus;
 mod groups;
 pub mod images;
 mod import;
+pub mod json;
 mod keys;
 mod limits;
 mod margins;

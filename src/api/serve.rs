@@ -26,6 +26,7 @@ use crate::gateway::{
 use crate::id::RequestId;
 
 use super::access::Principal;
+use super::json::{self, JsonFault};
 use super::once::{self, Done};
 use super::problem::Problem;
 use super::route::{Call, Method, Reply, Route, Who};
@@ -302,8 +303,12 @@ pub async fn read(app: &App, body: Body, bytes_max: u64) -> Result<bodies::Body,
 /// The body as an object of the route's shape.
 fn fields(route: &Route, raw: &[u8]) -> Result<Map<String, Value>, Problem> {
     let Some(shape) = route.body.filter(|shape| !shape.fields.is_empty()) else { return Ok(Map::new()) };
-    let value: Value = serde_json::from_slice(raw)
-        .map_err(|why| Problem::from(Refusal::new(Code::InvalidJson).param("reason", why.to_string())))?;
+    let value = json::read(raw).map_err(|fault| match fault {
+        JsonFault::Broken(why) => {
+            Problem::from(Refusal::new(Code::InvalidJson).param("reason", why.to_string()))
+        }
+        JsonFault::Twice(field) => FieldError::new(field, json::IS_TWICE).into(),
+    })?;
     shape.check(&value, route.partial()).map_err(|error| Problem::of_shape(shape, error))?;
     match value {
         Value::Object(fields) => Ok(fields),

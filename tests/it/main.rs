@@ -21,6 +21,7 @@ mod channel_opening;
 mod channel_rests;
 mod channels;
 mod channels_bill;
+mod channels_import;
 mod cli;
 mod codes;
 mod console;

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::args::{self, Channels};
 use super::{CHANNEL, Columns, GROUP, answer, master_key, secret};
+use crate::api::json;
 use crate::cli::{Context, Done, Exit, Failure};
 
 const HEALTH: Columns = &[
@@ -72,7 +73,7 @@ const FAULTS: Columns = &[("LINE", "line"), ("FIELD", "field"), ("REASON", "reas
 fn import(context: &mut Context, file: &Path, dry_run: bool) -> Done {
     let text = std::fs::read_to_string(file)
         .map_err(|why| Failure::usage(format!("{} cannot be read: {why}", file.display())))?;
-    let lines = text.lines().map(with_credential).collect::<Result<Vec<_>, _>>()?;
+    let lines = json::unmarked(&text).lines().map(with_credential).collect::<Result<Vec<_>, _>>()?;
     let body = json!({"lines": lines, "dry_run": dry_run});
     let done = context.client()?.post("/api/channels/import", &body)?;
     let faults = done["faults"].as_array().cloned().unwrap_or_default();
@@ -84,10 +85,10 @@ fn import(context: &mut Context, file: &Path, dry_run: bool) -> Done {
     Ok(if faults.is_empty() { Exit::Fine } else { Exit::No })
 }
 
-/// A line with its key from the environment in the place of the variable's name. What is no object is left as it is:
-/// the server tells what is wrong with it.
+/// A line with its key from the environment in the place of the variable's name. What is no object, or says something
+/// twice, is left as it is: the server tells what is wrong with it.
 fn with_credential(line: &str) -> Result<String, Failure> {
-    let Ok(mut row) = serde_json::from_str::<Map<String, Value>>(line) else { return Ok(line.to_owned()) };
+    let Ok(Value::Object(mut row)) = json::read(line.as_bytes()) else { return Ok(line.to_owned()) };
     let Some(Value::String(name)) = row.remove("credential_env") else { return Ok(line.to_owned()) };
     row.insert("credential".into(), secret(Some(&name))?.into());
     Ok(Value::Object(row).to_string())

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 use serde_json::{Map, Value};
 
+use crate::api::json;
 use crate::cli::{Context, Done, Exit, Failure};
 
 use super::args::put;
@@ -81,5 +82,5 @@ pub fn policies(context: &mut Context, command: Policies) -> Done {
 
 fn document(file: &Path) -> Result<Value, Failure> {
     let text = std::fs::read_to_string(file)?;
-    serde_json::from_str(&text).map_err(|why| Failure::usage(format!("{}: {why}", file.display())))
+    json::read(text.as_bytes()).map_err(|why| Failure::usage(format!("{}: {why}", file.display())))
 }
