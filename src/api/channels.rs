@@ -12,7 +12,7 @@ use crate::directory::{
     Channel, ChannelStatus, CostPrice, CreditCheck, DirectoryError, FieldError, TaskApi, Versioned, decimal,
 };
 use crate::explain::time_text;
-use crate::gateway::channel_test;
+use crate::gateway::channel_test::{self, Untestable};
 use crate::id::ChannelId;
 use crate::secret::Secret;
 
@@ -49,7 +49,7 @@ pub static ROUTES: &[Route] = &[
     Route::post(
         "/api/channels/{id}/test",
         "testChannel",
-        "Sends one tiny real call through a channel; no account is charged for it",
+        "Sends one tiny real call through a channel, for which no account is charged; for a model whose calls are tasks, asks for the list of models",
         &TEST,
         &TESTED,
         test,
@@ -94,6 +94,10 @@ impl Resource for Channel {
     }
 }
 
+/// What can be done instead.
+const UNTESTABLE_TASK: &str = "is made as a task, which the upstream bills, and what is free cannot be asked of this upstream: \
+     test another model of the channel, or submit the shortest task with a key";
+
 fn test(call: &Call<'_>) -> Result<Reply, Problem> {
     let channel = resource::found::<Channel>(call)?.document;
     let fields = call.fields();
@@ -107,7 +111,10 @@ fn test(call: &Call<'_>) -> Result<Reply, Problem> {
         return Err(FieldError::new("credential", "the channel has no key of this number").into());
     }
     let tested = channel_test::test(call.app, &channel, model, number - 1);
-    let tested = tested.map_err(|why| FieldError::new("channel", format!("cannot be called: {why}")))?;
+    let tested = tested.map_err(|why| match why {
+        Untestable::Channel(why) => FieldError::new("channel", format!("cannot be called: {why}")),
+        Untestable::Task => FieldError::new("model", UNTESTABLE_TASK),
+    })?;
     Ok(Reply::ok(json!({
         "channel": channel.id,
         "model": model,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use ledger::Unit;
 use serde_json::{Value, json};
 
 use crate::address;
@@ -237,6 +238,19 @@ static SIMULATE_INPUT: Shape = Shape {
             Optional,
             "As a caller would cap it"
         ),
+        field!(
+            "seconds",
+            Kind::Integer { min: 1, max: 3_600 },
+            Optional,
+            "How long a video would be; default: as of a call that does not say it"
+        ),
+        field!(
+            "size",
+            Kind::Text,
+            Optional,
+            "Of a video or a picture, such as 1280x720; default: as of a call that does not say it"
+        ),
+        field!("quality", Kind::Text, Optional, "Of a picture"),
         field!("address", Kind::Text, Optional, "Where the call would come from"),
     ],
 };
@@ -421,6 +435,9 @@ fn get(call: &Call<'_>) -> Result<Reply, Problem> {
     Ok(resource::shown(call, &stored))
 }
 
+/// What has a size.
+const MADE: [Unit; 2] = [Unit::Second, Unit::Image];
+
 /// The smallest body that a call can have at the endpoint, unless more is said.
 fn simulate(call: &Call<'_>) -> Result<Reply, Problem> {
     let fields = call.fields();
@@ -430,7 +447,17 @@ fn simulate(call: &Call<'_>) -> Result<Reply, Problem> {
         .filter(|endpoint| !endpoint.is_count())
         .ok_or_else(|| FieldError::new("endpoint", format!("no call is taken at `{path}`")))?;
     let (model, text) = (fields.text("model").unwrap_or_default(), fields.text("text").unwrap_or("Hello"));
-    let asked = Sample::smallest(endpoint, model, text).capped(fields.integer("max_tokens"));
+    for (field, units) in [("seconds", &[Unit::Second][..]), ("size", &MADE), ("quality", &[Unit::Image])] {
+        let is_made = !endpoint.takes_form() && endpoint.unit().is_some_and(|unit| units.contains(&unit));
+        if fields.has(field) && !is_made {
+            return Err(FieldError::new(field, format!("is nothing that a call at `{path}` says")).into());
+        }
+    }
+    let asked = Sample::smallest(endpoint, model, text)
+        .capped(fields.integer("max_tokens"))
+        .with("seconds", fields.integer("seconds").map(|seconds| seconds.to_string()))
+        .with("size", fields.text("size"))
+        .with("quality", fields.text("quality"));
     let address = fields.parsed("address")?;
     Reply::of(&simulate::call(call.app, &key, &asked, address, Audience::Operator, call.language))
 }

@@ -74,6 +74,15 @@ pub struct SimulateArgs {
     /// As a caller would cap the answer.
     #[arg(long, value_name = "TOKENS")]
     max_tokens: Option<u32>,
+    /// How long a video would be.
+    #[arg(long)]
+    seconds: Option<u32>,
+    /// Size of a video or a picture, such as 1280x720.
+    #[arg(long)]
+    size: Option<String>,
+    /// Quality of a picture.
+    #[arg(long)]
+    quality: Option<String>,
     /// Where the call would come from.
     #[arg(long)]
     address: Option<std::net::IpAddr>,
@@ -87,6 +96,9 @@ pub fn simulate(context: &mut Context, args: &SimulateArgs) -> Done {
     super::objects::put(&mut body, "endpoint", Some(args.endpoint.as_str()));
     super::objects::put(&mut body, "text", args.text.as_deref());
     super::objects::put(&mut body, "max_tokens", args.max_tokens);
+    super::objects::put(&mut body, "seconds", args.seconds);
+    super::objects::put(&mut body, "size", args.size.as_deref());
+    super::objects::put(&mut body, "quality", args.quality.as_deref());
     super::objects::put(&mut body, "address", address);
     let path = format!("/api/keys/{}/simulate", args.key);
     let found = context.client()?.post(&path, &Value::Object(body))?;

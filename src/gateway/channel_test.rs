@@ -1,7 +1,8 @@
 //! A channel tried out by an operator: one tiny real call, sent as a caller's would be.
 //!
 //! Promises: nobody's account is charged and no hold is made; the channel's health learns nothing of it. The upstream
-//! bills it to the platform like any other call. Blocking: called from threads of their own.
+//! bills it to the platform like any other call. Of a model whose calls are tasks nothing is made: what is free is
+//! tried, the address and the credential. Blocking: called from threads of their own.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +23,8 @@ use super::request::{ModelRequest, Sample};
 use super::route::{Route, Routes};
 use super::upstream::{Answer, Collected, Settings, Tls, Upstreams};
 
+mod free;
+
 /// How long an operator waits for it.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Largest answer that is read.
@@ -37,16 +40,33 @@ pub struct Tested {
     pub latency_ms: u64,
     /// `None`: the channel works.
     pub fault: Option<Code>,
-    /// The upstream's own words, or what happened on the way to it.
+    /// The upstream's own words, or what happened on the way to it; of a model whose calls are tasks, what was tried.
     pub text: Option<Box<str>>,
     pub upstream_request: Option<Box<str>>,
 }
 
-/// Tries a channel with one of its credentials, by place. The error says why it cannot be called at all.
-pub fn test(app: &App, channel: &Arc<Channel>, model: &str, credential: usize) -> Result<Tested, String> {
+/// Why a channel cannot be tried.
+#[derive(Clone, Debug)]
+pub enum Untestable {
+    /// It cannot be called at all.
+    Channel(String),
+    /// What this model makes would be billed, and there is nothing else to ask.
+    Task,
+}
+
+impl From<String> for Untestable {
+    fn from(why: String) -> Self {
+        Untestable::Channel(why)
+    }
+}
+
+/// Tries a channel with one of its credentials, by place.
+pub fn test(app: &App, channel: &Arc<Channel>, model: &str, credential: usize) -> Result<Tested, Untestable> {
     let snapshot = app.directory.snapshot_owned();
-    let paths = snapshot.model(model).map(|entry| entry.model.endpoints());
-    let endpoint = paths.into_iter().flatten().find_map(identify::call_at);
+    let known = snapshot.model(model);
+    let endpoints =
+        || known.into_iter().flat_map(|entry| entry.model.endpoints()).filter_map(identify::call_at);
+    let endpoint = endpoints().find(|endpoint| !endpoint.is_task()).or_else(|| endpoints().next());
     let Sample { endpoint, media_type, body } =
         Sample::smallest(endpoint.unwrap_or(Endpoint::ChatCompletions), model, "ping");
     let request = ModelRequest::read(endpoint, media_type, &body).map_err(|why| why.to_string())?;
@@ -61,15 +81,24 @@ pub fn test(app: &App, channel: &Arc<Channel>, model: &str, credential: usize) -
         None => route.format,
     };
     let order = Order { request: &request, body: &body, output_cap: OUTPUT_TOKENS, format, name };
+    if endpoint.is_task() && !free::is_known(&route) {
+        return Err(Untestable::Task);
+    }
     let began_ns = app.clock.mono_ns();
     let local = tokio::task::LocalSet::new();
     let mut tested = local.block_on(&runtime, async {
         let upstreams = Upstreams::new(Settings::default(), &tls);
-        match timeout(PATIENCE, ask(app, &upstreams, &route, &order, credential)).await {
+        let asked = async {
+            match endpoint.is_task() {
+                true => free::ask(app, &upstreams, &route, model, credential).await,
+                false => Ok(ask(app, &upstreams, &route, &order, credential).await),
+            }
+        };
+        match timeout(PATIENCE, asked).await {
             Ok(tested) => tested,
-            Err(_elapsed) => failed(None, None, Failure::timed_out()),
+            Err(_elapsed) => Ok(failed(None, None, Failure::timed_out())),
         }
-    });
+    })?;
     tested.latency_ms = app.clock.mono_ns().saturating_sub(began_ns) / 1_000_000;
     Ok(tested)
 }

@@ -22,6 +22,7 @@ mod channel_rests;
 mod channels;
 mod channels_bill;
 mod channels_import;
+mod channels_test;
 mod cli;
 mod codes;
 mod console;

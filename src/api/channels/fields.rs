@@ -224,7 +224,12 @@ pub(super) static TESTED: Shape = Shape {
         field!("status", COUNT, Nullable, "What the upstream answered; null: nothing came"),
         field!("latency_ms", COUNT, Required, "Until the answer was there"),
         field!("code", Kind::Text, Nullable, "What is wrong, as callers would be told"),
-        field!("text", Kind::Text, Nullable, "The upstream's own words, or what happened on the way"),
+        field!(
+            "text",
+            Kind::Text,
+            Nullable,
+            "The upstream's own words, or what happened on the way; of a model whose calls are tasks, what was tested"
+        ),
         field!("upstream_request_id", Kind::Text, Nullable, "The upstream's own id of the call"),
     ],
 };

@@ -1,7 +1,7 @@
 //! The smallest body of each format, for calls that nobody made: simulations, and channels that are tried out.
 
 use bytes::Bytes;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Endpoint;
 
@@ -21,7 +21,9 @@ impl Sample<'static> {
             Endpoint::Responses | Endpoint::Embeddings | Endpoint::Moderations => {
                 json!({"model": model, "input": text})
             }
-            Endpoint::ImageGenerations | Endpoint::Images => json!({"model": model, "prompt": text}),
+            Endpoint::ImageGenerations | Endpoint::Images | Endpoint::Videos => {
+                json!({"model": model, "prompt": text})
+            }
             Endpoint::Speech => json!({"model": model, "input": text, "voice": "alloy"}),
             Endpoint::Rerank => json!({"model": model, "query": text, "documents": [text]}),
             Endpoint::ImageEdits => return Self::form(endpoint, model, text, "image"),
@@ -43,12 +45,18 @@ impl Sample<'static> {
 
     /// With a cap on the answer, where the endpoint has one.
     #[must_use]
-    pub fn capped(mut self, cap: Option<i64>) -> Self {
-        let Some(cap) = cap else { return self };
-        if let Ok(serde_json::Value::Object(mut body)) = serde_json::from_slice(&self.body) {
-            let field = if self.endpoint == Endpoint::Responses { "max_output_tokens" } else { "max_tokens" };
-            body.insert(field.to_owned(), cap.into());
-            self.body = serde_json::Value::Object(body).to_string().into();
+    pub fn capped(self, cap: Option<i64>) -> Self {
+        let field = if self.endpoint == Endpoint::Responses { "max_output_tokens" } else { "max_tokens" };
+        self.with(field, cap)
+    }
+
+    /// With another field, where the body is JSON.
+    #[must_use]
+    pub fn with(mut self, field: &str, value: Option<impl Into<Value>>) -> Self {
+        let Some(value) = value else { return self };
+        if let Ok(Value::Object(mut body)) = serde_json::from_slice(&self.body) {
+            body.insert(field.to_owned(), value.into());
+            self.body = Value::Object(body).to_string().into();
         }
         self
     }
