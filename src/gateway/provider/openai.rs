@@ -24,7 +24,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 pub use endpoints::{Tap, Told, inspect, told, usage_of_last_event, variant};
-pub use errors::{UpstreamFault, UpstreamFaultKind, classify, retry_after};
+pub use errors::{UpstreamFault, UpstreamFaultKind, classify, of_code, retry_after};
 pub use text::{Delivered, Spoken};
 pub use usage::{BodyTap, SMALL_BODY_BYTES, WINDOW_BYTES, usage_from_body};
 

@@ -8,7 +8,7 @@ use ledger::Nano;
 use serde_json::{Map, Value};
 
 use super::super::results::Made;
-use super::{Failure, News, Product, Question, Submission, Taken, Task, Unfit, cut, is_name};
+use super::{Failure, News, Product, Question, Submission, Taken, Task, Unfit, cut, failed, is_name};
 use crate::directory::task_api::{Asked, AskedMethod, MappedState, Piece, TaskMapping, pieces};
 use crate::gateway::request::TaskWish;
 
@@ -93,7 +93,7 @@ pub fn news(mapping: &TaskMapping, task: &Task, answer: &Value, now_ms: i64) -> 
             let code = said(mapping.failure_code.as_deref()).unwrap_or_else(|| "upstream_failed".into());
             let text = said(mapping.failure_message.as_deref());
             let text = text.unwrap_or_else(|| "The upstream could not make it.".into());
-            News::Failed(Failure::new(cut(&code), cut(&text)))
+            News::Failed(failed(&code, &text))
         }
         Some(MappedState::Succeeded) => match product(mapping, task, answer, now_ms) {
             product if product.made.is_empty() => News::Failed(Failure::no_result()),

@@ -16,10 +16,11 @@ use ledger::Nano;
 use super::results::Made;
 use super::task::{Failure, Task, TaskKind};
 use super::used::Used;
+use crate::catalogue::Code;
 use crate::directory::task_api::TaskMapping;
 use crate::directory::{Channel, TaskApi};
 use crate::gateway::facts::UsageSource;
-use crate::gateway::provider::openai::{UpstreamFault, UpstreamFaultKind, classify};
+use crate::gateway::provider::openai::{UpstreamFault, UpstreamFaultKind, classify, of_code};
 use crate::gateway::request::{ModelRequest, TaskWish};
 use crate::secret::Secret;
 
@@ -293,6 +294,31 @@ fn is_name(id: &str) -> bool {
         && !id.bytes().all(|byte| byte == b'.')
 }
 
+/// Words of an upstream about its account with the platform, in any case; what a caller asked for may be quoted with them,
+/// and then it is not shown either.
+const OF_ACCOUNT: [&str; 10] =
+    ["quota", "balance", "billing", "recharge", "top up", "api key", "api_key", " sk-", "欠费", "余额"];
+
+/// A failure as its upstream tells it; what is between the platform and the upstream alone is told to no caller in the
+/// upstream's words: it would be taken for the caller's own balance, and may have parts of a credential in it.
+fn failed(code: &str, text: &str) -> Failure {
+    const TEXT: &str =
+        "The upstream could not make it. Neither the account's balance nor its limits are the reason.";
+    let is_of_account = |told: &str| {
+        let told = told.to_lowercase();
+        OF_ACCOUNT.iter().any(|words| told.contains(words))
+    };
+    let ours = match of_code(code) {
+        Some(UpstreamFaultKind::OutOfCredit) => Code::UpstreamOutOfCredit,
+        Some(UpstreamFaultKind::AuthFailed) => Code::UpstreamAuthFailed,
+        Some(UpstreamFaultKind::RateLimited) => Code::UpstreamRateLimited,
+        Some(_) => Code::UpstreamError,
+        None if is_of_account(text) || is_of_account(code) => Code::UpstreamError,
+        None => return Failure::new(cut(code), cut(text)),
+    };
+    Failure::new(ours.as_str(), TEXT)
+}
+
 fn cut(text: &str) -> &str {
     text.get(..text.floor_char_boundary(TEXT_BYTES_MAX)).unwrap_or_default()
 }
@@ -307,4 +333,31 @@ fn milliseconds(seconds: &serde_json::Value) -> Option<u64> {
     // A nano-unit's nine places are more than a millisecond's three; what is finer counts as a whole one.
     let nano = ledger::Nano::parse_decimal(&text).ok().filter(|nano| nano.0 >= 0)?;
     u64::try_from(nano.0).ok().map(|nano| nano.div_ceil(1_000_000))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn c2_what_is_between_platform_and_upstream_is_told_to_no_caller() {
+        for (code, text, expected) in [
+            (
+                "insufficient_quota",
+                "You exceeded your current quota (key sk-SECRET)",
+                "upstream_out_of_credit",
+            ),
+            ("InsufficientBalance", "recharge at acme.example", "upstream_out_of_credit"),
+            ("Arrearage", "Access denied", "upstream_out_of_credit"),
+            ("invalid_api_key", "Incorrect API key provided: sk-SECRET", "upstream_auth_failed"),
+            ("E7", "\u{60a8}\u{7684}\u{8d26}\u{6237}\u{5df2}\u{6b20}\u{8d39}", "upstream_error"),
+            ("E7", "Please top up your Balance.", "upstream_error"),
+        ] {
+            let failure = failed(code, text);
+            assert_eq!(&*failure.code, expected, "{code}: {text}");
+            assert!(failure.text.starts_with("The upstream could not make it."), "{}", failure.text);
+        }
+        let of_content = failed("moderation_blocked", "The prompt of the task was refused.");
+        assert_eq!(of_content, Failure::new("moderation_blocked", "The prompt of the task was refused."));
+    }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Failure, Found, News, Product, Question, Submission, Task, cut, milliseconds};
+use super::{Found, News, Product, Question, Submission, Task, failed, milliseconds};
 use crate::gateway::request::{Edits, sha256};
 
 /// Clocks of ours and of the upstream may differ by so much.
@@ -39,7 +39,7 @@ pub fn news(task: &Task, video: &Value) -> News {
         Some("failed") => {
             let code = video["error"]["code"].as_str().unwrap_or("upstream_failed");
             let text = video["error"]["message"].as_str().unwrap_or("The upstream could not make it.");
-            News::Failed(Failure::new(cut(code), cut(text)))
+            News::Failed(failed(code, text))
         }
         _ => News::Unclear("the answer has no status that is known".into()),
     }

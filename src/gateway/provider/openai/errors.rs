@@ -103,7 +103,7 @@ const BROKE: [&str; 11] = [
     "pre_consume_token_quota_failed",
     "exceeded_current_quota_error",
     "arrearage",
-    "accountoverdueerror",
+    "account_overdue_error",
 ];
 /// What Zhipu calls it, among its refusals for a rate. Elsewhere a number may mean anything.
 const BROKE_AT_RATE: [&str; 1] = ["1113"];
@@ -140,6 +140,17 @@ impl UpstreamFault {
         self.kind == UpstreamFaultKind::Rejected
             && (self.code.as_deref() == Some("context_length_exceeded")
                 || TOO_LONG.iter().any(|words| message.contains(words)))
+    }
+}
+
+/// What a code says by itself, without a status; `None`: it may be about what was asked for.
+pub fn of_code(code: &str) -> Option<UpstreamFaultKind> {
+    let is_any = |codes: &[&str]| codes.iter().any(|known| is_word(known, code));
+    match code {
+        _ if is_any(&BROKE) || is_any(&BROKE_AT_RATE) => Some(UpstreamFaultKind::OutOfCredit),
+        _ if is_any(&UNKNOWN) => Some(UpstreamFaultKind::AuthFailed),
+        _ if is_any(&["rate_limit_exceeded", "rate_limit_error"]) => Some(UpstreamFaultKind::RateLimited),
+        _ => None,
     }
 }
 
@@ -238,7 +249,7 @@ impl Said {
 
     fn is_coded(&self, codes: &[&str]) -> bool {
         let code = self.code.as_deref().unwrap_or_default();
-        codes.iter().any(|known| known.eq_ignore_ascii_case(code) || known.eq_ignore_ascii_case(&self.kind))
+        codes.iter().any(|known| is_word(known, code) || is_word(known, &self.kind))
     }
 
     /// It finds fault with what the request says. Words are enough here: they take blame from a channel.
@@ -253,6 +264,15 @@ impl Said {
         let message = self.message.to_ascii_lowercase();
         self.is_flagged || self.is_coded(&FLAGGED) || WORDS.iter().any(|words| message.contains(words))
     }
+}
+
+/// `insufficient_balance`, `InsufficientBalance` and `Insufficient.Balance` are one word.
+fn is_word(known: &str, told: &str) -> bool {
+    fn letters(word: &str) -> impl Iterator<Item = u8> + '_ {
+        let plain = word.bytes().filter(u8::is_ascii_alphanumeric);
+        plain.map(|byte| byte.to_ascii_lowercase())
+    }
+    letters(known).eq(letters(told))
 }
 
 fn is_flagged(metadata: &RawValue) -> bool {
