@@ -1,8 +1,8 @@
 //! H2: a stream that fails before it has content has not begun: the call goes on to the next channel. And what a channel's
 //! test takes for a good answer, in each provider's format.
 
-use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::io::Write;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -11,47 +11,9 @@ use serde_json::{Value, json};
 
 use crate::support::demo::{Demo, nano};
 use crate::support::http::Ask;
+use crate::support::scripted::{answering, change, channel, playing};
 
 const MODEL: &str = "gpt-5-mini";
-
-/// An upstream that answers every request with these bytes.
-fn upstream(content_type: &str, body: &str) -> SocketAddr {
-    let length = body.len();
-    let answer = format!(
-        "HTTP/1.1 200 OK\r\ncontent-type: {content_type}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
-    );
-    scripted(move |stream| stream.write_all(answer.as_bytes()))
-}
-
-/// An upstream that plays this once it has read a request.
-pub(crate) fn scripted(play: impl Fn(&mut TcpStream) -> io::Result<()> + Send + 'static) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    std::thread::spawn(move || {
-        while let Ok((mut stream, _)) = listener.accept() {
-            // A caller that goes away early is the test's to notice.
-            let _played = read_request(&mut stream).and_then(|()| play(&mut stream));
-        }
-    });
-    address
-}
-
-fn read_request(stream: &mut TcpStream) -> io::Result<()> {
-    let (mut read, mut piece) = (Vec::new(), [0; 4096]);
-    loop {
-        let got = stream.read(&mut piece)?;
-        read.extend_from_slice(&piece[..got]);
-        let text = String::from_utf8_lossy(&read);
-        let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
-        let length = head
-            .to_ascii_lowercase()
-            .lines()
-            .find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
-        if got == 0 || body.len() >= length.unwrap_or(0) {
-            return Ok(());
-        }
-    }
-}
 
 /// An upstream whose stream begins with a role, and goes on with signs of life until its caller has seen that; then it
 /// fails. Each sign is sent after such a pause.
@@ -60,7 +22,7 @@ fn thinking(provider: &str, sign: String, pause: Duration, is_seen: Arc<AtomicBo
         "openai" => (role(), failed()),
         _ => (start(), overloaded()),
     };
-    scripted(move |stream| {
+    playing(move |stream| {
         let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";
         stream.write_all(format!("{head}{start}").as_bytes())?;
         while !is_seen.load(Ordering::Acquire) {
@@ -69,26 +31,6 @@ fn thinking(provider: &str, sign: String, pause: Duration, is_seen: Arc<AtomicBo
         }
         stream.write_all(failed.as_bytes())
     })
-}
-
-/// A channel that is tried first. Its id.
-pub(crate) fn channel(demo: &Demo, name: &str, provider: &str, address: SocketAddr) -> String {
-    let body = json!({
-        "name": name,
-        "provider": provider,
-        "base_url": format!("http://{address}/v1"),
-        "credential": "sk-of-the-scripted-upstream",
-        "models": {MODEL: MODEL},
-        "priority": 10,
-        "cools_down": false,
-        "cost_share": "1",
-    });
-    demo.admin_post("/api/channels", &body)["id"].as_str().unwrap().to_owned()
-}
-
-fn change(demo: &Demo, channel: &str, to: &Value) {
-    let path = format!("/api/channels/{channel}");
-    demo.ask(&Ask::new("PATCH", path).raw_body(to.to_string()).bearer(&demo.admin_token())).ok();
 }
 
 fn event(data: &Value) -> String {
@@ -153,7 +95,7 @@ fn h2_s46_a_stream_that_fails_before_its_content_goes_on_to_the_next_channel() {
     let account = demo.account("anna", "10");
     let key = demo.key_of(&account, json!([]));
     for (what, provider, stream, fault) in cases {
-        let broken = channel(&demo, what, provider, upstream("text/event-stream", &stream));
+        let broken = channel(&demo, what, provider, answering(200, "text/event-stream", &stream), MODEL);
         let reply =
             demo.ask(&Ask::chat_with(&key, MODEL, "hello", json!({"stream": true, "max_tokens": 100})));
         assert!(reply.is_whole_answer(), "{what}: {reply:?}");
@@ -201,7 +143,7 @@ fn h2_what_is_kept_back_of_a_stream_is_bounded_in_time_and_bytes() {
     for (what, provider, sign, is_slow) in cases {
         let is_seen = Arc::new(AtomicBool::new(false));
         let address = thinking(provider, sign, PAUSE, Arc::clone(&is_seen));
-        let thinks = channel(&demo, what, provider, address);
+        let thinks = channel(&demo, what, provider, address, MODEL);
         let mut connection = demo.connect();
         let began = Instant::now();
         let more = json!({"stream": true, "max_tokens": 100});
@@ -228,7 +170,7 @@ fn h2_a_stream_that_nobody_begins_is_an_error_and_free() {
     let demo = Demo::start();
     let own = demo.admin("/api/channels?name=simulated%20upstream")["data"][0]["id"].clone();
     change(&demo, own.as_str().unwrap(), &json!({"status": "disabled"}));
-    channel(&demo, "hollow", "openai", upstream("text/event-stream", ""));
+    channel(&demo, "hollow", "openai", answering(200, "text/event-stream", ""), MODEL);
     let account = demo.account("anna", "10");
     let key = demo.key_of(&account, json!([]));
     let reply = demo.ask(&Ask::chat_with(&key, MODEL, "hello", json!({"stream": true, "max_tokens": 100})));
@@ -275,7 +217,7 @@ fn h2_a_channel_of_each_provider_is_tried_in_its_own_format() {
         let refused = try_out(&broken("refused", own["base_url"].clone()));
         let told = (&refused["works"], &refused["status"], &refused["code"]);
         assert_eq!(told, (&json!(false), &json!(refusal), &json!("upstream_auth_failed")), "{provider}");
-        let page = upstream("text/html", "<html><body>It works!</body></html>");
+        let page = answering(200, "text/html", "<html><body>It works!</body></html>");
         let page = try_out(&broken("page", json!(format!("http://{page}/v1"))));
         let told = (&page["works"], &page["status"], &page["code"]);
         assert_eq!(told, (&json!(false), &json!(200), &json!("upstream_error")), "{provider}: {page:#}");

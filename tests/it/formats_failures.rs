@@ -1,28 +1,13 @@
 //! How a failure of an upstream reaches clients of each format: in their own words where a conversation is too long, and in
 //! a streamed response by the events that its clients wait for.
 
-use std::io::Write;
-use std::net::SocketAddr;
-
 use serde_json::{Value, json};
 
-use crate::channel_opening::{channel, scripted};
 use crate::support::demo::Demo;
 use crate::support::http::Ask;
+use crate::support::scripted::{answering, breaking_off, channel};
 
 const MODEL: &str = "gpt-5-mini";
-
-/// An upstream that answers every request with these bytes, and breaks off behind them where they are a stream.
-fn answers(status: u16, content_type: &str, body: &str) -> SocketAddr {
-    let head = format!("HTTP/1.1 {status} X\r\ncontent-type: {content_type}\r\nconnection: close\r\n");
-    let answer = match content_type {
-        "text/event-stream" => {
-            format!("{head}transfer-encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n", body.len())
-        }
-        _ => format!("{head}content-length: {}\r\n\r\n{body}", body.len()),
-    };
-    scripted(move |stream| stream.write_all(answer.as_bytes()))
-}
 
 fn asks(key: &str, stream: bool) -> [(&'static str, Ask); 4] {
     let said = json!([{"role": "user", "content": "hello"}]);
@@ -72,7 +57,8 @@ fn s31_a_conversation_that_is_too_long_is_told_in_the_words_of_each_format() {
         ("gemini", gemini, json!({"code": "400", "param": null})),
     ] {
         let name = format!("too long for {provider}");
-        let broken = channel(&demo, &name, provider, answers(400, "application/json", &body.to_string()));
+        let broken =
+            channel(&demo, &name, provider, answering(400, "application/json", &body.to_string()), MODEL);
         for (client, ask) in asks(&key, false) {
             let reply = demo.ask(&ask);
             let told = reply.json();
@@ -120,7 +106,7 @@ fn s31_a_stream_that_begins_with_a_rejection_is_one() {
     let failed = json!({"type": "response.failed", "sequence_number": 2,
         "response": {"id": "resp_1", "status": "failed", "error": error}});
     let stream = format!("{}data: {failed}\n\n", created());
-    channel(&demo, "rejects", "openai", answers(200, "text/event-stream", &stream));
+    channel(&demo, "rejects", "openai", breaking_off(&stream), MODEL);
     let [_, (_, ask), ..] = asks(&key, true);
     let reply = demo.ask(&ask);
     let told = reply.json();
@@ -161,7 +147,7 @@ fn h4_a_response_that_breaks_off_says_so_by_its_last_two_events() {
         ("converted", "anthropic", converted),
     ];
     for (what, provider, stream) in cases {
-        let broken = channel(&demo, what, provider, answers(200, "text/event-stream", &stream));
+        let broken = channel(&demo, what, provider, breaking_off(&stream), MODEL);
         let [_, (_, ask), ..] = asks(&key, true);
         let events = events(&demo, &ask);
         let numbers: Vec<_> = events.iter().map(|event| event["sequence_number"].as_u64().unwrap()).collect();

@@ -1,4 +1,4 @@
-//! Little upstreams that answer every request with the same bytes, whatever it asks, and a channel of the demo to one.
+//! Little upstreams that answer every request alike, whatever it asks, and a channel of the demo to one.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -14,20 +14,35 @@ pub fn answering(status: u16, content_type: &str, body: &str) -> SocketAddr {
     let answer = format!(
         "HTTP/1.1 {status} As Scripted\r\ncontent-type: {content_type}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
     );
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    std::thread::spawn(move || {
-        while let Ok((mut stream, _)) = listener.accept() {
-            // A caller that goes away early is the test's to notice.
-            let _played = read_request(&mut stream).and_then(|()| stream.write_all(answer.as_bytes()));
-        }
-    });
-    address
+    playing(move |stream| stream.write_all(answer.as_bytes()))
 }
 
 /// The same with JSON.
 pub fn saying(body: &Value) -> SocketAddr {
     answering(200, "application/json", &body.to_string())
+}
+
+/// An upstream that plays this once it has read a request.
+pub fn playing(play: impl Fn(&mut TcpStream) -> io::Result<()> + Send + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        while let Ok((mut stream, _)) = listener.accept() {
+            // A caller that goes away early is the test's to notice.
+            let _played = read_request(&mut stream).and_then(|()| play(&mut stream));
+        }
+    });
+    address
+}
+
+/// An upstream whose stream breaks off behind these events.
+pub fn breaking_off(events: &str) -> SocketAddr {
+    let length = events.len();
+    let answer = format!(
+        "HTTP/1.1 200 As Scripted\r\ncontent-type: text/event-stream\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n\
+         {length:x}\r\n{events}\r\n"
+    );
+    playing(move |stream| stream.write_all(answer.as_bytes()))
 }
 
 fn read_request(stream: &mut TcpStream) -> io::Result<()> {
