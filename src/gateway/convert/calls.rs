@@ -219,8 +219,8 @@ impl Piece<'_> {
         PIECE_BYTES_MIN
             + match self {
                 Piece::Text { text, .. } | Piece::Thinking { text, .. } => text.escaped().len(),
-                Piece::Signature { signature: text, .. } | Piece::Redacted { data: text, .. } => {
-                    text.escaped().len()
+                Piece::Signature { signature: proof, .. } | Piece::Redacted { data: proof, .. } => {
+                    proof.text.escaped().len()
                 }
                 Piece::Image { image: Image::Inline { data: text, .. } | Image::Url(text), .. } => {
                     text.escaped().len()

@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use smallvec::SmallVec;
 
 use super::Format;
+use super::proof::Proof;
 pub use super::setting::Setting;
 use super::text::Text;
 pub use super::thinking::{Effort, Thinking, Verbosity};
@@ -87,10 +88,10 @@ pub enum Part<'a> {
     /// Thought aloud; the signature is the provider's proof that it did.
     Thinking {
         text: Text<'a>,
-        signature: Option<Text<'a>>,
+        signature: Option<Proof<'a>>,
     },
     /// Thought that the provider alone can read.
-    Redacted(Text<'a>),
+    Redacted(Proof<'a>),
     ToolCall(ToolCall<'a>),
     ToolResult(ToolResult<'a>),
 }

@@ -17,6 +17,7 @@ mod json;
 mod names;
 mod object;
 pub mod openai;
+pub mod proof;
 pub mod reply;
 pub mod responses;
 mod setting;

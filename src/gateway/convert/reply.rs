@@ -3,6 +3,7 @@
 use ledger::Usage;
 
 use super::conversation::{Image, Part};
+use super::proof::Proof;
 use super::text::Text;
 
 /// A whole answer.
@@ -67,11 +68,11 @@ pub enum Piece<'a> {
     /// Belongs to the thinking before it.
     Signature {
         choice: u32,
-        signature: Text<'a>,
+        signature: Proof<'a>,
     },
     Redacted {
         choice: u32,
-        data: Text<'a>,
+        data: Proof<'a>,
     },
     Image {
         choice: u32,

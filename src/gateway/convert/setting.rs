@@ -97,6 +97,16 @@ impl Conversation<'_> {
         ConvertFault::new(format!("{}[{message}].role", self.turns_name()), what, "instructions")
     }
 
+    /// Where the client has the proofs of thoughts.
+    pub fn proof_name(&self) -> &'static str {
+        match self.origin {
+            Format::OpenAi | Format::DeepSeek => "reasoning_details",
+            Format::Anthropic => "signature",
+            Format::Gemini => "thoughtSignature",
+            Format::Responses => "encrypted_content",
+        }
+    }
+
     /// What the client calls the list of what was said.
     pub fn turns_name(&self) -> &'static str {
         match self.origin {

@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 
 use super::super::conversation::{Part, ToolCall, as_object};
 use super::super::json::Json;
+use super::super::proof::{Proof, Prover, id_with_proof};
 use super::super::reply::{Choice, Envelope, Finish, Reply, ReplyFault, unsaid_image};
 use super::super::text::Text;
 use crate::gateway::provider::anthropic::UsageSoFar;
@@ -92,9 +93,10 @@ fn part(block: Block<'_>) -> Result<Option<Part<'_>>, ReplyFault> {
         "text" => block.text.map(Part::Text),
         "thinking" => {
             let signature = block.signature.filter(|signature| !signature.is_empty());
+            let signature = signature.map(|proof| Proof::read(Prover::Anthropic, proof).0);
             block.thinking.map(|text| Part::Thinking { text, signature })
         }
-        "redacted_thinking" => block.data.map(Part::Redacted),
+        "redacted_thinking" => block.data.map(|data| Part::Redacted(Proof::read(Prover::Anthropic, data).0)),
         "tool_use" => {
             let (Some(id), Some(name)) = (block.id, block.name) else {
                 return Err(ReplyFault::new("a tool call without an id or a name"));
@@ -149,16 +151,22 @@ fn block(json: &mut Json<'_>, part: &Part<'_>) -> Result<(), ReplyFault> {
         Part::Thinking { text, signature } => {
             json.open('{').member("type").plain("thinking").member("thinking").text(text);
             // The clients' types want one, and ours takes an empty one for none.
-            json.member("signature").text(signature.as_ref().unwrap_or(&Text::word(""))).close('}');
+            match signature {
+                Some(signature) => json.member("signature").text(&signature.written(Prover::Anthropic, true)),
+                None => json.member("signature").plain(""),
+            };
+            json.close('}');
         }
         Part::Redacted(data) => {
-            json.open('{').member("type").plain("redacted_thinking").member("data").text(data).close('}');
+            json.open('{').member("type").plain("redacted_thinking").member("data");
+            json.text(&data.written(Prover::Anthropic, false)).close('}');
         }
         Part::ToolCall(call) => {
             let text = if call.arguments.trim().is_empty() { "{}" } else { &*call.arguments };
             let input =
                 as_object(text).ok_or_else(|| ReplyFault::new("arguments that are no JSON object"))?;
-            json.open('{').member("type").plain("tool_use").member("id").text(&call.id);
+            json.open('{').member("type").plain("tool_use").member("id");
+            json.text(&id_with_proof(&call.id, call.signature.as_ref()));
             json.member("name").text(&call.name).member("input").raw(input).close('}');
         }
         Part::Image(image) => {

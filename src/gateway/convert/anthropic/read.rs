@@ -10,6 +10,7 @@ use super::super::conversation::{
     ToolResult,
 };
 use super::super::object::{ConvertFault, LeftOut, Object, Path, kind_of, list};
+use super::super::proof::{Proof, Prover, split_id};
 use super::super::text::Text;
 
 /// The conversation of a body. Model and stream are the caller's to know.
@@ -100,19 +101,19 @@ fn block<'a>(raw: &'a RawValue, path: &Path<'_>, left: &mut LeftOut) -> Result<P
             let text = object.need_text("thinking")?;
             // An answer of another provider had none to give.
             let signature = object.text("signature")?.filter(|signature| !signature.is_empty());
-            Part::Thinking { text, signature }
+            Part::Thinking { text, signature: signature.map(|proof| Proof::read(Prover::Anthropic, proof).0) }
         }
-        "redacted_thinking" => Part::Redacted(object.need_text("data")?),
+        "redacted_thinking" => Part::Redacted(Proof::read(Prover::Anthropic, object.need_text("data")?).0),
         "tool_use" => {
             // Who called: the model itself, as no other caller can be converted.
             object.take("caller");
-            let id = object.need_text("id")?;
+            let (id, signature) = split_id(object.need_text("id")?);
             let name = object.need_text("name")?;
             let input = object.need("input", "an object")?;
-            Part::ToolCall(ToolCall { id, name, arguments: Cow::Borrowed(input.get()), signature: None })
+            Part::ToolCall(ToolCall { id, name, arguments: Cow::Borrowed(input.get()), signature })
         }
         "tool_result" => {
-            let id = object.need_text("tool_use_id")?;
+            let (id, _) = split_id(object.need_text("tool_use_id")?);
             let content = match object.take("content") {
                 Some(raw) => blocks(raw, &path.member("content"), left)?,
                 None => Vec::new(),

@@ -5,6 +5,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::super::json::Json;
+use super::super::proof::{Proof, Prover, id_with_proof};
 use super::super::reply::{Envelope, Finish, Piece, ReplyFault, unsaid_image};
 use super::super::text::Text;
 use super::answer::{Block, finish, head, write_finish, write_usage};
@@ -93,7 +94,10 @@ impl Reader {
         match block.kind.escaped() {
             "text" => told(block.text, tell, |text| Piece::Text { choice: 0, text }),
             "thinking" => told(block.thinking, tell, |text| Piece::Thinking { choice: 0, text }),
-            "redacted_thinking" => told(block.data, tell, |data| Piece::Redacted { choice: 0, data }),
+            "redacted_thinking" => told(block.data, tell, |data| Piece::Redacted {
+                choice: 0,
+                data: Proof::read(Prover::Anthropic, data).0,
+            }),
             "tool_use" => {
                 let (Some(id), Some(name)) = (block.id, block.name) else {
                     return Err(ReplyFault::new("a tool call without an id or a name"));
@@ -111,7 +115,10 @@ impl Reader {
     fn grow(&mut self, delta: Delta<'_>, tell: &mut Tell<'_>) -> Result<(), ReplyFault> {
         told(delta.text, tell, |text| Piece::Text { choice: 0, text })?;
         told(delta.thinking, tell, |text| Piece::Thinking { choice: 0, text })?;
-        told(delta.signature, tell, |signature| Piece::Signature { choice: 0, signature })?;
+        told(delta.signature, tell, |proof| Piece::Signature {
+            choice: 0,
+            signature: Proof::read(Prover::Anthropic, proof).0,
+        })?;
         let json = delta.partial_json.filter(|json| !json.is_empty());
         match (json, &mut self.tool) {
             (Some(json), Some(told)) => {
@@ -185,20 +192,24 @@ impl Writer {
             }
             Piece::Signature { signature, .. } => {
                 self.begin_thinking(out);
-                self.delta(out, "signature_delta", "signature", signature);
+                self.delta(out, "signature_delta", "signature", &signature.written(Prover::Anthropic, true));
                 self.stop(out);
             }
             Piece::Redacted { data, .. } => {
                 self.stop(out);
                 self.begin(Open::Thinking, out, |json| {
-                    json.member("type").plain("redacted_thinking").member("data").text(data);
+                    json.member("type").plain("redacted_thinking").member("data");
+                    json.text(&data.written(Prover::Anthropic, false));
                 });
                 self.stop(out);
             }
-            Piece::ToolStart { tool, id, name, .. } => self.begin(Open::Tool(*tool), out, |json| {
-                json.member("type").plain("tool_use").member("id").text(id).member("name").text(name);
-                json.member("input").open('{').close('}');
-            }),
+            Piece::ToolStart { tool, id, name, signature, .. } => {
+                self.begin(Open::Tool(*tool), out, |json| {
+                    let id = id_with_proof(id, signature.as_ref());
+                    json.member("type").plain("tool_use").member("id").text(&id).member("name").text(name);
+                    json.member("input").open('{').close('}');
+                })
+            }
             Piece::ToolArguments { tool, json, .. } => {
                 if self.open != Some(Open::Tool(*tool)) {
                     return Err(ReplyFault::new("arguments of a tool that had ended"));

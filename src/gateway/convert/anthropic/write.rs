@@ -9,6 +9,7 @@ use super::super::conversation::{
 use super::super::json::Json;
 use super::super::names;
 use super::super::object::{ConvertFault, LeftOut};
+use super::super::proof::Prover;
 use super::super::text::Text;
 use super::settings::{settings, tools};
 
@@ -146,8 +147,8 @@ fn message(
         Role::Assistant => "assistant",
         Role::System => return Err(conversation.late_instructions(turn)),
     };
-    if turn.parts.iter().any(is_left_out) {
-        left.add("reasoning");
+    for part in turn.parts.iter().filter(|part| is_left_out(part)) {
+        left.add(if matches!(part, Part::Redacted(_)) { "redacted_thinking" } else { "reasoning" });
     }
     if !turn.parts.iter().any(is_written) {
         return Ok(false);
@@ -170,7 +171,13 @@ fn message(
 
 /// It takes no thoughts back but its own.
 fn is_left_out(part: &Part<'_>) -> bool {
-    matches!(part, Part::Thinking { signature: None, .. })
+    match part {
+        Part::Thinking { signature, .. } => {
+            signature.as_ref().is_none_or(|proof| proof.of != Prover::Anthropic)
+        }
+        Part::Redacted(data) => data.of != Prover::Anthropic,
+        _ => false,
+    }
 }
 
 pub(super) fn is_written(part: &Part<'_>) -> bool {
@@ -198,10 +205,10 @@ fn open_block(
         }
         Part::Thinking { text, signature } => {
             json.open('{').member("type").plain("thinking").member("thinking").text(text);
-            json.member("signature").text(signature.as_ref().unwrap_or(&Text::word("")));
+            json.member("signature").text(signature.as_ref().map_or(&Text::word(""), |proof| &proof.text));
         }
         Part::Redacted(data) => {
-            json.open('{').member("type").plain("redacted_thinking").member("data").text(data);
+            json.open('{').member("type").plain("redacted_thinking").member("data").text(&data.text);
         }
         Part::ToolCall(call) => {
             let Some(arguments) = as_object(&call.arguments) else {

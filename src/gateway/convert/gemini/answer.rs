@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 
 use super::super::conversation::{Image, Part, ToolCall, as_object};
 use super::super::json::Json;
+use super::super::proof::{Proof, Prover};
 use super::super::reply::{Choice, Envelope, Finish, Reply, ReplyFault, unsaid};
 use super::super::text::Text;
 use super::write::function_call;
@@ -171,7 +172,10 @@ fn choice(candidate: Candidate<'_>) -> Result<Choice<'_>, ReplyFault> {
             parts.push(blob.into_part());
         } else if let Some(text) = part.text.filter(|text| !text.is_empty()) {
             parts.push(match part.thought {
-                true => Part::Thinking { text, signature: part.thought_signature },
+                true => {
+                    let proof = part.thought_signature.map(|proof| Proof::read(Prover::Gemini, proof).0);
+                    Part::Thinking { text, signature: proof }
+                }
                 false => Part::Text(text),
             });
         }
@@ -237,7 +241,7 @@ pub(super) fn write_part(json: &mut Json<'_>, part: &Part<'_>) -> Result<(), Rep
         Part::Thinking { text, signature } => {
             json.open('{').member("text").text(text).member("thought").flag(true);
             if let Some(signature) = signature {
-                json.member("thoughtSignature").text(signature);
+                json.member("thoughtSignature").text(&signature.written(Prover::Gemini, true));
             }
             json.close('}');
         }
@@ -245,7 +249,7 @@ pub(super) fn write_part(json: &mut Json<'_>, part: &Part<'_>) -> Result<(), Rep
             let text = if call.arguments.trim().is_empty() { "{}" } else { &*call.arguments };
             let arguments =
                 as_object(text).ok_or_else(|| ReplyFault::new("arguments that are no JSON object"))?;
-            function_call(json, call, arguments);
+            function_call(json, call, arguments, call.signature.as_ref());
         }
         // Nobody can read it but the provider that wrote it, and the format has no place for it.
         Part::Redacted(_) => {}

@@ -11,8 +11,10 @@ use super::super::conversation::{
     ToolResult,
 };
 use super::super::object::{ConvertFault, LeftOut, Object, Path, kind_of, list};
+use super::super::proof::{Proof, Prover};
 use super::super::text::Text;
 use super::schema::to_json_schema;
+use super::write::NO_PROOF;
 
 /// The conversation of a body. The model stands in the address.
 pub fn read<'a>(body: &'a str, left: &mut LeftOut) -> Result<Conversation<'a>, ConvertFault> {
@@ -141,7 +143,10 @@ fn part<'a>(
     let thought = object.flag("thought")?.unwrap_or(false);
     let part = if let Some(text) = object.text("text")? {
         match (thought, signature) {
-            (true, signature) => Part::Thinking { text, signature },
+            (true, signature) => {
+                let signature = signature.map(|proof| Proof::read(Prover::Gemini, proof).0);
+                Part::Thinking { text, signature }
+            }
             (false, signature) => {
                 if signature.is_some() {
                     left.add("thoughtSignature");
@@ -205,6 +210,7 @@ fn function_call<'a>(
     let name = object.need_text("name")?;
     let id = object.text("id")?;
     let id = calls.made(id, &name);
+    let signature = signature.filter(|proof| !proof.is(NO_PROOF));
     let arguments = object.take("args").map_or(Cow::Borrowed("{}"), |args| Cow::Borrowed(args.get()));
     object.done()?;
     Ok(ToolCall { id, name, arguments, signature })

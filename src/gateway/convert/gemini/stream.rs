@@ -4,6 +4,7 @@ use ledger::Usage;
 
 use super::super::conversation::{Part, ToolCall};
 use super::super::json::Json;
+use super::super::proof::{Proof, Prover};
 use super::super::reply::{Envelope, Finish, Piece, ReplyFault};
 use super::super::text::Text;
 use super::answer::{
@@ -67,7 +68,7 @@ impl Reader {
                 })?;
             }
             if let Some(signature) = part.thought_signature.filter(|_| part.thought) {
-                tell(Piece::Signature { choice, signature })?;
+                tell(Piece::Signature { choice, signature: Proof::read(Prover::Gemini, signature).0 })?;
             }
         }
         let Some(reason) = candidate.finish_reason else { return Ok(()) };

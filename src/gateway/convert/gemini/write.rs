@@ -8,7 +8,21 @@ use super::super::conversation::{
 use super::super::json::Json;
 use super::super::names;
 use super::super::object::{ConvertFault, LeftOut};
+use super::super::proof::{Proof, Prover};
 use super::super::text::Text;
+
+/// What stands for the proof of a call that another model made, or whose client did not keep it (Google's guide to thought
+/// signatures).
+pub(super) const NO_PROOF: &str = "skip_thought_signature_validator";
+
+/// Models before the third generation want no proof of a call.
+fn needs_proofs(model: &str) -> bool {
+    !["gemini-1", "gemini-2"].iter().any(|before| model.contains(before))
+}
+
+fn is_own(proof: &Proof<'_>) -> bool {
+    proof.of == Prover::Gemini
+}
 
 /// The body for an upstream that speaks Gemini's format.
 pub fn write(
@@ -26,16 +40,25 @@ pub fn write(
             Role::Assistant => "model",
             Role::System => return Err(conversation.late_instructions(turn)),
         };
-        if turn.parts.iter().any(|part| matches!(part, Part::Redacted(_))) {
-            left.add("redacted_thinking");
+        for part in &turn.parts {
+            match part {
+                Part::Redacted(_) => left.add("redacted_thinking"),
+                Part::Thinking { signature: Some(proof), .. } if !is_own(proof) => {
+                    left.add(conversation.proof_name());
+                }
+                _ => {}
+            }
         }
         if !turn.parts.iter().any(is_written) {
             continue;
         }
         said = true;
         json.open('{').member("role").plain(role).member("parts").open('[');
+        let mut instead = needs_proofs(target.model).then_some(Text::word(NO_PROOF));
         for part in turn.parts.iter().filter(|part| is_written(part)) {
-            self::part(&mut json, conversation, turn, part)?;
+            self::part(&mut json, conversation, turn, part, instead.as_ref())?;
+            // Calls that are made at once have one proof, at the first of them.
+            instead = instead.filter(|_| !matches!(part, Part::ToolCall(_)));
         }
         json.close(']').close('}');
     }
@@ -66,7 +89,7 @@ pub fn write(
 fn is_written(part: &Part<'_>) -> bool {
     match part {
         Part::Text(text) => !text.is_empty(),
-        Part::Thinking { text, signature } => !text.is_empty() || signature.is_some(),
+        Part::Thinking { text, signature } => !text.is_empty() || signature.as_ref().is_some_and(is_own),
         Part::Redacted(_) => false,
         Part::Image(_) | Part::ToolCall(_) | Part::ToolResult(_) => true,
     }
@@ -77,6 +100,7 @@ fn part(
     conversation: &Conversation<'_>,
     turn: &Turn<'_>,
     part: &Part<'_>,
+    instead: Option<&Text<'_>>,
 ) -> Result<(), ConvertFault> {
     match part {
         Part::Text(text) => {
@@ -93,8 +117,8 @@ fn part(
         }
         Part::Thinking { text, signature } => {
             json.open('{').member("text").text(text).member("thought").flag(true);
-            if let Some(signature) = signature {
-                json.member("thoughtSignature").text(signature);
+            if let Some(proof) = signature.as_ref().filter(|proof| is_own(proof)) {
+                json.member("thoughtSignature").text(&proof.text);
             }
             json.close('}');
         }
@@ -104,18 +128,23 @@ fn part(
                 let what = "arguments of a tool call that are a JSON object, as this model's provider takes no others";
                 return Err(conversation.part_fault(turn, part, what, "another text"));
             };
-            function_call(json, call, arguments);
+            function_call(json, call, arguments, call.signature.as_ref().or(instead));
         }
         Part::ToolResult(result) => function_response(json, conversation, turn, part, result)?,
     }
     Ok(())
 }
 
-pub(super) fn function_call(json: &mut Json<'_>, call: &ToolCall<'_>, arguments: &str) {
+pub(super) fn function_call(
+    json: &mut Json<'_>,
+    call: &ToolCall<'_>,
+    arguments: &str,
+    proof: Option<&Text<'_>>,
+) {
     json.open('{').member("functionCall").open('{').member("id").text(&call.id);
     json.member("name").text(&call.name).member("args").raw(arguments).close('}');
-    if let Some(signature) = &call.signature {
-        json.member("thoughtSignature").text(signature);
+    if let Some(proof) = proof {
+        json.member("thoughtSignature").text(proof);
     }
     json.close('}');
 }

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use super::super::conversation::{Image, Part, ToolCall};
 use super::super::json::Json;
 use super::super::object::Path;
+use super::super::proof::Proof;
 use super::super::reply::{Choice, Envelope, Finish, Reply, ReplyFault};
 use super::super::text::Text;
 use super::read::image_of;
@@ -209,7 +210,7 @@ fn message(json: &mut Json<'_>, parts: &[Part<'_>]) {
         json.member("tool_calls").open('[');
         for part in parts {
             if let Part::ToolCall(call) = part {
-                tool_call(json, None, call, &Text::plain(&call.arguments));
+                tool_call(json, None, call, &Text::plain(&call.arguments), call.signature.as_ref());
             }
         }
         json.close(']');
@@ -225,27 +226,34 @@ fn details(json: &mut Json<'_>, parts: &[Part<'_>]) {
         return;
     }
     json.member("reasoning_details").open('[');
+    let mut index = 0;
     for part in parts {
         match part {
-            Part::Thinking { text, signature } => {
-                json.open('{').member("type").plain("reasoning.text").member("text").text(text);
-                if let Some(signature) = signature {
-                    json.member("signature").text(signature);
-                }
-                json.close('}');
-            }
-            Part::Redacted(data) => {
-                json.open('{')
-                    .member("type")
-                    .plain("reasoning.encrypted")
-                    .member("data")
-                    .text(data)
-                    .close('}');
-            }
-            _ => {}
+            Part::Thinking { text, signature } => thought(json, Some(text), signature.as_ref(), index),
+            Part::Redacted(data) => encrypted(json, data, index),
+            _ => continue,
         }
+        index += 1;
     }
     json.close(']');
+}
+
+/// A detail that is a thought and its proof.
+pub(super) fn thought(json: &mut Json<'_>, text: Option<&Text<'_>>, proof: Option<&Proof<'_>>, index: u64) {
+    json.open('{').member("type").plain("reasoning.text");
+    if let Some(text) = text {
+        json.member("text").text(text);
+    }
+    if let Some(proof) = proof {
+        json.member("signature").text(&proof.text).member("format").plain(proof.of.detail_format());
+    }
+    json.member("index").whole(index).close('}');
+}
+
+/// A detail that its provider alone can read.
+pub(super) fn encrypted(json: &mut Json<'_>, data: &Proof<'_>, index: u64) {
+    json.open('{').member("type").plain("reasoning.encrypted").member("data").text(&data.text);
+    json.member("format").plain(data.of.detail_format()).member("index").whole(index).close('}');
 }
 
 pub(super) fn write_usage(json: &mut Json<'_>, usage: &Usage) {

@@ -1,6 +1,7 @@
 //! OpenAI's chat format, and DeepSeek's dialect of it.
 
 mod answer;
+mod details;
 pub(super) mod function;
 mod read;
 mod stream;

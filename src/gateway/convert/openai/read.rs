@@ -9,6 +9,7 @@ use super::super::conversation::{
 };
 use super::super::object::{ConvertFault, LeftOut, Object, Path, kind_of, list};
 use super::super::text::Text;
+use super::details::thoughts;
 use super::function;
 
 /// The conversation of a body. Model, stream and its options are the caller's to know.
@@ -234,12 +235,7 @@ fn assistant<'a>(
     let told = object.text("reasoning_content")?;
     let aloud = object.text("reasoning")?.or(told);
     let details = object.list("reasoning_details")?.unwrap_or_default();
-    for (at, raw) in details.iter().enumerate() {
-        parts.push(reasoning_detail(raw, &path.member("reasoning_details").index(at))?);
-    }
-    if let Some(text) = aloud.filter(|text| details.is_empty() && !text.is_empty()) {
-        parts.push(Part::Thinking { text, signature: None });
-    }
+    parts.extend(thoughts(details, aloud, &path.member("reasoning_details"), left)?);
     // Pictures of an answer are not sent back.
     object.leave("images", left);
     let (said, marks) = content(object, path, left)?;
@@ -252,25 +248,6 @@ fn assistant<'a>(
         parts.push(Part::ToolCall(tool_call(raw, &path.member("tool_calls").index(at))?));
     }
     Ok((parts, marks))
-}
-
-/// Reasoning with its proof, as our own answers give it (and OpenRouter's).
-fn reasoning_detail<'a>(raw: &'a RawValue, path: &Path<'_>) -> Result<Part<'a>, ConvertFault> {
-    let mut object = Object::read(raw, path)?;
-    let kind = object.need_text("type")?;
-    let part = if kind.is("reasoning.text") {
-        let text = object.need_text("text")?;
-        Part::Thinking { text, signature: object.text("signature")? }
-    } else if kind.is("reasoning.encrypted") {
-        Part::Redacted(object.need_text("data")?)
-    } else {
-        return Err(path.member("type").fault("`reasoning.text` or `reasoning.encrypted`", "another type"));
-    };
-    for name in ["id", "index", "format"] {
-        object.take(name);
-    }
-    object.done()?;
-    Ok(part)
 }
 
 fn tool_call<'a>(raw: &'a RawValue, path: &Path<'_>) -> Result<ToolCall<'a>, ConvertFault> {

@@ -1,12 +1,14 @@
 //! Streams.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 
 use super::super::conversation::ToolCall;
 use super::super::json::Json;
 use super::super::reply::{Envelope, Piece, ReplyFault};
 use super::super::text::Text;
-use super::answer::{Message, WireCall, finish, head, reason, write_usage};
+use super::answer::{Message, WireCall, encrypted, finish, head, reason, thought, write_usage};
 use super::write::{image_part, tool_call};
 use crate::gateway::provider::openai::usage_from_body;
 use ledger::Usage;
@@ -144,6 +146,36 @@ impl Reader {
     }
 }
 
+/// Thoughts that are told once more beside their proof, so that a client can send both back together, are at most so long,
+/// in bytes; of a longer one the proof is told alone.
+const THOUGHTS_BYTES_MAX: usize = 1024 * 1024;
+
+/// What a choice thinks, until its proof comes.
+#[derive(Debug, Default)]
+struct Thought {
+    /// Escaped.
+    text: String,
+    too_long: bool,
+    /// Details that were told.
+    proven: u64,
+}
+
+impl Thought {
+    /// No proof of it comes any more.
+    fn forget(&mut self) {
+        self.text.clear();
+        self.too_long = false;
+    }
+
+    /// What was thought, if it is not too long, and the number of the detail that tells its proof.
+    fn prove(&mut self) -> (Option<Text<'static>>, u64) {
+        let text = (!self.too_long).then(|| Text::of_escaped(std::mem::take(&mut self.text)));
+        self.forget();
+        self.proven += 1;
+        (text, self.proven - 1)
+    }
+}
+
 /// Writes the events of one stream.
 #[derive(Debug)]
 pub struct Writer {
@@ -152,13 +184,22 @@ pub struct Writer {
     model: Option<Text<'static>>,
     /// Choices that have begun.
     begun: Vec<u32>,
+    thoughts: BTreeMap<u32, Thought>,
     usage: Option<Usage>,
     ended: bool,
 }
 
 impl Writer {
     pub fn new(envelope: Envelope) -> Self {
-        Self { envelope, id: None, model: None, begun: Vec::new(), usage: None, ended: false }
+        Self {
+            envelope,
+            id: None,
+            model: None,
+            begun: Vec::new(),
+            thoughts: BTreeMap::new(),
+            usage: None,
+            ended: false,
+        }
     }
 
     pub fn write(&mut self, piece: &Piece<'_>, out: &mut Vec<u8>) {
@@ -169,37 +210,43 @@ impl Writer {
                 self.begin(0, out);
             }
             Piece::Text { choice, text } => {
+                self.thought(*choice).forget();
                 self.chunk(*choice, out, |json| {
                     json.member("content").text(text);
                 });
             }
             Piece::Thinking { choice, text } => {
+                self.think(*choice, text);
                 self.chunk(*choice, out, |json| {
                     json.member("reasoning_content").text(text);
                 });
             }
-            Piece::Signature { choice, signature } => self.chunk(*choice, out, |json| {
-                json.member("reasoning_details").open('[').open('{').member("type").plain("reasoning.text");
-                json.member("signature").text(signature).close('}').close(']');
-            }),
-            Piece::Redacted { choice, data } => self.chunk(*choice, out, |json| {
-                json.member("reasoning_details")
-                    .open('[')
-                    .open('{')
-                    .member("type")
-                    .plain("reasoning.encrypted");
-                json.member("data").text(data).close('}').close(']');
-            }),
+            Piece::Signature { choice, signature } => {
+                let (text, index) = self.thought(*choice).prove();
+                self.chunk(*choice, out, |json| {
+                    json.member("reasoning_details").open('[');
+                    thought(json, text.as_ref(), Some(signature), index);
+                    json.close(']');
+                });
+            }
+            Piece::Redacted { choice, data } => {
+                let (_, index) = self.thought(*choice).prove();
+                self.chunk(*choice, out, |json| {
+                    encrypted(json.member("reasoning_details").open('['), data, index);
+                    json.close(']');
+                });
+            }
             Piece::Image { choice, image } => self.chunk(*choice, out, |json| {
                 image_part(json.member("images").open('['), image);
                 json.close(']');
             }),
             Piece::ToolStart { choice, tool, id, name, signature } => {
-                let (id, name, signature) = (id.clone(), name.clone(), signature.clone());
-                let call = ToolCall { id, name, arguments: "".into(), signature };
+                self.thought(*choice).forget();
+                let (id, name) = (id.clone(), name.clone());
+                let call = ToolCall { id, name, arguments: "".into(), signature: None };
                 self.chunk(*choice, out, |json| {
                     json.member("tool_calls").open('[');
-                    tool_call(json, Some(*tool), &call, &Text::word(""));
+                    tool_call(json, Some(*tool), &call, &Text::word(""), signature.as_ref());
                     json.close(']');
                 });
             }
@@ -211,6 +258,19 @@ impl Writer {
             Piece::Finish { choice, finish } => self.finish(*choice, reason(finish), out),
             Piece::Usage(usage) => self.usage = Some(*usage),
             Piece::End => self.end(out),
+        }
+    }
+
+    fn thought(&mut self, choice: u32) -> &mut Thought {
+        self.thoughts.entry(choice).or_default()
+    }
+
+    fn think(&mut self, choice: u32, more: &Text<'_>) {
+        let kept: usize = self.thoughts.values().map(|thought| thought.text.len()).sum();
+        let thought = self.thought(choice);
+        thought.too_long |= kept + more.escaped().len() > THOUGHTS_BYTES_MAX;
+        if !thought.too_long {
+            thought.text.push_str(more.escaped());
         }
     }
 

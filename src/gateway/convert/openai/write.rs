@@ -177,7 +177,11 @@ fn assistant(json: &mut Json<'_>, turn: &Turn<'_>, deep_seek: bool, left: &mut L
         json.member("tool_calls").open('[');
         for part in &turn.parts {
             if let Part::ToolCall(call) = part {
-                tool_call(json, None, call, &Text::plain(&call.arguments));
+                tool_call(json, None, call, &Text::plain(&call.arguments), None);
+                // It is Gemini's alone.
+                if call.signature.is_some() {
+                    left.add("thought_signature");
+                }
             }
         }
         json.close(']');
@@ -193,8 +197,14 @@ pub(super) fn as_thought<'t, 'a>(part: &'t Part<'a>) -> Option<&'t Text<'a>> {
     if let Part::Thinking { text, .. } = part { Some(text) } else { None }
 }
 
-/// A call; in a stream with its number.
-pub(super) fn tool_call(json: &mut Json<'_>, index: Option<u32>, call: &ToolCall<'_>, arguments: &Text<'_>) {
+/// A call; in a stream with its number. `proof`: Gemini's, of the thought behind it.
+pub(super) fn tool_call(
+    json: &mut Json<'_>,
+    index: Option<u32>,
+    call: &ToolCall<'_>,
+    arguments: &Text<'_>,
+    proof: Option<&Text<'_>>,
+) {
     json.open('{');
     if let Some(index) = index {
         json.member("index").whole(index.into());
@@ -202,9 +212,9 @@ pub(super) fn tool_call(json: &mut Json<'_>, index: Option<u32>, call: &ToolCall
     json.member("id").text(&call.id).member("type").plain("function");
     json.member("function").open('{').member("name").text(&call.name);
     json.member("arguments").text(arguments).close('}');
-    if let Some(signature) = &call.signature {
+    if let Some(proof) = proof {
         json.member("extra_content").open('{').member("google").open('{');
-        json.member("thought_signature").text(signature).close('}').close('}');
+        json.member("thought_signature").text(proof).close('}').close('}');
     }
     json.close('}');
 }

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use super::super::conversation::{Part, ToolCall};
 use super::super::json::Json;
 use super::super::openai::whole_arguments;
+use super::super::proof::{Proof, Prover};
 use super::super::reply::{Choice, Envelope, Finish, Reply, ReplyFault, unsaid_image};
 use super::super::text::Text;
 use crate::gateway::provider::openai::usage_from_body;
@@ -108,11 +109,7 @@ impl<'a> Item<'a> {
                     told.filter_map(|content| content.text).filter(|text| !text.is_empty()).collect();
                 let last = told.pop();
                 parts.extend(told.into_iter().map(|text| Part::Thinking { text, signature: None }));
-                match (last, self.encrypted_content) {
-                    (Some(text), signature) => parts.push(Part::Thinking { text, signature }),
-                    (None, Some(proof)) => parts.push(Part::Redacted(proof)),
-                    (None, None) => {}
-                }
+                parts.extend(thought(last, self.encrypted_content));
             }
             "function_call" => {
                 let (Some(id), Some(name)) = (self.call_id, self.name) else {
@@ -124,6 +121,17 @@ impl<'a> Item<'a> {
             _ => {}
         }
         Ok(())
+    }
+}
+
+/// A thought by the last of what was told of it, and its proof.
+pub(super) fn thought<'a>(last: Option<Text<'a>>, proof: Option<Text<'a>>) -> Option<Part<'a>> {
+    match (last, proof.map(|proof| Proof::read(Prover::OpenAi, proof))) {
+        (Some(text), proof) => Some(Part::Thinking { text, signature: proof.map(|(proof, _)| proof) }),
+        // Nothing was told of the thought, but the proof is not the thought.
+        (None, Some((proof, true))) => Some(Part::Thinking { text: Text::word(""), signature: Some(proof) }),
+        (None, Some((proof, false))) => Some(Part::Redacted(proof)),
+        (None, None) => None,
     }
 }
 
@@ -179,9 +187,12 @@ pub fn write_reply(reply: &Reply<'_>, envelope: &Envelope) -> Result<Vec<u8>, Re
                 parts = rest.get(more..).unwrap_or_default();
             }
             Part::Thinking { text, signature } => {
-                reasoning(&mut json, &id("rs"), Some(text), signature.as_ref());
+                let proof = signature.as_ref().map(|proof| proof.written(Prover::OpenAi, true));
+                reasoning(&mut json, &id("rs"), Some(text), proof.as_deref());
             }
-            Part::Redacted(data) => reasoning(&mut json, &id("rs"), None, Some(data)),
+            Part::Redacted(data) => {
+                reasoning(&mut json, &id("rs"), None, Some(&data.written(Prover::OpenAi, false)));
+            }
             Part::ToolCall(call) => {
                 let arguments = Text::plain(&call.arguments);
                 function_call(&mut json, &id("fc"), call, &arguments, Status::Completed);
@@ -314,16 +325,16 @@ pub(super) fn function_call(
     json.open('{').member("id").plain(id).member("type").plain("function_call");
     json.member("status").plain(status.name());
     call_members(json, call, arguments);
+    if let Some(signature) = &call.signature {
+        json.member("extra_content").open('{').member("google").open('{');
+        json.member("thought_signature").text(signature).close('}').close('}');
+    }
     json.close('}');
 }
 
 pub(super) fn call_members(json: &mut Json<'_>, call: &ToolCall<'_>, arguments: &Text<'_>) {
     json.member("call_id").text(&call.id).member("name").text(&call.name);
     json.member("arguments").text(arguments);
-    if let Some(signature) = &call.signature {
-        json.member("extra_content").open('{').member("google").open('{');
-        json.member("thought_signature").text(signature).close('}').close('}');
-    }
 }
 
 fn write_usage(json: &mut Json<'_>, usage: &Usage) {

@@ -9,6 +9,7 @@ use super::super::conversation::{
 use super::super::object::{ConvertFault, LeftOut, Object, Path, kind_of, list};
 use super::super::openai::{effort, function, google_signature, image_of, verbosity};
 use super::super::text::Text;
+use super::answer::thought;
 
 /// The conversation of a body. Model, stream and its options are the caller's to know; metadata goes back as it came.
 pub fn read<'a>(body: &'a str, left: &mut LeftOut) -> Result<Conversation<'a>, ConvertFault> {
@@ -214,11 +215,7 @@ fn reasoning<'a>(object: &mut Object<'a, '_>, path: &Path<'_>) -> Result<Vec<Par
     let proof = object.text("encrypted_content")?;
     let last = told.pop();
     let mut parts: Vec<_> = told.into_iter().map(|text| Part::Thinking { text, signature: None }).collect();
-    match (last, proof) {
-        (Some(text), signature) => parts.push(Part::Thinking { text, signature }),
-        (None, Some(proof)) => parts.push(Part::Redacted(proof)),
-        (None, None) => {}
-    }
+    parts.extend(thought(last, proof));
     Ok(parts)
 }
 

@@ -5,6 +5,7 @@ use serde::Deserialize;
 
 use super::super::conversation::ToolCall;
 use super::super::json::Json;
+use super::super::proof::{Proof, Prover};
 use super::super::reply::{Envelope, Finish, Piece, ReplyFault, unsaid_image};
 use super::super::text::Text;
 use super::answer::{
@@ -80,10 +81,11 @@ impl Reader {
                 }
             }
             ("response.output_item.done", _, Some(item), _) if item.kind.is("reasoning") => {
-                match (item.tells_nothing(), item.encrypted_content) {
-                    (_, None) => Ok(()),
-                    (true, Some(data)) => tell(Piece::Redacted { choice: 0, data }),
-                    (false, Some(signature)) => tell(Piece::Signature { choice: 0, signature }),
+                let (nothing, proof) = (item.tells_nothing(), item.encrypted_content);
+                match proof.map(|proof| Proof::read(Prover::OpenAi, proof)) {
+                    None => Ok(()),
+                    Some((data, false)) if nothing => tell(Piece::Redacted { choice: 0, data }),
+                    Some((signature, _)) => tell(Piece::Signature { choice: 0, signature }),
                 }
             }
             ("response.completed" | "response.incomplete", _, _, Some(response)) => {
@@ -172,9 +174,9 @@ impl Writer {
             }
             Piece::Signature { signature, .. } => {
                 self.begin_reasoning(out);
-                self.end_reasoning(Some(signature), out);
+                self.end_reasoning(Some(&signature.written(Prover::OpenAi, true)), out);
             }
-            Piece::Redacted { data, .. } => self.redacted(data, out),
+            Piece::Redacted { data, .. } => self.redacted(&data.written(Prover::OpenAi, false), out),
             Piece::ToolStart { tool, id, name, signature, .. } => {
                 let (id, name) = (id.clone().into_owned(), name.clone().into_owned());
                 let signature = signature.clone().map(Text::into_owned);

@@ -188,6 +188,9 @@ fn assistant(json: &mut Json<'_>, turn: &Turn<'_>, left: &mut LeftOut) {
                 json.open('{').member("type").plain("function_call");
                 call_members(json, call, &Text::plain(&call.arguments));
                 json.close('}');
+                if call.signature.is_some() {
+                    left.add("thought_signature");
+                }
             }
             Part::Image(_) | Part::ToolResult(_) => {}
         }

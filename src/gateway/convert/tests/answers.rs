@@ -7,9 +7,10 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::super::conversation::{Part, ToolCall};
+use super::super::proof::Proof;
 use super::super::reply::{Choice, Finish, Reply};
 use super::super::{Format, Text, answer, read_reply, write_reply};
-use super::{envelope, pairs};
+use super::{envelope, native, pairs};
 
 fn text() -> impl Strategy<Value = Text<'static>> {
     ".{1,40}".prop_map(|text| Text::plain(&text))
@@ -33,7 +34,10 @@ pub(super) fn reply(from: Format, to: Format) -> impl Strategy<Value = Reply<'st
         .prop_map(move |(thought, said, calls, finish, tokens)| {
             let mut parts = Vec::new();
             if let Some((text, signature)) = thought {
-                parts.push(Part::Thinking { text, signature: (!open_ai).then_some(signature) });
+                parts.push(Part::Thinking {
+                    text,
+                    signature: (!open_ai).then_some(Proof { of: native(from), text: signature }),
+                });
             }
             parts.push(Part::Text(said));
             let finish = if calls.is_empty() { finish } else { Finish::ToolCalls };

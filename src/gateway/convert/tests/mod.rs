@@ -4,17 +4,28 @@ mod answers;
 mod calls;
 mod cases;
 mod hints;
+mod proofs;
 mod providers;
 mod requests;
 mod streams;
 
 use super::Format;
+use super::proof::Prover;
 
 /// Formats that differ in what they can say.
 const FORMATS: [Format; 4] = [Format::OpenAi, Format::Anthropic, Format::Gemini, Format::Responses];
 
 fn pairs() -> impl Iterator<Item = (Format, Format)> {
     FORMATS.into_iter().flat_map(|from| FORMATS.into_iter().map(move |to| (from, to)))
+}
+
+/// Whose proofs a format has.
+fn native(format: Format) -> Prover {
+    match format {
+        Format::Anthropic => Prover::Anthropic,
+        Format::Gemini => Prover::Gemini,
+        Format::OpenAi | Format::DeepSeek | Format::Responses => Prover::OpenAi,
+    }
 }
 
 pub(super) fn envelope() -> super::Envelope {

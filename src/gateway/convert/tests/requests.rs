@@ -9,8 +9,9 @@ use super::super::conversation::{
     Conversation, Effort, Image, Part, Role, Sampling, Shape, Thinking, Tool, ToolCall, ToolChoice,
     ToolResult, Turn, Verbosity,
 };
+use super::super::proof::Proof;
 use super::super::{Format, LeftOut, Target, Text, read, request, write};
-use super::pairs;
+use super::{native, pairs};
 
 fn target(format: Format) -> Target<'static> {
     Target { format, model: "m", stream: false, output_cap: None, newer_cap_field: false, size_hint: 1024 }
@@ -23,6 +24,8 @@ struct Both {
     anthropic: bool,
     gemini: bool,
     responses: bool,
+    /// Both are this.
+    same: Option<Format>,
 }
 
 impl Both {
@@ -33,6 +36,7 @@ impl Both {
             anthropic: has(Format::Anthropic),
             gemini: has(Format::Gemini),
             responses: has(Format::Responses),
+            same: (from == to).then_some(from),
         }
     }
 }
@@ -72,9 +76,13 @@ fn said() -> impl Strategy<Value = Vec<Part<'static>>> {
 
 /// What an assistant says, and what its user answers.
 fn exchange(both: Both) -> impl Strategy<Value = Vec<(Role, Vec<Part<'static>>)>> {
-    let thoughts =
-        (text(), text()).prop_map(|(text, signature)| Part::Thinking { text, signature: Some(signature) });
-    let most = if both.open_ai || both.responses { 0 } else { 2 };
+    let of = both.same.map(native);
+    let thoughts = (text(), text()).prop_map(move |(text, proof)| Part::Thinking {
+        text,
+        signature: of.map(|of| Proof { of, text: proof }),
+    });
+    // Each provider believes its own thoughts alone.
+    let most = if both.open_ai || both.responses || of.is_none() { 0 } else { 2 };
     let results = if both.gemini { 2 } else { 4 };
     (
         prop::collection::vec(thoughts, 0..=most),

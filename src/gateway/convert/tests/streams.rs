@@ -3,8 +3,9 @@
 use bytes::Bytes;
 use ledger::{TokenClass, Usage};
 
+use super::super::proof::{Proof, Prover};
 use super::super::reply::{Finish, Piece, ReplyFault};
-use super::super::{Converted, Format, StreamConverter, anthropic, gemini, openai, responses};
+use super::super::{Converted, Format, StreamConverter, Text, anthropic, gemini, openai, responses};
 use super::{FORMATS, envelope};
 use crate::gateway::sse::{Cut, SseReader, Verdict};
 
@@ -207,15 +208,22 @@ fn signatures_and_what_none_can_read_reach_those_that_know_them() {
         "data: {\"type\":\"content_block_start\",\"index\":1,\"content_block\":{\"type\":\"redacted_thinking\",\"data\":\"eHg=\"}}\n\n",
     );
     let out = |to| String::from_utf8(convert(Format::Anthropic, to, &[stream.as_bytes()]).0).unwrap();
-    assert!(
-        out(Format::OpenAi).contains(r#""reasoning_details":[{"type":"reasoning.text","signature":"c2ln"}]"#)
-    );
-    assert!(out(Format::OpenAi).contains(r#"{"type":"reasoning.encrypted","data":"eHg="}"#));
-    assert!(out(Format::Gemini).contains(r#"{"text":"","thought":true,"thoughtSignature":"c2ln"}"#));
+    let detail = r#""reasoning_details":[{"type":"reasoning.text","text":"so","signature":"c2ln","format":"anthropic-claude-v1","index":0}]"#;
+    assert!(out(Format::OpenAi).contains(detail));
+    let detail = r#"{"type":"reasoning.encrypted","data":"eHg=","format":"anthropic-claude-v1","index":1}"#;
+    assert!(out(Format::OpenAi).contains(detail));
+    let proof = |text, signs| {
+        let proof = Proof { of: Prover::Anthropic, text: Text::word(text) };
+        proof.written(Prover::OpenAi, signs).escaped().to_owned()
+    };
+    let thought = format!(r#"{{"text":"","thought":true,"thoughtSignature":"{}"}}"#, proof("c2ln", true));
+    assert!(out(Format::Gemini).contains(&thought));
     // A response tells the proof when its item is done, and all of it once more at the end.
-    let done = r#""summary":[{"type":"summary_text","text":"so"}],"encrypted_content":"c2ln"}"#;
-    assert_eq!(out(Format::Responses).matches(done).count(), 1);
-    assert!(out(Format::Responses).contains(r#""summary":[],"encrypted_content":"eHg="}"#));
+    let (signed, encrypted) = (proof("c2ln", true), proof("eHg=", false));
+    let done =
+        format!(r#""summary":[{{"type":"summary_text","text":"so"}}],"encrypted_content":"{signed}"}}"#);
+    assert_eq!(out(Format::Responses).matches(&done).count(), 1);
+    assert!(out(Format::Responses).contains(&format!(r#""summary":[],"encrypted_content":"{encrypted}"}}"#)));
     let same = out(Format::Anthropic);
     assert!(same.contains(r#"{"type":"signature_delta","signature":"c2ln"}"#));
     assert!(same.contains(r#"{"type":"redacted_thinking","data":"eHg="}"#));
