@@ -20,23 +20,33 @@ fuzz_target!(|data: &[u8]| {
     let unchanged = request.rewrite(&body, &Edits::default());
     assert_eq!(unchanged, body);
 
-    let cap = request.output_cap.map_or((CapField::MaxTokens, 7), |(field, cap)| (field, cap.min(7)));
-    let edits = Edits {
-        upstream_model: Some("other \"name\""),
-        output_cap: Some(cap),
-        include_usage: request.stream,
-    };
-    let after = request.rewrite(&body, &edits);
-    let Ok(after) = serde_json::from_slice::<Value>(&after) else { panic!("an edit broke the JSON") };
-    assert_eq!(after.get("model").and_then(Value::as_str), edits.upstream_model);
-    if request.stream {
-        assert_eq!(after.pointer("/stream_options/include_usage"), Some(&Value::Bool(true)));
-    }
-    // Nothing but the edited fields differs.
-    let (Value::Object(before), Value::Object(after)) = (before, after) else { panic!("not an object") };
-    for (name, value) in &before {
-        if !["model", "max_tokens", "max_completion_tokens", "stream_options"].contains(&name.as_str()) {
-            assert_eq!(after.get(name), Some(value));
+    let named = request.output_cap.map_or((CapField::MaxTokens, 7), |(field, cap)| (field, cap.min(7)));
+    let Value::Object(before) = before else { panic!("not an object") };
+    for (sole_cap_name, cap) in [(false, named), (true, (CapField::MaxTokens, 7))] {
+        let edits = Edits {
+            upstream_model: Some("other \"name\""),
+            output_cap: Some(cap),
+            sole_cap_name,
+            include_usage: request.stream,
+        };
+        let after = request.rewrite(&body, &edits);
+        let Ok(Value::Object(after)) = serde_json::from_slice(&after) else {
+            panic!("an edit broke the JSON")
+        };
+        assert_eq!(after.get("model").and_then(Value::as_str), edits.upstream_model);
+        if request.stream {
+            let include_usage = after.get("stream_options").and_then(|options| options.get("include_usage"));
+            assert_eq!(include_usage, Some(&Value::Bool(true)));
+        }
+        if sole_cap_name {
+            // Whatever the caller called it, its upstream is told a cap by the name that it knows.
+            assert!(after.get("max_tokens").and_then(Value::as_u64).is_some_and(|cap| cap <= 7));
+        }
+        // Nothing but the edited fields differs.
+        for (name, value) in &before {
+            if !["model", "max_tokens", "max_completion_tokens", "stream_options"].contains(&name.as_str()) {
+                assert_eq!(after.get(name), Some(value));
+            }
         }
     }
 });

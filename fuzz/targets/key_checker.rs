@@ -1,4 +1,4 @@
-//! The key checker: any bytes of any header, as a client can send them.
+//! The key checker: any bytes of any header, and any text of an address, as a client can send them.
 
 #![no_main]
 
@@ -28,10 +28,12 @@ fuzz_target!(|data: &[u8]| {
             map.append(HeaderName::from_static(name), value);
         }
     }
-    match credential_from(&map) {
-        CredentialFinding::Missing => {}
-        CredentialFinding::Presented(key) => assert!(!key.expose().is_empty()),
-        CredentialFinding::Malformed(problem) => check(&problem, data.len()),
+    for in_address in [None, std::str::from_utf8(data).ok()] {
+        match credential_from(&map, in_address) {
+            CredentialFinding::Missing => {}
+            CredentialFinding::Presented(key) => assert!(!key.expose().is_empty()),
+            CredentialFinding::Malformed(problem) => check(&problem, data.len()),
+        }
     }
 });
 
