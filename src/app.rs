@@ -29,6 +29,7 @@ use crate::risk::{self, RegionsError};
 use crate::store::{self, DataDirLock, JournalReader, Projections, StoreConfig, StoreError};
 use crate::summaries;
 use crate::tasks::{self, TaskError, Tasks};
+use crate::transcripts::{self, Transcripts};
 use crate::upkeep::Upkeep;
 
 /// See the module.
@@ -56,6 +57,8 @@ pub struct App {
     /// Its worker is started by who serves.
     pub notices: Arc<Notices>,
     pub idempotency: Arc<Idempotency>,
+    /// Their writer is started by who serves.
+    pub transcripts: Arc<Transcripts>,
     pub projections: Projections,
     pub journal: JournalReader,
     /// `verify`, while it runs and after.
@@ -197,6 +200,13 @@ impl App {
             tracing::info!(repaired, "corrections that were agreed are in the ledger now");
         }
         let idempotency = Idempotency::new(stores.idempotency, Arc::clone(&keyring), clock.clone());
+        let transcripts = Transcripts::new(
+            stores.transcripts,
+            Arc::clone(&keyring),
+            clock.clone(),
+            config.retention.transcripts_days_max,
+        );
+        let transcripts = Arc::new(transcripts);
         let results = Arc::new(tasks::Results::new(stores.tasks.clone(), Arc::clone(&keyring)));
         let copies = tasks::CopyStore::new(stores.tasks.clone(), Arc::clone(&keyring));
         let copies = Arc::new(tasks::Copies::open(copies, &config).map_err(AppError::Copies)?);
@@ -207,6 +217,7 @@ impl App {
             copies: copies.store.clone(),
             directory: Arc::clone(&directory),
             idempotency: Arc::clone(&idempotency),
+            transcripts: Arc::clone(&transcripts),
             clock: clock.clone(),
         };
         let source = master_key::Source::of(&data_dir, given.as_ref());
@@ -246,6 +257,7 @@ impl App {
             credit,
             notices,
             idempotency,
+            transcripts,
             projections: stores.projections,
             journal,
             verifying: Job::default(),
@@ -344,6 +356,7 @@ pub fn serve(mut config: Config) -> Result<(), RunError> {
     let upkeep = Upkeep::start(Arc::clone(&app)).map_err(RunError::Poller)?;
     let task_poller = tasks::Poller::start(Arc::clone(&app.tasks)).map_err(RunError::Poller)?;
     let copier = tasks::Copier::start(&app.tasks).map_err(RunError::Poller)?;
+    let transcripts = transcripts::Writer::start(&app.transcripts).map_err(RunError::Poller)?;
     let router = crate::api::router(Arc::clone(&app), &public_url);
     let gateway = Gateway::new(Arc::clone(&app), router, public_url);
     let server = Server::start(Arc::new(gateway), bound, workers).map_err(RunError::Serve)?;
@@ -352,6 +365,7 @@ pub fn serve(mut config: Config) -> Result<(), RunError> {
     tracing::info!("stopping");
     drop((poller, summaries, upkeep, task_poller, copier));
     server.stop_blocking(patience);
+    drop(transcripts);
     notices.stop_blocking();
     app.stop_long_commands();
     app.books.close_blocking();
@@ -380,7 +394,7 @@ impl fmt::Display for RunError {
                 write!(f, "the thread that tells monthly summaries cannot be started: {why}")
             }
             RunError::Poller(why) => {
-                write!(f, "a thread that looks after money or tasks cannot be started: {why}")
+                write!(f, "a thread that looks after money, tasks or transcripts cannot be started: {why}")
             }
         }
     }

@@ -35,4 +35,5 @@ pub mod secret;
 pub mod store;
 pub mod summaries;
 pub mod tasks;
+pub mod transcripts;
 pub mod upkeep;

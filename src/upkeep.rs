@@ -72,6 +72,11 @@ fn tick(app: &App, ticks: u32) {
     if let Err(why) = app.codes.repair() {
         tracing::warn!(%why, "redemption codes could not be looked at");
     }
+    match app.transcripts.forget_expired() {
+        Ok(0) => {}
+        Ok(transcripts) => tracing::info!(transcripts, "forgot transcripts whose end had come"),
+        Err(why) => tracing::warn!(%why, "transcripts whose end had come could not be forgotten"),
+    }
     if let Err(why) = app.corrections.repair() {
         tracing::warn!(%why, "corrections could not be looked at");
     }

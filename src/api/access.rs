@@ -99,6 +99,9 @@ impl Access {
         operators: &[OperatorRole::Superadmin, OperatorRole::Support],
         members: &[AccountRole::Owner, AccountRole::Admin, AccountRole::Developer],
     };
+    /// What was said in calls: no operator's business.
+    pub const TRANSCRIPTS: Access =
+        Access { operators: &[], members: &[AccountRole::Owner, AccountRole::Admin, AccountRole::Developer] };
     pub const SUPPORT: Access =
         Access { operators: &[OperatorRole::Superadmin, OperatorRole::Support], members: &[] };
 

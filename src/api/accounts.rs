@@ -3,10 +3,12 @@
 use serde_json::{Value, json};
 
 use crate::directory::organization::{self, EffectiveSwitch, SwitchSource};
-use crate::directory::{Account, AccountPolicy, DirectoryError, Environment, Versioned};
+use crate::directory::{
+    Account, AccountPolicy, DirectoryError, Environment, FieldError, TranscriptTerms, Versioned,
+};
 use crate::id::{AccountId, LotId};
 
-use super::access::Access;
+use super::access::{self, Access};
 use super::limits;
 use super::organizations::{SWITCHES, switches_view};
 use super::problem::Problem;
@@ -52,6 +54,12 @@ pub static ACCOUNT: Shape = Shape {
         field!("policies", Kind::List(&Kind::Object(&POLICY)), Required, "Policies of its keys"),
         field!("groups", GROUPS, Required, "Ids of the groups that its members may put keys into"),
         field!("tasks", Kind::Object(&limits::TASK_TERMS), Nullable, "For image and video tasks alone"),
+        field!(
+            "transcripts",
+            Kind::Object(&TRANSCRIPT_TERMS),
+            Nullable,
+            "How long what is sent and answered in its calls is kept; null: it is not"
+        ),
         field!("in_force", Kind::Object(&IN_FORCE), Required, "The switches as they hold, and from where"),
         field!("created_at", Kind::Time, Required, "When it was made"),
         field!("version", COUNT, Required, "Name it in a change to be told of a conflict"),
@@ -63,6 +71,12 @@ pub static ACCOUNT: Shape = Shape {
         ),
     ],
 };
+
+static TRANSCRIPT_TERMS: Shape = Shape {
+    name: "TranscriptTerms",
+    fields: &[field!("kept_days", TRANSCRIPT_DAYS, Required, "Days from the call on")],
+};
+const TRANSCRIPT_DAYS: Kind = Kind::Integer { min: 1, max: 366 };
 
 static ACCOUNT_NOTICE: Shape = Shape {
     name: "AccountNotice",
@@ -140,6 +154,12 @@ static ACCOUNT_INPUT: Shape = Shape {
             OptionalNullable,
             "For image and video tasks alone; null: nothing"
         ),
+        field!(
+            "transcripts",
+            Kind::Object(&TRANSCRIPT_TERMS),
+            OptionalNullable,
+            "How long what is sent and answered in its calls is kept: members alone turn it on. null: it is not"
+        ),
         field!("version", COUNT, Optional, "In a change: the version that was seen"),
     ],
 };
@@ -189,6 +209,7 @@ impl Resource for Account {
             "policies": account.policies.iter().map(policy_view).collect::<Vec<_>>(),
             "groups": account.groups,
             "tasks": limits::task_terms_view(account.tasks.as_deref()),
+            "transcripts": account.transcripts,
             "in_force": {
                 "api_service": in_force_view(in_force.api_service),
                 "model_calls": in_force_view(in_force.model_calls),
@@ -223,6 +244,7 @@ fn list(call: &Call<'_>) -> Result<Reply, Problem> {
 }
 
 fn create(call: &Call<'_>) -> Result<Reply, Problem> {
+    may_keep_transcripts(call)?;
     let created = call.app.directory.create_account(&call.actor(), &|account| {
         account.time_zone = call.app.config.ledger.time_zone.as_str().into();
         apply(account, &call.fields())
@@ -254,6 +276,7 @@ fn give_test_credit(call: &Call<'_>, account: AccountId) -> Result<(), Problem> 
 fn change(call: &Call<'_>) -> Result<Reply, Problem> {
     let fields = ["kind", "overdraft", "remark", "organization", "switches", "groups", "time_zone"];
     call.operators_only(&fields)?;
+    may_keep_transcripts(call)?;
     let before = resource::found::<Account>(call)?.document;
     let stored = call.edit(before.id.raw(), &|account: &mut Account| apply(account, &call.fields()))?;
     let mut body = Account::view(call, &stored);
@@ -261,6 +284,24 @@ fn change(call: &Call<'_>) -> Result<Reply, Problem> {
         body.insert("notices".into(), json!([zone_notice(call)]));
     }
     Ok(Reply::ok(body).at(stored.version))
+}
+
+/// What is said in calls is the account's: it alone has it kept. Operators may end that.
+fn may_keep_transcripts(call: &Call<'_>) -> Result<(), Problem> {
+    let Some(terms) = call.fields().one_of::<Option<TranscriptTerms>>("transcripts")?.flatten() else {
+        return Ok(());
+    };
+    if call.own_account().is_none() {
+        return Err(access::forbidden("to turn transcripts on; the account's owner can"));
+    }
+    match call.app.transcripts.days_max() {
+        0 => Err(FieldError::new("transcripts", "are not kept by this installation").into()),
+        days_max if terms.kept_days > days_max => {
+            let why = format!("must be from 1 to {days_max}, the longest that this installation keeps them");
+            Err(FieldError::new("transcripts.kept_days", why).into())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// What was used is counted by windows that begin at a moment, and the new zone's begin at others.
@@ -317,6 +358,9 @@ fn apply(account: &mut Account, fields: &Fields<'_>) -> Result<(), DirectoryErro
     }
     if fields.has("tasks") {
         account.tasks = fields.one_of::<Option<_>>("tasks")?.flatten();
+    }
+    if fields.has("transcripts") {
+        account.transcripts = fields.one_of::<Option<_>>("transcripts")?.flatten();
     }
     if let Some(switches) = fields.one_of("switches")? {
         account.switches = switches;

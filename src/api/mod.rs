@@ -51,6 +51,7 @@ mod statements;
 mod task_lane;
 mod tasks;
 mod topups;
+mod transcripts;
 mod upkeep;
 pub mod videos;
 
@@ -115,6 +116,7 @@ static MANAGEMENT: &[&[Route]] = &[
     focus::ROUTES,
     margins::ROUTES,
     requests::ROUTES,
+    transcripts::ROUTES,
     upkeep::ROUTES,
     reconcile::ROUTES,
 ];

@@ -13,6 +13,7 @@ use crate::master_key::TurnError;
 use crate::reconcile::correct::CorrectError;
 use crate::store::{StoreError, StoreErrorKind};
 use crate::tasks::TaskError;
+use crate::transcripts::TranscriptError;
 
 use super::access;
 use super::shape::{Shape, ShapeError};
@@ -252,6 +253,15 @@ impl From<IdempotencyError> for Problem {
             error @ (IdempotencyError::Sealed(_) | IdempotencyError::Corrupt(_)) => {
                 Problem::Internal(Box::new(error))
             }
+        }
+    }
+}
+
+impl From<TranscriptError> for Problem {
+    fn from(why: TranscriptError) -> Self {
+        match why {
+            TranscriptError::Store(why) => why.into(),
+            other => Problem::Internal(Box::new(other)),
         }
     }
 }

@@ -206,7 +206,7 @@ pub fn find(call: &Call<'_>, id: RequestId) -> Result<StoredCall, Problem> {
 }
 
 /// The same, if it is there for who calls.
-fn found(call: &Call<'_>) -> Result<StoredCall, Problem> {
+pub fn found(call: &Call<'_>) -> Result<StoredCall, Problem> {
     let stored = find(call, call.path_id("id")?)?;
     let owner = stored.call.decided.facts.credential.passed().map(|credential| credential.account);
     match call.own_account() {

@@ -98,6 +98,8 @@ config! {
     retention: Retention {
         /// Notices, with their delivery logs. 0: for ever.
         notices_days: u32 = 395, DaysKept;
+        /// The longest that transcripts of calls are kept, for accounts that want them. 0: none are kept.
+        transcripts_days_max: u32 = 30, Between(0, 366);
     }
     /// What a key must not do: a key that does is frozen, with the evidence, until an appeal or an operator lifts that.
     risk: Risk {

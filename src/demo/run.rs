@@ -19,6 +19,7 @@ use crate::notices::StartError;
 use crate::secret::Secret;
 use crate::summaries;
 use crate::tasks;
+use crate::transcripts;
 use crate::upkeep::Upkeep;
 
 use super::companion;
@@ -126,6 +127,7 @@ pub fn run(args: &DemoArgs, out: &mut dyn io::Write) -> Result<(), DemoError> {
     let upkeep = Upkeep::start(Arc::clone(&app)).map_err(DemoError::Poller)?;
     let task_poller = tasks::Poller::start(Arc::clone(&app.tasks)).map_err(DemoError::Poller)?;
     let copier = tasks::Copier::start(&app.tasks).map_err(DemoError::Poller)?;
+    let transcripts = transcripts::Writer::start(&app.transcripts).map_err(DemoError::Poller)?;
     let router = crate::api::router(Arc::clone(&app), &public_url);
     let gateway = Arc::new(Gateway::new(Arc::clone(&app), router, public_url.clone()));
     let server = Server::start(gateway, bound, workers).map_err(DemoError::Serve)?;
@@ -146,6 +148,7 @@ pub fn run(args: &DemoArgs, out: &mut dyn io::Write) -> Result<(), DemoError> {
     signals.wait();
     drop((poller, summaries, upkeep, task_poller, copier));
     server.stop_blocking(std::time::Duration::from_millis(app.config.limits.shutdown_ms));
+    drop(transcripts);
     notices.stop_blocking();
     app.books.close_blocking();
     companion::stop(&args.dir);

@@ -99,6 +99,7 @@ impl Directory {
             policies: Vec::new(),
             groups: Vec::new(),
             tasks: None,
+            transcripts: None,
             created_at: now,
         };
         edit(&mut account)?;

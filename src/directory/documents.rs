@@ -68,7 +68,18 @@ pub struct Account {
     pub groups: Vec<GroupId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tasks: Option<Box<TaskTerms>>,
+    /// How long transcripts of its calls are kept; unset: nothing of what is said in them is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transcripts: Option<TranscriptTerms>,
     pub created_at: Timestamp,
+}
+
+/// What an account wants kept of what is sent and answered in its calls (F1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TranscriptTerms {
+    /// Days from the call on; the installation may keep it for less.
+    pub kept_days: u32,
 }
 
 /// A policy of an account: of all its keys, or of those whose member has a role.

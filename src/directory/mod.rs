@@ -46,7 +46,7 @@ pub use credit_check::{CreditCheck, CreditSource};
 pub use documents::{
     Account, AccountKind, AccountPolicy, Allowance, CapField, Channel, ChannelStatus, CostPrice, Environment,
     Group, Key, KeyStatus, KeyText, Limit, Metric, Model, ModelStatus, Origin, Price, ProviderKind,
-    StatusNote, StatusOrigin, StatusReason, UnitPrice, Variant, Window,
+    StatusNote, StatusOrigin, StatusReason, TranscriptTerms, UnitPrice, Variant, Window,
 };
 pub use error::{DirectoryError, FieldError, Kind};
 pub use import::Importer;

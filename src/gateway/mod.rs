@@ -38,6 +38,7 @@ pub mod sse;
 mod stream;
 mod submit;
 pub mod tokens;
+mod transcript;
 pub mod upstream;
 mod worker;
 

@@ -38,6 +38,7 @@ use super::models;
 use super::request::{ModelRequest, RequestFault};
 use super::respond::{self, Addressee};
 use super::submit::{self, SubmissionAsk};
+use super::transcript::Hearing;
 use super::worker::Worker;
 
 /// A request that has arrived, before anything is known of its caller.
@@ -65,6 +66,8 @@ pub(super) struct Asked {
     pub body: Body,
     /// Of a submission of a task.
     pub submission: Option<SubmissionAsk>,
+    /// Where the account wants a transcript.
+    pub hearing: Option<Box<Hearing>>,
 }
 
 /// A call that the books hold money for.
@@ -293,6 +296,7 @@ impl Arrival {
         let named = identify::named(endpoint, request.uri());
         let experiments = Experiments::of(endpoint, request.headers());
         let bytes_max = gateway.body_bytes_max(endpoint, request.headers());
+        let mut hearing = self.hearing(&facts, request.headers());
         let body = match self.read_body(request.into_body(), bytes_max).await {
             Ok(body) => body,
             Err(refusal) => {
@@ -310,7 +314,10 @@ impl Arrival {
         }
         facts.body = identify::call_body(body.len(), &parsed);
         let submission = said.map(|said| SubmissionAsk::new(said, media_type, &mut facts));
-        let asked = Asked { parsed, body, submission };
+        if let Some(hearing) = &mut hearing {
+            hearing.asked(&body);
+        }
+        let asked = Asked { parsed, body, submission, hearing };
         if endpoint.is_count() {
             return Box::pin(self.count(facts, asked)).await;
         }
@@ -349,6 +356,13 @@ impl Arrival {
 
     /// Decides a call and sends it on its way.
     pub(super) async fn decide(self, facts: Facts, mut asked: Asked) -> Response<AnswerBody> {
+        match asked.hearing.take() {
+            None => self.decide_unheard(facts, asked).await,
+            Some(hearing) => hearing.of(Box::pin(self.decide_unheard(facts, asked)).await),
+        }
+    }
+
+    async fn decide_unheard(self, facts: Facts, mut asked: Asked) -> Response<AnswerBody> {
         if let Some(submission) = asked.submission.take() {
             return Box::pin(self.submit(facts, asked, submission)).await;
         }

@@ -17,6 +17,7 @@ use crate::job::{Ended, Job, Progress};
 use crate::secret::{Keyring, Link, MasterKey, MasterKeyError, Secret};
 use crate::store::{Db, StoreError};
 use crate::tasks::{CopyStore, ResultPlace, Results, TaskError};
+use crate::transcripts::{TranscriptError, Transcripts};
 
 use super::Source;
 use super::kept::{Stored, TurnRow};
@@ -32,6 +33,7 @@ pub struct Parts {
     pub idempotency: Arc<Idempotency>,
     pub results: Arc<Results>,
     pub copies: CopyStore,
+    pub transcripts: Arc<Transcripts>,
     pub clock: Arc<dyn Clock>,
 }
 
@@ -54,6 +56,7 @@ pub enum TurnError {
     Directory(DirectoryError),
     Idempotency(IdempotencyError),
     Results(TaskError),
+    Transcripts(TranscriptError),
     /// What was asked for cannot be done; nothing was changed.
     Refused(FieldError),
     Thread(std::io::Error),
@@ -67,6 +70,7 @@ impl fmt::Display for TurnError {
             TurnError::Directory(why) => write!(f, "{why}"),
             TurnError::Idempotency(why) => write!(f, "{why}"),
             TurnError::Results(why) => write!(f, "{why}"),
+            TurnError::Transcripts(why) => write!(f, "{why}"),
             TurnError::Refused(why) => write!(f, "{}: {}", why.field, why.reason),
             TurnError::Thread(why) => write!(f, "no thread can be started: {why}"),
         }
@@ -81,6 +85,7 @@ impl std::error::Error for TurnError {
             TurnError::Directory(why) => Some(why),
             TurnError::Idempotency(why) => Some(why),
             TurnError::Results(why) => Some(why),
+            TurnError::Transcripts(why) => Some(why),
             TurnError::Thread(why) => Some(why),
             TurnError::Refused(_) => None,
         }
@@ -256,6 +261,17 @@ impl MasterKeys {
             self.parts.copies.reseal_after(place).map_err(TurnError::Results)?
         {
             (place, count) = (last, count + resealed);
+            progress.add(resealed);
+            if progress.is_stopped() {
+                return Ok((count, false));
+            }
+        }
+        progress.begin("transcripts", self.parts.transcripts.count().map_err(TurnError::Transcripts)?);
+        let mut place = None;
+        while let Some((last, resealed)) =
+            self.parts.transcripts.reseal_after(place).map_err(TurnError::Transcripts)?
+        {
+            (place, count) = (Some(last), count + resealed);
             progress.add(resealed);
             if progress.is_stopped() {
                 return Ok((count, false));

@@ -65,9 +65,12 @@ pub const TASKS: Part = Part {
     name: "tasks",
     migrations: migrations!("tasks": 1 "0001_tasks", 2 "0002_images", 3 "0003_told_cost", 4 "0004_copies"),
 };
+pub const TRANSCRIPTS: Part =
+    Part { name: "transcripts", migrations: migrations!("transcripts": 1 "0001_transcripts") };
 
 /// Every part.
-pub const PARTS: [Part; 7] = [JOURNAL, DIRECTORY, FUNDING, IDEMPOTENCY, RECONCILE, TASKS, PROJECTIONS];
+pub const PARTS: [Part; 8] =
+    [JOURNAL, DIRECTORY, FUNDING, IDEMPOTENCY, RECONCILE, TASKS, TRANSCRIPTS, PROJECTIONS];
 
 /// What all nodes lock while they migrate one database ("tallygat" in ASCII).
 const PG_LOCK: i64 = 0x7461_6c6c_7967_6174;

@@ -65,6 +65,8 @@ pub struct Stores {
     pub reconcile: Db,
     /// Image and video tasks.
     pub tasks: Db,
+    /// What was sent and answered, of accounts that want it kept.
+    pub transcripts: Db,
     pub projections: Projections,
     pub lock: DataDirLock,
 }
@@ -76,6 +78,7 @@ pub const FUNDING_FILE: &str = "funding.db";
 pub const IDEMPOTENCY_FILE: &str = "idempotency.db";
 pub const RECONCILE_FILE: &str = "reconcile.db";
 pub const TASKS_FILE: &str = "tasks.db";
+pub const TRANSCRIPTS_FILE: &str = "transcripts.db";
 pub const PROJECTIONS_FILE: &str = "projections.db";
 
 /// Takes the data directory, opens the store and brings its schema up to date.
@@ -104,6 +107,8 @@ fn open_embedded(data_dir: &Path, lock: DataDirLock) -> Result<Stores> {
     migrate::migrate(&reconcile, &migrate::RECONCILE)?;
     let tasks = Db::sqlite(SqlitePool::new(data_dir.join(TASKS_FILE), durable));
     migrate::migrate(&tasks, &migrate::TASKS)?;
+    let transcripts = Db::sqlite(SqlitePool::new(data_dir.join(TRANSCRIPTS_FILE), durable));
+    migrate::migrate(&transcripts, &migrate::TRANSCRIPTS)?;
     let projections = Db::sqlite(SqlitePool::new(
         data_dir.join(PROJECTIONS_FILE),
         FileOptions { full_sync: false, page_bytes: 4096, read_only: false, autocheckpoint_pages: 4000 },
@@ -116,6 +121,7 @@ fn open_embedded(data_dir: &Path, lock: DataDirLock) -> Result<Stores> {
         idempotency,
         reconcile,
         tasks,
+        transcripts,
         projections: Projections::new(projections),
         lock,
     })
@@ -135,6 +141,7 @@ fn open_postgres(url: &Secret, lock: DataDirLock) -> Result<Stores> {
         idempotency: directory.clone(),
         reconcile: directory.clone(),
         tasks: directory.clone(),
+        transcripts: directory.clone(),
         directory,
         projections: Projections::new(projections),
         lock,

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tallygate::api;
 
 use crate::notices::frozen;
-use crate::support::demo::Demo;
+use crate::support::demo::{Demo, wait_until};
 use crate::support::http::{Ask, Reply};
 
 const OPERATORS: [&str; 4] = ["superadmin", "finance", "support", "auditor"];
@@ -59,10 +59,18 @@ impl Scene {
             let spare = demo
                 .admin_post("/api/members", &json!({"account": account, "name": "spare", "role": "viewer"}));
             ids.insert("members", id(&spare));
+            let owner = &member_tokens[member_tokens.len() - MEMBERS.len()];
+            let kept = Ask::new("PATCH", format!("/api/accounts/{account}"))
+                .raw_body(r#"{"transcripts": {"kept_days": 1}}"#);
+            demo.ask(&kept.bearer(owner)).ok();
             let key =
                 demo.admin_post("/api/keys", &json!({"account": account, "name": "k", "member": developer}));
             let text = key["key"].as_str().unwrap().to_owned();
             let request = demo.chat(&text, "gpt-5-mini", "Hello").head.request_id().to_owned();
+            let transcript = format!("/api/requests/{request}/transcript");
+            wait_until("the transcript is written", || {
+                demo.ask(&Ask::get(&*transcript).bearer(owner)).head.status == 200
+            });
             ids.extend([("keys", id(&key)), ("requests", request)]);
             let document = json!({"Version": "2026-11-01", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]});
             let frozen = id(&demo.admin_post("/api/keys", &json!({"account": account, "name": "f"})));
@@ -120,7 +128,7 @@ impl Scene {
     }
 
     fn ask(&self, token: &str, method: &str, path: &str) -> Reply {
-        let method = ["GET", "POST", "PATCH"].into_iter().find(|known| *known == method).unwrap();
+        let method = ["GET", "POST", "PATCH", "DELETE"].into_iter().find(|known| *known == method).unwrap();
         let mut ask = Ask::new(method, path.to_owned()).bearer(token);
         if method != "GET" {
             // What is not there is told before what is wrong with a body only if the body is right.

@@ -94,5 +94,6 @@ mod tasks_owners;
 mod topups;
 mod torture;
 mod torture_tasks;
+mod transcripts;
 mod upstream;
 mod verify;

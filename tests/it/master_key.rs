@@ -15,15 +15,18 @@ use tallygate::master_key::{self, MasterKeys, OpenError, Parts, Source, TurnErro
 use tallygate::secret::{Keyring, Secret};
 use tallygate::store::Stores;
 use tallygate::tasks::{CopyStore, Results};
+use tallygate::transcripts::{Transcripts, Writer};
 
 use crate::on_both_backends;
 use crate::support::app::NOW_MS;
 use crate::support::backend::Backend;
 use crate::support::demo::{Demo, wait_until};
 use crate::support::http::Ask;
+use crate::transcripts;
 
 const CREDENTIALS: [&str; 2] = ["sk-first-of-the-tests", "sk-second-of-the-tests"];
 const WEBHOOK: &str = "whsec-of-the-tests-0123456789";
+const TRANSCRIPTS: std::ops::Range<u64> = 1..4;
 const ANSWER: &[u8] = b"an answer that is kept";
 
 on_both_backends!(
@@ -41,6 +44,7 @@ struct Node {
     keyring: Arc<Keyring>,
     directory: Arc<Directory>,
     idempotency: Arc<Idempotency>,
+    transcripts: Arc<Transcripts>,
     keys: Arc<MasterKeys>,
 }
 
@@ -60,6 +64,8 @@ fn start_beside(
     let directory = Directory::open(stores.directory.clone(), Arc::clone(&keyring), clock.clone(), entropy);
     let directory = Arc::new(directory.unwrap());
     let idempotency = Idempotency::new(stores.idempotency.clone(), Arc::clone(&keyring), clock.clone());
+    let transcripts = Transcripts::new(stores.transcripts.clone(), Arc::clone(&keyring), clock.clone(), 30);
+    let transcripts = Arc::new(transcripts);
     let parts = Parts {
         db: stores.directory.clone(),
         keyring: Arc::clone(&keyring),
@@ -67,10 +73,11 @@ fn start_beside(
         idempotency: Arc::clone(&idempotency),
         copies: CopyStore::new(stores.tasks.clone(), Arc::clone(&keyring)),
         results: Arc::new(Results::new(stores.tasks.clone(), Arc::clone(&keyring))),
+        transcripts: Arc::clone(&transcripts),
         clock,
     };
     let keys = MasterKeys::new(parts, Source::of(folder, given), given, others);
-    Ok(Node { keyring, directory, idempotency, keys: Arc::new(keys) })
+    Ok(Node { keyring, directory, idempotency, transcripts, keys: Arc::new(keys) })
 }
 
 /// What was made before the master key was touched.
@@ -80,7 +87,7 @@ struct Made {
 }
 
 impl Node {
-    /// A key, a channel with two credentials, a webhook and some kept answers.
+    /// A key, a channel with two credentials, a webhook, some kept answers and transcripts.
     fn furnish(&self) -> Made {
         let named = |it: &mut Channel| -> Result<(), DirectoryError> {
             it.name = "upstream".into();
@@ -115,6 +122,11 @@ impl Node {
             let Begun::First(claim) = self.begin(n) else { panic!("{n} is new") };
             claim.keep(&Head { status: 200, headers: Vec::new(), role: None }, Some(ANSWER)).unwrap();
         }
+        let writer = Writer::start(&self.transcripts).unwrap();
+        for n in TRANSCRIPTS {
+            self.transcripts.keep(transcripts::transcript(n, NOW_MS), self.transcripts.share());
+        }
+        drop(writer);
         Made { key: key.unwrap().text, channel: channel.unwrap().document }
     }
 
@@ -136,6 +148,7 @@ impl Node {
         let endpoint = self.directory.snapshot().notice_endpoints().next().unwrap().clone();
         assert_eq!(self.directory.webhook_secret(&endpoint).unwrap().expose(), WEBHOOK);
         assert_eq!(self.answers(), 40);
+        assert_eq!(self.transcripts(), 3);
     }
 
     #[track_caller]
@@ -150,6 +163,15 @@ impl Node {
             _ => false,
         };
         (1..=40).filter(is_there).count()
+    }
+
+    /// Transcripts that can be read.
+    fn transcripts(&self) -> usize {
+        let is_there = |n: &u64| {
+            let read = self.transcripts.read(RequestId::from_raw(u128::from(*n))).unwrap();
+            read.is_some_and(|read| read == transcripts::transcript(*n, NOW_MS))
+        };
+        TRANSCRIPTS.filter(is_there).count()
     }
 
     /// Values that the key which seals now has not sealed.
@@ -245,7 +267,7 @@ fn l3_a_turn_seals_everything_anew_and_keeps_api_keys_valid(backend: Backend) {
     assert_eq!(node.sealed_before(), 3);
     node.has_all(&made);
     let report = node.reseal();
-    assert_eq!(report, json!({"sealed_anew": 42, "old_key_forgotten": true}));
+    assert_eq!(report, json!({"sealed_anew": 45, "old_key_forgotten": true}));
     assert_eq!(node.sealed_before(), 0);
     node.has_all(&made);
     assert!(node.directory.credentials(&old_channel).is_err(), "the old key opens nothing any more");
@@ -356,6 +378,7 @@ fn l3_a_lost_master_key_costs_credentials_and_nothing_else(backend: Backend) {
     assert_eq!(names, ["upstream", "hook"]);
     assert!(node.directory.credentials(&made.channel).is_err());
     assert_eq!(node.answers(), 0, "those have their receipt");
+    assert_eq!(node.transcripts(), 0);
     let anew = [Secret::new("sk-entered-anew")];
     node.directory.edit_channel("test", made.channel.id, None, Some(&anew), &|_| Ok(())).unwrap();
     let endpoint = node.directory.snapshot().notice_endpoints().next().unwrap().id;

@@ -184,6 +184,7 @@ fn account(index: usize, account: &world::Account) -> directory::Account {
         policies: attached.collect(),
         groups: Vec::new(),
         tasks: None,
+        transcripts: None,
         created_at: at(0),
     }
 }
