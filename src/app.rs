@@ -210,11 +210,13 @@ impl App {
         let results = Arc::new(tasks::Results::new(stores.tasks.clone(), Arc::clone(&keyring)));
         let copies = tasks::CopyStore::new(stores.tasks.clone(), Arc::clone(&keyring));
         let copies = Arc::new(tasks::Copies::open(copies, &config).map_err(AppError::Copies)?);
+        let thumbnails = Arc::new(tasks::Thumbnails::new(stores.tasks.clone(), Arc::clone(&keyring)));
         let parts = master_key::Parts {
             db: stores.directory,
             keyring,
             results: Arc::clone(&results),
             copies: copies.store.clone(),
+            thumbnails: Arc::clone(&thumbnails),
             directory: Arc::clone(&directory),
             idempotency: Arc::clone(&idempotency),
             transcripts: Arc::clone(&transcripts),
@@ -229,7 +231,7 @@ impl App {
             Arc::clone(&books),
             stores.projections.clone(),
             Arc::clone(&directory),
-            (results, copies),
+            (results, copies, thumbnails),
             (clock.clone(), entropy.clone()),
             tasks::Settings::from_config(&config),
         );

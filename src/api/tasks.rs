@@ -1,12 +1,14 @@
 //! `/api/tasks`: image and video tasks, for operators and members.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
 
 use crate::directory::FieldError;
 use crate::explain::time_text;
 use crate::gateway::facts::Attempt;
 use crate::id::{KeyId, TaskId};
-use crate::tasks::{Search, Task, TaskState};
+use crate::tasks::{Search, THUMBNAIL_MEDIA_TYPE, Task, TaskState};
 
 use super::access::Access;
 use super::problem::Problem;
@@ -119,6 +121,24 @@ pub static CHARGED: Shape = Shape {
     ],
 };
 
+static REFERENCE: Shape = Shape {
+    name: "TaskReference",
+    fields: &[
+        field!("sha256", Kind::Text, Required, "Of the reference image (参考图), or of what named it"),
+        field!("media_type", Kind::Text, Nullable, "Of the thumbnail; null: there is none"),
+        field!("thumbnail", Kind::Text, Nullable, "A small picture of it, in base64; null: there is none"),
+    ],
+};
+static REFERENCES: Shape = Shape {
+    name: "TaskReferences",
+    fields: &[field!(
+        "data",
+        Kind::List(&Kind::Object(&REFERENCE)),
+        Required,
+        "In the order in which they were sent"
+    )],
+};
+
 static NOTHING: Shape = Shape { name: "Nothing", fields: &[] };
 
 pub static ROUTES: &[Route] = &[
@@ -137,6 +157,14 @@ pub static ROUTES: &[Route] = &[
         ]),
     Route::get("/api/tasks/{id}", "getTask", "One task", &TASK, get).access(Access::EVERYBODY_READS),
     Route::get(
+        "/api/tasks/{id}/references",
+        "getTaskReferences",
+        "What is kept of a task's reference images: their hashes and thumbnails",
+        &REFERENCES,
+        references,
+    )
+    .access(Access::EVERYBODY_READS),
+    Route::get(
         "/api/tasks/{id}/charged",
         "wasTaskCharged",
         "Whether a task was charged, with the evidence",
@@ -154,6 +182,22 @@ pub static ROUTES: &[Route] = &[
     )
     .access(Access::KEY_CHANGES),
 ];
+
+fn references(call: &Call<'_>) -> Result<Reply, Problem> {
+    let task = find(call)?;
+    let thumbnails = call.app.tasks.thumbnails.of(task.id)?;
+    let reference = |(number, hash): (u32, &str)| {
+        let thumbnail = thumbnails.iter().find(|(of, _)| *of == number).map(|(_, small)| small);
+        json!({
+            "sha256": hash,
+            "media_type": thumbnail.map(|_| THUMBNAIL_MEDIA_TYPE),
+            "thumbnail": thumbnail.map(|small| BASE64.encode(small.expose())),
+        })
+    };
+    let hashes = task.wish.reference_hashes.iter().map(|hash| &**hash);
+    let rows: Vec<_> = (0..).zip(hashes).map(reference).collect();
+    Ok(Reply::ok(json!({"data": rows})))
+}
 
 fn attempt(attempt: &Attempt) -> Value {
     json!({

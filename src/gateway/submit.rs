@@ -224,6 +224,10 @@ impl Acceptance {
             Ok(task) => task,
             Err(why) => return drop(reply.send(Err(why.into()))),
         };
+        let thumbnails = (!wish.references().is_empty()).then(|| {
+            let pictures = wish.pictures(media_type.as_deref(), &body);
+            tokio::task::spawn_local(Arc::clone(&app.tasks.thumbnails).make(id, pictures))
+        });
         let delivery = Delivery {
             task,
             submission: Submission { request, wish, body, media_type },
@@ -237,6 +241,10 @@ impl Acceptance {
             reply: Some(reply),
         };
         delivery.run().await;
+        if let Some(thumbnails) = thumbnails {
+            // It tells the log itself what went wrong.
+            let _ended = thumbnails.await;
+        }
         drop((running, room));
     }
 }

@@ -12,11 +12,12 @@ use serde_json::{Value, json};
 use crate::clock::Clock;
 use crate::directory::{Directory, DirectoryError, FieldError};
 use crate::hex;
+use crate::id::RequestId;
 use crate::idempotency::{Idempotency, IdempotencyError, Place};
 use crate::job::{Ended, Job, Progress};
 use crate::secret::{Keyring, Link, MasterKey, MasterKeyError, Secret};
 use crate::store::{Db, StoreError};
-use crate::tasks::{CopyStore, ResultPlace, Results, TaskError};
+use crate::tasks::{CopyStore, ResultPlace, Results, TaskError, Thumbnails};
 use crate::transcripts::{TranscriptError, Transcripts};
 
 use super::Source;
@@ -33,6 +34,7 @@ pub struct Parts {
     pub idempotency: Arc<Idempotency>,
     pub results: Arc<Results>,
     pub copies: CopyStore,
+    pub thumbnails: Arc<Thumbnails>,
     pub transcripts: Arc<Transcripts>,
     pub clock: Arc<dyn Clock>,
 }
@@ -55,7 +57,7 @@ pub enum TurnError {
     Key(MasterKeyError),
     Directory(DirectoryError),
     Idempotency(IdempotencyError),
-    Results(TaskError),
+    Tasks(TaskError),
     Transcripts(TranscriptError),
     /// What was asked for cannot be done; nothing was changed.
     Refused(FieldError),
@@ -69,7 +71,7 @@ impl fmt::Display for TurnError {
             TurnError::Key(why) => write!(f, "{why}"),
             TurnError::Directory(why) => write!(f, "{why}"),
             TurnError::Idempotency(why) => write!(f, "{why}"),
-            TurnError::Results(why) => write!(f, "{why}"),
+            TurnError::Tasks(why) => write!(f, "{why}"),
             TurnError::Transcripts(why) => write!(f, "{why}"),
             TurnError::Refused(why) => write!(f, "{}: {}", why.field, why.reason),
             TurnError::Thread(why) => write!(f, "no thread can be started: {why}"),
@@ -84,7 +86,7 @@ impl std::error::Error for TurnError {
             TurnError::Key(why) => Some(why),
             TurnError::Directory(why) => Some(why),
             TurnError::Idempotency(why) => Some(why),
-            TurnError::Results(why) => Some(why),
+            TurnError::Tasks(why) => Some(why),
             TurnError::Transcripts(why) => Some(why),
             TurnError::Thread(why) => Some(why),
             TurnError::Refused(_) => None,
@@ -233,49 +235,29 @@ impl MasterKeys {
             count += u64::from(directory.reseal(actor, object).map_err(TurnError::Directory)?);
             progress.add(1);
         }
-        let kept = self.parts.idempotency.kept().map_err(TurnError::Idempotency)?;
-        progress.begin("kept answers", kept);
-        let mut place = Place::default();
-        while let Some((last, resealed)) =
-            self.parts.idempotency.reseal_after(&place).map_err(TurnError::Idempotency)?
-        {
-            (place, count) = (last, count + resealed);
-            progress.add(resealed);
-            if progress.is_stopped() {
-                return Ok((count, false));
-            }
+        let Parts { idempotency, results, copies, thumbnails, transcripts, .. } = &self.parts;
+        progress.begin("kept answers", idempotency.kept().map_err(TurnError::Idempotency)?);
+        let next = |place: &Place| idempotency.reseal_after(place).map_err(TurnError::Idempotency);
+        let answers = each(progress, Place::default(), next)?;
+        progress.begin("results of tasks", results.count().map_err(TurnError::Tasks)?);
+        let next = |place: &ResultPlace| results.reseal_after(*place).map_err(TurnError::Tasks);
+        let results = each(progress, ResultPlace::default(), next)?;
+        let next = |place: &ResultPlace| copies.reseal_after(*place).map_err(TurnError::Tasks);
+        let copies = each(progress, ResultPlace::default(), next)?;
+        progress.begin("thumbnails", thumbnails.count().map_err(TurnError::Tasks)?);
+        let next = |place: &ResultPlace| thumbnails.reseal_after(*place).map_err(TurnError::Tasks);
+        let thumbnails = each(progress, ResultPlace::default(), next)?;
+        progress.begin("transcripts", transcripts.count().map_err(TurnError::Transcripts)?);
+        let next = |place: &Option<RequestId>| {
+            let more = transcripts.reseal_after(*place).map_err(TurnError::Transcripts)?;
+            Ok(more.map(|(last, resealed)| (Some(last), resealed)))
+        };
+        let transcripts = each(progress, None, next)?;
+        for resealed in [answers, results, copies, thumbnails, transcripts] {
+            count += resealed;
         }
-        progress.begin("results of tasks", self.parts.results.count().map_err(TurnError::Results)?);
-        let mut place = ResultPlace::default();
-        while let Some((last, resealed)) =
-            self.parts.results.reseal_after(place).map_err(TurnError::Results)?
-        {
-            (place, count) = (last, count + resealed);
-            progress.add(resealed);
-            if progress.is_stopped() {
-                return Ok((count, false));
-            }
-        }
-        let mut place = ResultPlace::default();
-        while let Some((last, resealed)) =
-            self.parts.copies.reseal_after(place).map_err(TurnError::Results)?
-        {
-            (place, count) = (last, count + resealed);
-            progress.add(resealed);
-            if progress.is_stopped() {
-                return Ok((count, false));
-            }
-        }
-        progress.begin("transcripts", self.parts.transcripts.count().map_err(TurnError::Transcripts)?);
-        let mut place = None;
-        while let Some((last, resealed)) =
-            self.parts.transcripts.reseal_after(place).map_err(TurnError::Transcripts)?
-        {
-            (place, count) = (Some(last), count + resealed);
-            progress.add(resealed);
-            if progress.is_stopped() {
-                return Ok((count, false));
-            }
+        if progress.is_stopped() {
+            return Ok((count, false));
         }
         turn.resealed_ms.get_or_insert(self.parts.clock.now_ms());
         self.stored().keep_turn(&turn)?;
@@ -337,6 +319,23 @@ impl MasterKeys {
             Some(_) | None => Ok(()),
         }
     }
+}
+
+/// Walks through rows from a place on, some at a time, until there are no more or it is stopped. Returns how many were
+/// sealed anew.
+fn each<P>(
+    progress: &Progress,
+    mut place: P,
+    next: impl Fn(&P) -> Result<Option<(P, u64)>, TurnError>,
+) -> Result<u64, TurnError> {
+    let mut count = 0;
+    while !progress.is_stopped()
+        && let Some((last, resealed)) = next(&place)?
+    {
+        (place, count) = (last, count + resealed);
+        progress.add(resealed);
+    }
+    Ok(count)
 }
 
 fn report(count: u64, forgotten: bool) -> Value {

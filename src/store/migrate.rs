@@ -63,7 +63,8 @@ pub const RECONCILE: Part = Part {
 };
 pub const TASKS: Part = Part {
     name: "tasks",
-    migrations: migrations!("tasks": 1 "0001_tasks", 2 "0002_images", 3 "0003_told_cost", 4 "0004_copies"),
+    migrations: migrations!("tasks": 1 "0001_tasks", 2 "0002_images", 3 "0003_told_cost", 4 "0004_copies",
+        5 "0005_thumbnails"),
 };
 pub const TRANSCRIPTS: Part =
     Part { name: "transcripts", migrations: migrations!("transcripts": 1 "0001_transcripts") };

@@ -9,7 +9,7 @@
 //! Promises: the hold is on disk before the upstream is asked; whatever is lost in a crash – the upstream's name of
 //! the task, an end that the ledger had not followed – is found again or ends with the deadline, and the row says
 //! so; a task is charged at the price that was frozen at its acceptance.
-//! Must never: keep a prompt or a picture that was sent, or a result in the clear; move money but by a command of the ledger; let a task have two ends.
+//! Must never: keep a prompt, or of a picture that was sent more than its thumbnail, or a result in the clear; move money but by a command of the ledger; let a task have two ends.
 
 mod accepted;
 mod charged;
@@ -26,6 +26,7 @@ mod service;
 mod settle;
 mod store;
 mod task;
+mod thumbnails;
 mod tried;
 pub mod upstream;
 mod used;
@@ -43,5 +44,6 @@ pub use results::{Made, ResultPlace, Results};
 pub use service::{Onward, Place, Settings, Tasks};
 pub use store::Search;
 pub use task::{Failure, Task, TaskKind, TaskMoney, TaskState, Wish};
+pub use thumbnails::{MEDIA_TYPE as THUMBNAIL_MEDIA_TYPE, Thumbnails, shrink};
 pub use upstream::Submission;
 pub use used::Used;

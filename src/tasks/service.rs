@@ -19,6 +19,7 @@ use super::owners::Owners;
 use super::results::{Made, Results};
 use super::store::{self, Search, TaskStore};
 use super::task::{Failure, Task, TaskState};
+use super::thumbnails::Thumbnails;
 use super::upstream::{News, Product, Question, Speech, credential_header};
 use super::used::Used;
 use crate::books::{Books, BooksError, TaskEnd};
@@ -90,6 +91,7 @@ pub struct Tasks {
     pub(super) unknown_since_ms: Mutex<HashMap<TaskId, i64>>,
     pub(super) results: Arc<Results>,
     pub(super) copies: Arc<Copies>,
+    pub thumbnails: Arc<Thumbnails>,
 }
 
 /// Where a result is.
@@ -119,7 +121,7 @@ impl Tasks {
         books: Arc<Books>,
         projections: Projections,
         directory: Arc<Directory>,
-        (results, copies): (Arc<Results>, Arc<Copies>),
+        (results, copies, thumbnails): (Arc<Results>, Arc<Copies>, Arc<Thumbnails>),
         (clock, entropy): (Arc<dyn Clock>, Arc<dyn Entropy>),
         settings: Settings,
     ) -> Self {
@@ -127,6 +129,7 @@ impl Tasks {
         Tasks {
             results,
             copies,
+            thumbnails,
             store: TaskStore { db },
             books,
             projections,
@@ -326,6 +329,7 @@ impl Tasks {
             tracing::warn!(task = %id, %why, "the upstream was not told to forget a task");
         }
         self.results.remove(id)?;
+        self.thumbnails.remove(id)?;
         self.copies.store.remove(id, now_ms)?;
         self.change(id, |task| task.deleted_ms = task.deleted_ms.or(Some(now_ms)))
     }

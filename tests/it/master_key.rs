@@ -14,7 +14,7 @@ use tallygate::job::Ended;
 use tallygate::master_key::{self, MasterKeys, OpenError, Parts, Source, TurnError};
 use tallygate::secret::{Keyring, Secret};
 use tallygate::store::Stores;
-use tallygate::tasks::{CopyStore, Results};
+use tallygate::tasks::{CopyStore, Results, Thumbnails};
 use tallygate::transcripts::{Transcripts, Writer};
 
 use crate::on_both_backends;
@@ -73,6 +73,7 @@ fn start_beside(
         idempotency: Arc::clone(&idempotency),
         copies: CopyStore::new(stores.tasks.clone(), Arc::clone(&keyring)),
         results: Arc::new(Results::new(stores.tasks.clone(), Arc::clone(&keyring))),
+        thumbnails: Arc::new(Thumbnails::new(stores.tasks.clone(), Arc::clone(&keyring))),
         transcripts: Arc::clone(&transcripts),
         clock,
     };

@@ -52,6 +52,13 @@ fn is_picture(field: &&Field<'_>) -> bool {
     matches!(field.name, "image" | "image[]" | "mask")
 }
 
+/// The pictures of a form.
+pub(super) fn pictures(media_type: Option<&str>, body: &Bytes) -> Vec<Bytes> {
+    let form = media_type.filter(|kind| form::is_form(kind)).map(|kind| Form::read(kind, body));
+    let Some(Ok(form)) = form else { return Vec::new() };
+    form.fields().filter(is_picture).map(|field| body.slice_ref(field.content)).collect()
+}
+
 /// As a task: made from a text, or from a form with pictures to change.
 pub(super) fn task(media_type: Option<&str>, body: &Bytes) -> Result<ModelRequest, RequestFault> {
     let request = match media_type.filter(|media_type| form::is_form(media_type)) {

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use serde_json::{Map, Value};
 
 use super::form::{self, Field, Form};
-use super::images::ImageWish;
-use super::videos::VideoWish;
+use super::images::{self, ImageWish};
+use super::videos::{self, VideoWish};
 use super::{Endpoint, RequestFault};
 
 /// The prompt lives here for the upstream alone.
@@ -58,6 +58,15 @@ impl TaskWish {
         match self {
             TaskWish::Video(video) => &video.references,
             TaskWish::Image(image) => &image.references,
+        }
+    }
+
+    /// The pictures themselves, in the order of [`TaskWish::references`]; one that was named by its address or at its
+    /// upstream is empty.
+    pub fn pictures(&self, media_type: Option<&str>, body: &Bytes) -> Vec<Bytes> {
+        match self {
+            TaskWish::Video(_) => videos::pictures(media_type, body),
+            TaskWish::Image(_) => images::pictures(media_type, body),
         }
     }
 

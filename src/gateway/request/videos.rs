@@ -6,6 +6,8 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::{Bytes, BytesMut};
 use ring::digest::{SHA256, digest};
 use serde_json::value::RawValue;
@@ -152,6 +154,31 @@ impl Told {
             rest: rest(form.fields().map(|field| (field.name, field.content))),
         })
     }
+}
+
+/// The reference images of a request: the files of a form, or what a `data:` address in JSON holds.
+pub(super) fn pictures(media_type: Option<&str>, body: &Bytes) -> Vec<Bytes> {
+    match media_type.filter(|media_type| form::is_form(media_type)) {
+        Some(media_type) => match Form::read(media_type, body) {
+            Ok(form) => {
+                let files = form.fields().filter(|field| field.name.starts_with("input_reference"));
+                files.map(|field| body.slice_ref(field.content)).collect()
+            }
+            Err(_) => Vec::new(),
+        },
+        None => {
+            let told = serde_json::from_slice::<Map<String, Value>>(body).unwrap_or_default();
+            let reference = told.get("input_reference").filter(|told| !told.is_null());
+            reference.map(|reference| inline(reference).unwrap_or_default()).into_iter().collect()
+        }
+    }
+}
+
+/// What stands in a reference, as a text or as the address in its object.
+fn inline(reference: &Value) -> Option<Bytes> {
+    let address = reference.as_str().or_else(|| reference.get("image_url")?.as_str())?;
+    let (_, text) = address.strip_prefix("data:")?.split_once(";base64,")?;
+    BASE64.decode(text).ok().map(Bytes::from)
 }
 
 /// Hash of the fields that are no part of the wish by themselves.
