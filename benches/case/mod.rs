@@ -11,7 +11,7 @@ use tallygate::directory::{Change, Object, Snapshot};
 use tallygate::gateway::facts::{
     CallBody, Checked, Client, CounterReading, Credential, Endpoint, Facts, RateReading, Readings, Repetition,
 };
-use tallygate::gateway::ladder::{Caller, HoldPolicy, Scope};
+use tallygate::gateway::ladder::{Caller, HoldPolicy, OfCall, Scope};
 use tallygate::id::{
     AccountId, ChannelId, GroupId, KeyId, MemberId, ModelId, OrganizationId, PolicyId, PriceId, ProjectId,
     RequestId,
@@ -178,7 +178,8 @@ pub fn facts(snapshot: &Snapshot, n: u64) -> Facts {
 
 pub fn scope(snapshot: &Snapshot, at_ms: i64) -> Scope<'_> {
     let caller = Caller::of_key(snapshot, KEY).expect("the key");
-    Scope::new(snapshot, caller, Some("bench"), at_ms)
+    let model = snapshot.model("bench").map(|entry| &*entry.model);
+    Scope::new(snapshot, caller, OfCall { model, is_task: false }, at_ms)
 }
 
 /// Books in which the account has money and nothing of a limit is used.

@@ -260,7 +260,7 @@ fn notices(call: &Call<'_>, key: &Key) -> Value {
                 ),
             }));
         }
-        let is_low = |cost: ledger::Nano| limit.metric == Metric::Spend && limit.value < cost;
+        let is_low = |cost: ledger::Nano| limit.metric == Metric::Spend && !limit.tasks && limit.value < cost;
         let (cost, model) = cheapest.as_ref().filter(|(cost, _)| is_low(*cost))?;
         let message = match call.language {
             crate::catalogue::Language::Zh => {

@@ -28,6 +28,12 @@ static LIMIT_INPUT: Shape = Shape {
             "In the time zone of the account or organization; of a group: UTC"
         ),
         field!("model", Kind::Text, OptionalNullable, "The one model that is limited; default: all together"),
+        field!(
+            "tasks",
+            Kind::Bool,
+            Optional,
+            "Image and video tasks alone are limited, of all models together; default: false"
+        ),
         field!("value", Kind::Money, Nullable, "0 blocks; null means no limit"),
         field!("origin", ORIGIN, Optional, "Who set it, as refusals tell; default: operator"),
         field!(
@@ -80,6 +86,7 @@ static LIMIT: Shape = Shape {
             "In the time zone of the account or organization; of a group: UTC"
         ),
         field!("model", Kind::Text, Nullable, "The one model that is limited; null: all together"),
+        field!("tasks", Kind::Bool, Required, "Whether image and video tasks alone are limited"),
         field!("in_force", Kind::Bool, Required, "Whether its schedule has it hold now"),
         field!("value", Kind::Money, Nullable, "0 blocks. Numbers are null where callers may not see them"),
         field!("used", Kind::Money, Nullable, "In the window that is open now"),
@@ -197,6 +204,7 @@ fn limit(at: usize, value: &Value) -> Result<Option<Limit>, FieldError> {
         metric: fields.one_of("metric").map_err(named)?.unwrap_or(Metric::Spend),
         window: window.ok_or_else(|| FieldError::new(format!("limits[{at}].window"), "is missing"))?,
         model: fields.text("model").map(Into::into),
+        tasks: fields.boolean("tasks").unwrap_or(false),
         value: amount,
         origin: fields.one_of("origin").map_err(named)?.unwrap_or(Origin::Operator),
         schedule: fields.one_of::<Option<_>>("schedule").map_err(named)?.flatten(),
@@ -236,6 +244,7 @@ fn view(limit: &LimitUse, shown: bool) -> Value {
         "metric": limit.metric,
         "window": limit.window,
         "model": limit.model,
+        "tasks": limit.tasks,
         "in_force": limit.in_force,
         "value": number(limit.value),
         "used": number(limit.used),

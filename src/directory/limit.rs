@@ -23,6 +23,9 @@ pub struct Limit {
     /// The one model that is limited (模型专属额度); unset: all together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<Box<str>>,
+    /// Image and video tasks alone are limited, of all models together (高成本任务额度).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tasks: bool,
     /// Nano-units of the ledger currency, or of calls: a decimal either way.
     #[serde(with = "decimal::money")]
     pub value: Nano,
@@ -61,7 +64,7 @@ pub enum Origin {
 impl Limit {
     /// A limit on spend over all models, always in force.
     pub fn spend(window: Window, value: Nano, origin: Origin) -> Self {
-        Limit { metric: Metric::Spend, window, model: None, value, origin, schedule: None }
+        Limit { metric: Metric::Spend, window, model: None, tasks: false, value, origin, schedule: None }
     }
 
     /// What a counter of the books may reach: nano-units, or calls.
@@ -160,6 +163,9 @@ pub(super) fn check(limits: &[Limit], holder: Holder, snapshot: &Snapshot) -> Re
         {
             return Err(FieldError::new(field("model"), format!("there is no model {model}")));
         }
+        if limit.tasks && limit.model.is_some() {
+            return Err(FieldError::new(field("tasks"), "is for all models together: leave one of both out"));
+        }
         if limit.metric == Metric::Calls {
             if holder == Holder::Several {
                 return Err(FieldError::new(field("metric"), "calls are limited at each key"));
@@ -175,8 +181,8 @@ pub(super) fn check(limits: &[Limit], holder: Holder, snapshot: &Snapshot) -> Re
             schedule.check(&field("schedule"))?;
         }
         let same = |other: &Limit| {
-            (other.metric, other.window, &other.model, &other.schedule, other.origin)
-                == (limit.metric, limit.window, &limit.model, &limit.schedule, limit.origin)
+            (other.metric, other.window, &other.model, other.tasks, &other.schedule, other.origin)
+                == (limit.metric, limit.window, &limit.model, limit.tasks, &limit.schedule, limit.origin)
         };
         if limits.iter().take(at).any(same) {
             return Err(FieldError::new(field("window"), "has a limit of this metric already"));

@@ -71,9 +71,8 @@ pub fn task(
         client: Client { address, confirmed_cost: Some(Nano::MAX), ..Client::default() },
         repetition: Repetition::default(),
     };
-    let model = facts.body.passed().map(|body| &*body.model);
     let readings = Caller::of_key(&snapshot, key.id)
-        .map(|caller| app.books.read(&Scope::new(&snapshot, caller, model, at.0)))
+        .map(|caller| app.books.read(&Scope::of(&snapshot, caller, &facts)))
         .unwrap_or_default();
     let policy = app.hold_policy();
     let refusal = match ladder::decide(&snapshot, &facts, &readings, &policy) {

@@ -53,7 +53,7 @@ pub fn call(
     let model = facts.body.passed().map(|body| &*body.model);
     let caller = Caller::of_key(&snapshot, key.id);
     let mut readings =
-        caller.map(|caller| app.books.read(&Scope::new(&snapshot, caller, model, at.0))).unwrap_or_default();
+        caller.map(|caller| app.books.read(&Scope::of(&snapshot, caller, &facts))).unwrap_or_default();
     if let (Some(caller), Some(entry)) = (caller, model.and_then(|name| snapshot.model(name))) {
         let candidates = caller.candidates(&snapshot, entry);
         let channels = candidates.all().map(|candidate| candidate.channel);

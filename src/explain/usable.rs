@@ -21,6 +21,8 @@ pub struct LimitUse {
     pub window: Option<&'static str>,
     /// The one model that is limited.
     pub model: Option<String>,
+    /// Image and video tasks alone are limited.
+    pub tasks: bool,
     /// Whether its schedule has the limit hold now.
     pub in_force: bool,
     /// Of the metric: an amount, or a number of calls. Zero blocks.
@@ -72,7 +74,7 @@ pub fn limits(app: &App, key: &Key) -> Vec<LimitUse> {
 fn rates<'a>(app: &App, snapshot: &Snapshot, caller: Caller<'a>) -> impl Iterator<Item = LimitUse> + use<'a> {
     let now = app.books.now();
     let at = jiff::Timestamp::from_millisecond(now.0).unwrap_or(jiff::Timestamp::MAX);
-    let reading = app.books.read(&Scope::new(snapshot, caller, None, now.0)).rate.unwrap_or_default();
+    let reading = app.books.read(&Scope::of_caller(snapshot, caller, now.0)).rate.unwrap_or_default();
     caller.key.rates.iter().map(move |limit| {
         let (window, used) = match limit.metric {
             RateMetric::RequestsPerSecond => (Some("second"), reading.requests_used()),
@@ -85,6 +87,7 @@ fn rates<'a>(app: &App, snapshot: &Snapshot, caller: Caller<'a>) -> impl Iterato
             metric: limit.metric.as_str(),
             window,
             model: None,
+            tasks: false,
             in_force: limit.is_in_force(at, &caller.account.zone),
             value: whole(limit.value),
             used: whole(used),
@@ -106,12 +109,8 @@ pub fn limits_of(app: &App, snapshot: &Snapshot, purse: &Purse<'_>) -> Vec<Limit
     let now = app.books.now();
     let at = jiff::Timestamp::from_millisecond(now.0).unwrap_or(jiff::Timestamp::MAX);
     let limit_use = |limit: &Limit| {
-        let model = match &limit.model {
-            None => 0,
-            Some(name) => snapshot.model(name)?.model.id.raw(),
-        };
         let window = limit.window.kind().instance(now, purse.zone);
-        let counter = app.books.counter(&purse.counter(limit.metric, limit.window, model), window.start);
+        let counter = app.books.counter(&purse.counter_of(limit, snapshot)?, window.start);
         let [used, held] = [counter.used, counter.held].map(|count| limit.metric.value(count));
         Some(LimitUse {
             scope: purse.scope(),
@@ -119,6 +118,7 @@ pub fn limits_of(app: &App, snapshot: &Snapshot, purse: &Purse<'_>) -> Vec<Limit
             metric: limit.metric.as_str(),
             window: Some(limit.window.as_str()),
             model: limit.model.as_ref().map(ToString::to_string),
+            tasks: limit.tasks,
             in_force: limit.is_in_force(at, purse.zone),
             value: limit.value,
             used,
@@ -134,7 +134,7 @@ pub fn limits_of(app: &App, snapshot: &Snapshot, purse: &Purse<'_>) -> Vec<Limit
 impl LimitUse {
     /// Whether it bounds what can be spent on any call now.
     fn bounds_spend(&self) -> bool {
-        self.metric == Metric::Spend.as_str() && self.model.is_none() && self.in_force
+        self.metric == Metric::Spend.as_str() && self.model.is_none() && !self.tasks && self.in_force
     }
 }
 

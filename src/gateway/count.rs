@@ -29,7 +29,7 @@ use super::facts::{Attempts, Decided, Ending, Facts, Outcome, UsageSource};
 use super::failover;
 use super::ladder::{self, Caller, Scope};
 use super::outgoing::{Order, Outgoing};
-use super::pipeline::{Arrival, Asked, model_of, sees_money};
+use super::pipeline::{Arrival, Asked, sees_money};
 use super::request::ModelRequest;
 use super::respond::{self, X_COST, X_REQUEST_ID};
 use super::tokens::{self, Family};
@@ -62,8 +62,7 @@ impl Arrival {
             return self.refuse_early(facts);
         };
         let sees_account_money = sees_money(&snapshot, &facts);
-        let model = model_of(&facts).map(str::to_owned);
-        let scope = Scope::new(&snapshot, caller, model.as_deref(), facts.at_ms);
+        let scope = Scope::of(&snapshot, caller, &facts);
         let decided = gateway.app.books.decide(&scope, Decided::new(facts), |decided| {
             let readings = decided.readings.clone().unwrap_or_default();
             decided.refusal = ladder::decide_free(&snapshot, &decided.facts, &readings).err().map(Box::new);

@@ -115,8 +115,7 @@ impl Arrival {
         let sees_account_money = sees_money(&snapshot, &facts);
         facts.repetition.replay_of = Some(first);
         let Some(caller) = Caller::of(&snapshot, &facts) else { return Some(self.refuse_early(facts)) };
-        let model = model_of(&facts).map(str::to_owned);
-        let scope = Scope::new(&snapshot, caller, model.as_deref(), facts.at_ms);
+        let scope = Scope::of(&snapshot, caller, &facts);
         let decided = gateway.app.books.decide(&scope, Decided::new(facts), |decided| {
             let readings = decided.readings.clone().unwrap_or_default();
             let verdict = ladder::decide_free(&snapshot, &decided.facts, &readings);

@@ -205,8 +205,7 @@ impl Arrival {
         let recorded = match Caller::of(&snapshot, &decided.facts) {
             None => books.record_refusal(decided).map(drop),
             Some(caller) => {
-                let (model, at_ms) = (model_of(&decided.facts).map(str::to_owned), decided.facts.at_ms);
-                let scope = Scope::new(&snapshot, caller, model.as_deref(), at_ms);
+                let scope = Scope::of(&snapshot, caller, &decided.facts);
                 books.decide(&scope, decided, |_| None).map(drop)
             }
         };
@@ -388,7 +387,7 @@ impl Arrival {
             return Err(Box::new(self.refuse_early(facts)));
         };
         facts.repetition.duplicate_of = self.note(&facts, &body);
-        let scope = Scope::new(&snapshot, caller, model_of(&facts), facts.at_ms);
+        let scope = Scope::of(&snapshot, caller, &facts);
         let overdraft = caller.account.account.overdraft;
         let mut admission = None;
         let decided = Decided::new(facts);

@@ -2,7 +2,7 @@
 
 use ledger::Nano;
 use serde_json::{Value, json};
-use tallygate::gateway::ladder::{Caller, Scope};
+use tallygate::gateway::ladder::{Caller, OfCall, Scope};
 use tallygate::id::KeyId;
 use tallygate::summaries::Summaries;
 
@@ -30,7 +30,8 @@ fn observe(test: &TestApp, key: &str) {
     app.books.flush_blocking().unwrap();
     let snapshot = app.directory.snapshot_owned();
     let caller = Caller::of_key(&snapshot, key.parse::<KeyId>().unwrap()).unwrap();
-    let scope = Scope::new(&snapshot, caller, Some("m"), app.books.now().0);
+    let model = snapshot.model("m").map(|entry| &*entry.model);
+    let scope = Scope::new(&snapshot, caller, OfCall { model, is_task: false }, app.books.now().0);
     app.alerts.observe(caller, &scope, &app.books.read(&scope));
     for alert in app.alerts.take() {
         alert.tell(&app.notices, &app.projections, &snapshot, app.currency()).unwrap();

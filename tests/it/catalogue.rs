@@ -40,6 +40,7 @@ const SOURCES: &[&str] = &[
     include_str!("orders_refunds.rs"),
     include_str!("tasks.rs"),
     include_str!("tasks_copies.rs"),
+    include_str!("tasks_quota.rs"),
 ];
 
 /// C3: one cause, one code, one status. A code that the program can answer with is met in a scenario of these tests;

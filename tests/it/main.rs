@@ -91,6 +91,7 @@ mod tasks_copies_s3;
 mod tasks_images;
 mod tasks_mapped;
 mod tasks_owners;
+mod tasks_quota;
 mod tasks_references;
 mod topups;
 mod torture;

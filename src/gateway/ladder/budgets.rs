@@ -76,6 +76,9 @@ fn refusal(case: &Case<'_>, measured: &Measured<'_>, needed: Option<Nano>) -> Re
     if measured.limit.model.is_some() {
         return refused(Code::ModelBudgetExhausted);
     }
+    if measured.limit.tasks {
+        return refused(Code::TaskQuotaExhausted);
+    }
     match measured.reading.counter.layer {
         ledger::Layer::Member => refused(Code::MemberBudgetExhausted),
         ledger::Layer::Project => refused(Code::ProjectBudgetExhausted),

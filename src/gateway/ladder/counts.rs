@@ -27,6 +27,9 @@ pub fn figures(case: &Case<'_>) -> Vec<LimitView> {
 /// The number as the sentence has it: a zero that nobody chose says so.
 fn allowed(limit: &Limit) -> Value {
     let calls = limit.ceiling();
+    if limit.tasks {
+        return (&*format!("{calls} tasks"), &*format!("任务 {calls}")).into();
+    }
     match (&limit.model, limit.origin) {
         (Some(model), _) => (&*format!("{calls} {model}"), &*format!("{model} {calls}")).into(),
         (None, Origin::Default) => {

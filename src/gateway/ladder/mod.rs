@@ -40,7 +40,7 @@ pub use explain::{Step, StepState, Would, explain};
 pub use key_state::status as key_status;
 pub use model_search::not_found as model_not_found;
 pub use permission::permits;
-pub use purse::{Layer, Layers, Purse, Purses, purses};
+pub use purse::{Layer, Layers, OfCall, Purse, Purses, purses};
 pub use scope::Scope;
 pub use sizing::Sizing;
 

@@ -54,6 +54,17 @@ pub struct Measured<'a> {
     pub reading: &'a CounterReading,
 }
 
+/// What of a call some limits are for alone.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OfCall<'a> {
+    pub model: Option<&'a Model>,
+    /// It makes an image or a video in the background.
+    pub is_task: bool,
+}
+
+/// What counters of tasks have in the place of a model: no model has this id.
+const TASKS: u64 = u64::MAX;
+
 static UTC: TimeZone = TimeZone::UTC;
 
 /// The purses of a caller's calls.
@@ -116,14 +127,14 @@ impl<'a> Purse<'a> {
 
 /// The counters that a call is held in, the narrowest first. Spend per day, month and in total is always counted,
 /// and a key's calls per day, so that a limit that is set later counts what was before it; what is counted for one
-/// model alone begins with its limit.
-pub fn layers<'a>(purses: &[Purse<'a>], model: Option<&Model>, at_ms: i64) -> Layers<'a> {
+/// model alone, or for tasks alone, begins with its limit.
+pub fn layers<'a>(purses: &[Purse<'a>], of_call: OfCall<'_>, at_ms: i64) -> Layers<'a> {
     let at = Timestamp::from_millisecond(at_ms).unwrap_or(Timestamp::MAX);
-    let mut counted = Counted { at, model, windows: None, layers: Layers::new() };
-    // The limits for one model stand between the account's own and those of groups and organizations.
+    let mut counted = Counted { at, of_call, windows: None, layers: Layers::new() };
+    // The limits for one model or for tasks stand between the account's own and those of groups and organizations.
     let is_wide = |purse: &&Purse<'_>| purse.layer > ledger::Layer::Model;
     purses.iter().filter(|purse| !is_wide(purse)).for_each(|purse| counted.always(purse));
-    purses.iter().for_each(|purse| counted.of_model(purse));
+    purses.iter().for_each(|purse| counted.of_some(purse));
     purses.iter().filter(is_wide).for_each(|purse| counted.always(purse));
     counted.layers
 }
@@ -135,7 +146,7 @@ thread_local! {
 
 struct Counted<'a, 'm> {
     at: Timestamp,
-    model: Option<&'m Model>,
+    of_call: OfCall<'m>,
     /// Those of the zone last asked for: most purses of a call share theirs.
     windows: Option<(&'a TimeZone, [WindowInstance; WindowKind::ALL.len()])>,
     layers: Layers<'a>,
@@ -151,19 +162,24 @@ impl<'a> Counted<'a, '_> {
         }
     }
 
-    fn of_model(&mut self, purse: &Purse<'a>) {
-        let Some(model) = self.model else { return };
-        for limit in purse.limits.iter().filter(|limit| limit.model.as_ref() == Some(&model.name)) {
-            let counter = purse.counter(limit.metric, limit.window, model.id.raw());
+    /// What is counted of some calls alone.
+    fn of_some(&mut self, purse: &Purse<'a>) {
+        for limit in purse.limits {
+            let some = match (&limit.model, self.of_call.model) {
+                (Some(name), Some(model)) if *name == model.name => model.id.raw(),
+                (None, _) if limit.tasks && self.of_call.is_task => TASKS,
+                _ => continue,
+            };
+            let counter = purse.counter(limit.metric, limit.window, some);
             if self.layers.iter().all(|layer| layer.counter != counter) {
-                self.add(purse, limit.metric, limit.window, model.id.raw());
+                self.add(purse, limit.metric, limit.window, some);
             }
         }
     }
 
-    fn add(&mut self, purse: &Purse<'a>, metric: Metric, window: Window, model: u64) {
-        let counter = purse.counter(metric, window, model);
-        let limit = purse.limit(&counter, self.model, self.at);
+    fn add(&mut self, purse: &Purse<'a>, metric: Metric, window: Window, some: u64) {
+        let counter = purse.counter(metric, window, some);
+        let limit = purse.limit(&counter, self.of_call.model, self.at);
         let window = self.window(window, purse.zone);
         self.layers.push(Layer { counter, window, limit });
     }
@@ -188,7 +204,17 @@ impl<'a> Counted<'a, '_> {
 }
 
 impl<'a> Purse<'a> {
-    /// The counter of the books for a limit of this kind; `model` is 0 for all models together.
+    /// The counter of the books for this limit; `None`: its model is gone.
+    pub fn counter_of(&self, limit: &Limit, snapshot: &Snapshot) -> Option<CounterKey> {
+        let some = match &limit.model {
+            Some(name) => snapshot.model(name)?.model.id.raw(),
+            None if limit.tasks => TASKS,
+            None => 0,
+        };
+        Some(self.counter(limit.metric, limit.window, some))
+    }
+
+    /// The same for a kind of limits; `model` is 0 for all calls together.
     pub fn counter(&self, metric: Metric, window: Window, model: u64) -> CounterKey {
         CounterKey {
             layer: self.layer,
@@ -206,13 +232,15 @@ impl<'a> Purse<'a> {
     /// The tightest limit on a counter of this purse that is in force.
     pub fn limit(&self, counter: &CounterKey, model: Option<&Model>, at: Timestamp) -> Option<&'a Limit> {
         let model = model.filter(|model| model.id.raw() == counter.model).map(|model| &*model.name);
-        if counter.model != 0 && model.is_none() {
+        let is_of_tasks = counter.model == TASKS;
+        if counter.model != 0 && model.is_none() && !is_of_tasks {
             return None;
         }
         let limits = self.limits.iter().filter(|limit| {
             limit.metric.counted() == counter.metric
                 && limit.window.kind() == counter.window
                 && limit.model.as_deref() == model
+                && limit.tasks == is_of_tasks
                 && limit.is_in_force(at, self.zone)
                 && !(planted!(ZeroUnlimited) && limit.value == Nano::ZERO)
         });
@@ -265,11 +293,13 @@ impl Measured<'_> {
         self.limit.ceiling().saturating_sub(self.reading.used).saturating_sub(held)
     }
 
-    /// With the numbers as decimals; `needed` of the same metric. A limit for one model names the model.
+    /// With the numbers as decimals; `needed` of the same metric. A limit for one model names the model,
+    /// and the scope of one for tasks says so.
     pub fn view(&self, needed: Option<Nano>) -> LimitView {
         let (limit, reading) = (self.limit, self.reading);
         let (scope, id) = match &limit.model {
             Some(model) => ("model", model.to_string()),
+            None if limit.tasks => ("task", self.purse.public_id()),
             None => (self.purse.scope(), self.purse.public_id()),
         };
         LimitView {

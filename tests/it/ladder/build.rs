@@ -307,6 +307,7 @@ fn limits(world: &World, limits: &[world::Limit]) -> Vec<directory::Limit> {
         metric: limit.metric,
         window: limit.window,
         model: limit.model.map(|model| world.models[model].name.into()),
+        tasks: limit.is_of_tasks,
         value: limit.metric.value(limit.value),
         origin: Origin::Owner,
         schedule: limit.schedule.as_ref().map(schedule),
@@ -391,8 +392,7 @@ pub fn policy_of(call: &Call) -> HoldPolicy {
 /// The books at the call; `None` if nobody knows the key.
 pub fn readings(snapshot: &directory::Snapshot, call: &Call, facts: &Facts) -> Option<Readings> {
     let caller = Caller::of(snapshot, facts)?;
-    let model = facts.body.passed().map(|body| &*body.model);
-    let scope = Scope::new(snapshot, caller, model, facts.at_ms);
+    let scope = Scope::of(snapshot, caller, facts);
     let counters = scope.layers.iter().map(|layer| {
         let counted = counted(&layer.counter, caller.key.environment);
         let (used, held) = call.figures.counter(counted);

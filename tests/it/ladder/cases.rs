@@ -185,10 +185,13 @@ impl Cases {
 
     fn limit(&mut self, may_count: bool) -> Limit {
         let is_count = may_count && self.chance(30);
+        let is_of_tasks = self.chance(10);
+        let model = self.maybe(35, |cases| cases.index(NAMES.len()));
         Limit {
             metric: if is_count { Metric::Calls } else { Metric::Spend },
             window: if is_count { Window::Day } else { self.one(&Window::ALL) },
-            model: self.maybe(35, |cases| cases.index(NAMES.len())),
+            model: model.filter(|_| !is_of_tasks),
+            is_of_tasks,
             value: match is_count {
                 true => self.one(&[0, 1, 2, 5, 10]),
                 false => self.one(&[0, 1, 20, 50, 100, 200, 200, 500, 1_000]),

@@ -589,7 +589,7 @@ impl<'a> Naive<'a> {
         let asked = self.model().map(|(index, _)| index);
         let mut found = Vec::new();
         for (holder, limits, zone) in holders {
-            for limit in limits {
+            for limit in limits.iter().filter(|limit| !limit.is_of_tasks) {
                 let is_meant = match limit.model {
                     None => !is_of_model,
                     Some(model) => is_of_model && asked == Some(model),

@@ -97,6 +97,8 @@ pub struct Limit {
     pub metric: Metric,
     pub window: Window,
     pub model: Option<usize>,
+    /// Of videos and pictures as tasks, which none of these calls makes.
+    pub is_of_tasks: bool,
     /// Nano-units, or calls.
     pub value: i64,
     pub schedule: Option<Schedule>,

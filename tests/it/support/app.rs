@@ -348,7 +348,7 @@ pub fn begin(app: &Arc<App>, key: &str, model: &str) -> (String, Option<Begun>) 
         repetition: Repetition::default(),
     };
     let caller = Caller::of_key(&snapshot, key.id).unwrap();
-    let scope = Scope::new(&snapshot, caller, Some(model), facts.at_ms);
+    let scope = Scope::of(&snapshot, caller, &facts);
     let decided = Decided::new(facts);
     let mut price = None;
     let decide = |decided: &mut Decided| {

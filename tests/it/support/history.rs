@@ -74,7 +74,7 @@ pub fn begin(app: &App, key: &str, model: &str, amount: Nano) -> Option<Running>
         repetition: Repetition::default(),
     };
     let request = facts.request;
-    let scope = Scope::new(&snapshot, Caller::of_key(&snapshot, key.id).unwrap(), Some(model), facts.at_ms);
+    let scope = Scope::of(&snapshot, Caller::of_key(&snapshot, key.id).unwrap(), &facts);
     let admit = |_: &mut Decided| Some(Reserve { amount, overdraft: Nano::ZERO, tokens: 0, task: None });
     let (_, held) = app.books.decide(&scope, Decided::new(facts), admit).ok()?;
     Some(Running { request, held: held? })
