@@ -89,14 +89,33 @@ fn h2_a_rate_limited_model_rests_as_long_as_the_upstream_says() {
     );
 }
 
-/// H2: what an upstream asks for makes a rest longer, never shorter than the settings have it.
+/// H2: one that takes no more requests for a second is asked again in a second; one that says so each time rests longer, up
+/// to what the settings have.
+#[test]
+fn h2_an_upstream_that_asks_for_a_second_rests_for_a_second_at_first() {
+    let scene = Scene::new(serde_json::json!({}));
+    let soon = Fault { retry_after: Some(Duration::from_millis(200)), ..fault(Code::UpstreamRateLimited, 0) };
+    let mut at = 0;
+    for rest_s in [1, 2, 4, 8, 10, 10] {
+        scene.health().failed(&scene.channel, &soon, at * SECOND);
+        assert_eq!(scene.rest(at), Some((RestReason::RateLimited, rest_s)));
+        at += rest_s;
+        assert_eq!(scene.rest(at), None, "it is over");
+    }
+    scene.health().answered("m", 0, at * SECOND);
+    scene.health().failed(&scene.channel, &soon, at * SECOND);
+    assert_eq!(scene.rest(at), Some((RestReason::RateLimited, 1)), "a success makes everything good");
+}
+
+/// H2: what an upstream asks for makes a rest longer, never shorter than the least.
 #[test]
 fn h2_no_upstream_shortens_a_rest() {
     let soon = Some(Duration::from_secs(1));
     let never = Some(Duration::ZERO);
     let cases = [
-        (Code::UpstreamRateLimited, never, 10),
-        (Code::UpstreamRateLimited, soon, 10),
+        (Code::UpstreamRateLimited, never, 1),
+        (Code::UpstreamRateLimited, soon, 1),
+        (Code::UpstreamRateLimited, None, 10),
         (Code::UpstreamOutOfCredit, soon, 60),
         (Code::UpstreamAuthFailed, soon, 60),
         (Code::UpstreamModelMissing, never, 60),
