@@ -230,7 +230,7 @@ impl App {
             stores.tasks,
             Arc::clone(&books),
             stores.projections.clone(),
-            Arc::clone(&directory),
+            (Arc::clone(&directory), Arc::clone(&channels), Arc::clone(&notices)),
             (results, copies, thumbnails),
             (clock.clone(), entropy.clone()),
             tasks::Settings::from_config(&config),

@@ -16,7 +16,8 @@ use super::route::{Call, PAGE, Param, Reply, Route};
 use super::shape::{COUNT, Field, Kind, Need, Shape, field};
 
 const STATE: Kind = Kind::OneOf(&["queued", "running", "succeeded", "failed", "cancelled", "expired"]);
-const COPIES: Kind = Kind::OneOf(&["pending", "kept", "failed", "removed"]);
+const COPIES_NAMES: &[&str] = &["pending", "kept", "failed", "removed"];
+const COPIES: Kind = Kind::OneOf(COPIES_NAMES);
 const MONEY: Kind = Kind::OneOf(&["held", "settled", "released"]);
 
 static FAILURE: Shape = Shape {
@@ -274,13 +275,17 @@ fn list(call: &Call<'_>) -> Result<Reply, Problem> {
     let state = call.query_text("state").map(|state| {
         TaskState::parse(state).ok_or_else(|| FieldError::new("state", "is not a state of a task"))
     });
+    let copies = call.query_text("copies");
+    if copies.is_some_and(|state| !COPIES_NAMES.contains(&state)) {
+        return Err(FieldError::new("copies", format!("must be one of {}", COPIES_NAMES.join(", "))).into());
+    }
     let limit = call.limit()?;
     let search = Search {
         account: call.asked_account()?,
         key: call.query_parsed::<KeyId>("key")?,
         state: state.transpose()?,
         model: call.query_text("model").map(str::to_owned),
-        copies: call.query_text("copies").map(str::to_owned),
+        copies: copies.map(str::to_owned),
         since_ms: time("since")?,
         until_ms: time("until")?,
         before: call.query_parsed::<TaskId>("cursor")?,

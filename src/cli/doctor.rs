@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::catalogue::Language;
 use crate::config::Config;
 use crate::explain::{base_url, doctor};
+use crate::tasks;
 
 use super::{Context, Done, Exit, Failure, probe};
 
@@ -17,7 +18,7 @@ pub enum Doctor {
     Key(KeyArgs),
     /// Examine a client's base URL, and ask the server behind it.
     BaseUrl(BaseUrlArgs),
-    /// Check the configuration and print what is in effect.
+    /// Check the configuration, and the storage that it names for copies of results, and print what is in effect.
     Config,
 }
 
@@ -48,15 +49,31 @@ pub fn run(context: &mut Context, doctor: Doctor) -> Done {
     }
 }
 
-/// A configuration that cannot be used is what was asked about, so it is a finding.
+/// A configuration that cannot be used is what was asked about, so it is a finding, and so is storage for copies that
+/// cannot be used.
 fn config(context: &mut Context) -> Done {
-    match Config::load(&context.sources) {
-        Ok(config) => context.out.text(&config.print_effective()),
-        Err(problems) => {
-            context.out.text(&problems.to_string())?;
-            Ok(Exit::No)
-        }
+    let loaded = Config::load(&context.sources);
+    let copies = loaded.as_ref().ok().and_then(|config| tasks::examine_copies(&config.copies));
+    let works = loaded.is_ok() && copies.as_ref().is_none_or(|found| found.works);
+    let exit = if works { Exit::Fine } else { Exit::No };
+    if context.json {
+        let copies = copies.map(|found| json!({"to": found.to, "works": found.works, "text": found.text}));
+        let problems = loaded.as_ref().err().map(ToString::to_string);
+        let settings = loaded.as_ref().ok().map(Config::print_effective);
+        context
+            .out
+            .json(&json!({"works": works, "problems": problems, "settings": settings, "copies": copies}))?;
+        return Ok(exit);
     }
+    match &loaded {
+        Ok(config) => context.out.text(&config.print_effective())?,
+        Err(problems) => context.out.text(&problems.to_string())?,
+    };
+    if let Some(found) = copies {
+        let verdict = if found.works { "fine" } else { "at fault" };
+        context.out.text(&format!("\n# [copies] {verdict}: {}", found.text))?;
+    }
+    Ok(exit)
 }
 
 /// The text first; then whether a gateway answers at what it should be.

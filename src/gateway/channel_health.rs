@@ -1,4 +1,5 @@
-//! Which channels can be used now, learnt from the calls that are made through them. A channel that fails rests for a
+//! Which channels can be used now, learnt from the calls that are made through them; that a credential is refused, from
+//! questions about tasks, too. A channel that fails rests for a
 //! while – of one model, or with one of its credentials –, so that calls do not run into the same fault; and it is
 //! given no more calls than it was set up for.
 //!
@@ -290,6 +291,12 @@ impl Health {
         let state = self.state.lock();
         let rests = |at: usize| state.credentials.get(at).is_some_and(|known| known.rest(now_ns).is_some());
         (0..count).map(|step| (turn % count + step) % count).find(|at| may(*at) && !rests(*at))
+    }
+
+    /// Whether it is left out now.
+    pub fn rests_with(&self, credential: usize, now_ns: u64) -> bool {
+        let state = self.state.lock();
+        state.credentials.get(credential).is_some_and(|known| known.rest(now_ns).is_some())
     }
 
     /// A call was answered. One that began before the channel's rest does not end it.

@@ -80,8 +80,10 @@ events! {
     /// An upstream refused a credential of a channel, or its account there has no money left (H2).
     ChannelCoolingDown "channel_cooling_down":
         ["Channel {name} needs attention: {reason}", "渠道 {name} 需要处理：{reason}"],
-        ["Channel {name} ({subject}): {reason}. It is about credential number {credential}, which is left out until           {until} and then tried again. Callers are told of an upstream's trouble, never of its account.",
-         "渠道 {name}（{subject}）：{reason}。涉及第 {credential} 个凭证，在 {until} 之前不再使用，之后会重试。          调用方只会看到上游异常，不会看到平台的上游账户信息。"];
+        ["Channel {name} ({subject}): {reason}. It is about credential number {credential}, which is left out until \
+          {until} and then tried again. Callers are told of an upstream's trouble, never of its account.",
+         "渠道 {name}（{subject}）：{reason}。涉及第 {credential} 个凭证，在 {until} 之前不再使用，之后会重试。\
+          调用方只会看到上游异常，不会看到平台的上游账户信息。"];
     /// What is left of the platform's credit at an upstream fell below its threshold (H2).
     UpstreamCreditLow "upstream_credit_low":
         ["Channel {name}: {remaining} of credit left", "渠道 {name} 的上游余额仅剩 {remaining}"],
@@ -90,6 +92,13 @@ events! {
           credential is left out and calls go to other channels, if there are any.",
          "渠道 {name}（{subject}）的上游显示第 {credential} 个凭证的余额为 {remaining}，低于提醒阈值 {threshold}（均为上游币种）。\
           余额用尽后该凭证会暂停使用，调用将转到其他渠道（如有）。"];
+    /// A copy of what a task made was given up (G1).
+    ResultCopyFailed "result_copy_failed":
+        ["Results of tasks are not copied: {reason}", "任务结果未能备份：{reason}"],
+        ["Result {number} of task {subject} was not copied to {storage}: {reason}. It is given up; when its upstream forgets the \
+          result, nobody has it. This is told once an hour at the most; `tallygate tasks list --copies failed` shows every such task.",
+         "任务 {subject} 的第 {number} 个结果未能备份到 {storage}：{reason}。已放弃备份；上游清除该结果后将无法再获取。\
+          此通知每小时最多一次，`tallygate tasks list --copies failed` 可列出所有此类任务。"];
     /// A month of an account is over (月度账单).
     MonthlySummary "monthly_summary":
         ["{period}: {charges} {currency} charged, {closing} {currency} left",
@@ -108,10 +117,12 @@ pub enum EventCategory {
     Money,
     /// The platform's own ways to upstreams; for operators.
     Channels,
+    /// Videos and pictures; for operators.
+    Tasks,
 }
 
 impl EventCategory {
-    pub const NAMES: &'static [&'static str] = &["keys", "money", "channels"];
+    pub const NAMES: &'static [&'static str] = &["keys", "money", "channels", "tasks"];
 }
 
 impl std::str::FromStr for EventCategory {
@@ -132,6 +143,7 @@ impl Event {
             | Event::AppealDecided
             | Event::ChannelCoolingDown
             | Event::UpstreamCreditLow
+            | Event::ResultCopyFailed
             | Event::LiveKeyFromBrowser => false,
         }
     }
@@ -146,6 +158,7 @@ impl Event {
                 EventCategory::Money
             }
             Event::ChannelCoolingDown | Event::UpstreamCreditLow => EventCategory::Channels,
+            Event::ResultCopyFailed => EventCategory::Tasks,
         }
     }
 

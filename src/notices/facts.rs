@@ -87,6 +87,13 @@ pub enum Facts {
         #[serde(with = "decimal::money")]
         threshold: Nano,
     },
+    ResultCopyFailed {
+        /// Of the result, from 1.
+        number: u32,
+        /// `disk` or `s3`.
+        storage: Box<str>,
+        reason: Box<str>,
+    },
     MonthlySummary {
         /// Such as 2026-11.
         period: Box<str>,
@@ -136,6 +143,7 @@ impl Facts {
             Facts::BudgetAlert { .. } => Event::BudgetAlert,
             Facts::ChannelCoolingDown { .. } => Event::ChannelCoolingDown,
             Facts::UpstreamCreditLow { .. } => Event::UpstreamCreditLow,
+            Facts::ResultCopyFailed { .. } => Event::ResultCopyFailed,
             Facts::MonthlySummary { .. } => Event::MonthlySummary,
         }
     }
@@ -214,6 +222,11 @@ impl Facts {
                 ("credential", Value::Count(u64::from(*credential))),
                 ("remaining", Value::Money(*remaining)),
                 ("threshold", Value::Money(*threshold)),
+            ],
+            Facts::ResultCopyFailed { number, storage, reason } => vec![
+                ("number", Value::Count(u64::from(*number))),
+                ("storage", text(storage)),
+                ("reason", text(reason)),
             ],
             Facts::MonthlySummary {
                 period,
@@ -334,6 +347,11 @@ pub(super) mod tests {
                 credential: 1,
                 remaining: Nano(4_500_000_000),
                 threshold: Nano(10_000_000_000),
+            },
+            Facts::ResultCopyFailed {
+                number: 1,
+                storage: "s3".into(),
+                reason: "the storage answered with 403 AccessDenied".into(),
             },
             Facts::MonthlySummary {
                 period: "2026-11".into(),

@@ -25,7 +25,7 @@ use crate::catalogue::Language;
 use crate::clock::{Clock, Entropy};
 use crate::config::Mail;
 use crate::directory::{Directory, NoticeEndpoint, NoticeTarget};
-use crate::id::{AccountId, KeyId, MemberId, NoticeId, OrganizationId, ProjectId};
+use crate::id::{AccountId, KeyId, MemberId, NoticeId, OrganizationId, ProjectId, TaskId};
 use crate::store::{Db, StoreError};
 
 pub use event::Event;
@@ -59,7 +59,16 @@ macro_rules! subjects {
         }
     )*};
 }
-subjects!(AccountId, KeyId, MemberId, OrganizationId, ProjectId, crate::id::ChannelId, crate::id::GroupId);
+subjects!(
+    AccountId,
+    KeyId,
+    MemberId,
+    OrganizationId,
+    ProjectId,
+    TaskId,
+    crate::id::ChannelId,
+    crate::id::GroupId
+);
 
 /// See the module.
 pub struct Notices {
@@ -216,6 +225,11 @@ impl Notices {
     /// When an event of a subject was last told.
     pub fn last_told(&self, event: Event, subject: &Subject) -> Result<Option<i64>, StoreError> {
         stored::last_told(&self.db, event, &subject.0)
+    }
+
+    /// When operators were last told of an event, of whatever subject.
+    pub fn last_told_operators(&self, event: Event) -> Result<Option<i64>, StoreError> {
+        stored::last_told_operators(&self.db, event)
     }
 
     /// Gives the deliveries that failed all their attempts again, from now on.

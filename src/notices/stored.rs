@@ -204,6 +204,12 @@ pub(super) fn last_told(db: &Db, event: Event, subject: &str) -> Result<Option<i
     db.query_one(sql, store_params![event.as_str(), subject])?.map(|row| row.int(0)).transpose()
 }
 
+/// When operators were last told of an event, of whatever subject.
+pub(super) fn last_told_operators(db: &Db, event: Event) -> Result<Option<i64>> {
+    let sql = "SELECT at_ms FROM notices WHERE account IS NULL AND event = ?1 ORDER BY id DESC LIMIT 1";
+    db.query_one(sql, store_params![event.as_str()])?.map(|row| row.int(0)).transpose()
+}
+
 fn json(value: &impl serde::Serialize) -> Result<String> {
     serde_json::to_string(value)
         .map_err(|why| StoreError::other("a notice cannot be written as JSON").caused_by(why))

@@ -34,6 +34,7 @@ mod used;
 pub use accepted::Accepted;
 pub use charged::{Charged, Fact, Verdict};
 pub use claim::Claim;
+pub use copies::examine as examine_copies;
 pub use copies::{Carrier, Copier, Copies, CopyState, CopyStore, Fault, Kept, Reader, TaskCopies};
 pub use error::TaskError;
 pub use fetch::{FetchError, There};

@@ -20,17 +20,20 @@ use super::results::{Made, Results};
 use super::store::{self, Search, TaskStore};
 use super::task::{Failure, Task, TaskState};
 use super::thumbnails::Thumbnails;
-use super::upstream::{News, Product, Question, Speech, credential_header};
+use super::upstream::{News, Product, Question, Speech, credential_header, refusal_of_credential};
 use super::used::Used;
 use crate::books::{Books, BooksError, TaskEnd};
+use crate::catalogue::Code;
 use crate::clock::{Clock, Entropy};
 use crate::config::Config;
 use crate::directory::{Channel, Directory};
 use crate::gateway::caller_request;
+use crate::gateway::channel_health::{ChannelHealth, Fault};
 use crate::gateway::facts::{Attempt, Ending, Outcome};
 use crate::gateway::upstream::Target;
 use crate::http_client::{Ask, HttpClient, Reply};
 use crate::id::{ChannelId, KeyId, RequestId, TaskId};
+use crate::notices::Notices;
 use crate::store::{Db, Projections};
 
 pub(super) const AGENT: &str = concat!("tallygate/", env!("CARGO_PKG_VERSION"));
@@ -92,6 +95,9 @@ pub struct Tasks {
     pub(super) results: Arc<Results>,
     pub(super) copies: Arc<Copies>,
     pub thumbnails: Arc<Thumbnails>,
+    /// Who is told what is learnt of channels, and what operators have to see to.
+    pub(super) channels: Arc<ChannelHealth>,
+    pub(super) notices: Arc<Notices>,
 }
 
 /// Where a result is.
@@ -120,7 +126,7 @@ impl Tasks {
         db: Db,
         books: Arc<Books>,
         projections: Projections,
-        directory: Arc<Directory>,
+        (directory, channels, notices): (Arc<Directory>, Arc<ChannelHealth>, Arc<Notices>),
         (results, copies, thumbnails): (Arc<Results>, Arc<Copies>, Arc<Thumbnails>),
         (clock, entropy): (Arc<dyn Clock>, Arc<dyn Entropy>),
         settings: Settings,
@@ -130,6 +136,8 @@ impl Tasks {
             results,
             copies,
             thumbnails,
+            channels,
+            notices,
             store: TaskStore { db },
             books,
             projections,
@@ -449,7 +457,12 @@ impl Tasks {
         known.ok_or_else(|| TaskError::Channel(format!("{} is gone", task.channel)))
     }
 
-    pub(super) fn ask(&self, task: &Task, channel: &Channel, question: Question) -> Result<Reply, TaskError> {
+    pub(super) fn ask(
+        &self,
+        task: &Task,
+        channel: &Arc<Channel>,
+        question: Question,
+    ) -> Result<Reply, TaskError> {
         let target = target(channel)?;
         let mut headers = self.headers(task, channel)?;
         if let Some(kind) = question.content_type.as_deref() {
@@ -458,7 +471,25 @@ impl Tasks {
         }
         let Question { method, path, body, headers: own, .. } = question;
         headers.extend(own);
-        Ok(self.http.ask(Ask { target, method, path, headers, body })?)
+        let reply = self.http.ask(Ask { target, method, path, headers, body })?;
+        if let Some(code) = refusal_of_credential(reply.status, &reply.body) {
+            self.tell_refused(task, channel, code);
+        }
+        Ok(reply)
+    }
+
+    /// Calls are not to run into what a question about a task has shown. One that rests already does not rest longer, so
+    /// that calls find out when it is good again, whatever its upstream says of tasks.
+    fn tell_refused(&self, task: &Task, channel: &Arc<Channel>, code: Code) {
+        let (health, now_ns) = (self.channels.of(channel), self.clock.mono_ns());
+        let credential = credential_of(task, channel.credentials.len());
+        if health.rests_with(credential, now_ns) {
+            return;
+        }
+        let fault = Fault { model: &task.model, credential, code, retry_after: None };
+        if let Some(told) = health.failed(channel, &fault, now_ns) {
+            self.channels.tell(told);
+        }
     }
 
     /// What is sent with every question about a task. Does not block.
@@ -468,7 +499,7 @@ impl Tasks {
         channel: &Channel,
     ) -> Result<Vec<(HeaderName, HeaderValue)>, TaskError> {
         let all = self.directory.credentials(channel)?;
-        let own = all.get(task.credential as usize).or(all.first());
+        let own = all.get(credential_of(task, all.len()));
         let credential = own.ok_or_else(|| TaskError::Channel("it has no credential".to_owned()))?;
         let credential = credential_header(channel, credential).map_err(TaskError::Channel)?;
         let mut headers = vec![credential, (USER_AGENT, HeaderValue::from_static(AGENT))];
@@ -512,6 +543,11 @@ impl Tasks {
         }
         Ok(ended)
     }
+}
+
+/// Place of the credential that its upstream is asked with; the first where its own is gone.
+fn credential_of(task: &Task, count: usize) -> usize {
+    Some(task.credential as usize).filter(|own| *own < count).unwrap_or(0)
 }
 
 fn target(channel: &Channel) -> Result<Target, TaskError> {

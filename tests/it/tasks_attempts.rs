@@ -5,13 +5,14 @@ use serde_json::{Value, json};
 
 use crate::on_both_backends;
 use crate::support::backend::Backend;
-use crate::support::demo::nano;
+use crate::support::demo::{nano, wait_until};
 use crate::support::studio::Studio;
 
 on_both_backends!(
     h2_a_task_goes_on_to_the_next_channel,
     h2_a_task_that_may_have_been_taken_goes_nowhere_else,
     h2_a_task_that_is_wrong_is_wrong_everywhere,
+    h2_a_credential_that_is_refused_when_a_task_is_asked_about_rests,
     s6_a_task_is_not_lost_when_its_channel_changes,
     s11_a_task_is_charged_by_the_group_that_took_it,
     s46_what_tasks_cost_the_platform_is_what_is_billed,
@@ -71,6 +72,42 @@ fn h2_a_task_that_may_have_been_taken_goes_nowhere_else(backend: Backend) {
         studio.poll_after(60_000);
     }
     assert_eq!((studio.told(&id)[0].as_str(), studio.bill().len()), ("succeeded", 1));
+}
+
+/// Calls do not run into what a question about a task has shown, operators are told, and the task goes on when the
+/// credential is good again.
+fn h2_a_credential_that_is_refused_when_a_task_is_asked_about_rests(backend: Backend) {
+    let studio = Studio::open(backend, "10");
+    let id = studio.submit("demo-video", "a cat", 4);
+    let put = |credential: &str| {
+        let path = format!("/api/channels/{}", studio.channel);
+        studio.patch(&path, &json!({"credential": credential})).ok();
+    };
+    let health = || studio.get("/api/channels/health")["data"][0].clone();
+    put("sk-revoked");
+    studio.poll_after(2_000);
+    let shown = health();
+    assert_eq!(
+        (&shown["state"], &shown["last_failure"]),
+        (&json!("cooling_down"), &json!("upstream_auth_failed"))
+    );
+    let until = shown["troubles"][0]["until"].clone();
+    let refused = studio.ask(&studio.video("demo-video", "a dog", 4));
+    assert_eq!(
+        (refused.head.status, &refused.json()["error"]["code"]),
+        (503, &json!("channel_cooling_down"))
+    );
+    wait_until("operators are told", || {
+        studio.get("/api/notices?event=channel_cooling_down")["data"][0]["subject"] == json!(studio.channel)
+    });
+    // The next question does not make it rest longer.
+    studio.poll_after(30_000);
+    assert_eq!(health()["troubles"][0]["until"], until);
+    put(&studio.upstream_key());
+    for _ in 0..2 {
+        studio.poll_after(30_000);
+    }
+    assert_eq!((studio.told(&id)[0].as_str(), &health()["state"]), ("succeeded", &json!("healthy")));
 }
 
 fn h2_a_task_that_is_wrong_is_wrong_everywhere(backend: Backend) {

@@ -12,6 +12,7 @@ use tallygate::secret::{MasterKey, Secret, sealed_by};
 use tallygate::tasks::{Carrier, CopyState};
 
 use crate::on_both_backends;
+use crate::support::app::ADMIN_TOKEN;
 use crate::support::backend::Backend;
 use crate::support::demo::wait_until;
 use crate::support::http::{Ask, Reply};
@@ -22,6 +23,7 @@ on_both_backends!(
     g1_pictures_and_foreign_results_are_copied,
     g1_a_copy_that_was_changed_is_never_given_out_as_a_whole,
     g1_a_copy_that_fails_is_tried_again_and_then_given_up,
+    g1_operators_are_told_of_copies_that_are_given_up,
     g1_a_task_that_is_deleted_takes_its_copies_along,
     g1_what_a_crash_left_is_taken_up_and_nothing_is_left_over,
     g1_of_several_who_copy_each_result_one_does,
@@ -260,6 +262,38 @@ fn g1_a_copy_that_fails_is_tried_again_and_then_given_up(backend: Backend) {
     copy(studio);
     assert_eq!(copies(studio, &gone)[0], "failed");
     refused(&content(studio, &gone), 410, "task_result_gone");
+}
+
+/// Once an hour at the most, and also after a restart.
+fn g1_operators_are_told_of_copies_that_are_given_up(backend: Backend) {
+    let mut copied = Copied::open(backend, &[("copies.bytes_max", "10000")]);
+    let told = |copied: &Copied| {
+        let notices = copied.studio.get("/api/notices?category=tasks")["data"].as_array().unwrap().clone();
+        assert!(notices.iter().all(|notice| notice["event"] == "result_copy_failed"), "{notices:?}");
+        notices
+    };
+    let large = |copied: &Copied, what: &str| {
+        let id = copied.made(&format!("{what} #bytes=10001"));
+        copy(&copied.studio);
+        assert_eq!(copies(&copied.studio, &id)[0], "failed");
+        id
+    };
+    let first = large(&copied, "a whale");
+    let [notice] = &told(&copied)[..] else { panic!("{:?}", told(&copied)) };
+    assert_eq!((&notice["account"], &notice["subject"]), (&json!(null), &json!(first)), "{notice:#}");
+    let facts = json!({"number": 1, "storage": "disk", "reason": "it is larger than 10000 bytes"});
+    assert_eq!(notice["facts"], facts, "{notice:#}");
+    large(&copied, "a shark");
+    copied.studio.restart();
+    large(&copied, "a squid");
+    assert_eq!(told(&copied).len(), 1);
+    let failed = copied.studio.get("/api/tasks?copies=failed");
+    assert_eq!(failed["data"].as_array().unwrap().len(), 3);
+    copied.studio.clock.advance_ms(60 * MINUTE_MS);
+    let last = large(&copied, "a ray");
+    assert_eq!((told(&copied).len(), &told(&copied)[0]["subject"]), (2, &json!(last)));
+    let odd = copied.studio.ask(&Ask::get("/api/tasks?copies=lost").bearer(ADMIN_TOKEN));
+    assert_eq!((odd.head.status, &odd.json()["error"]["param"]), (400, &json!("copies")));
 }
 
 fn g1_a_task_that_is_deleted_takes_its_copies_along(backend: Backend) {

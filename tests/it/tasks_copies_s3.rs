@@ -13,6 +13,58 @@ on_both_backends!(
     g1_a_copy_that_cannot_be_read_from_its_bucket_says_so,
 );
 
+/// What `doctor config` says of the storage: whether it works, and why.
+fn doctor(settings: &[(&'static str, String)]) -> (bool, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tallygate.toml");
+    let lines = settings.iter().map(|(name, value)| format!("{name} = {value:?}\n"));
+    std::fs::write(&file, lines.collect::<String>()).unwrap();
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_tallygate"));
+    let ran = command.arg("--config").arg(&file).args(["--json", "doctor", "config"]).output().unwrap();
+    let found: serde_json::Value = serde_json::from_slice(&ran.stdout).unwrap();
+    assert_eq!(ran.status.code(), Some(i32::from(found["works"] != true)), "{found:#}");
+    assert!(!found.to_string().contains(SECRET), "{found:#}");
+    (found["copies"]["works"] == true, found["copies"]["text"].as_str().unwrap_or_default().to_owned())
+}
+
+/// L3: an operator sees before the first result is lost whether copies can be kept.
+#[test]
+fn l3_the_doctor_tries_out_the_storage_for_copies() {
+    let mut bucket = Bucket::without_bucket();
+    let tried = |bucket: &Bucket, secret: &str, said: &str| {
+        let (works, text) = doctor(&bucket.settings(secret));
+        assert!(!works && text.contains(said), "{text}");
+    };
+    tried(&bucket, SECRET, "the storage was not reached");
+    bucket.run(&[]);
+    tried(
+        &bucket,
+        "not-the-secret",
+        "no object can be put (the storage answered with 403 SignatureDoesNotMatch)",
+    );
+    tried(&bucket, SECRET, "no object can be put (the storage answered with 404 NoSuchBucket)");
+    bucket.stop();
+    bucket.run_with_bucket();
+    let fine = (true, "an object was put into the bucket, read and deleted".to_owned());
+    assert_eq!(
+        (doctor(&bucket.settings(SECRET)), bucket.objects().len()),
+        (fine, 0),
+        "nothing is left behind"
+    );
+    // A folder is looked at, and not made.
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().join("copies");
+    let of_folder =
+        || doctor(&[("copies.to", "disk".to_owned()), ("copies.dir", place.display().to_string())]);
+    assert!(of_folder().0 && !place.exists());
+    std::fs::create_dir(&place).unwrap();
+    assert!(of_folder().1.ends_with("can be written to"), "{}", of_folder().1);
+    std::fs::remove_dir(&place).unwrap();
+    std::fs::write(&place, "no folder").unwrap();
+    assert!(!of_folder().0 && of_folder().1.contains("cannot be used"), "{}", of_folder().1);
+    assert_eq!(doctor(&[("log.level", "info".to_owned())]), (false, String::new()), "no copies are kept");
+}
+
 const MINUTE_MS: u64 = 60_000;
 const DAY_MS: u64 = 86_400_000;
 /// Of a result that has three parts.

@@ -32,6 +32,9 @@ pub struct ListArgs {
     state: Option<String>,
     #[arg(long)]
     model: Option<String>,
+    /// How the copies of their results stand: pending, kept, failed or removed.
+    #[arg(long)]
+    copies: Option<String>,
 }
 
 pub fn tasks(context: &mut Context, command: Tasks) -> Done {
@@ -54,7 +57,8 @@ fn list(context: &mut Context, args: ListArgs) -> Done {
     if let Some(account) = args.account {
         query += &format!("&account={}", ACCOUNT.id(&context.client()?, &account)?);
     }
-    for (name, value) in [("key", args.key), ("state", args.state), ("model", args.model)] {
+    let given = [("key", args.key), ("state", args.state), ("model", args.model), ("copies", args.copies)];
+    for (name, value) in given {
         if let Some(value) = value {
             query += &format!("&{name}={}", escaped(&value));
         }

@@ -26,10 +26,16 @@ impl Disk {
     /// Makes the folder if it is not there, and sees whether it can be written to.
     pub fn open(folder: &Path) -> std::io::Result<Self> {
         DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-        let probe = folder.join(".probe");
-        new_file(&probe)?.sync_all()?;
-        std::fs::remove_file(&probe)?;
+        Self::probe(folder)?;
         Ok(Disk { folder: folder.to_owned() })
+    }
+
+    /// Whether it can be written to.
+    pub fn probe(folder: &Path) -> std::io::Result<()> {
+        // Of this process: another one may be at it.
+        let probe = folder.join(format!(".probe-{}", std::process::id()));
+        new_file(&probe)?.sync_all()?;
+        std::fs::remove_file(&probe)
     }
 
     pub fn path(&self, name: &str) -> PathBuf {

@@ -13,6 +13,7 @@ use super::rows::{Copy, CopyState, Written};
 use super::sealed::{Damaged, Sealer};
 use super::storage::{Fault, PART_BYTES, Writer};
 use crate::gateway::upstream::{AnswerStream, Settings, Tls, Upstreams};
+use crate::notices::{Event, Facts, NewNotice};
 use crate::store::StoreError;
 use crate::tasks::error::TaskError;
 use crate::tasks::service::{Place, Tasks};
@@ -31,6 +32,8 @@ const IDLE: Duration = Duration::from_secs(30);
 const ANSWER: Duration = Duration::from_secs(60);
 /// Time that the storage may take to take in a part.
 const TAKE: Duration = Duration::from_secs(120);
+/// What is given up is told so often at the most: storage that is down may cost every result of a day.
+const TOLD_EVERY_MS: i64 = 3_600_000;
 /// Longest content type that is kept, in bytes.
 const TYPE_BYTES_MAX: usize = 128;
 const UNKNOWN_TYPE: &str = "application/octet-stream";
@@ -39,7 +42,7 @@ const UNKNOWN_TYPE: &str = "application/octet-stream";
 pub struct Carrier {
     runtime: tokio::runtime::Runtime,
     local: LocalSet,
-    via: Upstreams,
+    pub(super) via: Upstreams,
 }
 
 /// Why a try did not end with a copy.
@@ -62,7 +65,7 @@ impl Carrier {
     }
 
     /// Nothing in the work may block on the store.
-    fn run<T>(&self, work: impl Future<Output = T>) -> T {
+    pub(super) fn run<T>(&self, work: impl Future<Output = T>) -> T {
         self.local.block_on(&self.runtime, work)
     }
 }
@@ -126,11 +129,30 @@ impl Tasks {
             true => (CopyState::Failed, removed.is_err().then_some(next_ms)),
             false => (CopyState::Pending, Some(next_ms.min(copy.until_ms))),
         };
+        if is_over {
+            // Before it is written down: a crash in between tells it twice, and not never.
+            self.tell_given_up(&copy, &reason)?;
+        }
         self.copies.store.put_off(&mut copy, next, &reason, removed.is_err())?;
         match is_over {
             true => tracing::error!(%task, number, %reason, "a result could not be copied"),
             false => tracing::warn!(%task, number, %reason, "a result is not copied yet"),
         }
+        Ok(())
+    }
+
+    /// Tells operators that a result will not be copied, unless they were told so of another one of late.
+    fn tell_given_up(&self, copy: &Copy, reason: &str) -> Result<(), TaskError> {
+        let told_ms = self.notices.last_told_operators(Event::ResultCopyFailed)?;
+        if told_ms.is_some_and(|told_ms| self.clock.now_ms().saturating_sub(told_ms) < TOLD_EVERY_MS) {
+            return Ok(());
+        }
+        let facts = Facts::ResultCopyFailed {
+            number: copy.number.saturating_add(1),
+            storage: copy.storage.as_str().into(),
+            reason: reason.into(),
+        };
+        self.notices.post(NewNotice { account: None, subject: copy.task.into(), facts })?;
         Ok(())
     }
 

@@ -9,6 +9,7 @@
 //! in memory; let a caller's word into a name.
 
 mod disk;
+mod examine;
 mod lane;
 mod rows;
 mod s3;
@@ -27,6 +28,7 @@ use crate::id::TaskId;
 use crate::secret::SecretBytes;
 use crate::store::{StoreError, Tx};
 
+pub use examine::examine;
 pub use lane::{Carrier, Copier};
 pub use rows::{Copy, CopyState, CopyStore};
 pub use storage::{Fault, Reader};

@@ -19,6 +19,8 @@ use crate::clock::{Clock, SystemClock};
 use crate::config;
 use crate::gateway::upstream::{Answer, Call, Collected, Target, Upstreams};
 
+/// What is put to see whether it comes back.
+const PROBE: &[u8] = b"tallygate";
 /// How long a signature is good for.
 const SIGNED_FOR: Duration = Duration::from_secs(300);
 /// Of the storage's words about a refusal so much is read.
@@ -104,15 +106,31 @@ impl S3 {
         Ok(())
     }
 
-    /// Whether the bucket is there and the credentials open it.
+    /// Whether the bucket is there and the credentials may do what is needed, and no more than that: put an object, get it
+    /// and delete it.
     pub async fn check(&self, via: &Upstreams) -> Result<(), Fault> {
-        let url = signed(&self.bucket.head_bucket(Some(&self.credentials)));
-        let answer = self.call(via, Method::HEAD, &url, &[], Bytes::new()).await?;
-        match answer.status.as_u16() {
-            200..=299 => Ok(()),
-            404 => Err(Fault::Unavailable("the storage has no such bucket".to_owned())),
-            403 => Err(Fault::Unavailable("the storage refuses the credentials (403)".to_owned())),
-            status => Err(told(status, "")),
+        let name = format!("probe-{}-{}", SystemClock.now_ms(), std::process::id());
+        let cannot = |what: &str, why: &Fault| match why {
+            Fault::Unavailable(why) => Fault::Unavailable(format!("no object can be {what} ({why})")),
+            Fault::Vanished | Fault::Damaged => {
+                Fault::Unavailable(format!("what was put is not {what} again"))
+            }
+        };
+        let put = self.put(via, &name, 0, Bytes::from_static(PROBE)).await;
+        put.map_err(|why| cannot("put", &why))?;
+        let got = self.get_whole(via, &name).await;
+        let removed = self.remove(via, &name, 1).await;
+        let got = got.and_then(|got| if got == PROBE { Ok(()) } else { Err(Fault::Damaged) });
+        got.map_err(|why| cannot("got", &why))?;
+        removed.map_err(|why| cannot("deleted", &why))
+    }
+
+    async fn get_whole(&self, via: &Upstreams, name: &str) -> Result<Bytes, Fault> {
+        let mut answer = self.get(via, name, 0).await?;
+        match answer.body.collect(WORDS_BYTES_MAX).await {
+            Ok(Collected::Whole(body)) => Ok(body),
+            Ok(Collected::Begun(_)) => Err(Fault::Damaged),
+            Err(why) => Err(Fault::Unavailable(why.to_string())),
         }
     }
 

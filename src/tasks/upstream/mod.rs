@@ -268,6 +268,21 @@ pub fn credential_header(
     Ok((name, value))
 }
 
+/// Whether an answer to a question about a task says that the credential is of no use. That a task is another account's,
+/// which many say with 403, is no fault of it.
+pub fn refusal_of_credential(status: u16, body: &[u8]) -> Option<Code> {
+    if is_success(status) {
+        return None;
+    }
+    let fault = classify(status, &HeaderMap::new(), body, 0);
+    let is_named = || fault.code.as_deref().and_then(of_code) == Some(UpstreamFaultKind::AuthFailed);
+    match fault.kind {
+        UpstreamFaultKind::OutOfCredit => Some(Code::UpstreamOutOfCredit),
+        UpstreamFaultKind::AuthFailed if status == 401 || is_named() => Some(Code::UpstreamAuthFailed),
+        _ => None,
+    }
+}
+
 /// Whether a refusal is the upstream's own word that it has not taken the task. A gateway between us that gave up says
 /// nothing about what is behind it, and neither does a server that broke down while it was at it.
 fn is_definite(status: u16, body: &[u8]) -> bool {
@@ -338,6 +353,24 @@ fn milliseconds(seconds: &serde_json::Value) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn h2_a_credential_is_refused_where_its_upstream_says_so_and_not_where_a_task_is_anothers() {
+        use Code::{UpstreamAuthFailed, UpstreamOutOfCredit};
+        for (status, body, expected) in [
+            (200, "{}", None),
+            (401, "{}", Some(UpstreamAuthFailed)),
+            (402, "", Some(UpstreamOutOfCredit)),
+            (403, r#"{"error": {"message": "This task belongs to another user."}}"#, None),
+            (403, r#"{"error": {"code": "invalid_api_key"}}"#, Some(UpstreamAuthFailed)),
+            (403, r#"{"code": "Arrearage", "message": "Access denied."}"#, Some(UpstreamOutOfCredit)),
+            (404, r#"{"error": {"message": "no such video"}}"#, None),
+            (429, "{}", None),
+            (500, "{}", None),
+        ] {
+            assert_eq!(refusal_of_credential(status, body.as_bytes()), expected, "{status} {body}");
+        }
+    }
 
     #[test]
     fn c2_what_is_between_platform_and_upstream_is_told_to_no_caller() {
