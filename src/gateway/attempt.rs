@@ -126,7 +126,7 @@ impl Attempting {
             unusable
         })?;
         let place = route.health.begin(candidate.channel, &model.name, now_ns)?;
-        let credential = route.credential(now_ns, may).ok_or(unusable)?;
+        let credential = route.credential(&model.name, now_ns, may).ok_or(unusable)?;
         Ok(Attempting {
             credential,
             multiplier_ppm: candidate.multiplier_ppm,

@@ -144,6 +144,8 @@ struct State {
     filled_until_ns: u64,
     /// By the model as callers name it.
     models: HashMap<Box<str>, Trouble>,
+    /// The same of each credential, where there are several: what an upstream limits, it limits by account.
+    limited: HashMap<Box<str>, Vec<Trouble>>,
     credentials: Vec<Trouble>,
     last_failure: Option<(u64, Code)>,
     /// Address, proxy and sealed credentials that all of this was learnt with.
@@ -211,7 +213,7 @@ pub struct HealthView {
     pub troubles: Vec<TroubleView>,
 }
 
-/// Of one model, or of one credential.
+/// Of one model, of one credential, or of a model with one credential.
 #[derive(Clone, Debug)]
 pub struct TroubleView {
     pub model: Option<Box<str>>,
@@ -248,6 +250,7 @@ impl Health {
         state.proxy.clone_from(&channel.proxy);
         state.sealed.clone_from(&channel.credentials);
         state.models.clear();
+        state.limited.clear();
         state.credentials.clear();
         state.credentials.resize(channel.credentials.len(), Trouble::default());
         self.settle_flag(&state);
@@ -282,14 +285,20 @@ impl Health {
         Ok(Place(Some(Arc::clone(self))))
     }
 
-    /// The credential whose turn it is, of those that do not rest and that `may` be used.
-    pub fn credential(&self, count: usize, now_ns: u64, may: impl Fn(usize) -> bool) -> Option<usize> {
+    /// The credential whose turn it is for a model, of those that do not rest and that `may` be used.
+    pub fn credential(
+        &self,
+        model: &str,
+        count: usize,
+        now_ns: u64,
+        may: impl Fn(usize) -> bool,
+    ) -> Option<usize> {
         if count <= 1 {
             return (count == 1 && may(0)).then_some(0);
         }
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let state = self.state.lock();
-        let rests = |at: usize| state.credentials.get(at).is_some_and(|known| known.rest(now_ns).is_some());
+        let rests = |at: usize| state.rest_with(at, model, now_ns).is_some();
         (0..count).map(|step| (turn % count + step) % count).find(|at| may(*at) && !rests(*at))
     }
 
@@ -314,6 +323,7 @@ impl Health {
         {
             *known = Trouble::default();
         }
+        state.no_longer_limited(model, credential, now_ns);
         self.settle_flag(&state);
     }
 
@@ -328,13 +338,16 @@ impl Health {
             return None;
         }
         state.last_failure = Some((now_ns, fault.code));
-        let known = match reason.is_of_credential() {
-            true => state.credentials.get_mut(fault.credential)?,
+        let count = channel.credentials.len();
+        let known = match reason {
+            _ if reason.is_of_credential() => state.credentials.get_mut(fault.credential)?,
             // Bounded by the models that the channel serves.
-            false if channel.models.contains_key(fault.model) => {
-                state.models.entry(fault.model.into()).or_default()
+            _ if !channel.models.contains_key(fault.model) => return None,
+            RestReason::RateLimited if count > 1 => {
+                let all = state.limited.entry(fault.model.into());
+                all.or_insert_with(|| vec![Trouble::default(); count]).get_mut(fault.credential)?
             }
-            false => return None,
+            _ => state.models.entry(fault.model.into()).or_default(),
         };
         known.failures = known.failures.saturating_add(1);
         let counts = matches!(reason, RestReason::Errors | RestReason::Timeouts);
@@ -355,8 +368,9 @@ impl Health {
 
     /// Keeps the flag and the count of all channels as the state is.
     fn settle_flag(&self, state: &State) {
-        let is_troubled =
-            !state.models.is_empty() || state.credentials.iter().any(|known| known.failures > 0);
+        let is_troubled = !state.models.is_empty()
+            || !state.limited.is_empty()
+            || state.credentials.iter().any(|known| known.failures > 0);
         let was = self.in_trouble.swap(is_troubled, Ordering::Relaxed);
         match (was, is_troubled) {
             (false, true) => drop(self.all_troubled.fetch_add(1, Ordering::Relaxed)),
@@ -376,7 +390,13 @@ impl Health {
         };
         let mut troubles: Vec<_> =
             state.models.iter().map(|(model, known)| view(Some(model), None, known)).collect();
-        troubles.sort_unstable_by(|one, other| one.model.cmp(&other.model));
+        for (model, all) in &state.limited {
+            let limited = all.iter().enumerate().filter(|(_, known)| known.failures > 0);
+            troubles.extend(limited.map(|(at, known)| view(Some(model), Some(at + 1), known)));
+        }
+        troubles.sort_unstable_by(|one, other| {
+            (&one.model, one.credential).cmp(&(&other.model, other.credential))
+        });
         let credentials = state.credentials.iter().enumerate().filter(|(_, known)| known.failures > 0);
         troubles.extend(credentials.map(|(at, known)| view(None, Some(at + 1), known)));
         HealthView {
@@ -396,14 +416,32 @@ impl State {
         is_same && self.sealed == channel.credentials
     }
 
+    /// Why a credential cannot be used for a model now: the longer one of its rests.
+    fn rest_with(&self, credential: usize, model: &str, now_ns: u64) -> Option<Rest> {
+        let limited = self.limited.get(model).and_then(|all| all.get(credential));
+        let known = [self.credentials.get(credential), limited];
+        known.into_iter().flatten().filter_map(|known| known.rest(now_ns)).max_by_key(|rest| rest.left_ns)
+    }
+
+    /// A call with it was answered; one from before its rest says nothing.
+    fn no_longer_limited(&mut self, model: &str, credential: usize, now_ns: u64) {
+        let Some(all) = self.limited.get_mut(model) else { return };
+        if let Some(known) = all.get_mut(credential).filter(|known| known.rest(now_ns).is_none()) {
+            *known = Trouble::default();
+        }
+        if all.iter().all(|known| known.failures == 0) {
+            self.limited.remove(model);
+        }
+    }
+
     fn rest(&self, channel: &Channel, model: &str, now_ns: u64) -> Option<Rest> {
         if let Some(rest) = self.models.get(model).and_then(|known| known.rest(now_ns)) {
             return Some(rest);
         }
         // It rests for all credentials until the first of them works again.
-        let resting = self.credentials.iter().map(|known| known.rest(now_ns));
-        let all: Option<Vec<Rest>> =
-            if self.credentials.iter().all(|known| known.failures == 0) { None } else { resting.collect() };
+        let is_well = self.limited.is_empty() && self.credentials.iter().all(|known| known.failures == 0);
+        let resting = (0..self.credentials.len()).map(|at| self.rest_with(at, model, now_ns));
+        let all: Option<Vec<Rest>> = if is_well { None } else { resting.collect() };
         if let Some(first) = all.and_then(|all| all.into_iter().min_by_key(|rest| rest.left_ns)) {
             return Some(first);
         }

@@ -78,12 +78,14 @@ impl Failing<'_> {
         channels
     }
 
-    /// Whether this call has nothing more to look for at a channel: only where a credential was refused, another one
-    /// may do better, and one alone is tried: where the first two are of no use, the third is hardly better.
+    /// Whether this call has nothing more to look for at a channel: only where a credential was refused or has reached its
+    /// limit, another one may do better, and one alone is tried: where the first two are of no use, the third is hardly better.
     fn is_used_up(&self, channel: &Channel) -> bool {
         let mut tried = self.tried.iter().filter(|attempt| attempt.channel == Some(channel.id)).peekable();
-        let is_refused =
-            |fault: Option<Code>| matches!(fault, Some(Code::UpstreamAuthFailed | Code::UpstreamOutOfCredit));
+        let is_refused = |fault: Option<Code>| {
+            use Code::{UpstreamAuthFailed, UpstreamOutOfCredit, UpstreamRateLimited};
+            matches!(fault, Some(UpstreamAuthFailed | UpstreamOutOfCredit | UpstreamRateLimited))
+        };
         tried.peek().is_some()
             && (tried.clone().count() >= channel.credentials.len().min(ATTEMPTS_OF_CHANNEL_MAX)
                 || !tried.all(|attempt| is_refused(attempt.fault)))

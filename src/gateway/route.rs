@@ -49,9 +49,9 @@ impl Route {
         }
     }
 
-    /// The place of a credential to use now, of those that `may` be.
-    pub fn credential(&self, now_ns: u64, may: impl Fn(usize) -> bool) -> Option<usize> {
-        self.health.credential(self.headers.len(), now_ns, may)
+    /// The place of a credential to use for a model now, of those that `may` be.
+    pub fn credential(&self, model: &str, now_ns: u64, may: impl Fn(usize) -> bool) -> Option<usize> {
+        self.health.credential(model, self.headers.len(), now_ns, may)
     }
 }
 

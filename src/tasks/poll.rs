@@ -93,7 +93,7 @@ impl Tasks {
     }
 
     /// What its upstream says of a task, and whether it may say so because it is asked with another account's key.
-    fn news_of(&self, task: &Task, channel: &Arc<Channel>) -> Result<Option<(News, bool)>, TaskError> {
+    fn news_of(&self, task: &Task, channel: &Channel) -> Result<Option<(News, bool)>, TaskError> {
         let Some(name) = &task.upstream_id else { return Ok(None) };
         let speech = Speech::of(task.wish.kind, channel);
         let Some(question) = speech.ask(task, name) else { return Ok(None) };
@@ -103,11 +103,7 @@ impl Tasks {
     }
 
     /// The channel's keys may have been changed since: which of the others its upstream knows the task under.
-    fn look_under_others(
-        &self,
-        task: &Task,
-        channel: &Arc<Channel>,
-    ) -> Result<Option<(u32, News)>, TaskError> {
+    fn look_under_others(&self, task: &Task, channel: &Channel) -> Result<Option<(u32, News)>, TaskError> {
         let all = u32::try_from(channel.credentials.len()).unwrap_or(u32::MAX);
         for credential in (0..all).filter(|other| *other != task.credential) {
             let asked = Task { credential, ..task.clone() };

@@ -457,12 +457,7 @@ impl Tasks {
         known.ok_or_else(|| TaskError::Channel(format!("{} is gone", task.channel)))
     }
 
-    pub(super) fn ask(
-        &self,
-        task: &Task,
-        channel: &Arc<Channel>,
-        question: Question,
-    ) -> Result<Reply, TaskError> {
+    pub(super) fn ask(&self, task: &Task, channel: &Channel, question: Question) -> Result<Reply, TaskError> {
         let target = target(channel)?;
         let mut headers = self.headers(task, channel)?;
         if let Some(kind) = question.content_type.as_deref() {
@@ -479,9 +474,11 @@ impl Tasks {
     }
 
     /// Calls are not to run into what a question about a task has shown. One that rests already does not rest longer, so
-    /// that calls find out when it is good again, whatever its upstream says of tasks.
-    fn tell_refused(&self, task: &Task, channel: &Arc<Channel>, code: Code) {
-        let (health, now_ns) = (self.channels.of(channel), self.clock.mono_ns());
+    /// that calls find out when it is good again, whatever its upstream says of tasks. `channel`: as it was asked; what was
+    /// refused with credentials that were changed meanwhile says nothing of the new ones.
+    fn tell_refused(&self, task: &Task, channel: &Channel, code: Code) {
+        let Ok(now) = self.channel(task) else { return };
+        let (health, now_ns) = (self.channels.of(&now), self.clock.mono_ns());
         let credential = credential_of(task, channel.credentials.len());
         if health.rests_with(credential, now_ns) {
             return;

@@ -145,6 +145,38 @@ fn h2_refused_credentials_leave_room_for_another_channel() {
     tries(0);
 }
 
+/// One account of several has reached its limit: the others serve, in the same call and in those that follow.
+#[test]
+fn h2_a_credential_at_its_limit_leaves_the_others_to_serve() {
+    let demo = Demo::start();
+    alone(&demo);
+    let url = upstream(|credential| match credential {
+        "sk-b" => (200, String::new(), GOOD),
+        _ => (429, "retry-after: 60\r\n".to_owned(), "{}"),
+    });
+    let id = channel(&demo, &url, &json!({"credentials": ["sk-a", "sk-b"]}));
+    let account = demo.account("anna", "10");
+    let key = demo.key_of(&account, json!([]));
+    let mut tried = Vec::new();
+    for _ in 0..4 {
+        let reply = demo.ask(&ask(&key));
+        reply.ok();
+        tried.push(demo.row(reply.head.request_id())["attempts"].as_array().unwrap().len());
+    }
+    assert_eq!(tried.iter().sum::<usize>(), 5, "it was found out once: {tried:?}");
+    let health = demo.admin("/api/channels/health");
+    let own = health["data"].as_array().unwrap().iter().find(|row| row["channel"] == id).unwrap();
+    let trouble = &own["troubles"][0];
+    assert_eq!(
+        (&trouble["model"], &trouble["credential"], &trouble["reason"]),
+        (&json!(MODEL), &json!(1), &json!("rate_limited"))
+    );
+    // All of them: the channel rests, and says until when.
+    change(&demo, &id, &json!({"credentials": ["sk-a", "sk-c"]}));
+    assert_eq!(told(&demo.ask(&ask(&key))), ("upstream_rate_limited".to_owned(), Some(60)));
+    assert_eq!(told(&demo.ask(&ask(&key))).0, "channel_cooling_down");
+}
+
 /// A call that was under way with the old credential is refused after the new one was put in: the new one goes on.
 #[test]
 fn h2_a_late_refusal_is_of_the_old_credential() {

@@ -190,7 +190,7 @@ pub(super) static CHANNEL_HEALTH: Shape = Shape {
             "troubles",
             Kind::List(&Kind::Any),
             Required,
-            "model or credential (its number), failures in a row, reason and until if it rests"
+            "model, credential (its number) or both, failures in a row, reason and until if it rests"
         ),
         field!(
             "credit",

@@ -111,7 +111,8 @@ fn rests_text(row: &mut Value) {
     let resting = troubles.iter().filter(|trouble| trouble["until"].is_string());
     let texts = resting.map(|trouble| {
         let what = match (trouble["model"].as_str(), trouble["credential"].as_u64()) {
-            (Some(model), _) => model.to_owned(),
+            (Some(model), None) => model.to_owned(),
+            (Some(model), Some(number)) => format!("{model} with credential {number}"),
             (None, number) => format!("credential {}", number.unwrap_or(0)),
         };
         let [reason, until] = ["reason", "until"].map(|name| trouble[name].as_str().unwrap_or(""));

@@ -107,6 +107,34 @@ fn h2_an_upstream_that_asks_for_a_second_rests_for_a_second_at_first() {
     assert_eq!(scene.rest(at), Some((RestReason::RateLimited, 1)), "a success makes everything good");
 }
 
+/// H2: a credential that has reached its limit for a model is left out for that model; the others go on, and when all have,
+/// the first that may be used again ends the rest.
+#[test]
+fn h2_a_limit_is_of_the_credential_that_has_reached_it() {
+    let scene = Scene::new(serde_json::json!({"credentials": ["a", "b"]}));
+    let limited = |credential, asked_s| {
+        let retry_after = Some(Duration::from_secs(asked_s));
+        let fault = Fault { retry_after, ..fault(Code::UpstreamRateLimited, credential) };
+        assert_eq!(scene.health().failed(&scene.channel, &fault, 0), None, "nobody has to see to it");
+    };
+    let used = |model, at: u64| scene.health().credential(model, 2, at * SECOND, |_| true);
+    limited(0, 30);
+    assert_eq!(scene.rest(0), None);
+    assert_eq!([used("m", 0), used("m", 0)], [Some(1), Some(1)]);
+    assert_ne!(used("other", 0), used("other", 0), "of another model they take turns");
+    limited(1, 20);
+    assert_eq!((scene.rest(0), used("m", 0)), (Some((RestReason::RateLimited, 20)), None));
+    assert_eq!(scene.health().rest(&scene.channel, "other", 0), None);
+    let seen: Vec<_> = scene.health().view(0).troubles.into_iter().map(|known| known.credential).collect();
+    assert_eq!(seen, [Some(1), Some(2)]);
+    assert_eq!((scene.rest(20), used("m", 20)), (None, Some(1)));
+    scene.health().answered("m", 0, 20 * SECOND);
+    assert_eq!(used("m", 20), Some(1), "a call from before does not end it");
+    scene.health().answered("m", 1, 20 * SECOND);
+    scene.health().answered("m", 0, 31 * SECOND);
+    assert!(scene.all.is_quiet());
+}
+
 /// H2: what an upstream asks for makes a rest longer, never shorter than the least.
 #[test]
 fn h2_no_upstream_shortens_a_rest() {
@@ -166,11 +194,11 @@ fn s31_a_credential_without_credit_is_told_once_and_left_out() {
     assert_eq!((told.reason, told.credential, told.rest_ns), (RestReason::OutOfCredit, 1, 60 * SECOND));
     assert_eq!(scene.fail(Code::UpstreamOutOfCredit, 1), None);
     assert_eq!(scene.rest(1), None, "the other credential works");
-    let used: Vec<_> = (0..4).map(|_| scene.health().credential(2, SECOND, |_| true)).collect();
+    let used: Vec<_> = (0..4).map(|_| scene.health().credential("m", 2, SECOND, |_| true)).collect();
     assert_eq!(used, [Some(1); 4]);
     scene.health().failed(&scene.channel, &fault(Code::UpstreamAuthFailed, 1), 5 * SECOND).unwrap();
     assert_eq!(scene.rest(5), Some((RestReason::OutOfCredit, 56)), "until the first of them ends its rest");
-    assert_eq!(scene.health().credential(2, 5 * SECOND, |_| true), None);
+    assert_eq!(scene.health().credential("m", 2, 5 * SECOND, |_| true), None);
     // Who puts a new credential in need not wait.
     let changed = channel(serde_json::json!({"credentials": ["c"]}));
     assert_eq!(scene.all.of(&changed).rest(&changed, "m", 6 * SECOND), None);
@@ -180,7 +208,7 @@ fn s31_a_credential_without_credit_is_told_once_and_left_out() {
 #[test]
 fn credentials_take_turns() {
     let scene = Scene::new(serde_json::json!({"credentials": ["a", "b", "c"]}));
-    let used: Vec<_> = (0..6).filter_map(|_| scene.health().credential(3, 0, |_| true)).collect();
+    let used: Vec<_> = (0..6).filter_map(|_| scene.health().credential("m", 3, 0, |_| true)).collect();
     assert_eq!(used, [0, 1, 2, 0, 1, 2]);
 }
 
