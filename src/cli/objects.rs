@@ -474,16 +474,16 @@ pub fn groups(context: &mut Context, command: Groups) -> Done {
         Groups::List => GROUP.list(context, "limit=1000"),
         Groups::Show { group } => GROUP.show(context, &group),
         Groups::Create { name, fields } => {
-            let mut body = fields.body()?;
-            body.insert("name".into(), name.into());
             let client = context.client()?;
+            let mut body = fields.body(|group| GROUP.id(&client, group))?;
+            body.insert("name".into(), name.into());
             GROUP.create(context, &client, body)
         }
         Groups::Edit { group, name, if_version, fields } => {
-            let mut body = fields.body()?;
+            let client = context.client()?;
+            let mut body = fields.body(|group| GROUP.id(&client, group))?;
             args::put(&mut body, "name", name);
             args::put(&mut body, "version", if_version);
-            let client = context.client()?;
             GROUP.edit(context, &client, &group, body)
         }
     }

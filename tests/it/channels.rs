@@ -380,6 +380,46 @@ fn h2_a_channel_can_be_tried_out() {
     assert!(table.contains("healthy") && table.contains("simulated failures"), "{table}");
 }
 
+/// A channel of every provider, of some groups and of a task API is made and changed by commands alone; what a proxy is at
+/// fault for is told of the proxy.
+#[test]
+fn h2_channels_of_every_kind_are_set_up_by_commands() {
+    let demo = Demo::start();
+    let folder = tempfile::tempdir().unwrap();
+    let run = |args: &str, expected: i32| {
+        let mut command = demo.command(&["--json"]);
+        command.args(args.split_whitespace()).env("OWN_KEY", "sk-own");
+        let ran = command.output().unwrap();
+        assert_eq!(ran.status.code(), Some(expected), "{args}: {}", String::from_utf8_lossy(&ran.stderr));
+        serde_json::from_slice::<Value>(&ran.stdout).unwrap_or_default()
+    };
+    let base = "--base-url http://127.0.0.1:9/v1 --credential-env OWN_KEY --model gpt-5-mini";
+    for provider in ["openai", "deepseek", "anthropic", "gemini"] {
+        let made = run(&format!("channels create --name of-{provider} --provider {provider} {base}"), 0);
+        assert_eq!(made["provider"], provider);
+    }
+    run("groups create cheap", 0);
+    let dear = run("groups create dear --fallback cheap", 0);
+    let cheap = run("groups show cheap", 0)["id"].clone();
+    assert_eq!(dear["fallback"], json!([cheap]));
+    assert_eq!(run("channels edit of-openai --group cheap", 0)["groups"], json!([cheap]));
+    assert_eq!(run("channels edit of-openai --all-groups", 0)["groups"], json!([]));
+    let file = folder.path().join("api.json");
+    let api = json!({"video": {
+        "submit": {"path": "/tasks", "body": {"text": "{prompt}", "length": "{seconds}"}}, "id": "/id",
+        "poll": {"path": "/tasks/{id}"}, "state": "/state", "states": {"DONE": "succeeded", "BAD": "failed"},
+        "results": ["/url"],
+    }});
+    let with_file = format!("channels edit of-openai --task-api {}", file.display());
+    run(&with_file, 2);
+    std::fs::write(&file, api.to_string()).unwrap();
+    assert_eq!(run(&with_file, 0)["task_api"]["video"]["id"], "/id");
+    assert_eq!(run("channels edit of-openai --task-api none", 0)["task_api"], Value::Null);
+    run("channels edit of-openai --proxy http://127.0.0.1:1", 0);
+    let tested = run("channels test of-openai", 1);
+    assert!(tested["text"].as_str().unwrap().contains("its proxy was not reached"), "{tested:#}");
+}
+
 /// A file of models, prices and channels: all of it or nothing, with the line and the reason of each fault.
 #[test]
 fn h2_a_file_is_imported_whole_or_not_at_all() {

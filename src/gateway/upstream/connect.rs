@@ -58,8 +58,11 @@ pub(super) async fn connect(
             {
                 return Err(failed(not_public()));
             }
+            let of_proxy = |why: io::Error| {
+                failed(io::Error::new(why.kind(), format!("its proxy was not reached: {why}")))
+            };
             let mut tcp =
-                connect_tcp(&proxy.address, proxy.port, limit, public_only).await.map_err(failed)?;
+                connect_tcp(&proxy.address, proxy.port, limit, public_only).await.map_err(of_proxy)?;
             tunnel(&mut tcp, origin).await.map_err(failed)?;
             tcp
         }

@@ -43,7 +43,7 @@ pub struct GroupFields {
     /// The group has every model that its channels serve.
     #[arg(long, conflicts_with = "models")]
     all_models: bool,
-    /// A group, by id, whose channels serve where none of its own can; replaces all, in this order.
+    /// A group, by id or name, whose channels serve where none of its own can; replaces all, in this order.
     #[arg(long = "fallback", value_name = "GROUP")]
     fallback: Vec<String>,
     /// No group stands in for it.
@@ -54,14 +54,15 @@ pub struct GroupFields {
 }
 
 impl GroupFields {
-    pub fn body(self) -> Result<Body, Failure> {
+    pub fn body(self, group: impl Fn(&str) -> Result<String, Failure>) -> Result<Body, Failure> {
         let mut body = Body::new();
         put(&mut body, "multiplier", self.multiplier);
         if self.all_models || !self.models.is_empty() {
             put(&mut body, "models", Some(self.models));
         }
         if self.no_fallback || !self.fallback.is_empty() {
-            put(&mut body, "fallback", Some(self.fallback));
+            let ids = self.fallback.iter().map(|text| group(text)).collect::<Result<Vec<_>, _>>()?;
+            put(&mut body, "fallback", Some(ids));
         }
         self.limits.put(&mut body)?;
         Ok(body)
