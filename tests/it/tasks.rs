@@ -1,10 +1,12 @@
 //! Image and video tasks whose money always resolves: charged once at success, given back else, whoever asks or not.
 
 use serde_json::{Value, json};
+use tallygate::catalogue::Language;
+use tallygate::tasks::Verdict;
 
 use crate::on_both_backends;
 use crate::support::backend::Backend;
-use crate::support::demo::wait_until;
+use crate::support::demo::{nano, wait_until};
 use crate::support::http::Ask;
 use crate::support::studio::Studio;
 
@@ -20,6 +22,7 @@ on_both_backends!(
     g2_a_task_ends_at_its_deadline,
     g2_a_cancelled_task_is_given_back,
     g2_a_task_whose_answer_was_lost_is_found_again,
+    g3_a_task_that_ends_while_its_records_are_read_agrees_with_itself,
     g4_a_task_beyond_the_cap_must_be_confirmed,
     b3_a_charge_is_refunded_by_the_name_of_its_task,
 );
@@ -71,6 +74,19 @@ fn s7_a_task_that_nobody_asks_about_is_made_and_charged(backend: Backend) {
     studio.clock.advance_ms(25 * HOUR_MS.unsigned_abs());
     let gone = studio.ask(&Ask::get(format!("/v1/videos/{id}/content")).bearer(&studio.key));
     assert_eq!((gone.head.status, &gone.json()["error"]["code"]), (410, &json!("task_result_gone")));
+}
+
+/// What was read of the task before it ended is read again, and nobody is sent to support.
+fn g3_a_task_that_ends_while_its_records_are_read_agrees_with_itself(backend: Backend) {
+    let studio = Studio::open(backend, "1");
+    let id = studio.submit("demo-video", "a cat", 4);
+    let tasks = &studio.app().tasks;
+    let before = tasks.get(id.parse().unwrap()).unwrap();
+    for _ in 0..2 {
+        studio.poll_after(2_000);
+    }
+    let charged = tasks.charged(&before, "USD", Language::En).unwrap();
+    assert_eq!((charged.verdict, charged.charged.0), (Verdict::Charged, nano(&json!("0.4"))), "{charged:#?}");
 }
 
 fn s6_a_failed_task_is_given_back_and_says_so(backend: Backend) {
