@@ -213,11 +213,18 @@ impl Exchange {
     pub(super) async fn attempt(&mut self) -> Tried {
         let worker = Rc::clone(&self.worker);
         let interrupted = worker.gateway.interrupted(self.key());
-        tokio::select! {
+        let mut tried = tokio::select! {
             biased;
             tried = self.send() => tried,
             why = interrupted => Tried::Interrupted(why),
+        };
+        if let Tried::Failed(Failure { text, .. }) = &mut tried {
+            self.attempt.route.hide_credential(self.attempt.credential, text);
         }
+        if let Tried::Closed(closed) = &mut tried {
+            self.attempt.route.hide_credential(self.attempt.credential, &mut closed.failure.text);
+        }
+        tried
     }
 
     async fn send(&mut self) -> Tried {

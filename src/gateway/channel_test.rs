@@ -120,7 +120,10 @@ async fn ask(
     };
     let (status, upstream_request) = (answer.status.as_u16(), attempt::upstream_request(&answer));
     match fault(app, route, order, &mut answer).await {
-        Some(failure) => failed(Some(status), upstream_request, failure),
+        Some(mut failure) => {
+            route.hide_credential(credential, &mut failure.text);
+            failed(Some(status), upstream_request, failure)
+        }
         None => Tested { status: Some(status), latency_ms: 0, fault: None, text: None, upstream_request },
     }
 }

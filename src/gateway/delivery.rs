@@ -197,7 +197,11 @@ impl Delivery {
         match speech.taken(&self.task, answer.status.as_u16(), &headers, &body, now_ms) {
             Taken::Yes { id, news } => Sent::Taken { name: id, news },
             Taken::Made(made) => Sent::Made { made, body },
-            Taken::No(fault) => Sent::Refused(fault.into()),
+            Taken::No(fault) => {
+                let mut failure = Failure::from(fault);
+                self.attempt.route.hide_credential(self.attempt.credential, &mut failure.text);
+                Sent::Refused(failure)
+            }
             Taken::Unclear(kind, text) => Sent::Unclear(Failure::unclear(code_of(kind), text)),
         }
     }

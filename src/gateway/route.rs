@@ -29,12 +29,24 @@ pub struct Route {
     headers: Vec<Headers>,
 }
 
+/// What is shorter is no secret, and may be part of a word.
+const SECRET_BYTES_MIN: usize = 6;
+
 type Headers = Vec<(HeaderName, HeaderValue)>;
 
 impl Route {
     /// Sent with every call that uses this credential: the credential itself and the content type.
     pub fn headers(&self, credential: usize) -> &[(HeaderName, HeaderValue)] {
         self.headers.get(credential).map_or(&[], Vec::as_slice)
+    }
+
+    /// Takes the credential out of words of the upstream, which may quote it: they are kept with the call, and shown.
+    pub fn hide_credential(&self, credential: usize, words: &mut Box<str>) {
+        let value = self.headers(credential).first().and_then(|(_, value)| value.to_str().ok());
+        let secret = value.map(|value| value.strip_prefix("Bearer ").unwrap_or(value)).unwrap_or_default();
+        if secret.len() >= SECRET_BYTES_MIN && words.contains(secret) {
+            *words = words.replace(secret, "[hidden]").into();
+        }
     }
 
     /// What the upstream is asked in for a call. OpenAI's has two formats of chat: a model that has both is asked in

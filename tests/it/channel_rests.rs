@@ -145,6 +145,29 @@ fn h2_refused_credentials_leave_room_for_another_channel() {
     tries(0);
 }
 
+/// Whatever an upstream quotes: a credential is in no row, no test and no answer.
+#[test]
+fn h2_an_upstream_that_quotes_its_credential_shows_it_to_nobody() {
+    const QUOTE: &str = r#"{"error":{"message":"Incorrect API key provided: sk-very-secret (400)"}}"#;
+    let demo = Demo::start();
+    alone(&demo);
+    let account = demo.account("anna", "10");
+    let key = demo.key_of(&account, json!([]));
+    for status in [400, 401, 500] {
+        let url = upstream(move |_| (status, String::new(), QUOTE));
+        let more = json!({"name": format!("quotes {status}"), "credential": "sk-very-secret"});
+        let id = channel(&demo, &url, &more);
+        let reply = demo.ask(&ask(&key));
+        let row = demo.row(reply.head.request_id());
+        let tested = demo.admin_post(&format!("/api/channels/{id}/test"), &json!({}));
+        for told in [reply.text(), row.to_string(), tested.to_string()] {
+            assert!(!told.contains("sk-very-secret"), "{status}: {told}");
+        }
+        assert!(row["upstream_error"].as_str().unwrap().contains("provided: [hidden] (400)"), "{row:#}");
+        change(&demo, &id, &json!({"status": "disabled"}));
+    }
+}
+
 /// One account of several has reached its limit: the others serve, in the same call and in those that follow.
 #[test]
 fn h2_a_credential_at_its_limit_leaves_the_others_to_serve() {

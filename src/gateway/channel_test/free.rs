@@ -46,7 +46,8 @@ pub(super) async fn ask(
     }
     if !answer.status.is_success() {
         let now_s = app.clock.now_ms() / 1_000;
-        let failure = attempt::read_error(&mut answer, route.format, PATIENCE, now_s).await;
+        let mut failure = attempt::read_error(&mut answer, route.format, PATIENCE, now_s).await;
+        route.hide_credential(credential, &mut failure.text);
         return Ok(failed(Some(status), request, failure));
     }
     let body = match answer.body.collect(ANSWER_BYTES_MAX).await {
