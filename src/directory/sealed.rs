@@ -72,8 +72,19 @@ impl Directory {
         if credentials.is_empty() || credentials.len() > CREDENTIALS_MAX {
             return Err(DirectoryError::invalid("credentials", "must be from 1 to 32"));
         }
-        let seal = |credential| self.seal_for(&sealing_purpose(id), "credential", credential);
-        credentials.iter().map(seal).collect()
+        let seal = |(at, credential): (usize, &Secret)| {
+            let field =
+                if credentials.len() == 1 { "credential".to_owned() } else { format!("credentials[{at}]") };
+            // An empty one is a variable that holds nothing: every call would be refused.
+            if credential.expose().is_empty() {
+                return Err(DirectoryError::invalid(&field, "must not be empty"));
+            }
+            if credentials.iter().take(at).any(|other| other.expose() == credential.expose()) {
+                return Err(DirectoryError::invalid(&field, "stands twice"));
+            }
+            self.seal_for(&sealing_purpose(id), &field, credential)
+        };
+        credentials.iter().enumerate().map(seal).collect()
     }
 
     pub(super) fn seal_webhook_secret(

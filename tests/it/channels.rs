@@ -415,6 +415,18 @@ fn h2_channels_of_every_kind_are_set_up_by_commands() {
     std::fs::write(&file, api.to_string()).unwrap();
     assert_eq!(run(&with_file, 0)["task_api"]["video"]["id"], "/id");
     assert_eq!(run("channels edit of-openai --task-api none", 0)["task_api"], Value::Null);
+    // A variable that holds nothing is no key, and one key is not two.
+    let path = "/api/channels";
+    for (credentials, field) in [
+        (json!(["sk-a", ""]), "credentials[1]"),
+        (json!(["sk-a", "sk-a"]), "credentials[1]"),
+        (json!([""]), "credential"),
+    ] {
+        let body = json!({"name": "empty", "base_url": "http://127.0.0.1:9/v1", "credentials": credentials,
+            "models": {MODEL: MODEL}});
+        let bad = demo.ask(&Ask::post(path, &body).bearer(&demo.admin_token()));
+        assert_eq!((bad.head.status, &bad.json()["error"]["param"]), (400, &json!(field)));
+    }
     run("channels edit of-openai --proxy http://127.0.0.1:1", 0);
     let tested = run("channels test of-openai", 1);
     assert!(tested["text"].as_str().unwrap().contains("its proxy was not reached"), "{tested:#}");
