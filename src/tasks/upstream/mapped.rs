@@ -3,19 +3,22 @@
 //! Promises: what a caller asks for and the document has no place for is refused by its name, never dropped; words that
 //! the document does not know say nothing about a task.
 
-use http::{HeaderName, HeaderValue, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use ledger::Nano;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::super::results::Made;
 use super::{Failure, News, Product, Question, Submission, Taken, Task, Unfit, cut, failed, is_name};
 use crate::directory::task_api::{Asked, AskedMethod, MappedState, Piece, TaskMapping, pieces};
+use crate::gateway::provider::openai::{UpstreamFault, UpstreamFaultKind, classify, of_code};
 use crate::gateway::request::TaskWish;
 
 /// Pictures of one task.
 const RESULTS_MAX: usize = 128;
 /// Longest address of a result, in bytes.
 const ADDRESS_BYTES_MAX: usize = 4_096;
+/// What stands where the reason of a failure would, and is none.
+const FINE: [&str; 5] = ["", "0", "200", "ok", "success"];
 /// Fields of a caller that say nothing about what is to be made.
 const IDLE_FIELDS: [&str; 3] = ["user", "response_format", "metadata"];
 
@@ -55,7 +58,7 @@ fn heads(path: &str, field: &str) -> bool {
 
 pub fn taken(mapping: &TaskMapping, task: &Task, answer: &Value, now_ms: i64) -> Taken {
     match text_at(answer, &mapping.id).filter(|id| is_name(id)) {
-        None => Taken::odd("the answer names no task"),
+        None => refusal(mapping, answer).map_or_else(|| Taken::odd("the answer names no task"), Taken::No),
         Some(id) => {
             let news = match answer.pointer(&mapping.state) {
                 Some(_) => news(mapping, task, answer, now_ms),
@@ -64,6 +67,25 @@ pub fn taken(mapping: &TaskMapping, task: &Task, answer: &Value, now_ms: i64) ->
             Taken::Yes { id: id.into(), news }
         }
     }
+}
+
+/// Many answer with 200 whatever comes, and say in a field of the answer why they have not taken it: then there is such a
+/// word, and no name.
+fn refusal(mapping: &TaskMapping, answer: &Value) -> Option<UpstreamFault> {
+    let said = |place: Option<&str>| place.and_then(|place| text_at(answer, place));
+    let has_name = said(Some(&mapping.id)).is_some_and(|id| !id.is_empty());
+    let code =
+        said(mapping.failure_code.as_deref()).filter(|code| !FINE.contains(&&*code.to_ascii_lowercase()));
+    let code = code.filter(|_| !has_name)?;
+    let text = said(mapping.failure_message.as_deref()).unwrap_or_default();
+    let words = json!({"error": {"code": code, "message": text}}).to_string();
+    let fault = classify(400, &HeaderMap::new(), words.as_bytes(), 0);
+    // What these words mean nobody knows but for the known ones: they may be about the request or about anything else.
+    let kind = match fault.kind {
+        UpstreamFaultKind::Rejected => UpstreamFaultKind::Error,
+        known => known,
+    };
+    Some(UpstreamFault { kind: of_code(&code).unwrap_or(kind), status: 200, ..fault })
 }
 
 pub fn ask(mapping: &TaskMapping, task: &Task, id: &str) -> Question {
@@ -263,7 +285,6 @@ fn question(asked: &Asked, unsaid: AskedMethod, values: &Values<'_>) -> Question
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use serde_json::json;
 
     use super::*;
     use crate::gateway::facts::Endpoint;
@@ -327,6 +348,39 @@ mod tests {
             let mut more = whole.clone();
             more[field] = value;
             assert_eq!(submitted(&more).unwrap_err(), Unfit::new(field));
+        }
+    }
+
+    /// An answer with 200 that says why no task was made was not taken, for certain; one that only lacks the name may be.
+    #[test]
+    fn h2_a_refusal_that_comes_with_200_is_one() {
+        use UpstreamFaultKind::{AuthFailed, Error, OutOfCredit, RateLimited};
+        let wish =
+            TaskWish::read(Endpoint::Images, None, &r#"{"model": "m", "prompt": "a"}"#.into()).unwrap();
+        let mut mapping = mapping();
+        mapping.failure_code = Some("/base/code".into());
+        mapping.failure_message = Some("/base/text".into());
+        let told = |answer: Value| taken(&mapping, &sample(&wish), &answer, 0);
+        let refused =
+            |code: Value, text: &str| json!({"job": {"id": ""}, "base": {"code": code, "text": text}});
+        for (answer, kind) in [
+            (refused(json!(1008), "insufficient balance"), OutOfCredit),
+            (refused(json!("InsufficientBalance"), ""), OutOfCredit),
+            (refused(json!("invalid_api_key"), "no"), AuthFailed),
+            (refused(json!("rate_limit_exceeded"), "no"), RateLimited),
+            (refused(json!(1026), "the prompt is not allowed"), Error),
+            (json!({"base": {"code": "E7"}}), Error),
+        ] {
+            let Taken::No(fault) = told(answer.clone()) else { panic!("{answer}") };
+            assert_eq!((fault.kind, fault.status), (kind, 200), "{answer}");
+        }
+        for odd in [
+            refused(json!(0), "success"),
+            json!({"job": {"id": "a/b"}, "base": {"code": "E7"}}),
+            json!({"job": {}}),
+            json!({}),
+        ] {
+            assert!(matches!(told(odd.clone()), Taken::Unclear(..)), "{odd}");
         }
     }
 
