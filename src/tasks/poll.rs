@@ -6,12 +6,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
+use hashbrown::HashSet;
+use parking_lot::Mutex;
+
 use super::error::TaskError;
 use super::service::Tasks;
 use super::task::{CHANNEL_GONE, Failure, LOST_THERE, Task, TaskState};
 use super::upstream::{Found, News, Speech};
 use crate::directory::Channel;
-use crate::id::TaskId;
+use crate::id::{ChannelId, TaskId};
 
 /// Tasks that are looked at in one go, so many of them at a time.
 const BATCH: u32 = 128;
@@ -19,16 +22,30 @@ const AT_A_TIME: usize = 8;
 /// How often the poller looks for tasks that are due, at the most.
 const TICK: Duration = Duration::from_millis(500);
 
+/// Channels whose upstream was silent, or not there, in this round.
+#[derive(Default)]
+struct Unreached(Mutex<HashSet<ChannelId>>);
+
+impl Unreached {
+    fn has(&self, channel: ChannelId) -> bool {
+        self.0.lock().contains(&channel)
+    }
+
+    fn note(&self, channel: ChannelId) {
+        self.0.lock().insert(channel);
+    }
+}
+
 impl Tasks {
     /// Looks at every task that is due. Answers how many there were.
     pub fn poll_due(&self) -> Result<usize, TaskError> {
         let now_ms = self.clock.now_ms();
         self.results.sweep(now_ms)?;
         let due = self.store.due(now_ms, BATCH)?;
-        let next = AtomicUsize::new(0);
+        let (next, unreached) = (AtomicUsize::new(0), Unreached::default());
         let look = || {
             while let Some(task) = due.get(next.fetch_add(1, Ordering::Relaxed)) {
-                if let Err(why) = self.look_at(task.clone()) {
+                if let Err(why) = self.look_at(task.clone(), &unreached) {
                     tracing::warn!(task = %task.id, %why, "a task could not be brought forward");
                 }
             }
@@ -43,7 +60,7 @@ impl Tasks {
         Ok(due.len())
     }
 
-    fn look_at(&self, mut task: Task) -> Result<Task, TaskError> {
+    fn look_at(&self, mut task: Task, unreached: &Unreached) -> Result<Task, TaskError> {
         if task.is_unsettled() {
             return self.follow(task);
         }
@@ -55,9 +72,14 @@ impl Tasks {
             return Ok(task);
         }
         let asked = match task.upstream_id {
+            // The others are not to wait for it task after task.
+            _ if unreached.has(task.channel) => Ok(task.clone()),
             Some(_) => self.ask_about(task.clone()),
             None => self.look_for(task.clone()),
         };
+        if let Err(TaskError::Http(_)) = &asked {
+            unreached.note(task.channel);
+        }
         match asked {
             Ok(task) if task.state.is_final() => Ok(task),
             Ok(task) => self.look_later(task),

@@ -1,6 +1,10 @@
 //! Tasks whose first channel does not take them: they go to the next one, unless the first may have them; every attempt
 //! is on the task, the log and the receipt, with what it costs the platform.
 
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use serde_json::{Value, json};
 
 use crate::on_both_backends;
@@ -12,6 +16,7 @@ on_both_backends!(
     h2_a_task_goes_on_to_the_next_channel,
     h2_a_task_that_may_have_been_taken_goes_nowhere_else,
     h2_a_task_that_is_wrong_is_wrong_everywhere,
+    s7_an_upstream_that_is_down_does_not_keep_others_waiting,
     h2_a_credential_that_is_refused_when_a_task_is_asked_about_rests,
     s6_a_task_is_not_lost_when_its_channel_changes,
     s11_a_task_is_charged_by_the_group_that_took_it,
@@ -72,6 +77,37 @@ fn h2_a_task_that_may_have_been_taken_goes_nowhere_else(backend: Backend) {
         studio.poll_after(60_000);
     }
     assert_eq!((studio.told(&id)[0].as_str(), studio.bill().len()), ("succeeded", 1));
+}
+
+/// Of a channel whose upstream does not answer a few tasks are asked about in a round, and not one after the other.
+fn s7_an_upstream_that_is_down_does_not_keep_others_waiting(backend: Backend) {
+    let studio = Studio::open(backend, "100");
+    let down = studio.channel_before("demo-video", json!({}));
+    let on_down: Vec<_> =
+        (0..40).map(|number| studio.submit("demo-video", &format!("cat {number}"), 1)).collect();
+    let other = studio.submit("demo-video-fail", "a dog", 1);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/v1", listener.local_addr().unwrap());
+    let (asked, times) = (Arc::new(AtomicUsize::new(0)), 30_000);
+    let count = Arc::clone(&asked);
+    std::thread::spawn(move || {
+        for _connection in listener.incoming() {
+            count.fetch_add(1, Ordering::SeqCst);
+        }
+    });
+    studio.patch(&format!("/api/channels/{down}"), &json!({"base_url": url})).ok();
+    studio.poll_after(times);
+    let asked_once = asked.load(Ordering::SeqCst);
+    assert!((1..=16).contains(&asked_once), "{asked_once} of 40");
+    studio.poll_after(times);
+    assert_eq!(studio.told(&other)[0], "failed");
+    // None of them is lost.
+    let back = json!({"base_url": studio.upstream_url()});
+    studio.patch(&format!("/api/channels/{down}"), &back).ok();
+    for _ in 0..3 {
+        studio.poll_after(times);
+    }
+    assert!(on_down.iter().all(|id| studio.told(id)[0] == "succeeded"));
 }
 
 /// Calls do not run into what a question about a task has shown, operators are told, and the task goes on when the
