@@ -1,9 +1,13 @@
 //! Edits of a body by splicing: what is not edited stays byte for byte.
 
 use bytes::{Bytes, BytesMut};
+use memchr::memmem;
+use serde::Deserialize;
+use serde_json::value::RawValue;
 
+use super::json::span;
 use super::responses::ENCRYPTED;
-use super::{CapField, CapSpan, ModelRequest, OptionsSpan, Span};
+use super::{CapField, CapSpan, Endpoint, ModelRequest, OptionsSpan, Span};
 
 /// What to change before a body goes upstream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -15,6 +19,8 @@ pub struct Edits<'a> {
     pub output_cap: Option<(CapField, u32)>,
     /// The upstream knows the cap by that name alone, and passes over any other.
     pub sole_cap_name: bool,
+    /// The upstream knows no messages of a developer, but those of the system.
+    pub sole_system_role: bool,
     /// Ask for the usage event of a stream.
     pub include_usage: bool,
 }
@@ -61,6 +67,9 @@ fn plan(request: &ModelRequest, body: &[u8], edits: &Edits<'_>) -> Vec<Splice> {
         if edits.sole_cap_name && field == CapField::MaxTokens {
             plan_cap_name(request, body, cap, &mut splices);
         }
+    }
+    if edits.sole_system_role && request.endpoint == Endpoint::ChatCompletions {
+        plan_roles(body, &mut splices);
     }
     if edits.include_usage && !request.include_usage_asked {
         match &spans.stream_options {
@@ -173,6 +182,34 @@ fn plan_cap_name(request: &ModelRequest, body: &[u8], cap: u32, splices: &mut Ve
         None => {
             let name = name_before(body, at.start);
             splices.extend(name.map(|at| Splice { at, with: "\"max_tokens\"".into() }));
+        }
+    }
+}
+
+/// What a developer says, the system says. Nothing is read again of a text that has no such word.
+fn plan_roles(body: &[u8], splices: &mut Vec<Splice>) {
+    #[derive(Deserialize)]
+    struct Top<'a> {
+        #[serde(borrow)]
+        messages: Vec<&'a RawValue>,
+    }
+    #[derive(Deserialize)]
+    struct Message<'a> {
+        #[serde(borrow)]
+        role: &'a RawValue,
+    }
+    const DEVELOPER: &str = "\"developer\"";
+    if memmem::find(body, DEVELOPER.as_bytes()).is_none() {
+        return;
+    }
+    let Ok(text) = std::str::from_utf8(body) else { return };
+    let Ok(Top { messages }) = serde_json::from_str(text) else { return };
+    for message in messages {
+        if let Ok(Message { role }) = serde_json::from_str(message.get())
+            && role.get() == DEVELOPER
+            && let Some(at) = span(text, role.get())
+        {
+            splices.push(Splice { at, with: "\"system\"".into() });
         }
     }
 }

@@ -29,6 +29,22 @@ fn a_plain_request_says_what_a_decision_needs() {
     assert_eq!(request.parts, Default::default());
 }
 
+/// H1: DeepSeek knows no developer; the same words are the system's there, and nothing else of the body changes.
+#[test]
+fn h1_a_developers_message_is_the_systems_where_no_developer_is_known() {
+    let body = |role: &str| {
+        format!(
+            r#"{{"model":"m","messages":[{{ "role" : {role}, "content":"\"role\":\"developer\""}},{{"role":"user","content":"developer"}},
+            {{"content":"b","role":{role}}}],"max_tokens":9,"user":"developer"}}"#
+        )
+    };
+    let edits = Edits { sole_system_role: true, ..Edits::default() };
+    let asked = body("\"developer\"");
+    let request = parse(&asked).unwrap();
+    assert_eq!(request.rewrite(&Bytes::from(asked.clone()), &edits), body("\"system\""));
+    assert_eq!(request.rewrite(&Bytes::from(asked.clone()), &Edits::default()), asked);
+}
+
 #[test]
 fn of_two_caps_the_larger_binds_the_hold_and_both_are_lowered() {
     let body = format!(r#"{{"model":"m",{USER},"max_tokens":50,"max_completion_tokens":90}}"#);
@@ -317,7 +333,7 @@ proptest! {
         let request = ModelRequest::read(Endpoint::ChatCompletions, None, &body).unwrap();
         prop_assert_eq!(json!(&*request.model), value["model"].clone());
         let field = if newer { CapField::MaxCompletionTokens } else { CapField::MaxTokens };
-        let edits = Edits { upstream_model: name.as_deref(), output_cap: cap.map(|cap| (field, cap)), include_usage, sole_cap_name: false };
+        let edits = Edits { upstream_model: name.as_deref(), output_cap: cap.map(|cap| (field, cap)), include_usage, ..Edits::default() };
         let out = request.rewrite(&body, &edits);
         let tree: Value = serde_json::from_slice(&out).unwrap();
         // Unknown fields stay byte for byte.
