@@ -87,6 +87,7 @@ fn events(c: &mut Criterion) {
             include_usage: false,
             echo: Box::default(),
             counted: None,
+            one_call: false,
         };
         let mut converter = StreamConverter::new(Format::Anthropic, Format::OpenAi, envelope);
         let mut into = Converted::default();

@@ -43,6 +43,7 @@ fn envelope() -> Envelope {
         include_usage: true,
         echo: convert::responses::echo("{}"),
         counted: None,
+        one_call: false,
     }
 }
 

@@ -52,6 +52,8 @@ pub struct Attempting {
     place: Place,
     /// Fields that its upstream's format had no place for.
     pub(super) left_out: LeftOut,
+    /// Of calls that are made at once, the caller is told the first.
+    one_call: bool,
 }
 
 /// What an attempt came to.
@@ -137,6 +139,7 @@ impl Attempting {
             route,
             place,
             left_out: LeftOut::default(),
+            one_call: false,
         })
     }
 
@@ -241,6 +244,7 @@ impl Exchange {
             Err(fault) => return Tried::Failed(Failure::from(fault)),
         };
         self.attempt.left_out = std::mem::take(&mut outgoing.left_out);
+        self.attempt.one_call = outgoing.one_call;
         let mut answer = match self.worker.upstreams.send(outgoing.call(&route)).await {
             Ok(answer) => answer,
             Err(why) => return Tried::Failed(Failure::from(&why)),
@@ -302,6 +306,7 @@ impl Exchange {
                 _ => Box::default(),
             },
             counted: None,
+            one_call: self.attempt.one_call,
         }
     }
 }

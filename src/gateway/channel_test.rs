@@ -155,6 +155,7 @@ fn envelope(app: &App, order: &Order<'_>) -> Envelope {
         include_usage: false,
         echo: Box::default(),
         counted: None,
+        one_call: false,
     }
 }
 

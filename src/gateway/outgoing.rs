@@ -30,6 +30,8 @@ pub struct Outgoing {
     body: Bytes,
     /// What the upstream's format has no place for, and needs none.
     pub left_out: LeftOut,
+    /// Of calls of tools that are made at once, the caller is to be told the first.
+    pub one_call: bool,
 }
 
 /// What a caller asked for, and what was promised for it.
@@ -49,8 +51,8 @@ impl Outgoing {
     /// The fault is of a request that the route's format cannot express.
     pub fn new(order: &Order<'_>, route: &Route, credential: usize) -> Result<Self, ConvertFault> {
         let name = caller_request(order.name.0, order.name.1);
-        let (body, mut left_out) = match conversion(order.request.endpoint, order.format)? {
-            None => (body(order, route), LeftOut::default()),
+        let (body, mut left_out, one_call) = match conversion(order.request.endpoint, order.format)? {
+            None => (body(order, route), LeftOut::default(), false),
             Some(from) => converted(order, route, from)?,
         };
         let experiments = order.request.experiments.as_deref();
@@ -63,6 +65,7 @@ impl Outgoing {
                 .collect(),
             body,
             left_out,
+            one_call,
         })
     }
 
@@ -180,6 +183,7 @@ fn body(order: &Order<'_>, route: &Route) -> Bytes {
         upstream_model: upstream_model.filter(|_| request.endpoint.format() != Some(Format::Gemini)),
         output_cap: request.cap_field(field).filter(|_| must_change).map(|field| (field, order.output_cap)),
         sole_cap_name,
+        sole_system_role: sole_cap_name,
         include_usage: request.stream && tells_usage,
     };
     request.rewrite(order.body, &edits)
@@ -190,8 +194,8 @@ fn knows_newer_cap(order: &Order<'_>, route: &Route) -> bool {
     order.format != Format::DeepSeek && route.channel.output_cap_field == ChannelCapField::MaxCompletionTokens
 }
 
-/// The body in the upstream's format.
-fn converted(order: &Order<'_>, route: &Route, from: Format) -> Result<(Bytes, LeftOut), ConvertFault> {
+/// The body in the upstream's format, what is left out of it, and whether its answer has one call at the most.
+fn converted(order: &Order<'_>, route: &Route, from: Format) -> Result<(Bytes, LeftOut, bool), ConvertFault> {
     let target = convert::Target {
         format: order.format,
         model: model(order.request, route),
@@ -206,6 +210,6 @@ fn converted(order: &Order<'_>, route: &Route, from: Format) -> Result<(Bytes, L
     let mut left_out = LeftOut::default();
     let mut conversation = convert::read(from, text, &mut left_out)?;
     conversation.output_cap = conversation.output_cap.map(|own| own.min(order.output_cap));
-    let body = convert::write(&conversation, &target, &mut left_out)?;
-    Ok((body.into(), left_out))
+    let body = convert::write(&mut conversation, &target, &mut left_out)?;
+    Ok((body.into(), left_out, convert::wants_one_call(&conversation, order.format)))
 }

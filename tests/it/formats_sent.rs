@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::support::demo::{Demo, nano};
 use crate::support::http::Ask;
+use crate::support::scripted::answering;
 
 const KEY: &str = "healthy";
 
@@ -310,5 +311,61 @@ fn h1_h4_geminis_addresses_are_taken_as_google_takes_them() {
     let path = format!("/v1beta/models/gemini-2.5-flash:streamGenerateContent?alt=proto&key={key}");
     let error = demo.ask(&Ask::post(path, &body)).json();
     assert_eq!(error["error"]["details"][0]["param"], "alt", "{error:#}");
+    demo.nothing_stays_held();
+}
+
+/// H1: Codex asks for one call of a tool at a time with every request. Gemini cannot be told so: the first of its calls is
+/// told, whole and streamed, and all are charged.
+#[test]
+fn h1_codex_is_told_one_call_of_gemini_at_a_time() {
+    let demo = Demo::start();
+    let call = |n: u32| json!({"functionCall": {"name": "shell", "args": {"n": n}}});
+    let answer = json!({"candidates": [{"content": {"role": "model", "parts": [call(1), call(2)]}, "finishReason": "STOP",
+        "index": 0}], "usageMetadata": {"promptTokenCount": 9, "candidatesTokenCount": 20, "totalTokenCount": 29}});
+    let tool = json!({"type": "function", "name": "shell", "strict": false,
+        "parameters": {"type": "object", "properties": {"n": {"type": "number"}}}});
+    let asked = |parallel: bool, stream: bool| {
+        let body = json!({"model": "gemini-2.5-flash", "instructions": "s", "stream": stream, "store": false,
+            "input": [{"type": "message", "role": "user", "content": [{"type": "input_text", "text": "hi"}]}],
+            "tools": [tool], "tool_choice": "auto", "parallel_tool_calls": parallel,
+            "reasoning": {"effort": "medium", "summary": "auto"}, "include": ["reasoning.encrypted_content"]});
+        ask(&demo, "/v1/responses", body)
+    };
+    let (whole, requests) = upstream(&answer);
+    channel(&demo, "gemini", "gemini-2.5-flash", whole);
+    for (parallel, calls) in [(false, 1), (true, 2)] {
+        let reply = demo.ask(&asked(parallel, false));
+        assert_eq!(reply.head.status, 200, "{}", reply.text());
+        let told = reply.json()["output"].as_array().unwrap().clone();
+        assert_eq!(told.iter().filter(|item| item["type"] == "function_call").count(), calls, "{told:?}");
+        assert_eq!(reply.json()["usage"]["output_tokens"], 20);
+        assert!(requests.recv().unwrap().1.get("toolConfig").is_some());
+    }
+    let streaming = answering(200, "text/event-stream", &format!("data: {answer}\n\n"));
+    let body = json!({"name": "the streaming one", "provider": "gemini", "base_url": format!("http://{streaming}/v1"),
+        "credential": "sk-of-the-scripted-upstream", "models": {"gemini-2.5-flash": "gemini-2.5-flash"}, "priority": 30,
+        "cost_share": "1"});
+    demo.admin_post("/api/channels", &body);
+    for (parallel, calls) in [(false, 1), (true, 2)] {
+        let told = demo.ask(&asked(parallel, true)).text();
+        let done =
+            told.lines().filter(|line| *line == "event: response.function_call_arguments.done").count();
+        assert_eq!(done, calls, "{told}");
+    }
+    demo.nothing_stays_held();
+}
+
+/// H1: DeepSeek knows no developer: what one says to it the system does.
+#[test]
+fn h1_what_a_developer_says_reaches_deep_seek() {
+    let demo = Demo::start();
+    let (address, requests) =
+        upstream(&json!({"id": "c", "object": "chat.completion", "created": 1, "model": "deepseek-chat",
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": "hi"}, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 9, "completion_tokens": 1, "total_tokens": 10}}));
+    channel(&demo, "deepseek", "deepseek-chat", address);
+    let said = json!([{"role": "developer", "content": "be brief"}, {"role": "user", "content": "hi"}]);
+    demo.ask(&ask(&demo, "/v1/chat/completions", json!({"model": "deepseek-chat", "messages": said}))).ok();
+    assert_eq!(requests.recv().unwrap().1["messages"][0], json!({"role": "system", "content": "be brief"}));
     demo.nothing_stays_held();
 }

@@ -3,7 +3,8 @@
 //! Promises: a writer has one call at a time, whole, however the upstream mixed their pieces: what comes of another
 //! while one grows waits until that one is a whole object, or the answer ends. A call whose upstream told no arguments
 //! is told with none, `{}`, as a whole answer tells it, and one without a name of its own gets a name that no other
-//! answer has.
+//! answer has. A client that wants one call at a time gets the first of those that are made at once; the model makes the
+//! next one when it has seen the result.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -39,10 +40,23 @@ pub fn name_calls(reply: &mut Reply<'_>, request: &str) {
     }
 }
 
+/// Keeps the first call of each choice, for a client that wants one at a time.
+pub fn keep_one(reply: &mut Reply<'_>) {
+    for choice in &mut reply.choices {
+        let mut calls = 0;
+        choice.parts.retain(|part| {
+            calls += usize::from(matches!(part, Part::ToolCall(_)));
+            calls < 2 || !matches!(part, Part::ToolCall(_))
+        });
+    }
+}
+
 /// Puts the calls of one stream in order.
 #[derive(Debug)]
 pub struct Calls {
     request: Box<str>,
+    /// No call but the first is told.
+    one: bool,
     choices: BTreeMap<u32, Choice>,
     waiting_bytes: usize,
 }
@@ -68,13 +82,16 @@ enum Waiting {
 }
 
 impl Calls {
-    pub fn new(request: &str) -> Self {
-        Self { request: request.into(), choices: BTreeMap::new(), waiting_bytes: 0 }
+    pub fn new(request: &str, one: bool) -> Self {
+        Self { request: request.into(), one, choices: BTreeMap::new(), waiting_bytes: 0 }
     }
 
     /// Takes a piece, and tells those that may be told.
     pub fn pass(&mut self, piece: Piece<'_>, tell: &mut Tell<'_>) -> Result<(), ReplyFault> {
         match piece {
+            Piece::ToolStart { tool, .. } | Piece::ToolArguments { tool, .. } if self.one && tool > 0 => {
+                Ok(())
+            }
             Piece::Start { .. } | Piece::Usage(_) => tell(&piece),
             Piece::End => {
                 self.waiting_bytes = 0;
@@ -319,7 +336,11 @@ mod tests {
 
     /// What comes out, a word for each piece.
     fn told(pieces: Vec<Piece<'static>>) -> Result<String, ReplyFault> {
-        let (mut calls, mut said) = (Calls::new("req_7"), String::new());
+        told_of(pieces, false)
+    }
+
+    fn told_of(pieces: Vec<Piece<'static>>, one: bool) -> Result<String, ReplyFault> {
+        let (mut calls, mut said) = (Calls::new("req_7", one), String::new());
         for piece in pieces {
             calls.pass(piece, &mut |piece| {
                 said.push_str(&match piece {
@@ -357,6 +378,19 @@ mod tests {
     fn a_call_without_arguments_has_none_and_one_without_a_name_gets_one() {
         let bare = vec![start(0, ""), start(1, "b"), arguments(1, " "), start(2, ""), Piece::End];
         assert_eq!(told(bare).unwrap(), "+0=call_7_0 0:{} +1=b 1:  1:{} +2=call_7_2 2:{} end ");
+    }
+
+    #[test]
+    fn who_wants_one_call_at_a_time_gets_the_first() {
+        let pieces = vec![
+            start(0, "a"),
+            arguments(0, "{}"),
+            start(1, "b"),
+            arguments(1, "{}"),
+            Piece::Text { choice: 0, text: Text::word("so") },
+            Piece::End,
+        ];
+        assert_eq!(told_of(pieces, true).unwrap(), "+0=a 0:{} so end ");
     }
 
     #[test]

@@ -226,6 +226,36 @@ impl<'a> Conversation<'a> {
         self.system.extend(texts);
     }
 
+    /// Moves instructions in the midst of the conversation before all else, and says whether there were any. What was said
+    /// around them is one turn, if one side said it.
+    pub fn instruct_first(&mut self) -> bool {
+        if self.turns.iter().all(|turn| turn.role != Role::System) {
+            return false;
+        }
+        for turn in std::mem::take(&mut self.turns) {
+            let Turn { role, parts, messages, cached } = turn;
+            if role == Role::System {
+                let begin = self.system.len();
+                self.system_cached.extend(cached.into_iter().map(|mark| begin + mark));
+                self.system.extend(parts.into_iter().filter_map(|part| match part {
+                    Part::Text(text) => Some(text),
+                    _ => None,
+                }));
+                continue;
+            }
+            match self.turns.last_mut().filter(|last| last.role == role) {
+                None => self.turns.push(Turn { role, parts, messages, cached }),
+                Some(last) => {
+                    let begin = last.parts.len();
+                    last.messages.extend(messages.into_iter().map(|(at, message)| (begin + at, message)));
+                    last.cached.extend(cached.into_iter().map(|mark| begin + mark));
+                    last.parts.extend(parts);
+                }
+            }
+        }
+        true
+    }
+
     /// As `say`, of parts of which some are marked.
     pub fn say_marked(&mut self, role: Role, at: usize, (parts, marks): (Vec<Part<'a>>, Marks)) {
         self.say(role, at, parts);

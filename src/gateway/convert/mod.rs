@@ -74,8 +74,8 @@ pub struct Rewritten {
 /// A request in the format of its target.
 pub fn request(from: Format, body: &str, target: &Target<'_>) -> Result<Rewritten, ConvertFault> {
     let mut left_out = LeftOut::default();
-    let conversation = read(from, body, &mut left_out)?;
-    let body = write(&conversation, target, &mut left_out)?;
+    let mut conversation = read(from, body, &mut left_out)?;
+    let body = write(&mut conversation, target, &mut left_out)?;
     Ok(Rewritten { body: body.into(), left_out })
 }
 
@@ -89,12 +89,21 @@ pub fn read<'a>(from: Format, body: &'a str, left: &mut LeftOut) -> Result<Conve
     }
 }
 
-/// The body of a conversation.
+/// Whether the client wants one call of a tool at a time of a provider that cannot be told so: then it gets the first.
+pub fn wants_one_call(conversation: &Conversation<'_>, to: Format) -> bool {
+    to == Format::Gemini && conversation.parallel_tools == Some(false) && !conversation.tools.is_empty()
+}
+
+/// The body of a conversation. Instructions in its midst go before everything else for a provider that takes them there
+/// alone, as Anthropic's own server of OpenAI's format has it; their place is named.
 pub fn write(
-    conversation: &Conversation<'_>,
+    conversation: &mut Conversation<'_>,
     target: &Target<'_>,
     left: &mut LeftOut,
 ) -> Result<Vec<u8>, ConvertFault> {
+    if matches!(target.format, Format::Anthropic | Format::Gemini) && conversation.instruct_first() {
+        left.add("instructions.place");
+    }
     // Others find what they can keep by themselves.
     if target.format != Format::Anthropic && conversation.marks() != [0; 3] {
         left.add("cache_control");
@@ -112,6 +121,9 @@ pub fn answer(from: Format, to: Format, body: &[u8], envelope: &Envelope) -> Res
     let body = std::str::from_utf8(body).map_err(|_| ReplyFault::new("it is not UTF-8"))?;
     let mut reply = read_reply(from, body)?;
     calls::name_calls(&mut reply, &envelope.id);
+    if envelope.one_call {
+        calls::keep_one(&mut reply);
+    }
     reply.usage = envelope.counted.or(reply.usage);
     write_reply(to, &reply, envelope).map(Bytes::from)
 }

@@ -160,6 +160,9 @@ pub struct Envelope {
     pub echo: Box<str>,
     /// What was counted of a whole answer, for one whose upstream tells no usage that is believed.
     pub counted: Option<Usage>,
+    /// Of calls that are made at once the first alone is told: the client wants one at a time, and the provider cannot be
+    /// told so.
+    pub one_call: bool,
 }
 
 /// An upstream's event or body is not what its format says. For operators.

@@ -20,7 +20,6 @@ pub enum Setting {
     Shape,
     Thinking,
     Verbosity,
-    ParallelTools,
     OutputCap,
     Stop,
 }
@@ -28,8 +27,8 @@ pub enum Setting {
 impl Setting {
     pub fn name(self, format: Format) -> &'static str {
         use Setting::{
-            Choices, FrequencyPenalty, OutputCap, ParallelTools, PresencePenalty, Seed, Shape, Stop,
-            Temperature, Thinking, TopK, TopP,
+            Choices, FrequencyPenalty, OutputCap, PresencePenalty, Seed, Shape, Stop, Temperature, Thinking,
+            TopK, TopP,
         };
         match (format, self) {
             (Format::Gemini, Temperature) => "generationConfig.temperature",
@@ -58,8 +57,6 @@ impl Setting {
             (_, Thinking) => "reasoning_effort",
             (Format::Responses, Setting::Verbosity) => "text.verbosity",
             (_, Setting::Verbosity) => "verbosity",
-            (Format::Anthropic, ParallelTools) => "tool_choice.disable_parallel_tool_use",
-            (_, ParallelTools) => "parallel_tool_calls",
             (Format::Responses, OutputCap) => "max_output_tokens",
             (_, OutputCap) => "max_tokens",
             (Format::Anthropic, Stop) => "stop_sequences",
@@ -87,14 +84,6 @@ impl Conversation<'_> {
         got: &'static str,
     ) -> ConvertFault {
         ConvertFault::new(format!("{}[{}]", self.turns_name(), turn.message_of(part)), what, got)
-    }
-
-    /// Instructions in the midst of a conversation, where a provider takes none there.
-    pub fn late_instructions(&self, turn: &Turn<'_>) -> ConvertFault {
-        let what =
-            "a message of the user or the assistant, as this model's provider takes instructions first alone";
-        let message = turn.messages.first().map_or(0, |(_, message)| *message);
-        ConvertFault::new(format!("{}[{message}].role", self.turns_name()), what, "instructions")
     }
 
     /// Where the client has the proofs of thoughts.

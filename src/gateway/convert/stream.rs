@@ -50,7 +50,7 @@ impl StreamConverter {
             Format::Gemini => Reader::Gemini(gemini::Reader::default()),
             Format::Responses => Reader::Responses(responses::Reader::default()),
         };
-        let calls = Calls::new(&envelope.id);
+        let calls = Calls::new(&envelope.id, envelope.one_call);
         let writer = match to {
             Format::OpenAi | Format::DeepSeek => Writer::OpenAi(openai::Writer::new(envelope)),
             Format::Anthropic => Writer::Anthropic(anthropic::Writer::new(envelope)),

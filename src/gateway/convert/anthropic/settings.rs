@@ -2,9 +2,11 @@
 
 use std::borrow::Cow;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
 
-use super::super::conversation::{Conversation, Part, Role, Setting, Shape, Thinking, ToolChoice, Turn};
+use super::super::conversation::{
+    Conversation, Part, Role, Sampling, Setting, Shape, Thinking, ToolChoice, Turn,
+};
 use super::super::json::Json;
 use super::super::object::{ConvertFault, LeftOut, Object, Path};
 use super::schema::closed;
@@ -102,8 +104,8 @@ pub fn settings(
         sampled_while_thinking(conversation)?;
         self::thinking(json, conversation, thinking, cap)?;
     }
-    let numbers =
-        [("temperature", &sampling.temperature), ("top_p", &sampling.top_p), ("top_k", &sampling.top_k)];
+    let (temperature, top_p) = one_of_two(sampling);
+    let numbers = [("temperature", temperature), ("top_p", top_p), ("top_k", &sampling.top_k)];
     for (name, number) in numbers {
         if let Some(number) = number {
             json.member(name).raw(&number.to_string());
@@ -131,6 +133,19 @@ pub fn settings(
         }
     }
     Ok(())
+}
+
+/// Models since the generation of 4.1 take a `temperature` or a `top_p`, and not both. Many clients send both with every
+/// request: the one that changes nothing gives way.
+fn one_of_two<'s>(sampling: &'s Sampling<'_>) -> (&'s Option<Number>, &'s Option<Number>) {
+    const UNSAID: &Option<Number> = &None;
+    let says_nothing =
+        |number: &Option<Number>| number.as_ref().is_some_and(|number| number.as_f64() == Some(1.0));
+    match (&sampling.temperature, &sampling.top_p) {
+        (temperature @ Some(_), top_p) if says_nothing(top_p) => (temperature, UNSAID),
+        (temperature, top_p @ Some(_)) if says_nothing(temperature) => (UNSAID, top_p),
+        both => both,
+    }
 }
 
 /// A model that must call a tool does not think; nor does one that stands in the midst of its calls, or of its own words,

@@ -145,7 +145,8 @@ fn message(
     let role = match turn.role {
         Role::User => "user",
         Role::Assistant => "assistant",
-        Role::System => return Err(conversation.late_instructions(turn)),
+        // They stand before all turns.
+        Role::System => return Ok(false),
     };
     for part in turn.parts.iter().filter(|part| is_left_out(part)) {
         left.add(if matches!(part, Part::Redacted(_)) { "redacted_thinking" } else { "reasoning" });

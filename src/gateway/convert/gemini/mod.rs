@@ -7,6 +7,6 @@ mod stream;
 mod write;
 
 pub use answer::{read_reply, write_reply};
-pub use read::read;
+pub use read::{read, thinking_config};
 pub use stream::{Reader, Writer};
 pub use write::write;

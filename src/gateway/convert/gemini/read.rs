@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 
+use serde_json::Number;
 use serde_json::value::RawValue;
 
 use super::super::Format;
@@ -36,16 +37,37 @@ pub fn read<'a>(body: &'a str, left: &mut LeftOut) -> Result<Conversation<'a>, C
         let at = path.member("toolConfig");
         let mut config = Object::read(raw, &at)?;
         if let Some(raw) = either(&mut config, "functionCallingConfig", "function_calling_config") {
-            conversation.tool_choice = Some(tool_choice(raw, &at.member("functionCallingConfig"))?);
+            let at = at.member("functionCallingConfig");
+            conversation.tool_choice = Some(tool_choice(raw, &conversation.tools, &at)?);
         }
         config.done()?;
     }
     if let Some(raw) = either(&mut top, "generationConfig", "generation_config") {
-        settings(&mut conversation, raw, &path.member("generationConfig"))?;
+        settings(&mut conversation, raw, &path.member("generationConfig"), left)?;
+    }
+    if let Some(raw) = either(&mut top, "safetySettings", "safety_settings") {
+        safety(raw, &path.member("safetySettings"), left)?;
     }
     top.leave("labels", left);
     top.done()?;
     Ok(conversation)
+}
+
+/// What Gemini is to block. That it is to block nothing needs no word elsewhere.
+fn safety(raw: &RawValue, path: &Path<'_>, left: &mut LeftOut) -> Result<(), ConvertFault> {
+    const NOTHING: [&str; 3] = [r#""BLOCK_NONE""#, r#""OFF""#, r#""HARM_BLOCK_THRESHOLD_UNSPECIFIED""#];
+    for (at, raw) in list(raw, path)?.into_iter().enumerate() {
+        let at = path.index(at);
+        let mut setting = Object::read(raw, &at)?;
+        for name in ["category", "method"] {
+            setting.take(name);
+        }
+        let what = "`BLOCK_NONE` or `OFF`, as no other provider can be told what to block";
+        setting.only("threshold", &NOTHING, what)?;
+        setting.done()?;
+        left.add("safetySettings");
+    }
+    Ok(())
 }
 
 fn either<'a>(object: &mut Object<'a, '_>, name: &str, other: &str) -> Option<&'a RawValue> {
@@ -228,6 +250,7 @@ fn function_response<'a>(
     let what = "a response to a function call before it";
     let id = calls.answered(id, &name).ok_or_else(|| path.member("name").fault(what, "no such call"))?;
     let raw = object.need("response", "an object")?;
+    let shown = pictures(&mut object, path)?;
     object.done()?;
     let at = path.member("response");
     let mut response = Object::read(raw, &at)?;
@@ -240,7 +263,27 @@ fn function_response<'a>(
         Some(said) if response.done().is_ok() => said,
         _ => (Text::plain(raw.get()), false),
     };
-    Ok(ToolResult { id, content: vec![Part::Text(text)], is_error })
+    let content = std::iter::once(Part::Text(text)).chain(shown).collect();
+    Ok(ToolResult { id, content, is_error })
+}
+
+/// What a function gave back beside its words.
+fn pictures<'a>(response: &mut Object<'a, '_>, path: &Path<'_>) -> Result<Vec<Part<'a>>, ConvertFault> {
+    let path = path.member("parts");
+    let mut shown = Vec::new();
+    for (at, raw) in response.list("parts")?.unwrap_or_default().into_iter().enumerate() {
+        let at = path.index(at);
+        let mut part = Object::read(raw, &at)?;
+        let image = if let Some(raw) = either(&mut part, "inlineData", "inline_data") {
+            inline(raw, &at.member("inlineData"))?
+        } else {
+            let raw = either(&mut part, "fileData", "file_data");
+            file(raw.ok_or_else(|| at.fault("an image", "nothing"))?, &at.member("fileData"))?
+        };
+        part.done()?;
+        shown.push(Part::Image(image));
+    }
+    Ok(shown)
 }
 
 fn tools<'a>(
@@ -276,7 +319,11 @@ fn json_schema<'a>(raw: &'a RawValue, path: &Path<'_>) -> Result<Cow<'a, str>, C
     schema.ok_or_else(|| path.fault("a schema", kind_of(raw.get())))
 }
 
-fn tool_choice<'a>(raw: &'a RawValue, path: &Path<'_>) -> Result<ToolChoice<'a>, ConvertFault> {
+fn tool_choice<'a>(
+    raw: &'a RawValue,
+    tools: &[Tool<'a>],
+    path: &Path<'_>,
+) -> Result<ToolChoice<'a>, ConvertFault> {
     let mut object = Object::read(raw, path)?;
     let mode = object.text("mode")?.unwrap_or(Text::word("AUTO"));
     let allowed = either(&mut object, "allowedFunctionNames", "allowed_function_names");
@@ -289,16 +336,23 @@ fn tool_choice<'a>(raw: &'a RawValue, path: &Path<'_>) -> Result<ToolChoice<'a>,
         ("NONE", []) => Ok(ToolChoice::None),
         ("ANY", []) => Ok(ToolChoice::Any),
         ("ANY", [name]) => Text::of(name).map(ToolChoice::Named).ok_or_else(|| at.fault(one, "no name")),
+        // Some clients name every function that there is.
+        ("ANY", names) if tools.iter().all(|tool| is_named(tool, names)) => Ok(ToolChoice::Any),
         ("ANY", _) => Err(at.fault(one, "several")),
         (_, [_, ..]) => Err(at.fault("nothing but with the mode ANY", "names")),
         _ => Err(path.member("mode").fault("AUTO, ANY or NONE", "another mode")),
     }
 }
 
+fn is_named(tool: &Tool<'_>, names: &[&RawValue]) -> bool {
+    names.iter().any(|name| Text::of(name).is_some_and(|name| name == tool.name))
+}
+
 fn settings<'a>(
     conversation: &mut Conversation<'a>,
     raw: &'a RawValue,
     path: &Path<'_>,
+    left: &mut LeftOut,
 ) -> Result<(), ConvertFault> {
     let mut config = Object::read(raw, path)?;
     conversation.output_cap = config.whole("maxOutputTokens")?.or(config.whole("max_output_tokens")?);
@@ -320,8 +374,9 @@ fn settings<'a>(
             .or(config.whole("candidate_count")?)
             .filter(|count| *count != 1),
     };
+    leave_own_defaults(&mut conversation.sampling, left);
     if let Some(raw) = either(&mut config, "thinkingConfig", "thinking_config") {
-        conversation.thinking = thinking(raw, &path.member("thinkingConfig"))?;
+        conversation.thinking = thinking_config(raw, &path.member("thinkingConfig"))?;
     }
     conversation.shape = shape(&mut config, path)?;
     config.only("responseModalities", &[r#"["TEXT"]"#], "text alone")?;
@@ -331,6 +386,24 @@ fn settings<'a>(
         "false, as the provider of this model tells no probabilities",
     )?;
     config.done()
+}
+
+/// Gemini's own clients tell its models what those do unasked, with every request: that is no wish to another model.
+fn leave_own_defaults(sampling: &mut Sampling<'_>, left: &mut LeftOut) {
+    const TOP_K: [f64; 2] = [64.0, 40.0];
+    const TOP_P: f64 = 0.95;
+    let is = |number: &Option<Number>, own: &[f64]| {
+        number.as_ref().and_then(Number::as_f64).is_some_and(|number| own.contains(&number))
+    };
+    if !is(&sampling.top_k, &TOP_K) {
+        return;
+    }
+    sampling.top_k = None;
+    left.add("generationConfig.topK");
+    if is(&sampling.top_p, &[TOP_P]) {
+        sampling.top_p = None;
+        left.add("generationConfig.topP");
+    }
 }
 
 fn list_of<'a>(
@@ -345,7 +418,8 @@ fn list_of<'a>(
     }
 }
 
-fn thinking(raw: &RawValue, path: &Path<'_>) -> Result<Option<Thinking>, ConvertFault> {
+/// How much is to be thought, in Gemini's words.
+pub fn thinking_config(raw: &RawValue, path: &Path<'_>) -> Result<Option<Thinking>, ConvertFault> {
     let mut object = Object::read(raw, path)?;
     // Whether thoughts are shown costs nothing and is no wish about them.
     for name in ["includeThoughts", "include_thoughts"] {

@@ -2,8 +2,7 @@
 
 use super::super::Target;
 use super::super::conversation::{
-    Conversation, Image, Part, Role, Setting, Shape, Thinking, ToolCall, ToolChoice, ToolResult, Turn,
-    as_object,
+    Conversation, Image, Part, Role, Shape, Thinking, ToolCall, ToolChoice, ToolResult, Turn, as_object,
 };
 use super::super::json::Json;
 use super::super::names;
@@ -38,7 +37,8 @@ pub fn write(
         let role = match turn.role {
             Role::User => "user",
             Role::Assistant => "model",
-            Role::System => return Err(conversation.late_instructions(turn)),
+            // They stand before all turns.
+            Role::System => continue,
         };
         for part in &turn.parts {
             match part {
@@ -106,15 +106,7 @@ fn part(
         Part::Text(text) => {
             json.open('{').member("text").text(text).close('}');
         }
-        Part::Image(Image::Inline { media_type, data }) => {
-            json.open('{').member("inlineData").open('{').member("mimeType");
-            json.text(&names::picture_type(media_type));
-            json.member("data").text(data).close('}').close('}');
-        }
-        Part::Image(Image::Url(url)) => {
-            json.open('{').member("fileData").open('{').member("mimeType").plain(media_type(url));
-            json.member("fileUri").text(url).close('}').close('}');
-        }
+        Part::Image(image) => self::image(json, image),
         Part::Thinking { text, signature } => {
             json.open('{').member("text").text(text).member("thought").flag(true);
             if let Some(proof) = signature.as_ref().filter(|proof| is_own(proof)) {
@@ -133,6 +125,19 @@ fn part(
         Part::ToolResult(result) => function_response(json, conversation, turn, part, result)?,
     }
     Ok(())
+}
+
+fn image(json: &mut Json<'_>, image: &Image<'_>) {
+    match image {
+        Image::Inline { media_type, data } => {
+            json.open('{').member("inlineData").open('{').member("mimeType");
+            json.text(&names::picture_type(media_type)).member("data").text(data).close('}').close('}');
+        }
+        Image::Url(url) => {
+            json.open('{').member("fileData").open('{').member("mimeType").plain(media_type(url));
+            json.member("fileUri").text(url).close('}').close('}');
+        }
+    }
 }
 
 pub(super) fn function_call(
@@ -167,10 +172,6 @@ fn function_response(
         return Err(conversation.part_fault(turn, part, what, "no such call"));
     };
     let texts: Vec<&Text<'_>> = result.content.iter().filter_map(as_text).collect();
-    if texts.len() != result.content.len() {
-        let what = "texts in the result of a tool, as this model's provider takes nothing else there";
-        return Err(conversation.part_fault(turn, part, what, "an image"));
-    }
     json.open('{').member("functionResponse").open('{').member("id").text(&result.id);
     json.member("name").text(name).member("response");
     let own = match texts.as_slice() {
@@ -185,6 +186,13 @@ fn function_response(
         }
     };
     json.close('}').close('}');
+    // Pictures stand behind the response, as Google's own client writes them: models before the third generation have no
+    // place for them within.
+    for part in &result.content {
+        if let Part::Image(image) = part {
+            self::image(json, image);
+        }
+    }
     Ok(())
 }
 
@@ -205,10 +213,6 @@ fn tools(
 ) -> Result<(), ConvertFault> {
     if conversation.tools.is_empty() {
         return Ok(());
-    }
-    if conversation.parallel_tools == Some(false) {
-        let what = "parallel calls, as the provider of this model cannot be told to make one at a time";
-        return Err(conversation.setting_fault(Setting::ParallelTools, what, "none"));
     }
     json.member("tools").open('[').open('{').member("functionDeclarations").open('[');
     for tool in &conversation.tools {

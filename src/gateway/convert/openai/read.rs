@@ -7,6 +7,7 @@ use super::super::conversation::{
     Conversation, Effort, Image, Marks, Part, Role, Sampling, Shape, Thinking, Tool, ToolCall, ToolChoice,
     ToolResult, Verbosity,
 };
+use super::super::gemini::thinking_config;
 use super::super::object::{ConvertFault, LeftOut, Object, Path, kind_of, list};
 use super::super::text::Text;
 use super::details::thoughts;
@@ -43,7 +44,8 @@ pub fn read<'a>(body: &'a str, left: &mut LeftOut) -> Result<Conversation<'a>, C
     conversation.sampling = sampling(&mut top, &path)?;
     let user = top.text("user")?;
     conversation.user = top.text("safety_identifier")?.or(user);
-    for name in ["prompt_cache_key", "prompt_cache_retention", "metadata"] {
+    // The usage is told in any case.
+    for name in ["prompt_cache_key", "prompt_cache_retention", "metadata", "usage"] {
         top.leave(name, left);
     }
     top.only("store", &["false"], "false, as the provider of this model stores nothing")?;
@@ -83,12 +85,24 @@ fn texts<'a>(raw: &'a RawValue, path: &Path<'_>) -> Result<Vec<Text<'a>>, Conver
     list(raw, path)?.into_iter().enumerate().map(text).collect()
 }
 
-/// `reasoning_effort`, or `thinking`, which is DeepSeek's, and with a budget that of Anthropic's models elsewhere.
+/// `reasoning_effort`, or `thinking`, which is DeepSeek's, and with a budget that of Anthropic's models elsewhere; or the
+/// words that servers of many providers and Google's own server of this format have for it.
 fn thinking(top: &mut Object<'_, '_>, path: &Path<'_>) -> Result<Option<Thinking>, ConvertFault> {
-    let effort = match top.text("reasoning_effort")? {
+    let asked = match top.text("reasoning_effort")? {
         None => None,
         Some(text) => Some(effort(&text, &path.member("reasoning_effort"))?),
     };
+    // Whether thoughts are shown costs nothing and is no wish about them.
+    top.only("include_reasoning", &["true", "false"], "true or false")?;
+    let of_router = match top.take("reasoning") {
+        None => None,
+        Some(raw) => reasoning(raw, &path.member("reasoning"))?,
+    };
+    let of_google = match top.take("extra_body") {
+        None => None,
+        Some(raw) => google_thinking(raw, &path.member("extra_body"))?,
+    };
+    let effort = asked.or(of_router).or(of_google);
     let Some(raw) = top.take("thinking") else { return Ok(effort) };
     let at = path.member("thinking");
     let mut object = Object::read(raw, &at)?;
@@ -99,6 +113,42 @@ fn thinking(top: &mut Object<'_, '_>, path: &Path<'_>) -> Result<Option<Thinking
         return Ok(Some(Thinking::Off));
     }
     Ok(budget.or(effort).or(Some(Thinking::Free)))
+}
+
+/// `reasoning`, as servers of many providers have it.
+fn reasoning(raw: &RawValue, path: &Path<'_>) -> Result<Option<Thinking>, ConvertFault> {
+    let mut object = Object::read(raw, path)?;
+    object.only("exclude", &["true", "false"], "true or false")?;
+    let enabled = object.flag("enabled")?;
+    let budget = object.whole("max_tokens")?.map(Thinking::Budget);
+    let asked = match object.text("effort")? {
+        None => None,
+        Some(text) => Some(effort(&text, &path.member("effort"))?),
+    };
+    object.done()?;
+    Ok(match enabled {
+        Some(false) => Some(Thinking::Off),
+        Some(true) => budget.or(asked).or(Some(Thinking::Free)),
+        None => budget.or(asked),
+    })
+}
+
+/// What Google's server of this format is told in Gemini's own words.
+fn google_thinking(raw: &RawValue, path: &Path<'_>) -> Result<Option<Thinking>, ConvertFault> {
+    let mut object = Object::read(raw, path)?;
+    let at = path.member("google");
+    let thinking = match object.take("google") {
+        None => None,
+        Some(raw) => {
+            let mut google = Object::read(raw, &at)?;
+            let config = google.take("thinking_config");
+            let config = google.take("thinkingConfig").or(config);
+            google.done()?;
+            config.map(|raw| thinking_config(raw, &at.member("thinking_config"))).transpose()?.flatten()
+        }
+    };
+    object.done()?;
+    Ok(thinking)
 }
 
 /// How much is to be said.
@@ -124,6 +174,11 @@ fn message<'a>(
 ) -> Result<(), ConvertFault> {
     let mut object = Object::read(raw, path)?;
     let role = object.need_text("role")?;
+    // Who of several speaks has no place elsewhere; of a tool's result it says again what the call is called.
+    match object.text("name")? {
+        Some(name) if !role.is("tool") && !name.is_empty() => left.add("name"),
+        _ => {}
+    }
     if role.is("system") || role.is("developer") {
         let (parts, marks) = content(&mut object, path, left)?;
         if parts.iter().any(|part| !matches!(part, Part::Text(_))) {
@@ -138,8 +193,6 @@ fn message<'a>(
         conversation.say_marked(Role::Assistant, at, said);
     } else if role.is("tool") {
         let id = object.need_text("tool_call_id")?;
-        // Some clients say again what the call is called.
-        object.text("name")?;
         let (content, marks) = content(&mut object, path, left)?;
         let result = Part::ToolResult(ToolResult { id, content, is_error: false });
         let marks = marks.first().map(|_| 0).into_iter().collect();
@@ -236,8 +289,11 @@ fn assistant<'a>(
     let aloud = object.text("reasoning")?.or(told);
     let details = object.list("reasoning_details")?.unwrap_or_default();
     parts.extend(thoughts(details, aloud, &path.member("reasoning_details"), left)?);
-    // Pictures of an answer are not sent back.
-    object.leave("images", left);
+    // What an answer had beside its words – pictures, where words came from, what a client's library noted – is sent back
+    // by clients that keep answers as they came.
+    for name in ["images", "annotations", "provider_specific_fields", "thinking_blocks"] {
+        object.leave(name, left);
+    }
     let (said, marks) = content(object, path, left)?;
     let marks = marks.into_iter().map(|mark| parts.len() + mark).collect();
     parts.extend(said);
@@ -245,15 +301,20 @@ fn assistant<'a>(
         parts.push(Part::Text(refusal));
     }
     for (at, raw) in object.list("tool_calls")?.unwrap_or_default().into_iter().enumerate() {
-        parts.push(Part::ToolCall(tool_call(raw, &path.member("tool_calls").index(at))?));
+        parts.push(Part::ToolCall(tool_call(raw, &path.member("tool_calls").index(at), left)?));
     }
     Ok((parts, marks))
 }
 
-fn tool_call<'a>(raw: &'a RawValue, path: &Path<'_>) -> Result<ToolCall<'a>, ConvertFault> {
+fn tool_call<'a>(
+    raw: &'a RawValue,
+    path: &Path<'_>,
+    left: &mut LeftOut,
+) -> Result<ToolCall<'a>, ConvertFault> {
     let mut object = Object::read(raw, path)?;
     object.only("type", &["\"function\""], "`function`")?;
     object.take("index");
+    object.leave("provider_specific_fields", left);
     let id = object.need_text("id")?;
     let signature = google_signature(&mut object, path)?;
     let at = path.member("function");

@@ -1,7 +1,7 @@
 //! Writes a chat request.
 
 use super::super::conversation::{
-    Conversation, Effort, Image, Part, Role, Setting, Shape, Thinking, ToolCall, ToolChoice, Turn,
+    Conversation, Effort, Image, Part, Role, Setting, Shape, Thinking, ToolCall, ToolChoice, ToolResult, Turn,
 };
 use super::super::json::Json;
 use super::super::names;
@@ -58,17 +58,17 @@ fn instructions(json: &mut Json<'_>, said: &[Text<'_>]) {
     json.close('}');
 }
 
-/// One text as a string, several as a list.
+/// One text as a string, several as a list; none is an empty string, as an empty list is not taken.
 fn texts(json: &mut Json<'_>, texts: &[Text<'_>]) {
-    if let [text] = texts {
-        json.text(text);
-        return;
+    match texts {
+        [] => drop(json.plain("")),
+        [text] => drop(json.text(text)),
+        texts => {
+            json.open('[');
+            texts.iter().for_each(|text| text_part(json, text));
+            json.close(']');
+        }
     }
-    json.open('[');
-    for text in texts {
-        text_part(json, text);
-    }
-    json.close(']');
 }
 
 fn text_part(json: &mut Json<'_>, text: &Text<'_>) {
@@ -83,40 +83,39 @@ fn user(
     deep_seek: bool,
     left: &mut LeftOut,
 ) -> Result<(), ConvertFault> {
+    let (mut shown, mut said) = (Vec::new(), Vec::new());
     for part in &turn.parts {
-        let Part::ToolResult(result) = part else { continue };
+        let Part::ToolResult(result) = part else {
+            said.push(part);
+            continue;
+        };
         if result.is_error {
             left.add("is_error");
         }
-        json.open('{').member("role").plain("tool").member("tool_call_id").text(&result.id);
-        json.member("content");
-        match result.content.as_slice() {
-            [Part::Text(text)] => {
-                json.text(text);
-            }
-            parts => {
-                json.open('[');
-                for part in parts {
-                    let Part::Text(text) = part else {
-                        let what = "texts in the result of a tool, as this model's provider takes nothing else there";
-                        return Err(conversation.part_fault(turn, part, what, "an image"));
-                    };
-                    text_part(json, text);
-                }
-                json.close(']');
-            }
+        tool_result(json, result);
+        if result.content.iter().any(is_picture) {
+            shown.push(result);
         }
-        json.close('}');
     }
-    let said: Vec<&Part<'_>> =
-        turn.parts.iter().filter(|part| !matches!(part, Part::ToolResult(_))).collect();
-    if said.is_empty() && !turn.parts.is_empty() {
+    if said.is_empty() && shown.is_empty() && !turn.parts.is_empty() {
         return Ok(());
     }
+    let titles: Vec<Part<'_>> = shown.iter().map(|result| Part::Text(title(result))).collect();
+    let pictures = shown.iter().zip(&titles).flat_map(|(result, title)| {
+        std::iter::once(title).chain(result.content.iter().filter(|part| is_picture(part)))
+    });
+    let said: Vec<&Part<'_>> = pictures.chain(said).collect();
     json.open('{').member("role").plain("user").member("content");
-    if let [Part::Text(text)] = said.as_slice() {
-        json.text(text).close('}');
-        return Ok(());
+    match said.as_slice() {
+        [] => {
+            json.plain("").close('}');
+            return Ok(());
+        }
+        [Part::Text(text)] => {
+            json.text(text).close('}');
+            return Ok(());
+        }
+        _ => {}
     }
     json.open('[');
     for part in said {
@@ -135,6 +134,27 @@ fn user(
     }
     json.close(']').close('}');
     Ok(())
+}
+
+fn is_picture(part: &Part<'_>) -> bool {
+    matches!(part, Part::Image(_))
+}
+
+/// What stands before the pictures of a result.
+fn title<'a>(result: &ToolResult<'_>) -> Text<'a> {
+    Text::plain(&format!("[pictures in the result of {}]", result.id.unescaped()))
+}
+
+/// A message with the texts of a result. Its pictures come with what the user says next, as the format has no other place
+/// for them.
+fn tool_result(json: &mut Json<'_>, result: &ToolResult<'_>) {
+    let mut said: Vec<Text<'_>> = result.content.iter().filter_map(as_text).cloned().collect();
+    if result.content.iter().any(is_picture) {
+        said.push(Text::word("[its pictures are in the next message]"));
+    }
+    json.open('{').member("role").plain("tool").member("tool_call_id").text(&result.id);
+    texts(json.member("content"), &said);
+    json.close('}');
 }
 
 pub(super) fn image_part(json: &mut Json<'_>, image: &Image<'_>) {

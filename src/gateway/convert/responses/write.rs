@@ -146,9 +146,16 @@ fn content(
     turn: &Turn<'_>,
     parts: &[&Part<'_>],
 ) -> Result<(), ConvertFault> {
-    if let [Part::Text(text)] = parts {
-        json.text(text);
-        return Ok(());
+    match parts {
+        [] => {
+            json.plain("");
+            return Ok(());
+        }
+        [Part::Text(text)] => {
+            json.text(text);
+            return Ok(());
+        }
+        _ => {}
     }
     json.open('[');
     for part in parts {

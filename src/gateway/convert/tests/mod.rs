@@ -3,6 +3,7 @@
 mod answers;
 mod calls;
 mod cases;
+mod clients;
 mod hints;
 mod proofs;
 mod providers;
@@ -36,5 +37,6 @@ pub(super) fn envelope() -> super::Envelope {
         include_usage: true,
         echo: super::responses::echo("{}"),
         counted: None,
+        one_call: false,
     }
 }

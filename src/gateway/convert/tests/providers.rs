@@ -181,10 +181,33 @@ fn instructions_in_the_midst_reach_those_that_take_them() {
         let there = became(Format::Responses, to, ask);
         assert_eq!(there["messages"][2], json!({"role": "system", "content": "c"}));
     }
+    // Others take them first alone: there they go, as Anthropic's own server of OpenAI's format has it.
     for to in [Format::Anthropic, Format::Gemini] {
-        assert_eq!(refused(Format::Responses, to, ask), "input[2].role");
+        let there = convert(Format::Responses, to, ask).unwrap();
+        assert_eq!(there.left_out.names(), ["instructions.place"]);
     }
+    let there = became(Format::Responses, Format::Anthropic, ask);
+    assert_eq!((&there["system"], there["messages"].as_array().unwrap().len()), (&json!("c"), 3));
+    let there = became(Format::Responses, Format::Gemini, ask);
+    assert_eq!(there["systemInstruction"], json!({"parts": [{"text": "c"}]}));
     let chat = r#"{"messages":[{"role":"user","content":"a"},{"role":"system","content":"c"},{"role":"user","content":"d"}]}"#;
     let there = became(Format::OpenAi, Format::Responses, chat);
     assert_eq!(there["input"][1], json!({"role": "developer", "content": "c"}));
+    // What was said before and behind them is one turn, and marks for the cache stay at their parts.
+    let mark = r#","cache_control":{"type":"ephemeral"}"#;
+    let said = |text: &str, mark: &str| format!(r#"[{{"type":"text","text":"{text}"{mark}}}]"#);
+    let marked = format!(
+        r#"{{"messages":[{{"role":"system","content":"s"}},{{"role":"user","content":{}}},{{"role":"system","content":{}}},{{"role":"user","content":{}}}]}}"#,
+        said("a", ""),
+        said("c", mark),
+        said("d", mark)
+    );
+    let there = became(Format::OpenAi, Format::Anthropic, &marked);
+    let cached = json!({"type": "ephemeral"});
+    assert_eq!(
+        there["system"],
+        json!([{"type": "text", "text": "s"}, {"type": "text", "text": "c", "cache_control": cached}])
+    );
+    let turn = json!([{"type": "text", "text": "a"}, {"type": "text", "text": "d", "cache_control": cached}]);
+    assert_eq!(there["messages"], json!([{"role": "user", "content": turn}]));
 }
