@@ -140,7 +140,7 @@ fn body(refusal: &Refusal, context: &RenderContext<'_>) -> Vec<u8> {
     with_body(refusal, context, |body| match context.shape {
         Shape::OpenAi => serde_json::to_vec(&body),
         Shape::Anthropic => serde_json::to_vec(&AnthropicBody::of(body)),
-        Shape::Gemini => serde_json::to_vec(&GeminiBody::of(body)),
+        Shape::Gemini => serde_json::to_vec(&GeminiBody::of(body, refusal.patience_ms().map(seconds))),
     })
 }
 
@@ -375,6 +375,14 @@ mod tests {
         assert_eq!(wait(Refusal::new(Code::BooksUnavailable)).as_deref(), Some("1"));
         assert_eq!(wait(Refusal::new(Code::UpstreamError)), None);
         assert_eq!(wait(Refusal::new(Code::NoChannel)), None);
+        // Google's own clients look for it in the body.
+        let context = RenderContext { shape: Shape::Gemini, ..CONTEXT };
+        let details = |refusal| parsed(&refusal, &context).2["error"]["details"].clone();
+        assert_eq!(
+            details(Refusal::new(Code::UpstreamRateLimited).retry_after_ms(20_001))[1],
+            json!({"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "21s"})
+        );
+        assert_eq!(details(Refusal::new(Code::UpstreamError)).as_array().unwrap().len(), 1);
     }
 
     #[test]

@@ -5,6 +5,7 @@ pub mod answer;
 mod attempt;
 pub mod bodies;
 mod bounds;
+mod browser;
 pub mod channel_health;
 pub mod channel_test;
 mod content;

@@ -25,6 +25,7 @@ use crate::risk::Observation;
 use super::answer::AnswerBody;
 use super::attempt::Attempting;
 use super::bodies::{Body, BodyFault};
+use super::browser;
 use super::exchange::Exchange;
 use super::experiments::Experiments;
 use super::facts::{
@@ -111,12 +112,16 @@ pub async fn serve(
         worker: Rc::clone(&worker),
     };
     let path = request.uri().path();
+    if let Some(answer) = browser::preflight(request.method(), path, request.headers(), arrival.request) {
+        return Ok(answer);
+    }
+    let is_from_page = browser::is_from_page(path, request.headers());
     let found = match from.is_plain_on_tls {
         false => identify::check_host(request.version(), request.headers())
             .and_then(|()| identify::destination(request.method(), path, public_url)),
         true => Err(identify::plain_http(path, public_url)),
     };
-    Ok(match found {
+    let mut answer = match found {
         // Boxed: a call must not carry the room that other requests need.
         Ok(Destination::Elsewhere) => Box::pin(elsewhere(&worker, request, peer)).await,
         Ok(Destination::Models(name)) => {
@@ -132,7 +137,11 @@ pub async fn serve(
             let facts = arrival.facts(Checked::Refused(Box::new(refusal)), &request, peer);
             arrival.refuse_early(facts)
         }
-    })
+    };
+    if is_from_page {
+        browser::open(answer.headers_mut());
+    }
+    Ok(answer)
 }
 
 async fn elsewhere(

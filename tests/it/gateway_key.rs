@@ -310,6 +310,51 @@ fn d3_leaked_keys_are_frozen() {
     assert_eq!(again["data"][0]["frozen"], false);
 }
 
+/// D6, H3: a client that is a page asks first, and may read whatever is answered; the management interface opens to none.
+#[test]
+fn d6_a_page_may_call_and_read_the_answer() {
+    let scene = Scene::new();
+    let page = |ask: Ask| scene.demo.ask(&ask.header("origin", "https://chat.example"));
+    let asks = |path: &str| {
+        Ask::new("OPTIONS", path)
+            .header("access-control-request-method", "POST")
+            .header("access-control-request-headers", "authorization,content-type,x-stainless-os")
+    };
+    for path in [
+        "/v1/chat/completions",
+        "/v1/messages",
+        "/v1beta/models/gemini-2.5-flash:generateContent",
+        "/v1/models",
+    ] {
+        let reply = page(asks(path));
+        assert_eq!((reply.head.status, &*reply.text()), (204, ""), "{path}");
+        assert_eq!(reply.head.header("access-control-allow-origin"), Some("*"));
+        let names = reply.head.header("access-control-allow-headers");
+        assert_eq!(names, Some("authorization,content-type,x-stainless-os"));
+        assert!(reply.head.header("access-control-allow-methods").unwrap().contains("POST"));
+        assert_eq!(reply.head.header("access-control-allow-credentials"), None);
+    }
+    // Whole, streamed, refused, and what a key may ask about itself.
+    let streamed = Ask::chat_with(&scene.key, MODEL, "Hello", json!({"stream": true}));
+    for (ask, status) in [
+        (Ask::chat(&scene.key, MODEL, "Hello"), 200),
+        (streamed, 200),
+        (Ask::chat("sk-nobodys", MODEL, "Hello"), 401),
+        (Ask::get("/v1/key").bearer(&scene.key), 200),
+    ] {
+        let reply = page(ask);
+        assert_eq!(reply.head.status, status, "{}", reply.text());
+        assert_eq!(reply.head.header("access-control-allow-origin"), Some("*"));
+        assert_eq!(reply.head.header("access-control-expose-headers"), Some("*"));
+    }
+    for closed in [page(asks("/api/keys")), page(Ask::get("/api/keys")), page(asks("/"))] {
+        assert_eq!(closed.head.header("access-control-allow-origin"), None);
+    }
+    let program = scene.demo.ask(&Ask::chat(&scene.key, MODEL, "Hello"));
+    assert_eq!(program.head.header("access-control-allow-origin"), None);
+    assert_eq!(scene.demo.ask(&asks("/v1/chat/completions")).head.status, 405);
+}
+
 /// D6: a live key that a browser sends is warned about; a test key is not.
 #[test]
 fn d6_a_live_key_in_a_page_is_warned_about() {

@@ -16,21 +16,33 @@ pub(super) struct GeminiError<'a> {
     code: u16,
     message: &'a str,
     status: &'static str,
-    details: [GeminiDetail<'a>; 1],
+    details: Vec<GeminiDetail<'a>>,
 }
 
 #[derive(Serialize)]
-pub(super) struct GeminiDetail<'a> {
-    #[serde(rename = "@type")]
-    kind: &'static str,
-    reason: Code,
-    domain: &'static str,
-    #[serde(flatten)]
-    error: ErrorObject<'a>,
+#[serde(untagged)]
+#[expect(clippy::large_enum_variant, reason = "of one refusal there are two at the most")]
+pub(super) enum GeminiDetail<'a> {
+    Reason {
+        #[serde(rename = "@type")]
+        kind: &'static str,
+        reason: Code,
+        domain: &'static str,
+        #[serde(flatten)]
+        error: ErrorObject<'a>,
+    },
+    /// What `Retry-After` says, where Google's own clients look for it.
+    Patience {
+        #[serde(rename = "@type")]
+        kind: &'static str,
+        #[serde(rename = "retryDelay")]
+        retry_delay: String,
+    },
 }
 
 impl<'a> GeminiBody<'a> {
-    pub(super) fn of(body: Body<'a>) -> Self {
+    /// `patience_s`: how long to wait before it is sent again.
+    pub(super) fn of(body: Body<'a>, patience_s: Option<u64>) -> Self {
         let status = match body.status {
             401 => "UNAUTHENTICATED",
             402 => "FAILED_PRECONDITION",
@@ -44,9 +56,13 @@ impl<'a> GeminiBody<'a> {
             _ => "INVALID_ARGUMENT",
         };
         let kind = "type.googleapis.com/google.rpc.ErrorInfo";
-        let detail = GeminiDetail { kind, reason: body.error.code, domain: "tallygate", error: body.error };
-        GeminiBody {
-            error: GeminiError { code: body.status, message: body.detail, status, details: [detail] },
-        }
+        let reason =
+            GeminiDetail::Reason { kind, reason: body.error.code, domain: "tallygate", error: body.error };
+        let patience = patience_s.map(|seconds| GeminiDetail::Patience {
+            kind: "type.googleapis.com/google.rpc.RetryInfo",
+            retry_delay: format!("{seconds}s"),
+        });
+        let details = std::iter::once(reason).chain(patience).collect();
+        GeminiBody { error: GeminiError { code: body.status, message: body.detail, status, details } }
     }
 }
