@@ -176,7 +176,7 @@ fn say_part(part: &Said<'_>, said: &mut impl FnMut(&str)) {
                 said(&text.unescaped());
             }
         }),
-        Said::Image(_) | Said::Thinking { .. } | Said::Redacted(_) => {}
+        Said::Image(_) | Said::Sound { .. } | Said::Thinking { .. } | Said::Redacted(_) => {}
     }
 }
 

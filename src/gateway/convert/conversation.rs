@@ -62,6 +62,17 @@ impl<'a> Turn<'a> {
         Self { role, parts, messages: SmallVec::new(), cached: Marks::new() }
     }
 
+    /// Puts pictures of the answer before in front of what is said, but behind results of tools, which always come first.
+    fn show(&mut self, pictures: Vec<Part<'a>>) {
+        let results = self.parts.iter().rposition(|part| matches!(part, Part::ToolResult(_)));
+        let at = results.map_or(0, |last| last + 1);
+        let title = Part::Text(Text::word("[pictures of the answer before]"));
+        let more = pictures.len() + 1;
+        self.parts.splice(at..at, std::iter::once(title).chain(pictures));
+        self.cached.iter_mut().filter(|mark| **mark >= at).for_each(|mark| *mark += more);
+        self.messages.iter_mut().filter(|(begin, _)| *begin > at).for_each(|(begin, _)| *begin += more);
+    }
+
     /// Index of the client's message that a part of this turn came in.
     pub fn message_of(&self, part: &Part<'_>) -> usize {
         let is_it = |known: &Part<'_>| {
@@ -85,6 +96,11 @@ impl PartialEq for Turn<'_> {
 pub enum Part<'a> {
     Text(Text<'a>),
     Image(Image<'a>),
+    /// A recording of the user's, in base64.
+    Sound {
+        media_type: Text<'a>,
+        data: Text<'a>,
+    },
     /// Thought aloud; the signature is the provider's proof that it did.
     Thinking {
         text: Text<'a>,
@@ -254,6 +270,29 @@ impl<'a> Conversation<'a> {
             }
         }
         true
+    }
+
+    /// Moves the pictures of answers into what the user says next, behind a text that says what they are, and leaves a text
+    /// in their place: no provider but Gemini takes a picture of the assistant's back.
+    pub fn show_answers_pictures(&mut self) {
+        let mut shown = Vec::new();
+        for turn in &mut self.turns {
+            if turn.role == Role::Assistant {
+                for part in &mut turn.parts {
+                    if matches!(part, Part::Image(_)) {
+                        let instead = Part::Text(Text::word("[the picture is in the next message]"));
+                        shown.push(std::mem::replace(part, instead));
+                    }
+                }
+            } else if turn.role == Role::User && !shown.is_empty() {
+                turn.show(std::mem::take(&mut shown));
+            }
+        }
+        if !shown.is_empty() {
+            let mut last = Turn::new(Role::User, Vec::new());
+            last.show(shown);
+            self.turns.push(last);
+        }
     }
 
     /// As `say`, of parts of which some are marked.

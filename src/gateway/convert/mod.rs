@@ -104,6 +104,9 @@ pub fn write(
     if matches!(target.format, Format::Anthropic | Format::Gemini) && conversation.instruct_first() {
         left.add("instructions.place");
     }
+    if target.format != Format::Gemini {
+        conversation.show_answers_pictures();
+    }
     // Others find what they can keep by themselves.
     if target.format != Format::Anthropic && conversation.marks() != [0; 3] {
         left.add("cache_control");

@@ -173,7 +173,7 @@ fn block(json: &mut Json<'_>, part: &Part<'_>) -> Result<(), ReplyFault> {
             let said = unsaid_image(image);
             json.open('{').member("type").plain("text").member("text").text(&said).close('}');
         }
-        Part::ToolResult(_) => return Err(ReplyFault::new("a part that no answer has")),
+        Part::Sound { .. } | Part::ToolResult(_) => return Err(ReplyFault::new("a part that no answer has")),
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 
 use super::super::Format;
 use super::super::conversation::{
-    Conversation, Effort, Image, Part, Role, Sampling, Shape, Thinking, Tool, ToolCall, ToolChoice,
+    Conversation, Effort, Image, Marks, Part, Role, Sampling, Shape, Thinking, Tool, ToolCall, ToolChoice,
     ToolResult,
 };
 use super::super::object::{ConvertFault, LeftOut, Object, Path, kind_of, list};
@@ -48,6 +48,8 @@ pub fn read<'a>(body: &'a str, left: &mut LeftOut) -> Result<Conversation<'a>, C
     // Other providers find what they can cache by themselves.
     top.leave("cache_control", left);
     top.only("service_tier", &["\"auto\"", "\"standard_only\""], "`auto` or `standard_only`")?;
+    top.only("inference_geo", &["\"global\""], "`global`")?;
+    top.only("speed", &["\"standard\""], "`standard`")?;
     top.done()?;
     Ok(conversation)
 }
@@ -153,10 +155,16 @@ fn message<'a>(
 ) -> Result<(), ConvertFault> {
     let mut object = Object::read(raw, path)?;
     let role = object.need_text("role")?;
+    if role.is("system") {
+        let content = object.need("content", "a text or a list of blocks")?;
+        let said = texts(content, &path.member("content"), left)?;
+        conversation.instruct(at, said.into_iter().map(Part::Text).collect(), Marks::new());
+        return object.done();
+    }
     let role = match () {
         () if role.is("user") => Role::User,
         () if role.is("assistant") => Role::Assistant,
-        () => return Err(path.member("role").fault("`user` or `assistant`", "another role")),
+        () => return Err(path.member("role").fault("`user`, `assistant` or `system`", "another role")),
     };
     let content = object.need("content", "a text or a list of blocks")?;
     let mut parts = blocks(content, &path.member("content"), left)?;
@@ -178,7 +186,15 @@ fn tool<'a>(raw: &'a RawValue, path: &Path<'_>, left: &mut LeftOut) -> Result<To
         strict: object.flag("strict")?,
         cached: false,
     };
-    object.leave("eager_input_streaming", left);
+    for name in ["eager_input_streaming", "input_examples"] {
+        object.leave(name, left);
+    }
+    object.only(
+        "defer_loading",
+        &["false"],
+        "false, as this model's provider looks for no tools by itself",
+    )?;
+    object.only("allowed_callers", &[r#"["direct"]"#], "`direct` alone, as the model itself calls")?;
     object.done()?;
     Ok(tool)
 }

@@ -37,9 +37,29 @@ fn typed(schema: &str) -> Cow<'_, str> {
     }
 }
 
-pub fn tools(json: &mut Json<'_>, conversation: &Conversation<'_>, marks: &mut CacheMarks) {
+/// The most tools of a request that a model can be held to (Anthropic's guide to structured outputs).
+const STRICT_TOOLS_MAX: usize = 20;
+
+/// Whether the model can be held to the schemas of tools: they are closed, have no bounds, and are few.
+fn can_be_strict(conversation: &Conversation<'_>) -> bool {
+    let strict = || conversation.tools.iter().filter(|tool| tool.strict == Some(true));
+    let is_closed = |schema: &str| matches!(closed(schema), Ok(Cow::Borrowed(_)));
+    strict().count() <= STRICT_TOOLS_MAX
+        && strict().all(|tool| tool.parameters.as_deref().is_none_or(is_closed))
+}
+
+pub fn tools(
+    json: &mut Json<'_>,
+    conversation: &Conversation<'_>,
+    marks: &mut CacheMarks,
+    left: &mut LeftOut,
+) {
     if conversation.tools.is_empty() {
         return;
+    }
+    let can_be_strict = can_be_strict(conversation);
+    if !can_be_strict {
+        left.add("strict");
     }
     json.member("tools").open('[');
     for tool in &conversation.tools {
@@ -50,7 +70,7 @@ pub fn tools(json: &mut Json<'_>, conversation: &Conversation<'_>, marks: &mut C
         // A schema is needed there; without one the tool takes nothing.
         let schema = tool.parameters.as_deref().map_or(Cow::Borrowed(TAKES_NOTHING), typed);
         json.member("input_schema").raw(&schema);
-        if let Some(strict) = tool.strict {
+        if let Some(strict) = tool.strict.filter(|strict| can_be_strict || !strict) {
             json.member("strict").flag(strict);
         }
         marks.mark(tool.cached, Place::Tools, json);
@@ -110,6 +130,11 @@ pub fn settings(
         if let Some(number) = number {
             json.member(name).raw(&number.to_string());
         }
+    }
+    if let Some(blank) = sampling.stop.iter().find(|text| text.unescaped().trim().is_empty()) {
+        let what = "texts that are more than blanks, as this model's provider stops at no others";
+        let got = if blank.is_empty() { "an empty text" } else { "blanks" };
+        return Err(conversation.setting_fault(Setting::Stop, what, got));
     }
     if !sampling.stop.is_empty() {
         json.member("stop_sequences").open('[');

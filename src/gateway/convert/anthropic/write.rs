@@ -48,7 +48,7 @@ pub fn write(
         let what = "a message that says something, as this model's provider answers no instructions alone";
         return Err(ConvertFault::new(conversation.turns_name(), what, "nothing"));
     }
-    tools(&mut json, conversation, &mut marks);
+    tools(&mut json, conversation, &mut marks, left);
     settings(&mut json, conversation, cap, left)?;
     conversation.leave_verbosity(left);
     if target.stream {
@@ -203,6 +203,10 @@ fn open_block(
                 return Err(conversation.part_fault(turn, part, what, "another kind"));
             };
             open_image(json, &image);
+        }
+        Part::Sound { .. } => {
+            let what = "texts and images, as this model's provider hears nothing";
+            return Err(conversation.part_fault(turn, part, what, "a recording"));
         }
         Part::Thinking { text, signature } => {
             json.open('{').member("type").plain("thinking").member("thinking").text(text);

@@ -260,7 +260,7 @@ pub(super) fn write_part(json: &mut Json<'_>, part: &Part<'_>) -> Result<(), Rep
         Part::Image(Image::Url(url)) => {
             json.open('{').member("fileData").open('{').member("fileUri").text(url).close('}').close('}');
         }
-        Part::ToolResult(_) => return Err(ReplyFault::new("a part that no answer has")),
+        Part::Sound { .. } | Part::ToolResult(_) => return Err(ReplyFault::new("a part that no answer has")),
     }
     Ok(())
 }

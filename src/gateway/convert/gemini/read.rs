@@ -135,6 +135,9 @@ fn content<'a>(
         Some(_) => return Err(path.member("role").fault("`user` or `model`", "another role")),
     };
     let mut parts = parts(&mut object, path, calls, left)?;
+    if role == Role::Assistant && parts.iter().any(|part| matches!(part, Part::Sound { .. })) {
+        return Err(path.member("parts").fault("no recording of the model's", "one"));
+    }
     // Results come before what is said to them, in every format.
     parts.sort_by_key(|part| !matches!(part, Part::ToolResult(_)) && role == Role::User);
     conversation.say(role, at, parts);
@@ -177,7 +180,7 @@ fn part<'a>(
             }
         }
     } else if let Some(raw) = either(&mut object, "inlineData", "inline_data") {
-        Part::Image(inline(raw, &path.member("inlineData"))?)
+        data(raw, &path.member("inlineData"))?
     } else if let Some(raw) = either(&mut object, "fileData", "file_data") {
         Part::Image(file(raw, &path.member("fileData"))?)
     } else if let Some(raw) = either(&mut object, "functionCall", "function_call") {
@@ -195,6 +198,20 @@ fn part<'a>(
 fn mime_type<'a>(object: &mut Object<'a, '_>) -> Result<Option<Text<'a>>, ConvertFault> {
     let camel = object.text("mimeType")?;
     Ok(object.text("mime_type")?.or(camel))
+}
+
+/// A picture or a recording.
+fn data<'a>(raw: &'a RawValue, path: &Path<'_>) -> Result<Part<'a>, ConvertFault> {
+    let mut object = Object::read(raw, path)?;
+    match mime_type(&mut object)?.filter(|kind| kind.escaped().starts_with("audio/")) {
+        None => inline(raw, path).map(Part::Image),
+        Some(media_type) => {
+            let data = object.need_text("data")?;
+            object.take("displayName");
+            object.done()?;
+            Ok(Part::Sound { media_type, data })
+        }
+    }
 }
 
 const IMAGES_ALONE: &str = "an image, as nothing else can be converted for this model's provider";

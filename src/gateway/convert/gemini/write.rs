@@ -91,7 +91,7 @@ fn is_written(part: &Part<'_>) -> bool {
         Part::Text(text) => !text.is_empty(),
         Part::Thinking { text, signature } => !text.is_empty() || signature.as_ref().is_some_and(is_own),
         Part::Redacted(_) => false,
-        Part::Image(_) | Part::ToolCall(_) | Part::ToolResult(_) => true,
+        Part::Image(_) | Part::Sound { .. } | Part::ToolCall(_) | Part::ToolResult(_) => true,
     }
 }
 
@@ -107,6 +107,10 @@ fn part(
             json.open('{').member("text").text(text).close('}');
         }
         Part::Image(image) => self::image(json, image),
+        Part::Sound { media_type, data } => {
+            json.open('{').member("inlineData").open('{').member("mimeType").text(media_type);
+            json.member("data").text(data).close('}').close('}');
+        }
         Part::Thinking { text, signature } => {
             json.open('{').member("text").text(text).member("thought").flag(true);
             if let Some(proof) = signature.as_ref().filter(|proof| is_own(proof)) {

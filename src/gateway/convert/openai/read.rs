@@ -182,7 +182,7 @@ fn message<'a>(
     if role.is("system") || role.is("developer") {
         let (parts, marks) = content(&mut object, path, left)?;
         if parts.iter().any(|part| !matches!(part, Part::Text(_))) {
-            return Err(path.member("content").fault("text", "an image"));
+            return Err(path.member("content").fault("text", "something else"));
         }
         conversation.instruct(at, parts, marks);
     } else if role.is("user") {
@@ -194,6 +194,7 @@ fn message<'a>(
     } else if role.is("tool") {
         let id = object.need_text("tool_call_id")?;
         let (content, marks) = content(&mut object, path, left)?;
+        no_sound(&content, path)?;
         let result = Part::ToolResult(ToolResult { id, content, is_error: false });
         let marks = marks.first().map(|_| 0).into_iter().collect();
         conversation.say_marked(Role::User, at, (vec![result], marks));
@@ -260,12 +261,44 @@ fn content_part<'a>(
         image.leave("detail", left);
         image.done()?;
         Part::Image(image_of(url, &at.member("url"))?)
+    } else if kind.is("input_audio") {
+        sound(object.need("input_audio", "an object")?, &path.member("input_audio"))?
     } else {
-        let what = "`text` or `image_url`, as nothing else can be converted for this model's provider";
+        let what = "`text`, `image_url` or `input_audio`, as nothing else can be converted for this model's provider";
         return Err(path.member("type").fault(what, "another type"));
     };
     object.done()?;
     Ok((part, marked))
+}
+
+/// Formats of recordings, by the names that clients have for them.
+const SOUNDS: [(&str, &str); 6] = [
+    ("wav", "audio/wav"),
+    ("mp3", "audio/mp3"),
+    ("flac", "audio/flac"),
+    ("ogg", "audio/ogg"),
+    ("aac", "audio/aac"),
+    ("aiff", "audio/aiff"),
+];
+
+/// A recording of the user's.
+pub fn sound<'a>(raw: &'a RawValue, path: &Path<'_>) -> Result<Part<'a>, ConvertFault> {
+    let mut object = Object::read(raw, path)?;
+    let format = object.need_text("format")?;
+    let known = SOUNDS.into_iter().find(|(name, _)| format.is(name));
+    let (_, media_type) = known
+        .ok_or_else(|| path.member("format").fault("wav, mp3, flac, ogg, aac or aiff", "another format"))?;
+    let data = object.need_text("data")?;
+    object.done()?;
+    Ok(Part::Sound { media_type: Text::word(media_type), data })
+}
+
+/// What stands in the content of anybody but the user.
+fn no_sound(parts: &[Part<'_>], path: &Path<'_>) -> Result<(), ConvertFault> {
+    match parts.iter().any(|part| matches!(part, Part::Sound { .. })) {
+        true => Err(path.member("content").fault("texts and images", "a recording")),
+        false => Ok(()),
+    }
 }
 
 /// A picture by address, or in the address itself (RFC 2397).
@@ -295,6 +328,7 @@ fn assistant<'a>(
         object.leave(name, left);
     }
     let (said, marks) = content(object, path, left)?;
+    no_sound(&said, path)?;
     let marks = marks.into_iter().map(|mark| parts.len() + mark).collect();
     parts.extend(said);
     if let Some(refusal) = object.text("refusal")?.filter(|text| !text.is_empty()) {

@@ -126,6 +126,14 @@ fn user(
                 return Err(conversation.part_fault(turn, part, what, "an image"));
             }
             Part::Image(image) => image_part(json, image),
+            Part::Sound { media_type, data } if !deep_seek => {
+                let Some(format) = sound_format(media_type) else {
+                    let what = "a recording in WAV or MP3, as this model's provider takes no other";
+                    return Err(conversation.part_fault(turn, part, what, "another kind"));
+                };
+                json.open('{').member("type").plain("input_audio").member("input_audio").open('{');
+                json.member("data").text(data).member("format").plain(format).close('}').close('}');
+            }
             _ => {
                 let what = "texts, images and results of tools";
                 return Err(conversation.part_fault(turn, part, what, "another part"));
@@ -134,6 +142,16 @@ fn user(
     }
     json.close(']').close('}');
     Ok(())
+}
+
+/// What the provider calls a recording of this kind, if it takes it.
+fn sound_format(media_type: &Text<'_>) -> Option<&'static str> {
+    let kind = media_type.unescaped().to_ascii_lowercase();
+    match kind.split(';').next().unwrap_or_default().trim_end() {
+        "audio/wav" | "audio/x-wav" | "audio/wave" | "audio/vnd.wave" => Some("wav"),
+        "audio/mp3" | "audio/mpeg" => Some("mp3"),
+        _ => None,
+    }
 }
 
 fn is_picture(part: &Part<'_>) -> bool {

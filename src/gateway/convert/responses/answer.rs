@@ -197,7 +197,7 @@ pub fn write_reply(reply: &Reply<'_>, envelope: &Envelope) -> Result<Vec<u8>, Re
                 let arguments = Text::plain(&call.arguments);
                 function_call(&mut json, &id("fc"), call, &arguments, Status::Completed);
             }
-            Part::Image(_) | Part::ToolResult(_) => {
+            Part::Image(_) | Part::Sound { .. } | Part::ToolResult(_) => {
                 return Err(ReplyFault::new("a part that no answer has"));
             }
         }

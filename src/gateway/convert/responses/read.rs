@@ -7,7 +7,7 @@ use super::super::conversation::{
     Conversation, Marks, Part, Role, Sampling, Shape, Thinking, Tool, ToolCall, ToolChoice, ToolResult,
 };
 use super::super::object::{ConvertFault, LeftOut, Object, Path, kind_of, list};
-use super::super::openai::{effort, function, google_signature, image_of, verbosity};
+use super::super::openai::{effort, function, google_signature, image_of, sound, verbosity};
 use super::super::text::Text;
 use super::answer::thought;
 
@@ -113,6 +113,7 @@ fn item<'a>(
     } else if kind.is("function_call_output") {
         let id = object.need_text("call_id")?;
         let content = content(&mut object, "output", path, left)?;
+        no_sound(&content, &path.member("output"))?;
         conversation.say(Role::User, at, [Part::ToolResult(ToolResult { id, content, is_error: false })]);
     } else if kind.is("reasoning") {
         let thought = reasoning(&mut object, path)?;
@@ -137,10 +138,11 @@ fn message<'a>(
     if role.is("user") {
         conversation.say(Role::User, at, parts);
     } else if role.is("assistant") {
+        no_sound(&parts, &path.member("content"))?;
         conversation.say(Role::Assistant, at, parts);
     } else if role.is("system") || role.is("developer") {
         if parts.iter().any(|part| !matches!(part, Part::Text(_))) {
-            return Err(path.member("content").fault("text", "an image"));
+            return Err(path.member("content").fault("text", "something else"));
         }
         conversation.instruct(at, parts, Marks::new());
     } else {
@@ -149,7 +151,15 @@ fn message<'a>(
     Ok(())
 }
 
-/// A text, or a list of texts and images.
+/// What stands in the words of anybody but the user.
+fn no_sound(parts: &[Part<'_>], path: &Path<'_>) -> Result<(), ConvertFault> {
+    match parts.iter().any(|part| matches!(part, Part::Sound { .. })) {
+        true => Err(path.fault("texts and images", "a recording")),
+        false => Ok(()),
+    }
+}
+
+/// A text, or a list of texts, images and recordings.
 fn content<'a>(
     object: &mut Object<'a, '_>,
     name: &'static str,
@@ -183,8 +193,10 @@ fn content_part<'a>(
         object.leave("detail", left);
         let url = object.need_text("image_url")?;
         Part::Image(image_of(url, &path.member("image_url"))?)
+    } else if kind.is("input_audio") {
+        sound(object.need("input_audio", "an object")?, &path.member("input_audio"))?
     } else {
-        let what = "a text or `input_image`, as nothing else can be converted for this model's provider";
+        let what = "a text, `input_image` or `input_audio`, as nothing else can be converted for this model's provider";
         return Err(path.member("type").fault(what, "another type"));
     };
     object.done()?;

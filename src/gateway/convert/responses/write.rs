@@ -199,7 +199,7 @@ fn assistant(json: &mut Json<'_>, turn: &Turn<'_>, left: &mut LeftOut) {
                     left.add("thought_signature");
                 }
             }
-            Part::Image(_) | Part::ToolResult(_) => {}
+            Part::Image(_) | Part::Sound { .. } | Part::ToolResult(_) => {}
         }
     }
 }

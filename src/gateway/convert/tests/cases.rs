@@ -67,7 +67,9 @@ fn what_a_provider_does_not_have_is_refused_by_its_name() {
 fn what_cannot_be_said_in_a_message_is_refused_with_its_place() {
     let (openai, anthropic, gemini) = (Format::OpenAi, Format::Anthropic, Format::Gemini);
     let sound = r#"{"messages":[{"role":"user","content":[{"type":"text","text":"a"},{"type":"input_audio","input_audio":{}}]}]}"#;
-    assert_eq!(refused(openai, anthropic, sound), "messages[0].content[1].type");
+    assert_eq!(refused(openai, anthropic, sound), "messages[0].content[1].input_audio.format");
+    let film = r#"{"messages":[{"role":"user","content":[{"type":"video_url","video_url":{"url":"u"}}]}]}"#;
+    assert_eq!(refused(openai, anthropic, film), "messages[0].content[0].type");
     let pdf = r#"{"messages":[{"role":"user","content":[{"type":"document","source":{}}]}]}"#;
     assert_eq!(refused(anthropic, openai, pdf), "messages[0].content[0].type");
     let picture =
@@ -151,7 +153,7 @@ fn responses_are_understood_as_their_clients_write_them() {
         "include":["reasoning.encrypted_content"],"stream":false}"#;
     let there = convert(Format::Responses, Format::Anthropic, body).unwrap();
     // A model that must call a tool does not think.
-    assert_eq!(there.left_out.names(), ["detail", "reasoning", "reasoning.effort"]);
+    assert_eq!(there.left_out.names(), ["detail", "reasoning", "strict", "reasoning.effort"]);
     let there: serde_json::Value = serde_json::from_slice(&there.body).unwrap();
     assert_eq!(there["system"][0]["text"], "be brief");
     assert_eq!(there["messages"][0]["content"][1]["source"]["data"], "AAAA");

@@ -235,3 +235,119 @@ fn h1_thinking_is_asked_for_in_many_words() {
         assert_eq!(refused(Format::OpenAi, Format::Gemini, &format!("{{{ASK},{asked}}}")), field);
     }
 }
+
+/// H1: a recording reaches the models that hear, by way of every client that can send one.
+#[test]
+fn h1_a_recording_reaches_the_models_that_hear() {
+    let said = json!({"mimeType": "audio/wav", "data": "UklGRg=="});
+    let chat = r#"{"messages":[{"role":"user","content":[{"type":"text","text":"what?"},
+        {"type":"input_audio","input_audio":{"data":"UklGRg==","format":"wav"}}]}]}"#;
+    let there = became(Format::OpenAi, Format::Gemini, chat);
+    assert_eq!(there["contents"][0]["parts"][1], json!({"inlineData": said}));
+    let response = r#"{"input":[{"role":"user","content":[{"type":"input_audio","input_audio":{"data":"UklGRg==","format":"wav"}}]}]}"#;
+    let there = became(Format::Responses, Format::Gemini, response);
+    assert_eq!(there["contents"][0]["parts"][0], json!({"inlineData": said}));
+    let gemini = |kind: &str| {
+        format!(
+            r#"{{"contents":[{{"role":"user","parts":[{{"inlineData":{{"mimeType":"{kind}","data":"UklGRg=="}}}}]}}]}}"#
+        )
+    };
+    for (kind, format) in [("audio/x-wav", "wav"), ("audio/mpeg", "mp3")] {
+        let there = became(Format::Gemini, Format::OpenAi, &gemini(kind));
+        let sound = json!({"type": "input_audio", "input_audio": {"data": "UklGRg==", "format": format}});
+        assert_eq!(there["messages"][0]["content"], json!([sound]));
+    }
+    assert_eq!(refused(Format::Gemini, Format::OpenAi, &gemini("audio/ogg")), "contents[0]");
+    for to in [Format::Anthropic, Format::DeepSeek, Format::Responses] {
+        assert_eq!(refused(Format::Gemini, to, &gemini("audio/wav")), "contents[0]");
+    }
+    assert_eq!(refused(Format::OpenAi, Format::Anthropic, chat), "messages[0]");
+    // Of nobody but the user.
+    for role in ["assistant", "system"] {
+        let other = chat.replace(r#""role":"user""#, &format!(r#""role":"{role}""#));
+        assert_eq!(refused(Format::OpenAi, Format::Gemini, &other), "messages[0].content");
+    }
+}
+
+/// H1: a picture that Gemini painted goes on with the conversation to whatever model sees it.
+#[test]
+fn h1_a_picture_of_an_answer_is_shown_to_the_next_model() {
+    let painted = r#"{"contents":[{"role":"user","parts":[{"text":"paint"}]},
+        {"role":"model","parts":[{"text":"so:"},{"inlineData":{"mimeType":"image/png","data":"AAAA"}}]},
+        {"role":"user","parts":[{"text":"bluer"}]}]}"#;
+    let (here, title) = ("[the picture is in the next message]", "[pictures of the answer before]");
+    let text = |said: &str| json!({"type": "text", "text": said});
+    let there = became(Format::Gemini, Format::OpenAi, painted);
+    let image = json!({"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}});
+    assert_eq!(there["messages"][1]["content"], json!([text("so:"), text(here)]));
+    assert_eq!(there["messages"][2]["content"], json!([text(title), image, text("bluer")]));
+    let there = became(Format::Gemini, Format::Anthropic, painted);
+    let image =
+        json!({"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AAAA"}});
+    assert_eq!(there["messages"][1]["content"], json!([text("so:"), text(here)]));
+    assert_eq!(there["messages"][2]["content"], json!([text(title), image, text("bluer")]));
+    let there = became(Format::Gemini, Format::Responses, painted);
+    assert_eq!(there["input"][2]["content"][1]["type"], "input_image");
+    assert_eq!(refused(Format::Gemini, Format::DeepSeek, painted), "contents[2]");
+    // Results of tools stay the first, and marks for the cache where they were.
+    let chat = r#"{"messages":[{"role":"user","content":"paint"},{"role":"assistant","content":[{"type":"image_url","image_url":{"url":"https://a.example/p"}}],
+        "tool_calls":[{"id":"x","type":"function","function":{"name":"n","arguments":"{}"}}]},{"role":"tool","tool_call_id":"x","content":"r"},
+        {"role":"user","content":[{"type":"text","text":"so","cache_control":{"type":"ephemeral"}}]}]}"#;
+    let said = became(Format::OpenAi, Format::Anthropic, chat)["messages"][2]["content"].clone();
+    let kinds: Vec<_> =
+        said.as_array().unwrap().iter().map(|block| block["type"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["tool_result", "text", "image", "text"]);
+    assert_eq!(said[3]["cache_control"], json!({"type": "ephemeral"}));
+    // Gemini takes its own back as they are.
+    let own = r#"{"messages":[{"role":"user","content":"a"},{"role":"assistant","content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,AAAA"}}]},{"role":"user","content":"b"}]}"#;
+    assert!(
+        became(Format::OpenAi, Format::Gemini, own)["contents"][1]["parts"][0].get("inlineData").is_some()
+    );
+}
+
+/// H1: OpenAI's frameworks make every tool strict; Anthropic holds its models to few schemas, of few kinds.
+#[test]
+fn h1_tools_are_strict_where_the_provider_can_be_so() {
+    let ask = |schema: &str, count: usize| {
+        let tool =
+            format!(r#"{{"type":"function","function":{{"name":"n","strict":true,"parameters":{schema}}}}}"#);
+        let tools = vec![tool; count].join(",");
+        convert(Format::OpenAi, Format::Anthropic, &format!("{{{ASK},\"tools\":[{tools}]}}")).unwrap()
+    };
+    let closed = r#"{"type":"object","properties":{"a":{"type":"integer"}},"required":["a"],"additionalProperties":false}"#;
+    let strict = |rewritten: &super::super::Rewritten| {
+        let body: serde_json::Value = serde_json::from_slice(&rewritten.body).unwrap();
+        (body["tools"][0]["strict"].clone(), rewritten.left_out.names().to_vec())
+    };
+    assert_eq!(strict(&ask(closed, 20)), (json!(true), vec![]));
+    assert_eq!(strict(&ask(closed, 21)), (json!(null), vec!["strict"]));
+    let bound = closed.replace(r#""integer""#, r#""integer","minimum":1"#);
+    assert_eq!(strict(&ask(&bound, 1)), (json!(null), vec!["strict"]));
+    let open = r#"{"type":"object","properties":{"a":{"type":"integer"}}}"#;
+    assert_eq!(strict(&ask(open, 1)), (json!(null), vec!["strict"]));
+}
+
+/// H1: what Anthropic's newer clients say of tools and settings as they are anyway, instructions in the midst, and stops that
+/// Anthropic does not know.
+#[test]
+fn h1_what_is_so_anyway_may_be_said() {
+    let ask = r#"{"max_tokens":9,"inference_geo":"global","speed":"standard","messages":[{"role":"user","content":"a"},
+        {"role":"system","content":"now brief"},{"role":"user","content":"b"}],
+        "tools":[{"name":"n","input_schema":{"type":"object"},"defer_loading":false,"allowed_callers":["direct"],"input_examples":[{}]}]}"#;
+    let there = convert(Format::Anthropic, Format::OpenAi, ask).unwrap();
+    assert_eq!(there.left_out.names(), ["input_examples"]);
+    let there = became(Format::Anthropic, Format::OpenAi, ask);
+    assert_eq!(there["messages"][1], json!({"role": "system", "content": "now brief"}));
+    for (of, instead, field) in [
+        (r#""defer_loading":false"#, r#""defer_loading":true"#, "tools[0].defer_loading"),
+        (r#"["direct"]"#, r#"["code_execution_20250825"]"#, "tools[0].allowed_callers"),
+    ] {
+        assert_eq!(refused(Format::Anthropic, Format::OpenAi, &ask.replace(of, instead)), field);
+    }
+    let stop = |stop: &str| format!(r#"{{{ASK},"stop":{stop}}}"#);
+    assert_eq!(
+        became(Format::OpenAi, Format::Anthropic, &stop(r#"["\nx"]"#))["stop_sequences"],
+        json!(["\nx"])
+    );
+    assert_eq!(refused(Format::OpenAi, Format::Anthropic, &stop(r#""\n\n""#)), "stop");
+}

@@ -197,7 +197,11 @@ fn sampling(both: Both) -> impl Strategy<Value = Sampling<'static>> {
         some(!both.anthropic && !both.responses, &["0.5", "-1.5"]),
         some(!both.anthropic && !both.responses, &["2", "0.25"]),
         some(!both.anthropic && !both.responses, &["42"]),
-        prop::collection::vec(text(), if both.responses { 0..1 } else { 0..3 }),
+        // Anthropic stops at no blanks.
+        prop::collection::vec(
+            text().prop_filter("blanks", |text| !text.unescaped().trim().is_empty()),
+            if both.responses { 0..1 } else { 0..3 },
+        ),
         prop::option::of(2u32..8)
             .prop_map(move |choices| choices.filter(|_| !both.anthropic && !both.responses)),
     )
