@@ -43,7 +43,8 @@ const STRICT_TOOLS_MAX: usize = 20;
 /// Whether the model can be held to the schemas of tools: they are closed, have no bounds, and are few.
 fn can_be_strict(conversation: &Conversation<'_>) -> bool {
     let strict = || conversation.tools.iter().filter(|tool| tool.strict == Some(true));
-    let is_closed = |schema: &str| matches!(closed(schema), Ok(Cow::Borrowed(_)));
+    let is_closed =
+        |schema: &str| closed(schema).is_ok_and(|closed| matches!(closed.schema, Cow::Borrowed(_)));
     strict().count() <= STRICT_TOOLS_MAX
         && strict().all(|tool| tool.parameters.as_deref().is_none_or(is_closed))
 }
@@ -153,8 +154,9 @@ pub fn settings(
             let schema = closed(schema);
             let schema =
                 schema.map_err(|(what, got)| conversation.setting_fault(Setting::Shape, what, got))?;
+            schema.told.iter().for_each(|name| left.add(name));
             json.member("output_config").open('{').member("format").open('{').member("type");
-            json.plain("json_schema").member("schema").raw(&schema).close('}').close('}');
+            json.plain("json_schema").member("schema").raw(&schema.schema).close('}').close('}');
         }
     }
     Ok(())

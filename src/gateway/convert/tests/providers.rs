@@ -73,7 +73,9 @@ fn schemas_reach_anthropic_as_it_takes_them() {
         &shaped(r#"{"type":"object","properties":{"a":{"type":"string"}}}"#),
     );
     assert_eq!(there["output_config"]["format"]["schema"]["additionalProperties"], false);
-    for schema in [r#"{"type":"object"}"#, r#"{"type":"integer","minimum":1}"#] {
+    for schema in
+        [r#"{"type":"object"}"#, r#"{"type":"object","properties":{"a":{}},"additionalProperties":true}"#]
+    {
         assert_eq!(refused(Format::OpenAi, Format::Anthropic, &shaped(schema)), "response_format");
     }
     let gemini = r#"{"contents":[{"parts":[{"text":"a"}]}],"generationConfig":{"responseMimeType":"application/json",
