@@ -35,8 +35,10 @@ test: tools-test test-format test-lint test-unit test-planted test-fuzz
 test-format:
 	cargo fmt --all --check
 
+# The fuzz targets are built on demand alone, so they are named.
 test-lint:
 	cargo clippy --workspace --all-targets -- -D warnings
+	cargo check --package tallygate-fuzz --features libfuzzer --bins
 
 # One binary of unit tests, the ledger's simulator, and one of integration tests.
 test-unit:
