@@ -32,10 +32,14 @@ impl Disk {
 
     /// Whether it can be written to.
     pub fn probe(folder: &Path) -> std::io::Result<()> {
-        // Of this process: another one may be at it.
-        let probe = folder.join(format!(".probe-{}", std::process::id()));
+        // Always under one name: what a crash leaves of it is removed by the next one.
+        let probe = folder.join(".probe");
         new_file(&probe)?.sync_all()?;
-        std::fs::remove_file(&probe)
+        match std::fs::remove_file(&probe) {
+            // Another one that is at it was faster.
+            Err(why) if why.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            removed => removed,
+        }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
