@@ -31,6 +31,8 @@ pub struct Keeper<'a> {
     waiting: Vec<Case>,
     /// How often a subject was met: two differences of one kind about one key are two cases.
     met: HashMap<(Kind, String), u32>,
+    /// Of the last case that was found.
+    last: ReconcileCaseId,
 }
 
 impl<'a> Keeper<'a> {
@@ -44,7 +46,8 @@ impl<'a> Keeper<'a> {
     ) -> Result<Self, StoreError> {
         let mut step = store.step(going, &source, &files)?;
         step.report.source.clone_from(&source);
-        Ok(Keeper { store, parts, going, source, files, step, waiting: Vec::new(), met: HashMap::new() })
+        let (waiting, met, last) = (Vec::new(), HashMap::new(), ReconcileCaseId::from_raw(0));
+        Ok(Keeper { store, parts, going, source, files, step, waiting, met, last })
     }
 
     /// A side's rows, but for those that were compared before.
@@ -129,8 +132,9 @@ impl<'a> Keeper<'a> {
         *times += 1;
         let subject = if *times == 1 { subject } else { format!("{subject}#{times}") };
         let id = ReconcileCaseId::new(self.parts.clock, self.parts.entropy);
-        // Ids of one run are in the order in which they were found.
-        let id = ReconcileCaseId::from_raw(id.raw().wrapping_add(self.step.kept));
+        // Ids of one run are in the order in which they were found, and no two of those of one millisecond are equal.
+        let id = id.max(ReconcileCaseId::from_raw(self.last.raw().saturating_add(1)));
+        self.last = id;
         self.waiting.push(Case {
             id,
             source: self.source.clone(),
