@@ -10,15 +10,16 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use bytes::Bytes;
 
 use super::error::TaskError;
+use super::sealed_rows::{ResultPlace, SealedRows};
 use crate::id::TaskId;
-use crate::secret::{Keyring, MasterKeyError};
+use crate::secret::Keyring;
 use crate::store::{Db, Row, StoreError, Tx};
 use crate::store_params;
 
 /// Expired results are removed so often.
 const SWEEP_EVERY_MS: i64 = 60_000;
-/// Results that are sealed anew in one go; pictures are large.
-const SEALED_AT_A_TIME: u32 = 4;
+/// Pictures are large.
+const SEALED: SealedRows = SealedRows { table: "task_results", column: "content", at_a_time: 4, purpose };
 
 /// One thing that a task made.
 #[derive(Clone, PartialEq, Eq)]
@@ -38,13 +39,6 @@ impl fmt::Debug for Made {
             }
         }
     }
-}
-
-/// Which result: its task and its number.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ResultPlace {
-    pub(super) task: u64,
-    pub(super) number: u32,
 }
 
 /// Rows of results. Blocking.
@@ -97,30 +91,9 @@ impl Results {
         self.db.execute("DELETE FROM task_results WHERE task = ?1", store_params![task.raw()]).map(drop)
     }
 
-    /// Seals with the newest master key what another one sealed of the results behind a place, a few of them. Returns
-    /// the last place looked at and how many were sealed anew; `None`: there are no more.
+    /// See [`SealedRows::reseal_after`].
     pub fn reseal_after(&self, after: ResultPlace) -> Result<Option<(ResultPlace, u64)>, TaskError> {
-        let rows = self.db.query(
-            "SELECT task, number, content FROM task_results WHERE (task, number) > (?1, ?2) \
-             ORDER BY task, number LIMIT ?3",
-            store_params![after.task, after.number, SEALED_AT_A_TIME],
-        )?;
-        let (mut last, mut resealed) = (None, 0);
-        for row in &rows {
-            let place = ResultPlace { task: row.id(0)?, number: row.u32(1)? };
-            let purpose = purpose(TaskId::from_raw(place.task), place.number);
-            match self.keyring.reseal(&purpose, row.blob(2)?) {
-                Ok(None) | Err(MasterKeyError::Wrong | MasterKeyError::Damaged) => {}
-                Ok(Some(anew)) => {
-                    let sql = "UPDATE task_results SET content = ?3 WHERE task = ?1 AND number = ?2";
-                    self.db.execute(sql, store_params![place.task, place.number, anew])?;
-                    resealed += 1;
-                }
-                Err(why) => return Err(why.into()),
-            }
-            last = Some(place);
-        }
-        Ok(last.map(|last| (last, resealed)))
+        SEALED.reseal_after(&self.db, &self.keyring, after)
     }
 
     /// Results that are kept now.

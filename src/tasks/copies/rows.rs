@@ -11,10 +11,9 @@ use crate::secret::{Keyring, MasterKeyError, SecretBytes};
 use crate::store::{Db, Result, Row, StoreError, Tx, Value};
 use crate::store_params;
 use crate::tasks::error::TaskError;
-use crate::tasks::results::ResultPlace;
+use crate::tasks::sealed_rows::{ResultPlace, SealedRows};
 
-/// Keys that are sealed anew in one go.
-const SEALED_AT_A_TIME: u32 = 128;
+const SEALED: SealedRows = SealedRows { table: "task_copies", column: "data_key", at_a_time: 128, purpose };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CopyState {
@@ -249,31 +248,9 @@ impl CopyStore {
         rows.iter().map(|row| Ok((state(row, 0)?, row.id(1)?))).collect()
     }
 
-    /// Seals with the newest master key what another one sealed of the keys behind a place, as [`super::super::Results`]
-    /// does with results.
+    /// See [`SealedRows::reseal_after`].
     pub fn reseal_after(&self, after: ResultPlace) -> Result<Option<(ResultPlace, u64)>, TaskError> {
-        let rows = self.db.query(
-            "SELECT task, number, data_key FROM task_copies WHERE (task, number) > (?1, ?2) \
-             AND data_key IS NOT NULL ORDER BY task, number LIMIT ?3",
-            store_params![after.task, after.number, SEALED_AT_A_TIME],
-        )?;
-        let (mut last, mut resealed) = (None, 0);
-        for row in &rows {
-            let place = ResultPlace { task: row.id(0)?, number: row.u32(1)? };
-            let before = row.blob(2)?;
-            match self.keyring.reseal(&purpose(TaskId::from_raw(place.task), place.number), before) {
-                Ok(None) | Err(MasterKeyError::Wrong | MasterKeyError::Damaged) => {}
-                Ok(Some(anew)) => {
-                    // A try that began meanwhile has a key of its own, sealed by the newest.
-                    let sql = "UPDATE task_copies SET data_key = ?3 WHERE task = ?1 AND number = ?2 AND data_key = ?4";
-                    let params = store_params![place.task, place.number, anew, before.to_vec()];
-                    resealed += self.db.execute(sql, params)?;
-                }
-                Err(why) => return Err(why.into()),
-            }
-            last = Some(place);
-        }
-        Ok(last.map(|last| (last, resealed)))
+        SEALED.reseal_after(&self.db, &self.keyring, after)
     }
 
     /// Changes a row that is still at its version, and what its task says.

@@ -11,16 +11,15 @@ use bytes::Bytes;
 use tokio::sync::Mutex;
 
 use super::error::TaskError;
-use super::results::ResultPlace;
+use super::sealed_rows::{ResultPlace, SealedRows};
 use crate::id::TaskId;
-use crate::secret::{Keyring, MasterKeyError, SecretBytes};
+use crate::secret::{Keyring, SecretBytes};
 use crate::store::{Db, Row};
 use crate::store_params;
 
 pub use shrink::{MEDIA_TYPE, shrink};
 
-/// Thumbnails that are sealed anew in one go.
-const SEALED_AT_A_TIME: u32 = 64;
+const SEALED: SealedRows = SealedRows { table: "task_thumbnails", column: "content", at_a_time: 64, purpose };
 
 /// Rows of thumbnails. Blocking, but for [`Thumbnails::make`].
 pub struct Thumbnails {
@@ -82,30 +81,9 @@ impl Thumbnails {
         Ok(())
     }
 
-    /// Seals with the newest master key what another one sealed of the thumbnails behind a place, some of them. Returns
-    /// the last place looked at and how many were sealed anew; `None`: there are no more.
+    /// See [`SealedRows::reseal_after`].
     pub fn reseal_after(&self, after: ResultPlace) -> Result<Option<(ResultPlace, u64)>, TaskError> {
-        let rows = self.db.query(
-            "SELECT task, number, content FROM task_thumbnails WHERE (task, number) > (?1, ?2) \
-             ORDER BY task, number LIMIT ?3",
-            store_params![after.task, after.number, SEALED_AT_A_TIME],
-        )?;
-        let (mut last, mut resealed) = (None, 0);
-        for row in &rows {
-            let place = ResultPlace { task: row.id(0)?, number: row.u32(1)? };
-            let purpose = purpose(TaskId::from_raw(place.task), place.number);
-            match self.keyring.reseal(&purpose, row.blob(2)?) {
-                Ok(None) | Err(MasterKeyError::Wrong | MasterKeyError::Damaged) => {}
-                Ok(Some(anew)) => {
-                    let sql = "UPDATE task_thumbnails SET content = ?3 WHERE task = ?1 AND number = ?2";
-                    self.db.execute(sql, store_params![place.task, place.number, anew])?;
-                    resealed += 1;
-                }
-                Err(why) => return Err(why.into()),
-            }
-            last = Some(place);
-        }
-        Ok(last.map(|last| (last, resealed)))
+        SEALED.reseal_after(&self.db, &self.keyring, after)
     }
 
     /// How many there are.
